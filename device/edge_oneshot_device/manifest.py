@@ -1,0 +1,371 @@
+"""The manifest of a bundle: the contract between the workstation and the device.
+
+Every type is frozen and parsed strictly: an unknown key, a missing key, a key given twice,
+NaN or a newer format is an error that names what is wrong.
+"""
+
+import hashlib
+import json
+import math
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from edge_oneshot_device.errors import IntegrityError
+
+FORMAT = 1
+MANIFEST_NAME = "manifest.json"
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Rate = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Slug = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,63}$")]
+MemberPath = Annotated[
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*){0,3}$")
+]
+
+Metric = Literal["cosine", "euclidean"]
+Rule = Literal["best"]
+Dtype = Literal["int8", "uint8", "float32"]
+Format = Literal["tflite", "onnx"]
+Runtime = Literal["litert", "tflite-runtime", "onnxruntime"]
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Strictness shared by every part of the manifest."""
+
+
+class Member(_Part):
+    """One file of the bundle other than the manifest itself."""
+
+    path: MemberPath
+    bytes: Count
+    sha256: Digest
+
+
+class InputSection(_Part):
+    """How an image becomes the model's input, enough to repeat it bit for bit.
+
+    The image is decoded, turned upright by its EXIF tag, converted to `colour`, stretched to
+    `width` x `height` with Pillow's `resize` filter, and scaled: ``(pixel - mean) / scale``
+    per channel, pixels in 0..255. A negative scale turns dark ink on white into high values.
+
+    Attributes:
+        value_range: Smallest and largest value that the scaled input can take.
+        min_contrast: Smallest difference (in 8-bit levels) between the lightest and darkest
+            pixel after resizing; an image below it has no content.
+    """
+
+    height: Annotated[int, msgspec.Meta(ge=8, le=1024)]
+    width: Annotated[int, msgspec.Meta(ge=8, le=1024)]
+    colour: Literal["grey", "rgb"]
+    resize: Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    value_range: tuple[float, float]
+    min_contrast: Annotated[int, msgspec.Meta(ge=1, le=255)]
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for RGB."""
+        return 1 if self.colour == "grey" else 3
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        return self.height, self.width, self.channels
+
+
+class EmbeddingSection(_Part):
+    """What the model answers: a vector of `size`, compared by `metric`.
+
+    Cosine embeddings are L2-normalised on the host after dequantization, never in the graph.
+    """
+
+    size: Annotated[int, msgspec.Meta(ge=2, le=4096)]
+    metric: Metric
+
+
+class TensorSpec(_Part):
+    """Input or output of a model file. Scale 0 means the tensor is not quantized.
+
+    real = scale * (integer - zero_point)
+    """
+
+    dtype: Dtype
+    shape: tuple[Positive, ...]
+    scale: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    zero_point: Annotated[int, msgspec.Meta(ge=-128, le=255)] = 0
+
+
+class Drift(_Part):
+    """How far a variant's embeddings lie from the float model's, on held-out images.
+
+    Attributes:
+        cosine_mean, cosine_p01, cosine_min: Cosine between both embeddings of an image:
+            mean, 1st percentile, minimum.
+        neighbour_changed: Share of images whose nearest other image is another one.
+    """
+
+    images: Positive
+    cosine_mean: float
+    cosine_p01: float
+    cosine_min: float
+    neighbour_changed: Rate
+
+
+class Variant(_Part):
+    """One exported model file of the bundle."""
+
+    name: Slug
+    format: Format
+    file: MemberPath
+    bytes: Positive
+    input: TensorSpec
+    output: TensorSpec
+    ops: tuple[str, ...]
+    runtimes: tuple[Runtime, ...]
+    drift: Drift
+    fingerprint: Digest
+
+
+class OperatingPoint(_Part):
+    """A threshold and what was measured there.
+
+    Attributes:
+        target_far: The false accept rate that was asked for.
+        threshold: Accept when the score is at or above it.
+        far: False accept rate at the threshold on the calibration data.
+        far_upper_95: Upper 95 % bound of the false accept rate.
+        frr: False reject rate at the threshold.
+    """
+
+    target_far: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
+    threshold: float
+    far: Rate
+    far_upper_95: Rate
+    frr: Rate
+
+
+class Tail(_Part):
+    """Generalized Pareto tail of the impostor scores, for rates the data cannot support.
+
+    For a score s above `threshold`:
+    ``FAR(s) = far * (1 + shape * (s - threshold) / scale) ** (-1 / shape)``,
+    and ``far * exp(-(s - threshold) / scale)`` when `shape` is 0 (Pickands 1975).
+    """
+
+    threshold: float
+    far: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
+    scale: Annotated[float, msgspec.Meta(gt=0.0)]
+    shape: float
+
+
+class SimilarityMap(_Part):
+    """Score to degree of similarity, linear between knots, constant outside them.
+
+    The degree is the posterior, at equal priors, that both images show the same.
+    """
+
+    scores: tuple[float, ...]
+    degrees: tuple[Rate, ...]
+
+
+class Calibration(_Part):
+    """Thresholds of one variant for one template rule and count.
+
+    Attributes:
+        templates: Templates a person has in the gallery.
+        points: Operating points, by falling target FAR.
+        target_far: The smallest target that the data supports: the default.
+        margin: Lead over the runner-up that 1:N asks for, in units of the score.
+        genuine, impostor: Counts of comparisons.
+        people: Count of identities behind them.
+        data: What the figures come from, in words.
+        provisional: True while the user's own people were not seen.
+    """
+
+    variant: Slug
+    rule: Rule
+    templates: Positive
+    points: tuple[OperatingPoint, ...]
+    target_far: Rate
+    tail: Tail
+    margin: Annotated[float, msgspec.Meta(ge=0.0)]
+    similarity: SimilarityMap
+    genuine: Positive
+    impostor: Positive
+    people: Annotated[int, msgspec.Meta(ge=2)]
+    data: str
+    provisional: bool
+
+
+class SelfTest(_Part):
+    """Golden images and the raw model outputs expected for them, checked on opening.
+
+    Attributes:
+        images: Members that hold encoded images.
+        outputs: Per variant, per image, the model's raw output vector.
+        tolerance_lsb: Largest difference of an integer output.
+        tolerance: Largest difference of a float output.
+    """
+
+    images: tuple[MemberPath, ...]
+    outputs: dict[str, tuple[tuple[float, ...], ...]]
+    tolerance_lsb: Annotated[int, msgspec.Meta(ge=0, le=16)]
+    tolerance: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+
+
+class Licence(_Part):
+    """Licence of the weights or data that the bundle was made from."""
+
+    what: str
+    licence: str
+    source: str
+
+
+class Provenance(_Part):
+    """Where the encoder comes from.
+
+    Attributes:
+        trained_on: Groups (alphabets), or ``sha256:`` digests of identities, fitted on.
+        held_out: Likewise, those kept apart for drift and calibration.
+    """
+
+    data: str
+    seed: int | None
+    images_seen: Count
+    trained_on: tuple[str, ...]
+    held_out: tuple[str, ...]
+    versions: dict[str, str]
+    commit: str | None
+    licences: tuple[Licence, ...]
+
+
+class Manifest(_Part):
+    """Everything a device needs to know of a bundle."""
+
+    format: Annotated[int, msgspec.Meta(ge=1)]
+    name: Slug
+    created: Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    members: tuple[Member, ...]
+    input: InputSection
+    embedding: EmbeddingSection
+    variants: tuple[Variant, ...]
+    calibration: tuple[Calibration, ...]
+    self_test: SelfTest
+    provenance: Provenance
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """JSON of the manifest, UTF-8, indented; the same bytes for the same manifest."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+
+
+def decode_manifest(content: bytes) -> Manifest:
+    """Parse and check a manifest.
+
+    Raises:
+        IntegrityError: It is no JSON, has an unknown, missing or repeated key, a value out of
+            range or NaN, is of a newer format, or contradicts itself.
+    """
+    try:
+        plain = json.loads(content, object_pairs_hook=_unique_keys)
+        if isinstance(plain, dict) and isinstance(plain.get("format"), int) and plain["format"] > FORMAT:
+            raise ValueError(f"format {plain['format']} is newer than {FORMAT}, the newest this version reads")
+        manifest = msgspec.json.decode(content, type=Manifest)
+        _check_consistent(manifest)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"manifest.json: {error}", reason="bad_manifest") from error
+    return manifest
+
+
+def fingerprint(model_sha256: str, input_section: InputSection, embedding: EmbeddingSection) -> str:
+    """SHA-256 that binds templates to the model file, the preprocessing and the metric."""
+    parts = {"model": model_sha256, "input": input_section, "embedding": embedding}
+    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    if len(keys) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(n for n in names if names.count(n) > 1)!r} is given twice")
+    return keys
+
+
+def _check_consistent(manifest: Manifest) -> None:
+    _check_input(manifest.input)
+    if not manifest.variants:
+        raise ValueError("no variant")
+    members = {member.path: member for member in manifest.members}
+    if len(members) != len(manifest.members) or MANIFEST_NAME in members:
+        raise ValueError("a member is listed twice")
+    names = [variant.name for variant in manifest.variants]
+    if len(set(names)) != len(names):
+        raise ValueError("a variant is listed twice")
+    for variant in manifest.variants:
+        _check_variant(variant, manifest, members)
+    for path in manifest.self_test.images:
+        if path not in members:
+            raise ValueError(f"self-test image {path} is not a member")
+    if set(manifest.self_test.outputs) != set(names):
+        raise ValueError("self_test.outputs does not name just the variants")
+    for name, outputs in manifest.self_test.outputs.items():
+        if not outputs or len(outputs) != len(manifest.self_test.images):
+            raise ValueError(f"self_test.outputs of {name}: one output an image, and at least one, is needed")
+        if any(len(output) != manifest.embedding.size for output in outputs):
+            raise ValueError(f"self_test.outputs of {name}: {manifest.embedding.size} values an image are needed")
+    for calibration in manifest.calibration:
+        _check_calibration(calibration, names)
+    keys = [(c.variant, c.rule, c.templates) for c in manifest.calibration]
+    if len(set(keys)) != len(keys):
+        raise ValueError("a calibration is listed twice")
+
+
+def _check_input(section: InputSection) -> None:
+    if len(section.mean) != section.channels or len(section.scale) != section.channels:
+        raise ValueError(f"input.mean and input.scale need {section.channels} values each")
+    if not all(math.isfinite(value) for value in (*section.mean, *section.scale)) or 0.0 in section.scale:
+        raise ValueError("input.mean and input.scale must be finite, and no scale 0")
+    low, high = section.value_range
+    if not low < high:
+        raise ValueError("input.value_range must rise")
+
+
+def _check_variant(variant: Variant, manifest: Manifest, members: dict[str, Member]) -> None:
+    where = f"variant {variant.name}"
+    member = members.get(variant.file)
+    if member is None:
+        raise ValueError(f"{where}: its file {variant.file} is not a member")
+    if member.bytes != variant.bytes:
+        raise ValueError(f"{where}: {variant.bytes} bytes, but its member has {member.bytes}")
+    if variant.fingerprint != fingerprint(member.sha256, manifest.input, manifest.embedding):
+        raise ValueError(f"{where}: its fingerprint is not that of its file, input and embedding")
+    if variant.input.shape != (1, *manifest.input.shape):
+        raise ValueError(f"{where}: input shape {variant.input.shape}, expected {(1, *manifest.input.shape)}")
+    if variant.output.shape != (1, manifest.embedding.size):
+        raise ValueError(f"{where}: output shape {variant.output.shape}, expected {(1, manifest.embedding.size)}")
+    for tensor in (variant.input, variant.output):
+        if (tensor.dtype == "float32") != (tensor.scale == 0.0):
+            raise ValueError(f"{where}: dtype {tensor.dtype} with scale {tensor.scale}")
+    if not variant.runtimes:
+        raise ValueError(f"{where}: no runtime")
+
+
+def _check_calibration(calibration: Calibration, names: list[str]) -> None:
+    where = f"calibration of {calibration.variant}, {calibration.rule} of {calibration.templates}"
+    if calibration.variant not in names:
+        raise ValueError(f"{where}: no such variant")
+    targets = [point.target_far for point in calibration.points]
+    thresholds = [point.threshold for point in calibration.points]
+    if not targets or targets != sorted(set(targets), reverse=True) or thresholds != sorted(thresholds):
+        raise ValueError(f"{where}: points must fall in target_far and not fall in threshold")
+    if calibration.target_far not in targets:
+        raise ValueError(f"{where}: target_far {calibration.target_far} has no point")
+    scores, degrees = calibration.similarity.scores, calibration.similarity.degrees
+    if len(scores) < 2 or len(scores) != len(degrees):
+        raise ValueError(f"{where}: similarity needs at least two scores and as many degrees")
+    if list(scores) != sorted(set(scores)) or list(degrees) != sorted(degrees):
+        raise ValueError(f"{where}: similarity must rise")

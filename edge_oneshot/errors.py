@@ -1,0 +1,13 @@
+"""Errors of the workstation package."""
+
+from edge_oneshot_device.errors import OneShotError
+
+
+class TrainingError(OneShotError):
+    """Root of the errors of `edge_oneshot`: a run or its data cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(TrainingError, ValueError):
+    """A data set is missing, broken, or too small for what was asked."""
