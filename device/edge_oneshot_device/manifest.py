@@ -16,14 +16,19 @@ from edge_oneshot_device.errors import IntegrityError
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
 
+_ZERO_POINTS = {"int8": (-128, 127), "uint8": (0, 255), "float32": (0, 0)}
+
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Rate = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
-Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Slug = Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9_.-]{0,63}$")]
-MemberPath = Annotated[
-    str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*){0,3}$")
-]
+
+# Python's $ also matches before a last line break, which JSON schema's does not.
+_END = r"$(?!\n)"
+_NAME = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}"
+Digest = Annotated[str, msgspec.Meta(pattern=f"^[0-9a-f]{{64}}{_END}")]
+Slug = Annotated[str, msgspec.Meta(pattern=f"^[a-z0-9][a-z0-9_.-]{{0,63}}{_END}")]
+MemberPath = Annotated[str, msgspec.Meta(pattern=f"^{_NAME}(/{_NAME}){{0,3}}{_END}")]
+Instant = Annotated[str, msgspec.Meta(pattern=f"^[0-9]{{4}}(-[0-9]{{2}}){{2}}T[0-9]{{2}}(:[0-9]{{2}}){{2}}Z{_END}")]
 
 Metric = Literal["cosine", "euclidean"]
 Rule = Literal["best"]
@@ -36,7 +41,7 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Strictness shared by every part of the manifest."""
 
 
-class Member(_Part):
+class Member(_Part, frozen=True):
     """One file of the bundle other than the manifest itself."""
 
     path: MemberPath
@@ -44,7 +49,7 @@ class Member(_Part):
     sha256: Digest
 
 
-class InputSection(_Part):
+class InputSection(_Part, frozen=True):
     """How an image becomes the model's input, enough to repeat it bit for bit.
 
     The image is decoded, turned upright by its EXIF tag, converted to `colour`, stretched to
@@ -77,7 +82,7 @@ class InputSection(_Part):
         return self.height, self.width, self.channels
 
 
-class EmbeddingSection(_Part):
+class EmbeddingSection(_Part, frozen=True):
     """What the model answers: a vector of `size`, compared by `metric`.
 
     Cosine embeddings are L2-normalised on the host after dequantization, never in the graph.
@@ -87,7 +92,7 @@ class EmbeddingSection(_Part):
     metric: Metric
 
 
-class TensorSpec(_Part):
+class TensorSpec(_Part, frozen=True):
     """Input or output of a model file. Scale 0 means the tensor is not quantized.
 
     real = scale * (integer - zero_point)
@@ -99,7 +104,7 @@ class TensorSpec(_Part):
     zero_point: Annotated[int, msgspec.Meta(ge=-128, le=255)] = 0
 
 
-class Drift(_Part):
+class Drift(_Part, frozen=True):
     """How far a variant's embeddings lie from the float model's, on held-out images.
 
     Attributes:
@@ -115,7 +120,7 @@ class Drift(_Part):
     neighbour_changed: Rate
 
 
-class Variant(_Part):
+class Variant(_Part, frozen=True):
     """One exported model file of the bundle."""
 
     name: Slug
@@ -130,7 +135,7 @@ class Variant(_Part):
     fingerprint: Digest
 
 
-class OperatingPoint(_Part):
+class OperatingPoint(_Part, frozen=True):
     """A threshold and what was measured there.
 
     Attributes:
@@ -148,7 +153,7 @@ class OperatingPoint(_Part):
     frr: Rate
 
 
-class Tail(_Part):
+class Tail(_Part, frozen=True):
     """Generalized Pareto tail of the impostor scores, for rates the data cannot support.
 
     For a score s above `threshold`:
@@ -162,7 +167,7 @@ class Tail(_Part):
     shape: float
 
 
-class SimilarityMap(_Part):
+class SimilarityMap(_Part, frozen=True):
     """Score to degree of similarity, linear between knots, constant outside them.
 
     The degree is the posterior, at equal priors, that both images show the same.
@@ -172,7 +177,7 @@ class SimilarityMap(_Part):
     degrees: tuple[Rate, ...]
 
 
-class Calibration(_Part):
+class Calibration(_Part, frozen=True):
     """Thresholds of one variant for one template rule and count.
 
     Attributes:
@@ -201,7 +206,7 @@ class Calibration(_Part):
     provisional: bool
 
 
-class SelfTest(_Part):
+class SelfTest(_Part, frozen=True):
     """Golden images and the raw model outputs expected for them, checked on opening.
 
     Attributes:
@@ -217,7 +222,7 @@ class SelfTest(_Part):
     tolerance: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
 
-class Licence(_Part):
+class Licence(_Part, frozen=True):
     """Licence of the weights or data that the bundle was made from."""
 
     what: str
@@ -225,7 +230,7 @@ class Licence(_Part):
     source: str
 
 
-class Provenance(_Part):
+class Provenance(_Part, frozen=True):
     """Where the encoder comes from.
 
     Attributes:
@@ -243,12 +248,12 @@ class Provenance(_Part):
     licences: tuple[Licence, ...]
 
 
-class Manifest(_Part):
+class Manifest(_Part, frozen=True):
     """Everything a device needs to know of a bundle."""
 
     format: Annotated[int, msgspec.Meta(ge=1)]
     name: Slug
-    created: Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    created: Instant
     members: tuple[Member, ...]
     input: InputSection
     embedding: EmbeddingSection
@@ -276,22 +281,28 @@ def decode_manifest(content: bytes) -> Manifest:
             raise ValueError(f"format {plain['format']} is newer than {FORMAT}, the newest this version reads")
         manifest = msgspec.json.decode(content, type=Manifest)
         _check_consistent(manifest)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise IntegrityError(f"manifest.json: {error}", reason="bad_manifest") from error
     return manifest
 
 
 def fingerprint(model_sha256: str, input_section: InputSection, embedding: EmbeddingSection) -> str:
     """SHA-256 that binds templates to the model file, the preprocessing and the metric."""
-    parts = {"model": model_sha256, "input": input_section, "embedding": embedding}
+    # Through the types, so that 255 and 255.0 are one number, as they are once read from a bundle.
+    parts = {
+        "model": model_sha256,
+        "input": msgspec.json.decode(msgspec.json.encode(input_section), type=InputSection),
+        "embedding": msgspec.json.decode(msgspec.json.encode(embedding), type=EmbeddingSection),
+    }
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = dict(pairs)
-    if len(keys) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(n for n in names if names.count(n) > 1)!r} is given twice")
+    keys: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in keys:
+            raise ValueError(f"key {name!r} is given twice")
+        keys[name] = value
     return keys
 
 
@@ -300,8 +311,10 @@ def _check_consistent(manifest: Manifest) -> None:
     if not manifest.variants:
         raise ValueError("no variant")
     members = {member.path: member for member in manifest.members}
-    if len(members) != len(manifest.members) or MANIFEST_NAME in members:
+    if len(members) != len(manifest.members):
         raise ValueError("a member is listed twice")
+    if MANIFEST_NAME in members:
+        raise ValueError(f"{MANIFEST_NAME} cannot be a member of itself")
     names = [variant.name for variant in manifest.variants]
     if len(set(names)) != len(names):
         raise ValueError("a variant is listed twice")
@@ -329,9 +342,10 @@ def _check_input(section: InputSection) -> None:
         raise ValueError(f"input.mean and input.scale need {section.channels} values each")
     if not all(math.isfinite(value) for value in (*section.mean, *section.scale)) or 0.0 in section.scale:
         raise ValueError("input.mean and input.scale must be finite, and no scale 0")
-    low, high = section.value_range
-    if not low < high:
-        raise ValueError("input.value_range must rise")
+    ends = [(level - m) / s for level in (0.0, 255.0) for m, s in zip(section.mean, section.scale, strict=True)]
+    for stated, computed in zip(section.value_range, (min(ends), max(ends)), strict=True):
+        if not math.isclose(stated, computed, rel_tol=1e-5, abs_tol=1e-3):
+            raise ValueError(f"input.value_range {section.value_range}: {stated} is {computed} by mean and scale")
 
 
 def _check_variant(variant: Variant, manifest: Manifest, members: dict[str, Member]) -> None:
@@ -350,8 +364,13 @@ def _check_variant(variant: Variant, manifest: Manifest, members: dict[str, Memb
     for tensor in (variant.input, variant.output):
         if (tensor.dtype == "float32") != (tensor.scale == 0.0):
             raise ValueError(f"{where}: dtype {tensor.dtype} with scale {tensor.scale}")
+        if not _ZERO_POINTS[tensor.dtype][0] <= tensor.zero_point <= _ZERO_POINTS[tensor.dtype][1]:
+            raise ValueError(f"{where}: dtype {tensor.dtype} with zero point {tensor.zero_point}")
     if not variant.runtimes:
         raise ValueError(f"{where}: no runtime")
+    for runtime in variant.runtimes:
+        if (runtime == "onnxruntime") != (variant.format == "onnx"):
+            raise ValueError(f"{where}: format {variant.format} with runtime {runtime}")
 
 
 def _check_calibration(calibration: Calibration, names: list[str]) -> None:

@@ -1,0 +1,51 @@
+# Everything is set up on the first call; needs Python 3.11 to 3.13 (with venv) and make.
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint typecheck check-floors pytest bench lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: ## make .venv with everything, versions locked with hashes (PYTHON=python3.12 for another interpreter)
+	@command -v "$(PYTHON)" >/dev/null || { echo "make: $(PYTHON) not found; install Python 3.11 to 3.13, or say PYTHON=/path/to/python" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("make: Python %d.%d is not supported, 3.11 to 3.13 is needed; say PYTHON=/path/to/python" % v)'
+	@stamp="$$("$(PYTHON)" -VV | cksum) $$(cat requirements.txt pyproject.toml device/pyproject.toml | cksum)"; \
+	if [ "$$(cat .venv/.stamp 2>/dev/null)" != "$$stamp" ]; then \
+		echo "Setting up .venv (1.6 GB, some minutes)"; \
+		"$(PYTHON)" -m venv --clear .venv \
+		&& $(BIN)/pip install --quiet --require-hashes -r requirements.txt \
+		&& $(BIN)/pip install --quiet --no-deps --no-build-isolation -e ./device -e . \
+		&& echo "$$stamp" > .venv/.stamp; \
+	fi
+
+demo: setup ## the whole way on embedded data, a few minutes; ends with demo/report.html
+	$(BIN)/edge-oneshot demo --out demo
+
+test: setup lint typecheck check-floors pytest ## everything that must hold
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: setup
+	$(BIN)/mypy
+
+check-floors: setup
+	$(BIN)/lint-imports
+
+pytest: setup
+	$(BIN)/python -m pytest
+
+bench: setup ## latency on this machine, side by side (pytest-benchmark)
+	$(BIN)/python -m pytest benchmarks
+
+lock: setup ## renew requirements.txt: the newest versions that pyproject.toml allows
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \
+		--no-emit-package edge-oneshot-device --no-emit-index-url --no-header --group dev --all-extras \
+		pyproject.toml -o requirements.txt
+
+clean: ## remove what the other targets made, but no run and no bundle
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks build dist demo

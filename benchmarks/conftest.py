@@ -1,0 +1,133 @@
+"""The bundle that is timed, and what the figures were taken on. Timings are printed, never asserted.
+
+    pytest benchmarks
+    EDGE_ONESHOT_BUNDLE=door.oneshot pytest benchmarks
+
+Without EDGE_ONESHOT_BUNDLE a small untrained encoder is exported for the drawn glyphs: good
+for times, not for accuracy. Compare figures of one run, or of one machine, only.
+"""
+
+import os
+import platform
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_oneshot_device.bench import board
+from edge_oneshot_device.bundle import Bundle
+from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device.errors import InputError, MachineError
+
+ENVIRONMENT = "EDGE_ONESHOT_BUNDLE"
+PACKAGES = ("edge-oneshot-device", "numpy", "pillow", "ai-edge-litert", "tflite-runtime", "onnxruntime")
+USED = pytest.StashKey[dict[str, str]]()
+
+OpenEncoder = Callable[[str, str], Encoder]
+
+
+def machine() -> dict[str, str]:
+    """Board, cores, governor and versions."""
+    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "absent"
+    return {
+        "board": board(),
+        "architecture": platform.machine(),
+        "system": platform.platform(),
+        "cores": str(os.cpu_count()),
+        "governor": governor.read_text().strip() if governor.exists() else "unknown",
+        **versions,
+    }
+
+
+def pytest_report_header() -> list[str]:
+    """Print the machine first."""
+    return [f"{name}: {value}" for name, value in machine().items()]
+
+
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    """Keep the machine with the figures of --benchmark-json."""
+    machine_info["edge_oneshot"] = machine()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the fingerprints of what was timed."""
+    terminalreporter.section("bundle")
+    for name, value in config.stash.get(USED, {}).items():
+        terminalreporter.write_line(f"{name}: {value}")
+
+
+@pytest.fixture(scope="session")
+def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    given = os.environ.get(ENVIRONMENT)
+    return Path(given) if given else export_untrained(tmp_path_factory.mktemp("bundle") / "untrained.oneshot")
+
+
+@pytest.fixture(scope="session")
+def bundle(bundle_path: Path, pytestconfig: pytest.Config) -> Bundle:
+    opened = Bundle.open(bundle_path)
+    fingerprints = {f"fingerprint of {v.name}": v.fingerprint for v in opened.manifest.variants}
+    pytestconfig.stash[USED] = {"name": opened.manifest.name, "sha256": opened.sha256, **fingerprints}
+    return opened
+
+
+@pytest.fixture(scope="session")
+def image(bundle: Bundle) -> bytes:
+    """An encoded image that the bundle was tested with."""
+    return bundle.read(bundle.manifest.self_test.images[0])
+
+
+@pytest.fixture(scope="session")
+def variant(bundle: Bundle) -> str:
+    """What `init` would take: int8, or the first there is."""
+    names = [variant.name for variant in bundle.manifest.variants]
+    return "int8" if "int8" in names else names[0]
+
+
+@pytest.fixture
+def open_encoder(bundle: Bundle) -> OpenEncoder:
+    """Opens a variant in a runtime; skips what this bundle or this machine does not have."""
+
+    def opened(name: str, runtime: str) -> Encoder:
+        try:
+            return Encoder.open(bundle, name, runtime=runtime)
+        except (InputError, MachineError) as error:
+            if error.reason not in ("variant_missing", "runtime_missing"):
+                raise
+            pytest.skip(str(error))
+
+    return opened
+
+
+def export_untrained(path: Path) -> Path:
+    """Export a few convolutions with random weights, for the glyphs at 48 x 48, in every variant."""
+    import keras
+    from keras import layers
+
+    from edge_oneshot.datasets import default_input, load_data
+    from edge_oneshot_device.preprocessing import scale
+    from edge_oneshot_export import LabelledImages, export
+    from edge_oneshot_export.exporting import VARIANTS
+
+    section = default_input("glyphs")
+    seen, held_out = load_data("glyphs", section).split(4, seed=0)
+    images = seen.images[:: len(seen.images) // 200]
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input(section.shape)
+    features = pixels
+    for filters in (16, 32, 64, 64):
+        features = layers.Conv2D(filters, 3, strides=2, padding="same", activation="relu")(features)
+    embed = layers.Dense(128)
+    model = keras.Model(pixels, embed(layers.Flatten()(features)))
+    # centred, so that embeddings of different images point in different directions
+    embed.bias.assign(-np.asarray(model(scale(images, section))).mean(axis=0))
+    people = LabelledImages(held_out.images, held_out.labels, held_out.identities)
+    return export(model, path, images=images, calibration=people, input=section, variants=VARIANTS).path

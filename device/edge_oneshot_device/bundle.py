@@ -1,0 +1,154 @@
+"""Reading a bundle: every byte is checked against the manifest before anything is used.
+
+A bundle is a zip of the plainest kind: members stored without compression, one after another
+from the first byte, then the central directory, then its end record, and nothing else. Any
+byte that this layout does not account for is refused, so no two zip readers can see
+different files in it.
+"""
+
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from edge_oneshot_device.errors import IntegrityError
+from edge_oneshot_device.files import read_file
+from edge_oneshot_device.manifest import MANIFEST_NAME, Manifest, decode_manifest
+
+MAX_BUNDLE_BYTES = 256 << 20
+MAX_MANIFEST_BYTES = 4 << 20
+
+# PKWARE APPNOTE 6.3.10: 4.3.7 local file header, 4.3.12 central directory, 4.3.16 end record.
+_LOCAL = struct.Struct("<4s5H3I2H")
+_CENTRAL = struct.Struct("<4s6H3I5H2I")
+_END = struct.Struct("<4s4H2IH")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle whose members all match its manifest.
+
+    Attributes:
+        manifest: The parsed manifest.
+        content: The bundle file, byte for byte.
+        sha256: SHA-256 of `content`, in hex.
+        members: Path to content of every member other than the manifest.
+    """
+
+    manifest: Manifest
+    content: bytes
+    sha256: str
+    members: Mapping[str, bytes]
+
+    @classmethod
+    def open(cls, source: str | os.PathLike[str] | bytes) -> "Bundle":
+        """Read a bundle once into memory and check all of it.
+
+        Args:
+            source: Path, or the file's content.
+
+        Raises:
+            InputError: The path leads to no file (``not_found``, ``not_a_file``).
+            IntegrityError: ``not_a_bundle`` (not laid out as a bundle), ``bad_manifest`` or
+                ``member_mismatch`` (its members are not those of the manifest).
+            MachineError: The file cannot be read.
+        """
+        content = source if isinstance(source, bytes) else read_file(source, MAX_BUNDLE_BYTES)
+        name = "the bundle" if isinstance(source, bytes) else str(source)
+        try:
+            files = _unzip(content)
+            manifest = _manifest(files)
+            _check_members(manifest, files)
+        except IntegrityError as error:
+            raise IntegrityError(
+                f"{name} is refused: {error}; get an intact copy, or export it again", reason=error.reason
+            ) from error
+        return cls(manifest, content, hashlib.sha256(content).hexdigest(), MappingProxyType(files))
+
+    def read(self, path: str) -> bytes:
+        """Content of a member that the manifest lists.
+
+        Raises:
+            KeyError: The manifest lists no such member.
+        """
+        return self.members[path]
+
+
+def _manifest(files: dict[str, bytes]) -> Manifest:
+    content = files.pop(MANIFEST_NAME, None)
+    if content is None:
+        raise IntegrityError(f"it has no {MANIFEST_NAME}", reason="not_a_bundle")
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise IntegrityError(f"{MANIFEST_NAME} is larger than {MAX_MANIFEST_BYTES >> 20} MiB", reason="bad_manifest")
+    return decode_manifest(content)
+
+
+def _check_members(manifest: Manifest, files: dict[str, bytes]) -> None:
+    listed = {member.path: member for member in manifest.members}
+    for path in listed.keys() - files.keys():
+        raise IntegrityError(f"the member {path} is missing", reason="member_mismatch")
+    for path in files.keys() - listed.keys():
+        raise IntegrityError(f"it holds {path!r}, which its manifest does not list", reason="member_mismatch")
+    for path, member in listed.items():
+        if len(files[path]) != member.bytes or hashlib.sha256(files[path]).hexdigest() != member.sha256:
+            raise IntegrityError(f"the member {path} is not the one its manifest lists", reason="member_mismatch")
+
+
+def _unzip(content: bytes) -> dict[str, bytes]:
+    """Name to content of every member, or IntegrityError."""
+    if len(content) > MAX_BUNDLE_BYTES:
+        raise IntegrityError(f"it is larger than {MAX_BUNDLE_BYTES >> 20} MiB", reason="not_a_bundle")
+    try:
+        return _walk(content)
+    except (struct.error, UnicodeDecodeError) as error:  # a header that reaches past the end; a name not ASCII
+        raise _not_a_bundle("it is cut short or no bundle at all") from error
+
+
+def _walk(content: bytes) -> dict[str, bytes]:
+    end = len(content) - _END.size
+    magic, *disks, count, total, directory_size, directory, comment = _END.unpack(content[max(end, 0) :])
+    if magic != b"PK\5\6" or comment:
+        raise _not_a_bundle("it does not end as a bundle does")
+    if any(disks) or count != total or directory + directory_size != end:
+        raise _not_a_bundle("its end record is inconsistent")
+    files: dict[str, bytes] = {}
+    position, entry = 0, directory
+    for _ in range(count):
+        name, size, checksum, entry = _read_entry(content, entry, position)
+        position += _LOCAL.size + len(name) + size
+        data = content[position - size : position]
+        if position > directory or zlib.crc32(data) != checksum:
+            raise _not_a_bundle(f"the content of {name} is damaged")
+        if name in files:
+            raise _not_a_bundle(f"it holds {name} twice")
+        files[name] = data
+    if position != directory or entry != end:
+        raise _not_a_bundle("it holds bytes that belong to no member")
+    return files
+
+
+def _read_entry(content: bytes, entry: int, position: int) -> tuple[str, int, int, int]:
+    """(name, size, CRC-32, offset of the next entry); the local header has to be at `position` and agree."""
+    magic, _, *common, name_size, extra, comment, disk, _, _, offset = _CENTRAL.unpack_from(content, entry)
+    _, flags, method, _, _, checksum, stored, size = common
+    following = entry + _CENTRAL.size + name_size
+    name_bytes = content[entry + _CENTRAL.size : following]
+    name = name_bytes.decode("ascii")
+    if magic != b"PK\1\2" or offset != position or extra or comment or disk:
+        raise _not_a_bundle("its directory is not laid out as a bundle's")
+    if flags or method or stored != size:
+        raise _not_a_bundle(f"{name!r} is compressed or encrypted")
+    local_magic, *local, local_name_size, local_extra = _LOCAL.unpack_from(content, position)
+    start = position + _LOCAL.size
+    if local_magic != b"PK\3\4" or local != common or local_extra:
+        raise _not_a_bundle(f"the two headers of {name!r} differ")
+    if local_name_size != name_size or content[start : start + name_size] != name_bytes:
+        raise _not_a_bundle(f"the two names of {name!r} differ")
+    return name, size, checksum, following
+
+
+def _not_a_bundle(message: str) -> IntegrityError:
+    return IntegrityError(message, reason="not_a_bundle")

@@ -1,0 +1,156 @@
+"""What both programs' command lines share: parsing, printing, exit codes, errors of one line.
+
+A program is built so::
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        return console.run(lambda: _main(argv), as_json=console.wants_json(argv))
+
+    def _main(argv: Sequence[str] | None) -> int:
+        arguments = _parser().parse_args(argv)      # a console.Parser; console.add_json(subparser)
+        decision = ...
+        console.print_result(decision, arguments.json, f"accepted {decision.person}")
+        return 0 if decision.accepted else 1        # None counts as 0
+
+and called as ``sys.exit(main())``. Whatever `_main` raises becomes one line on stderr and an
+exit code (see `run`).
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TextIO
+
+import msgspec
+
+from edge_oneshot_device.errors import InputError, OneShotError
+
+MACHINE_FAILED = 4
+INTERRUPTED = 130
+# As the shell reports a SIGPIPE. Not 0: that would say "accepted".
+PIPE_CLOSED = 141
+
+
+class Parser(argparse.ArgumentParser):
+    """Argument parser that raises `InputError` on wrong use and knows no abbreviations."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the wrong use as one line."""
+        raise InputError(f"{message}; see {self.prog} --help", reason="wrong_use")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--json`` (attribute `json`) to a subcommand's parser."""
+    parser.add_argument("--json", action="store_true", help="print the result, or the error, as JSON")
+
+
+def wants_json(argv: Sequence[str] | None = None) -> bool:
+    """Whether ``--json`` is among the arguments: known before they are parsed, for errors in them."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "--" in arguments:
+        arguments = arguments[: arguments.index("--")]
+    return "--json" in arguments
+
+
+def print_result(value: object, as_json: bool, text: str) -> None:
+    """Print a command's result to stdout.
+
+    Args:
+        value: A dataclass or msgspec struct, or a list of them, of plain Python values.
+        as_json: Print `value` as one line of JSON instead of `text`.
+        text: The same for a person; nothing is printed when it is empty.
+    """
+    if as_json:
+        print(msgspec.json.encode(value).decode())
+    elif text:
+        print(text)
+
+
+def run(main: Callable[[], int | None], *, as_json: bool = False) -> int:
+    """Run a command and turn its errors into exit codes.
+
+    An `OneShotError` gives its own code. Ctrl-C gives 130, a closed pipe 141, and everything
+    else (a full disk, no memory, a bug) 4. The error is one line on stderr, with `as_json` an
+    object with the keys error and reason. The environment variable EDGE_ONESHOT_DEBUG=1 adds
+    the traceback.
+
+    Args:
+        main: Returns the exit code; None counts as 0.
+        as_json: Print errors as JSON.
+
+    Returns:
+        The exit code, for `sys.exit`.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal cannot show must not end the command.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _call(main)
+    except BrokenPipeError:
+        code = PIPE_CLOSED
+    except KeyboardInterrupt:
+        code = _report("interrupted", "interrupted", INTERRUPTED, as_json)
+    except OneShotError as error:
+        code = _report(str(error), error.reason, error.exit_code, as_json)
+    except MemoryError:
+        code = _report("out of memory; free some and try again", "out_of_memory", MACHINE_FAILED, as_json)
+    except OSError as error:
+        code = _report(_describe(error), "machine", MACHINE_FAILED, as_json)
+    except Exception as error:  # the last resort: a bug must not look like a rejection (exit code 1)
+        message = f"internal error: {type(error).__name__}: {error}; please report it"
+        code = _report(message, "bug", MACHINE_FAILED, as_json)
+    _settle(sys.stdout)
+    _settle(sys.stderr)
+    return code
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks, terminal escapes and other unprintable characters."""
+    words = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+
+
+def _call(main: Callable[[], int | None]) -> int:
+    try:
+        code = main()
+    except SystemExit as stop:  # argparse: --help, --version
+        code = stop.code if isinstance(stop.code, int | None) else MACHINE_FAILED
+    if sys.stdout is not None:
+        sys.stdout.flush()  # here, where a full disk can still be told
+    return code or 0
+
+
+def _report(message: str, reason: str, code: int, as_json: bool) -> int:
+    if sys.stderr is None:
+        return code
+    if os.environ.get("EDGE_ONESHOT_DEBUG") == "1":
+        traceback.print_exc()
+    line = one_line(message)
+    with contextlib.suppress(OSError):  # where nobody reads stderr, the exit code still tells
+        print(msgspec.json.encode({"error": line, "reason": reason}).decode() if as_json else line, file=sys.stderr)
+    return code
+
+
+def _describe(error: OSError) -> str:
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return ": ".join([*names, error.strerror or str(error) or type(error).__name__])
+
+
+def _settle(stream: TextIO | None) -> None:
+    """Flush a stream; what it cannot take is dropped, so that Python's own flush at exit is silent."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)

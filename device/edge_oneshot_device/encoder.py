@@ -1,0 +1,227 @@
+"""From an image to its embedding, through one variant of a bundle."""
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_oneshot_device.bundle import Bundle
+from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
+from edge_oneshot_device.manifest import EmbeddingSection, InputSection, Manifest, TensorSpec, Variant
+from edge_oneshot_device.preprocessing import load_image, require_content, scale
+from edge_oneshot_device.quantization import dequantize, quantize
+from edge_oneshot_device.runtimes import Model, open_model
+
+
+class Encoder:
+    """A model with its preprocessing: images in, embeddings out. For one thread at a time.
+
+    Args:
+        model: The model in its runtime.
+        input: How an image becomes the model's input.
+        embedding: What the model answers.
+        variant: Name of the variant.
+        fingerprint: Fingerprint of the variant; embeddings of another one never compare.
+
+    Raises:
+        IntegrityError: ``model_mismatch``: the model's tensors are not those of the sections.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        input: InputSection,  # noqa: A002
+        embedding: EmbeddingSection,
+        *,
+        variant: str,
+        fingerprint: str,
+    ) -> None:
+        _require_equal(variant, "input shape", model.input.shape, (1, *input.shape))
+        _require_equal(variant, "output shape", model.output.shape, (1, embedding.size))
+        self.variant = variant
+        self.runtime = model.runtime
+        self.fingerprint = fingerprint
+        self.input = input
+        self.embedding = embedding
+        self._run = model.run
+        self._codes = _codes(model.output)
+        self._normalised = embedding.metric == "cosine"
+        self._shape, self._dtype = input.shape, np.dtype(np.uint8)
+        self._values = np.empty((1, *input.shape), dtype=model.input.dtype)
+        tables = _tables(input, model.input)
+        step = input.channels // len(tables)
+        channels = [slice(start, start + step) for start in range(0, input.channels, step)]
+        self._lookups = [
+            (table, part, self._values[0, :, :, part]) for table, part in zip(tables, channels, strict=True)
+        ]
+
+    @classmethod
+    def open(cls, bundle: Bundle, variant: str = "int8", *, runtime: str | None = None, threads: int = 1) -> "Encoder":
+        """Load a variant, compare its tensors with the manifest, and check its golden outputs.
+
+        Args:
+            bundle: The bundle.
+            variant: Name of one of its variants.
+            runtime: Name of the runtime; None takes the one of the variant's format.
+            threads: Threads of one inference.
+
+        Raises:
+            InputError: ``variant_missing``, ``wrong_runtime`` or ``wrong_threads``.
+            IntegrityError: ``model_refused``, ``model_mismatch`` or ``self_test_failed``.
+            MachineError: ``runtime_missing``, ``runtime_failed`` or ``out_of_memory``.
+        """
+        encoder = load_encoder(bundle, variant, runtime=runtime, threads=threads)
+        self_test(encoder, bundle)
+        return encoder
+
+    def raw(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """The model's output as it stands.
+
+        Args:
+            pixels: uint8 (height, width, channels).
+
+        Returns:
+            Array (size,) of the model's output dtype.
+
+        Raises:
+            InputError: ``wrong_shape``: `pixels` is not such an array.
+            MachineError: ``runtime_failed``.
+        """
+        if pixels.shape != self._shape or pixels.dtype != self._dtype:
+            raise InputError(
+                f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 {self._shape}; use load_image",
+                reason="wrong_shape",
+            )
+        for table, part, values in self._lookups:
+            # An 8-bit index is always in range; "clip" spares numpy a buffer.
+            table.take(pixels[:, :, part], out=values, mode="clip")
+        output: NDArray[Any] = self._run(self._values)[0]
+        return output
+
+    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The embedding of an image.
+
+        Args:
+            pixels: uint8 (height, width, channels).
+
+        Returns:
+            float32 (size,): of length 1 for cosine (all zero when the model says zero), as the
+            model says it for euclidean.
+
+        Raises:
+            InputError: ``wrong_shape``.
+            MachineError: ``runtime_failed``.
+        """
+        output = self.raw(pixels)
+        vector: NDArray[np.float32] = output if self._codes is None else self._codes.take(output.view(np.uint8))
+        length = math.sqrt(vector.dot(vector))
+        if not math.isfinite(length):
+            raise MachineError(
+                f"{self.runtime} gave an embedding that is no number; use another runtime or variant",
+                reason="runtime_failed",
+            )
+        if self._normalised and length > 0.0:
+            vector /= length
+        return vector
+
+    def embed_many(
+        self, images: NDArray[np.uint8], progress: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """The embeddings of many images, see `embed`.
+
+        Args:
+            images: uint8 (n, height, width, channels).
+            progress: Called after each image with the number of images done so far.
+
+        Returns:
+            float32 (n, size).
+        """
+        embeddings = np.empty((len(images), self.embedding.size), dtype=np.float32)
+        for index, pixels in enumerate(images):
+            embeddings[index] = self.embed(pixels)
+            if progress is not None:
+                progress(index + 1)
+        return embeddings
+
+    def embed_image(self, source: str | os.PathLike[str] | bytes) -> NDArray[np.float32]:
+        """The embedding of an image file, given by its path or its content.
+
+        Returns:
+            float32 (size,), see `embed`.
+
+        Raises:
+            InputError: It cannot be read as an image (see `load_image`), or ``no_content``.
+            MachineError: The file cannot be read, or the runtime failed.
+        """
+        pixels = load_image(source, self.input)
+        require_content(pixels, self.input, "the image" if isinstance(source, bytes) else str(source))
+        return self.embed(pixels)
+
+
+def load_encoder(bundle: Bundle, name: str, *, runtime: str | None = None, threads: int = 1) -> Encoder:
+    """`Encoder.open` without the self-test, for those who time the first inference."""
+    manifest = bundle.manifest
+    variant = _find(manifest, name)
+    model = open_model(variant.format, bundle.read(variant.file), runtime=runtime, threads=threads)
+    _require_equal(name, "input", model.input, variant.input)
+    _require_equal(name, "output", model.output, variant.output)
+    return Encoder(model, manifest.input, manifest.embedding, variant=name, fingerprint=variant.fingerprint)
+
+
+def self_test(encoder: Encoder, bundle: Bundle) -> None:
+    """Run the bundle's golden images through decoding, preprocessing and model.
+
+    Raises:
+        IntegrityError: ``self_test_failed``: an output differs from the expected one by more
+            than the bundle's tolerance.
+    """
+    test = bundle.manifest.self_test
+    for path, expected in zip(test.images, test.outputs[encoder.variant], strict=True):
+        try:
+            output = encoder.raw(load_image(bundle.read(path), encoder.input))
+        except InputError as error:
+            raise IntegrityError(
+                f"the self-test image {path} cannot be used: {error}", reason="self_test_failed"
+            ) from error
+        difference = float(np.max(np.abs(output.astype(np.float64) - np.array(expected))))
+        unit, tolerance = ("", test.tolerance) if output.dtype == np.float32 else (" LSB", test.tolerance_lsb)
+        if not difference <= tolerance:  # so that NaN fails
+            raise IntegrityError(
+                f"the self-test of variant {encoder.variant} on {encoder.runtime} fails: its output for {path} is"
+                f" {difference:g}{unit} off, the tolerance is {tolerance:g}{unit}; use another runtime or variant, or"
+                " export the bundle again",
+                reason="self_test_failed",
+            )
+
+
+def _find(manifest: Manifest, name: str) -> Variant:
+    for variant in manifest.variants:
+        if variant.name == name:
+            return variant
+    names = ", ".join(variant.name for variant in manifest.variants)
+    raise InputError(f"the bundle has no variant {name!r}; it has {names}", reason="variant_missing")
+
+
+def _tables(section: InputSection, tensor: TensorSpec) -> NDArray[Any]:
+    """Per channel the model's input value of each of the 256 pixel values; one row when all agree."""
+    levels = np.repeat(np.arange(256, dtype=np.uint8)[:, np.newaxis], section.channels, axis=1)
+    tables = np.ascontiguousarray(quantize(scale(levels, section), tensor).T)
+    return tables[:1] if (tables == tables[0]).all() else tables
+
+
+def _codes(tensor: TensorSpec) -> NDArray[np.float32] | None:
+    """The real value of each of the 256 codes of an 8-bit output, by the code's bits; None for a float output."""
+    if tensor.dtype == "float32":
+        return None
+    return dequantize(np.arange(256, dtype=np.uint8).view(tensor.dtype), tensor)
+
+
+def _require_equal(variant: str, what: str, actual: object, expected: object) -> None:
+    if actual != expected:
+        raise IntegrityError(
+            f"variant {variant}: the model's {what} is {actual}, expected {expected}; export the bundle again",
+            reason="model_mismatch",
+        )

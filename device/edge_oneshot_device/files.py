@@ -1,0 +1,78 @@
+"""Reading and writing whole files: a write is complete or did not happen."""
+
+import contextlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from edge_oneshot_device.errors import InputError, MachineError
+
+
+def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Content of a regular file of at most `limit` bytes.
+
+    Raises:
+        InputError: Nothing is there (``not_found``), it is a folder, pipe or device
+            (``not_a_file``), or it is larger than `limit` (``file_too_large``).
+        MachineError: It cannot be read (``cannot_read``).
+    """
+    try:
+        status = os.stat(path)  # noqa: PTH116 (takes any PathLike)
+        # A pipe without a writer would block open() for ever.
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise InputError(f"{path} is {kind}; name a file", reason="not_a_file")
+        if status.st_size > limit:
+            message = f"{path} is larger than {limit >> 20} MiB, the most that is read"
+            raise InputError(message, reason="file_too_large")
+        with open(path, "rb") as file:  # noqa: PTH123 (takes any PathLike)
+            return file.read(status.st_size + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path} does not exist; check the path", reason="not_found") from error
+    except OSError as error:
+        raise MachineError(f"cannot read {path}: {error.strerror}", reason="cannot_read") from error
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes, mode: int = 0o644) -> None:
+    """Write a file so that a reader, or a power cut, sees the old content or the new, never a part.
+
+    The content is written aside in the same folder, synced and renamed; then the folder is
+    synced. The file gets `mode` exactly, whatever the umask.
+
+    Raises:
+        MachineError: ``cannot_write``; an existing file is as it was.
+    """
+    target = Path(path)
+    try:
+        if target.exists() and not target.is_file():
+            kind = "a folder" if target.is_dir() else "no regular file"
+            raise MachineError(f"cannot write {target}: it is {kind}; name a file", reason="cannot_write")
+        descriptor, aside = tempfile.mkstemp(prefix=".edge-oneshot-", suffix=".tmp", dir=target.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fchmod(descriptor, mode)
+                os.fsync(descriptor)
+            Path(aside).replace(target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(aside).unlink()
+            raise
+        sync_folder(target.parent)
+    except OSError as error:
+        raise MachineError(f"cannot write {target}: {error.strerror}", reason="cannot_write") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in a folder survive a power cut.
+
+    Raises:
+        OSError: The folder cannot be opened or synced.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,187 @@
+"""The one preprocessing: image file to pixels to model input, the same in training and at the door."""
+
+import io
+import os
+import struct
+import warnings
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.files import read_file
+from edge_oneshot_device.manifest import InputSection
+
+MAX_FILE_BYTES = 256 << 20
+MAX_PIXELS = 50_000_000
+MAX_SIDE = 16_384
+
+# What cameras and data sets write. Every other decoder is attack surface, and libtiff writes to stderr.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM")
+# What Pillow's decoders raise on malformed content.
+_DECODER_FAULTS = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error, zlib.error,
+)  # fmt: skip
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def load_image(source: str | os.PathLike[str] | bytes, section: InputSection) -> NDArray[np.uint8]:
+    """Decode an image file and bring it to the model's size and colour.
+
+    Args:
+        source: Path, or the encoded content itself (PNG, JPEG, WebP, BMP, GIF, PNM).
+            Of an animation the first frame counts.
+        section: The bundle's input section.
+
+    Returns:
+        uint8 array (height, width, channels), see `prepare`.
+
+    Raises:
+        InputError: ``not_found``, ``not_a_file``, ``file_too_large``, ``not_an_image``,
+            ``image_too_large`` (seen before anything is decoded) or ``image_truncated``.
+        MachineError: The file cannot be read.
+    """
+    content = source if isinstance(source, bytes) else read_file(source, MAX_FILE_BYTES)
+    name = "the image" if isinstance(source, bytes) else str(source)
+    with warnings.catch_warnings():
+        # Pillow warns of odd metadata and of sizes; the size limits here are stricter.
+        warnings.simplefilter("ignore")
+        try:
+            with _open(content, name) as image:
+                _decode(image, name)
+                return prepare(image, section, name)
+        except Image.DecompressionBombError as error:
+            raise _too_large(name, "far too many") from error
+
+
+def prepare(image: Image.Image, section: InputSection, name: str = "the image") -> NDArray[np.uint8]:
+    """Bring a decoded image to the model's size and colour.
+
+    Turned upright by its EXIF tag, laid over white where it is transparent, converted to
+    `section.colour` (grey is the luma of ITU-R 601), then stretched to height x width with the
+    filter `section.resize`, whose support grows with the reduction, so that nothing aliases.
+
+    Args:
+        image: Image of any mode.
+        section: The bundle's input section.
+        name: What an error calls the image.
+
+    Returns:
+        uint8 array (height, width, channels), contiguous, owned by the caller.
+
+    Raises:
+        InputError: ``not_an_image``: its pixel type has no defined 8-bit meaning.
+    """
+    upright = _UPRIGHT.get(_orientation(image))
+    mode = "L" if section.colour == "grey" else "RGB"
+    coloured = _to_eight_bit(image, mode, name)
+    if upright is not None:
+        coloured = coloured.transpose(upright)
+    resized = coloured.resize((section.width, section.height), Image.Resampling[section.resize.upper()])
+    return np.array(resized, dtype=np.uint8).reshape(section.shape)
+
+
+def require_content(pixels: NDArray[np.uint8], section: InputSection, name: str = "the image") -> None:
+    """Refuse an image that shows nothing.
+
+    Args:
+        pixels: uint8 (height, width, channels).
+        section: Its `min_contrast` is asked of at least one channel.
+        name: What the error calls the image.
+
+    Raises:
+        InputError: ``no_content``.
+    """
+    contrast = int(np.ptp(pixels, axis=(0, 1)).max())
+    if contrast < section.min_contrast:
+        raise InputError(
+            f"{name} shows nothing: its contrast is {contrast} of 255 levels, {section.min_contrast} are needed;"
+            " take another picture",
+            reason="no_content",
+        )
+
+
+def scale(pixels: NDArray[np.uint8], section: InputSection) -> NDArray[np.float32]:
+    """The model's real-valued input: ``(pixels - mean) / scale`` per channel, in float32.
+
+    Args:
+        pixels: uint8 (..., channels).
+        section: Holds mean and scale.
+
+    Returns:
+        float32 array of the same shape, within `section.value_range`.
+    """
+    mean = np.array(section.mean, dtype=np.float32)
+    divisor = np.array(section.scale, dtype=np.float32)
+    return (pixels.astype(np.float32) - mean) / divisor
+
+
+def _open(content: bytes, name: str) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(content), formats=_FORMATS)
+    except _DECODER_FAULTS as error:
+        message = f"{name} is no image, or a damaged one; use PNG, JPEG, WebP, BMP, GIF or PNM"
+        raise InputError(message, reason="not_an_image") from error
+
+
+def _decode(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise _too_large(name, f"{width} x {height}")
+    try:
+        image.load()
+    except _DECODER_FAULTS as error:
+        message = f"{name} is damaged or cut short ({error}); use an intact copy"
+        raise InputError(message, reason="image_truncated") from error
+
+
+def _to_eight_bit(image: Image.Image, mode: str, name: str) -> Image.Image:
+    """Convert any pixel type to 8-bit `mode` (L or RGB)."""
+    if image.mode == mode and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        image = _from_sixteen_bit(image, name)
+    elif image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    elif image.mode in ("P", "CMYK", "YCbCr", "HSV", "RGBX"):
+        image = image.convert("RGB")
+    elif image.mode not in ("1", "L", "RGB"):
+        raise _unsupported(name, f"type {image.mode}")
+    return image.convert(mode)
+
+
+def _from_sixteen_bit(image: Image.Image, name: str) -> Image.Image:
+    # Pillow's own conversion to L clips everything above 255 to white.
+    values = np.asarray(image).astype(np.int32)
+    if values.min() < 0 or values.max() > 65_535:
+        raise _unsupported(name, "32 bits")
+    return Image.fromarray(((values * 255 + 32_767) // 65_535).astype(np.uint8))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except _DECODER_FAULTS:
+        return 1  # damaged metadata is no reason to refuse a picture
+
+
+def _too_large(name: str, size: str) -> InputError:
+    limit = f"at most {MAX_SIDE} a side and {MAX_PIXELS:,} in all are read"
+    return InputError(f"{name} is too large: {size} pixels; {limit}", reason="image_too_large")
+
+
+def _unsupported(name: str, pixels: str) -> InputError:
+    message = f"{name} has pixels of {pixels}; save it with 8 or 16 bits, grey or RGB"
+    return InputError(message, reason="not_an_image")

@@ -1,0 +1,242 @@
+"""The runtimes that execute a model file: LiteRT, tflite-runtime, ONNX Runtime.
+
+The runtime is the one asked for or the format's own, never silently another one.
+"""
+
+import contextlib
+import importlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
+from edge_oneshot_device.manifest import Dtype, Format, Runtime, TensorSpec
+
+MAX_THREADS = 256
+
+# Per format the runtimes that execute it; the first is the one taken when none is named.
+RUNTIMES: dict[Format, tuple[Runtime, ...]] = {"tflite": ("litert", "tflite-runtime"), "onnx": ("onnxruntime",)}
+
+_INSTALL = {
+    "litert": "pip install ai-edge-litert",
+    "tflite-runtime": 'pip install "edge-oneshot-device[tflite-runtime]"',
+    "onnxruntime": 'pip install "edge-oneshot-device[onnx]"',
+}
+_quiet_lock = threading.Lock()
+
+
+class Model(Protocol):
+    """A model file in a runtime, for one thread at a time."""
+
+    @property
+    def runtime(self) -> str:
+        """Name of the runtime."""
+
+    @property
+    def input(self) -> TensorSpec:
+        """Input tensor (1, height, width, channels), as the runtime says."""
+
+    @property
+    def output(self) -> TensorSpec:
+        """Output tensor (1, size), as the runtime says."""
+
+    def run(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Run once.
+
+        Args:
+            values: Array (1, height, width, channels) of the input's dtype.
+
+        Returns:
+            Array (1, size) of the output's dtype, owned by the caller.
+
+        Raises:
+            MachineError: ``runtime_failed``.
+        """
+
+
+def open_model(format: Format, content: bytes, *, runtime: str | None = None, threads: int = 1) -> Model:  # noqa: A002
+    """Load a model file into a runtime.
+
+    The file's content is passed, never a path: a mapped file that is truncated later kills
+    the process. The content has to be checked before: a corrupt file can crash a runtime.
+
+    Args:
+        format: ``tflite`` or ``onnx``.
+        content: The model file.
+        runtime: ``litert`` or ``tflite-runtime`` for tflite, ``onnxruntime`` for onnx; None
+            takes the first.
+        threads: Threads of one inference, 1..256.
+
+    Raises:
+        InputError: ``wrong_runtime`` or ``wrong_threads``.
+        IntegrityError: ``model_refused`` by the runtime, or ``model_mismatch``: its input or
+            output is of no kind that a bundle can hold.
+        MachineError: ``runtime_missing`` (says what to install) or ``out_of_memory``.
+    """
+    known = RUNTIMES[format]
+    name = known[0] if runtime is None else runtime
+    if name not in known:
+        raise InputError(
+            f"runtime {name!r} does not run {format} files; use {' or '.join(known)}", reason="wrong_runtime"
+        )
+    if not 1 <= threads <= MAX_THREADS:
+        raise InputError(f"{threads} threads; use 1 to {MAX_THREADS}", reason="wrong_threads")
+    with _quiet_stderr():
+        return OnnxModel(content, threads) if name == "onnxruntime" else TfliteModel(content, threads, name)
+
+
+class TfliteModel:
+    """A .tflite file in LiteRT, or in its predecessor tflite-runtime, on the processor."""
+
+    def __init__(self, content: bytes, threads: int, runtime: str) -> None:
+        module = _import("ai_edge_litert.interpreter" if runtime == "litert" else "tflite_runtime.interpreter", runtime)
+        self.runtime = runtime
+        try:
+            # The default resolver applies XNNPACK: other kernels give other int8 outputs.
+            interpreter = module.Interpreter(model_content=content, num_threads=threads)
+            interpreter.allocate_tensors()
+        except MemoryError as error:
+            raise _out_of_memory(runtime) from error
+        except SystemError as error:  # tflite-runtime beside numpy 2
+            raise _broken(runtime, error.__cause__ or error) from error
+        except (ValueError, RuntimeError) as error:
+            raise _refused(runtime, error) from error
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise _mismatch(f"{len(inputs)} inputs and {len(outputs)} outputs; one of each is expected")
+        self.input, self.output = _tflite_tensor(inputs[0]), _tflite_tensor(outputs[0])
+        self._input_index, self._output_index = inputs[0]["index"], outputs[0]["index"]
+        self._set, self._invoke, self._get = interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor
+
+    def run(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Run once, see `Model.run`."""
+        try:
+            self._set(self._input_index, values)
+            self._invoke()
+            result: NDArray[Any] = self._get(self._output_index)
+        except (ValueError, RuntimeError) as error:
+            raise _failed(self.runtime, error) from error
+        return result
+
+
+class OnnxModel:
+    """An .onnx file in ONNX Runtime, on the processor."""
+
+    def __init__(self, content: bytes, threads: int) -> None:
+        onnxruntime = _import("onnxruntime", "onnxruntime")
+        state = _import("onnxruntime.capi.onnxruntime_pybind11_state", "onnxruntime")
+        self.runtime = "onnxruntime"
+        # ONNX Runtime's errors have no common root but Exception.
+        own = (kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+        self._faults: tuple[type[Exception], ...] = (ValueError, RuntimeError, *own)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        try:
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except MemoryError as error:
+            raise _out_of_memory(self.runtime) from error
+        except self._faults as error:
+            raise _refused(self.runtime, error) from error
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise _mismatch(f"{len(inputs)} inputs and {len(outputs)} outputs; one of each is expected")
+        self.input, self.output = _onnx_tensor(inputs[0]), _onnx_tensor(outputs[0])
+        self._input_name, self._output_names = inputs[0].name, [outputs[0].name]
+
+    def run(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Run once, see `Model.run`."""
+        try:
+            result: NDArray[Any] = self._session.run(self._output_names, {self._input_name: values})[0]
+        except self._faults as error:
+            raise _failed(self.runtime, error) from error
+        return result
+
+
+def _tflite_tensor(details: dict[str, Any]) -> TensorSpec:
+    dtype = np.dtype(details["dtype"]).name
+    shape = tuple(int(side) for side in details["shape"])
+    parameters = details["quantization_parameters"]
+    if len(parameters["scales"]) > 1:
+        raise _mismatch("an input or output quantized per channel; one scale is expected")
+    scale, zero_point = details["quantization"]
+    return _tensor(dtype, shape, float(scale), int(zero_point))
+
+
+def _onnx_tensor(argument: Any) -> TensorSpec:
+    batch, *rest = argument.shape or [None]
+    # A free batch size has a name, or None, for a number; it is run with 1.
+    shape = (batch if isinstance(batch, int) else 1, *rest)
+    if not all(isinstance(side, int) for side in shape):
+        raise _mismatch(f"an input or output of the free shape {argument.shape}; a fixed one is expected")
+    dtype = "float32" if argument.type == "tensor(float)" else str(argument.type)
+    return _tensor(dtype, shape, 0.0, 0)
+
+
+def _tensor(dtype: str, shape: tuple[int, ...], scale: float, zero_point: int) -> TensorSpec:
+    for known in get_args(Dtype):
+        if dtype == known and (known == "float32") == (scale == 0.0):
+            return TensorSpec(dtype=known, shape=shape, scale=scale, zero_point=zero_point)
+    raise _mismatch(f"an input or output of dtype {dtype} with scale {scale}; int8, uint8 or float32 is expected")
+
+
+def _import(module: str, runtime: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        message = f"the runtime {runtime} is not installed; run: {_INSTALL[runtime]}"
+        raise MachineError(message, reason="runtime_missing") from error
+    except (ImportError, AttributeError) as error:  # built for another numpy or another Python
+        raise _broken(runtime, error) from error
+
+
+def _broken(runtime: str, error: BaseException) -> MachineError:
+    message = f"the runtime {runtime} does not load here ({error}); run: {_INSTALL[runtime]}"
+    return MachineError(message, reason="runtime_missing")
+
+
+def _refused(runtime: str, error: Exception) -> IntegrityError:
+    return IntegrityError(f"{runtime} refuses the model file: {error}; export it again", reason="model_refused")
+
+
+def _mismatch(what: str) -> IntegrityError:
+    return IntegrityError(f"the model file has {what}; export it again", reason="model_mismatch")
+
+
+def _failed(runtime: str, error: Exception) -> MachineError:
+    return MachineError(f"{runtime} failed to run the model: {error}", reason="runtime_failed")
+
+
+def _out_of_memory(runtime: str) -> MachineError:
+    return MachineError(f"{runtime} has not enough memory for the model; free some", reason="out_of_memory")
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep native code off the terminal: LiteRT has no setting for its line about XNNPACK.
+
+    Only file descriptor 2 is turned away, for the moment of loading; what Python itself wants
+    to tell comes as an exception, afterwards.
+    """
+    with _quiet_lock:
+        try:
+            kept = os.dup(2)
+        except OSError:  # stderr is closed: nothing to keep quiet
+            yield
+            return
+        try:
+            if sys.stderr is not None:
+                sys.stderr.flush()
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 2)
+            os.close(null)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

@@ -1,0 +1,139 @@
+"""Folders and zip files of images, read alike and never unpacked."""
+
+import lzma
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_oneshot.errors import DataError
+from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.files import read_file
+from edge_oneshot_device.manifest import InputSection
+from edge_oneshot_device.preprocessing import load_image
+
+Progress = Callable[[int, int], None]
+"""Called with the images done and the images in all."""
+
+MAX_FILE_BYTES = 64 * 2**20
+_PROGRESS_STEP = 100
+
+# what zipfile raises for an archive or member that is damaged, encrypted or packed in an unknown way
+_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """An open folder or zip file.
+
+    Attributes:
+        path: The folder or zip file.
+        files: Names of its files, with slashes, sorted; hidden ones are left out.
+        folders: Likewise its folders.
+        read: From a file's name to its bytes.
+    """
+
+    path: Path
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+    read: Callable[[str], bytes]
+
+
+@contextmanager
+def open_archive(path: Path, *, depth: int = 3) -> Iterator[Archive]:
+    """Open a folder, down to `depth` levels, or a zip file.
+
+    Links to folders are followed unless they lead to the folder itself or above it. Names in a
+    zip file cannot lead anywhere, since nothing is unpacked.
+
+    Raises:
+        DataError: It is not there, cannot be read, or is no whole zip file.
+    """
+    try:
+        if path.is_dir():
+            yield _open_folder(path, depth)
+            return
+        if not path.is_file():
+            raise DataError(f"{path}: no such folder or zip file", reason="not_found")
+        try:
+            unpacker = zipfile.ZipFile(path)
+        except _ZIP_FAULTS as error:
+            raise DataError(
+                f"{path}: is no whole zip file ({error}); use an intact copy", reason="bad_archive"
+            ) from error
+        with unpacker:
+            yield _open_zip(path, unpacker)
+    except OSError as error:
+        raise DataError(f"{error.filename or path}: cannot be read ({error.strerror})", reason="unreadable") from error
+
+
+def decode(
+    archive: Archive, names: Sequence[str], section: InputSection, progress: Progress | None = None
+) -> NDArray[np.uint8]:
+    """Read and prepare images: uint8 (n, h, w, c).
+
+    Raises:
+        DataError: An image cannot be read; it is named.
+    """
+    images = np.empty((len(names), *section.shape), np.uint8)
+    for number, name in enumerate(names):
+        try:
+            images[number] = load_image(archive.read(name), section)
+        except InputError as error:
+            raise DataError(f"{archive.path / name}: {error}", reason=error.reason) from error
+        if progress is not None and (number + 1) % _PROGRESS_STEP == 0:
+            progress(number + 1, len(names))
+    if progress is not None:
+        progress(len(names), len(names))
+    return images
+
+
+def _open_folder(root: Path, depth: int) -> Archive:
+    real_root = root.resolve()
+    files: list[str] = []
+    folders: list[str] = []
+
+    def walk(folder: Path, left: int) -> None:
+        for entry in folder.iterdir():
+            name = entry.relative_to(root).as_posix()
+            if _is_hidden(name):
+                continue
+            if not entry.is_dir():
+                files.append(name)
+            elif left > 1 and not real_root.is_relative_to(entry.resolve()):
+                folders.append(name)
+                walk(entry, left - 1)
+
+    def read(name: str) -> bytes:
+        return read_file(root / name, MAX_FILE_BYTES)
+
+    walk(root, depth)
+    return Archive(root, tuple(sorted(files)), tuple(sorted(folders)), read)
+
+
+def _open_zip(path: Path, unpacker: zipfile.ZipFile) -> Archive:
+    members = {info.filename: info for info in unpacker.infolist() if not _is_hidden(info.filename)}
+
+    def read(name: str) -> bytes:
+        if members[name].file_size > MAX_FILE_BYTES:
+            raise InputError(f"larger than {MAX_FILE_BYTES >> 20} MiB, the most that is read", reason="file_too_large")
+        try:
+            return unpacker.read(members[name])
+        except _ZIP_FAULTS as error:
+            raise DataError(f"{path / name}: is damaged ({error}); use an intact copy", reason="bad_archive") from error
+
+    files = sorted(name for name, info in members.items() if not info.is_dir())
+    folders = {name.rstrip("/") for name, info in members.items() if info.is_dir()}
+    # many archives list no folders of their own
+    folders.update(str(parent) for name in files for parent in list(PurePosixPath(name).parents)[:-1])
+    return Archive(path, tuple(files), tuple(sorted(folders)), read)
+
+
+def _is_hidden(name: str) -> bool:
+    return any(not part or part.startswith(".") or part == "__MACOSX" for part in name.rstrip("/").split("/"))

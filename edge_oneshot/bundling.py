@@ -1,0 +1,82 @@
+"""From a run to a bundle: gathers what the exporter asks for from the data of the run."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edge_oneshot.datasets import Dataset, is_named, load_data
+from edge_oneshot.errors import DataError, TrainingError
+from edge_oneshot.judging import published_names
+from edge_oneshot.runs import Run
+from edge_oneshot_device.manifest import Licence, Provenance
+from edge_oneshot_export.exporting import ExportReport, export
+from edge_oneshot_export.protocols import LabelledImages
+
+DEFAULT_VARIANTS = ("int8", "float32")
+_REPRESENTATIVE = 400
+_OMNIGLOT = Licence(
+    what="training data: Omniglot (Lake, Salakhutdinov, Tenenbaum 2015)",
+    licence="MIT",
+    source="https://github.com/brendenlake/omniglot",
+)
+
+
+def export_run(
+    run: Run,
+    out: str | Path,
+    *,
+    variants: Sequence[str] | None = None,
+    data_dir: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> ExportReport:
+    """Export a run's encoder, measured and calibrated on the groups that it was not trained on.
+
+    Args:
+        run: Finished, or stopped after a checkpoint.
+        out: ``NAME.oneshot``.
+        variants: Asked for by name, so that one that fails is an error; the default ones otherwise.
+        data_dir: Where Omniglot lies.
+        progress: Called with each step's name as it begins.
+
+    Raises:
+        DataError: The run's data is missing or has changed.
+        TrainingError: The run is damaged, or has no checkpoint yet.
+        ModelError, ExportError: See `edge_oneshot_export.export`.
+    """
+    record = run.record
+    if record.images_seen == 0:
+        raise TrainingError(f"{run.path}: nothing is trained yet; go on with --resume", reason="run_unfinished")
+    if progress:
+        progress("loading the run's data")
+    data = load_data(record.settings.data, record.input, data_dir=data_dir)
+    if set(data.group_names) != {*record.trained_on, *record.held_out}:
+        raise DataError(f"{data.name}: not the data that {run.path} was trained on", reason="other_data")
+    trained, held_out = data.only(record.trained_on), data.only(record.held_out)
+    chosen = np.random.default_rng(record.settings.seed).permutation(len(trained.labels))[:_REPRESENTATIVE]
+    return export(
+        run.encoder(),
+        out,
+        images=trained.images[chosen],
+        calibration=LabelledImages(held_out.images, held_out.labels, held_out.identities),
+        input=record.input,
+        variants=DEFAULT_VARIANTS if variants is None else variants,
+        provenance=_provenance(run, data),
+        asked=variants is not None,
+        progress=progress,
+    )
+
+
+def _provenance(run: Run, data: Dataset) -> Provenance:
+    record = run.record
+    name = record.settings.data if is_named(record.settings.data) else "a folder"
+    return Provenance(
+        data=name,
+        seed=record.settings.seed,
+        images_seen=record.images_seen,
+        trained_on=published_names(record.settings.data, record.trained_on),
+        held_out=published_names(record.settings.data, record.held_out),
+        versions={},
+        commit=None,
+        licences=(_OMNIGLOT,) if data.name == "omniglot" else (),
+    )

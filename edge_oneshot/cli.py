@@ -1,0 +1,251 @@
+"""The workstation's program: edge-oneshot train, export, evaluate, inspect, demo."""
+
+import argparse
+import logging
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_oneshot_device import console
+
+_DEFAULT_MINUTES = 20.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    return console.run(lambda: _main(argv), as_json=console.wants_json(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    result: int = arguments.command(arguments)
+    return result
+
+
+def _import_tensorflow() -> None:
+    """Import TensorFlow without its start-up notes: an error is one line on stderr, not the tenth."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from edge_oneshot_export.conversion import quiet
+
+    with Path(os.devnull).open("w") as null, quiet(null.fileno()):
+        import tensorflow  # noqa: F401 - for its side effects, once and here
+    for name in ("tensorflow", "absl", "tf2onnx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _parser() -> console.Parser:
+    from edge_oneshot import __version__
+
+    parser = console.Parser(
+        prog="edge-oneshot", description="One-shot recognition: train an encoder, export it, judge what ships."
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_demo(commands)
+    _add_train(commands)
+    _add_export(commands)
+    _add_evaluate(commands)
+    _add_inspect(commands)
+    return parser
+
+
+_Commands = argparse._SubParsersAction  # argparse has no public name for it
+
+
+def _add_demo(commands: "_Commands[console.Parser]") -> None:
+    demo = commands.add_parser("demo", help="the whole way on embedded data, a few minutes; ends with a report")
+    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder of the results (demo)")
+    demo.add_argument("--seed", type=_natural, default=0, help="of everything random (0)")
+    console.add_json(demo)
+    demo.set_defaults(command=_demo)
+
+
+def _add_train(commands: "_Commands[console.Parser]") -> None:
+    train = commands.add_parser("train", help="train a siamese encoder")
+    train.add_argument("data", metavar="DATA", help="glyphs, omniglot, or a folder with one folder of images a person")
+    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    train.add_argument("--resume", action="store_true", help="go on with RUN from its last checkpoint")
+    length = train.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=_positive, metavar="M", help="length by the clock (20)")
+    length.add_argument(
+        "--images", type=_count, metavar="N", help="length in images seen; repeats exactly with its seed"
+    )
+    train.add_argument("--seed", type=_natural, help="of everything random (0)")
+    train.add_argument("--size", type=_side, help="side of the encoder's input in pixels, 16 to 256 (48)")
+    train.add_argument("--embedding", type=_count, help="size of the embedding (128)")
+    train.add_argument("--batch", type=_count, help="images a step (128)")
+    train.add_argument(
+        "--held-out", type=_count, metavar="N", help="alphabets or people kept out of training (a sixth)"
+    )
+    train.add_argument(
+        "--augment", choices=("drawings", "photos"), help="how images vary (drawings; photos for a folder)"
+    )
+    train.add_argument("--learning-rate", type=_positive, help="the highest (0.002)")
+    _add_data_dir(train)
+    console.add_json(train)
+    train.set_defaults(command=_train)
+
+
+def _add_export(commands: "_Commands[console.Parser]") -> None:
+    export = commands.add_parser("export", help="export a run's encoder as a calibrated bundle")
+    export.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    export.add_argument("--out", type=Path, required=True, metavar="NAME.oneshot", help="the bundle")
+    export.add_argument(
+        "--variants",
+        metavar="V,...",
+        help="float32, int8, onnx-float32, onnx-int8, or all (int8,float32); a named one that fails is an error",
+    )
+    _add_data_dir(export)
+    console.add_json(export)
+    export.set_defaults(command=_export)
+
+
+def _add_evaluate(commands: "_Commands[console.Parser]") -> None:
+    evaluate = commands.add_parser("evaluate", help="judge a bundle through the device runtime, on data it never saw")
+    evaluate.add_argument("bundle", type=Path, metavar="NAME.oneshot")
+    evaluate.add_argument("--data", required=True, metavar="DATA", help="omniglot, glyphs, or a folder of folders")
+    evaluate.add_argument(
+        "--protocol",
+        required=True,
+        choices=("lake", "within-alphabet", "random", "verification"),
+        help="lake: the official 20-way runs; episodes within alphabets or over all; pairs of images",
+    )
+    evaluate.add_argument("--variant", default="int8", metavar="V", help="of the bundle (int8)")
+    evaluate.add_argument("--runtime", metavar="R", help="litert, tflite-runtime or onnxruntime (the variant's own)")
+    evaluate.add_argument("--ways", type=_ways, default=(5, 20), metavar="N,...", help="of the episodes (5,20)")
+    evaluate.add_argument("--episodes", type=_count, default=2000, metavar="N", help="for each N (2000)")
+    evaluate.add_argument("--seed", type=_natural, default=0, help="of the episodes (0)")
+    _add_data_dir(evaluate)
+    console.add_json(evaluate)
+    evaluate.set_defaults(command=_evaluate)
+
+
+def _add_inspect(commands: "_Commands[console.Parser]") -> None:
+    inspect = commands.add_parser("inspect", help="what a bundle holds, on one screen")
+    inspect.add_argument("bundle", type=Path, metavar="NAME.oneshot")
+    console.add_json(inspect)
+    inspect.set_defaults(command=_inspect)
+
+
+def _add_data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of Omniglot's archives (EDGE_ONESHOT_DATA; without either, downloaded to the user's cache)",
+    )
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    _import_tensorflow()
+    from edge_oneshot.demo import run_demo
+
+    return run_demo(arguments.out, seed=arguments.seed, as_json=arguments.json)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    _import_tensorflow()
+    from edge_oneshot import display, training
+
+    names = ("minutes", "images", "seed", "size", "embedding", "batch", "held_out", "augment", "learning_rate")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    with display.training_progress() as report:
+        if arguments.resume:
+            training.require_same(arguments.out, arguments.data, given)
+            run = training.resume(arguments.out, data_dir=arguments.data_dir, report=report)
+        else:
+            if not {"minutes", "images"} & given.keys():
+                given["minutes"] = _DEFAULT_MINUTES
+            run = training.train(arguments.data, arguments.out, data_dir=arguments.data_dir, report=report, **given)
+    result = training.summarise(run)
+    console.print_result(result, arguments.json, display.training_text(result))
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    _import_tensorflow()
+    from edge_oneshot import display
+    from edge_oneshot.bundling import export_run
+    from edge_oneshot.runs import Run
+    from edge_oneshot_export.exporting import VARIANTS
+
+    variants = None
+    if arguments.variants is not None:
+        variants = VARIANTS if arguments.variants == "all" else tuple(arguments.variants.split(","))
+    with display.steps() as progress:
+        report = export_run(
+            Run.open(arguments.run), arguments.out, variants=variants, data_dir=arguments.data_dir, progress=progress
+        )
+    console.print_result(display.bundle_summary(report), arguments.json, display.export_text(report))
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from edge_oneshot import display
+    from edge_oneshot.judging import evaluate
+
+    with display.counter("images embedded") as progress:
+        result = evaluate(
+            arguments.bundle,
+            arguments.data,
+            arguments.protocol,
+            ways=arguments.ways,
+            episodes=arguments.episodes,
+            seed=arguments.seed,
+            variant=arguments.variant,
+            runtime=arguments.runtime,
+            data_dir=arguments.data_dir,
+            progress=progress,
+        )
+    console.print_result(result, arguments.json, display.evaluation_text(result))
+    return 0
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from edge_oneshot_device import Bundle
+    from edge_oneshot_device.summary import describe, summarise
+
+    summary = summarise(Bundle.open(arguments.bundle))
+    console.print_result(summary, arguments.json, describe(summary))
+    return 0
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must not be below 0")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError("must be a positive number")
+    return value
+
+
+def _side(text: str) -> int:
+    value = int(text)
+    if not 16 <= value <= 256:
+        raise argparse.ArgumentTypeError("must be 16 to 256")
+    return value
+
+
+def _ways(text: str) -> tuple[int, ...]:
+    values = tuple(int(part) for part in text.split(","))
+    if min(values) < 2:
+        raise argparse.ArgumentTypeError("each N must be at least 2")
+    return values
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""Labelled images to train and judge on: Omniglot, drawn glyphs, or a folder of folders."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_oneshot.archives import Archive, Progress, decode, open_archive
+from edge_oneshot.errors import DataError
+from edge_oneshot_device.manifest import InputSection
+
+Subset = Literal["background", "evaluation"]
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp")
+# images that are not read: better refused by name than passed over
+_FOREIGN_SUFFIXES = (".avif", ".heic", ".heif", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Images that went through the device's preprocessing, with what they show.
+
+    An identity is what the encoder learns to tell apart: a character, a person. Groups are
+    what may be held out as a whole: an alphabet, or the identity itself.
+
+    Attributes:
+        name: Where the images come from.
+        images: uint8 (n, h, w, c).
+        labels: int64 (n,), index into `identities`, every one of them used.
+        identities: Name of each label.
+        groups: int64 (n,), index into `group_names`, every one of them used.
+        group_names: Name of each group.
+        drawers: int64 (n,), who drew the image, or None where nobody did. Numbers are only
+            comparable within a group.
+    """
+
+    name: str
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    identities: tuple[str, ...]
+    groups: NDArray[np.int64]
+    group_names: tuple[str, ...]
+    drawers: NDArray[np.int64] | None
+
+    def only(self, groups: Iterable[str]) -> "Dataset":
+        """The images of these groups, labels and groups renumbered in the same order.
+
+        Raises:
+            DataError: A group is unknown, or none was named.
+        """
+        wanted = self._known(groups)
+        return self._take(np.array([name in wanted for name in self.group_names], bool)[self.groups])
+
+    def without(self, groups: Iterable[str]) -> "Dataset":
+        """The images of all other groups, labels and groups renumbered in the same order.
+
+        Raises:
+            DataError: A group is unknown, or no other is left.
+        """
+        unwanted = self._known(groups)
+        return self._take(np.array([name not in unwanted for name in self.group_names], bool)[self.groups])
+
+    def split(self, held_out: int, seed: int) -> tuple["Dataset", "Dataset"]:
+        """Hold out whole groups: (the rest, `held_out` groups), the same for the same seed.
+
+        The choice goes by SHA-256 of seed and name, so it depends on no library's generator.
+
+        Raises:
+            DataError: `held_out` is below 1 or leaves no group to train on.
+        """
+        if not 1 <= held_out < len(self.group_names):
+            raise DataError(
+                f"{self.name}: cannot hold out {held_out} of {len(self.group_names)} groups, "
+                f"1 to {len(self.group_names) - 1} is possible",
+                reason="bad_split",
+            )
+        ranked = sorted(self.group_names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+        return self.without(ranked[:held_out]), self.only(ranked[:held_out])
+
+    def _known(self, groups: Iterable[str]) -> set[str]:
+        names = set(groups)
+        if unknown := sorted(names.difference(self.group_names)):
+            there = ", ".join(self.group_names[:60]) + (", ..." if len(self.group_names) > 60 else "")
+            raise DataError(f"{self.name}: no group {unknown[0]!r}, there are: {there}", reason="unknown_group")
+        return names
+
+    def _take(self, mask: NDArray[np.bool_]) -> "Dataset":
+        if not mask.any():
+            raise DataError(f"{self.name}: no group is left", reason="empty")
+        labels, label_of = np.unique(self.labels[mask], return_inverse=True)
+        groups, group_of = np.unique(self.groups[mask], return_inverse=True)
+        return Dataset(
+            name=self.name,
+            images=self.images[mask],
+            labels=label_of.astype(np.int64),
+            identities=tuple(self.identities[label] for label in labels),
+            groups=group_of.astype(np.int64),
+            group_names=tuple(self.group_names[group] for group in groups),
+            drawers=None if self.drawers is None else self.drawers[mask],
+        )
+
+
+def is_named(name_or_path: str) -> bool:
+    """Whether it names a data set of drawings that the project knows, and not a folder."""
+    return name_or_path in ("glyphs", "omniglot")
+
+
+def default_input(name_or_path: str, size: int = 48) -> InputSection:
+    """How images of a data set become the encoder's input: size x size, grey.
+
+    Drawings become ink 1 on paper 0; photos lie in -1..1. Of Pillow's filters, bilinear keeps the
+    1-bit strokes of Omniglot even (box and hamming make them step where 105 does not divide by 48).
+    """
+    drawn = is_named(name_or_path)
+    return InputSection(
+        height=size,
+        width=size,
+        colour="grey",
+        resize="bilinear",
+        mean=(255.0,) if drawn else (127.5,),
+        scale=(-255.0,) if drawn else (127.5,),
+        value_range=(0.0, 1.0) if drawn else (-1.0, 1.0),
+        min_contrast=16,
+    )
+
+
+def load_data(
+    name_or_path: str,
+    section: InputSection,
+    *,
+    data_dir: Path | None = None,
+    subset: Subset = "background",
+    progress: Progress | None = None,
+) -> Dataset:
+    """Load a data set by its name, or a folder (or zip) with one folder of images an identity.
+
+    Args:
+        name_or_path: ``glyphs``, ``omniglot``, or a path. A folder of either name is ``./glyphs``.
+        section: What the images are prepared for.
+        data_dir: Where Omniglot's archives lie; see `edge_oneshot.omniglot`.
+        subset: Which half of Omniglot; other data sets have ``background`` only.
+        progress: Called with the images done and the images in all.
+
+    Raises:
+        DataError: It is not there, broken or too small.
+    """
+    # both of the named ones make their data sets with what is above
+    if name_or_path == "omniglot":
+        from edge_oneshot import omniglot
+
+        load = omniglot.load_background if subset == "background" else omniglot.load_evaluation
+        return load(section, data_dir, progress=progress)
+    if subset != "background":
+        raise DataError(f"{name_or_path}: only omniglot has an evaluation set", reason="no_such_subset")
+    if name_or_path == "glyphs":
+        from edge_oneshot import glyphs
+
+        return glyphs.load_glyphs(section, progress=progress)
+    if not Path(name_or_path).exists():
+        raise DataError(
+            f"{name_or_path}: no such data set or folder; name glyphs, omniglot, or a folder with one folder of "
+            "images an identity",
+            reason="not_found",
+        )
+    return load_folder(Path(name_or_path), section, progress=progress)
+
+
+def load_folder(path: Path, section: InputSection, *, progress: Progress | None = None) -> Dataset:
+    """Load a folder, or a zip of one, that holds one folder of images an identity.
+
+    Files that are hidden or of another suffix are passed over; so is what lies deeper.
+
+    Raises:
+        DataError: It is not there, an image cannot be read, an identity has no image, or there
+            are fewer than two identities.
+    """
+    with open_archive(path) as archive:
+        people = _people(archive)
+        images = decode(archive, [name for names in people.values() for name in names], section, progress)
+    labels = np.repeat(np.arange(len(people), dtype=np.int64), [len(names) for names in people.values()])
+    identities = tuple(people)
+    name = path.resolve().name.removesuffix(".zip")
+    return Dataset(name, images, labels, identities, labels.copy(), identities, None)
+
+
+def _people(archive: Archive) -> dict[str, list[str]]:
+    """Images of each identity, both in order of their names."""
+    # a zip of a folder of folders has that folder's name in front of every name
+    tops = {name.split("/")[0] for name in archive.files if "/" in name}
+    wrapped = len(tops) == 1 and not archive.path.is_dir()
+    front = f"{tops.pop()}/" if wrapped else ""
+    people: dict[str, list[str]] = {
+        name.removeprefix(front): []
+        for name in archive.folders
+        if name.startswith(front) and "/" not in name.removeprefix(front)
+    }
+    for name in archive.files:
+        folder, _, file = name.removeprefix(front).partition("/")
+        if folder in people and "/" not in file and file.lower().endswith(IMAGE_SUFFIXES + _FOREIGN_SUFFIXES):
+            people[folder].append(name)
+    if len(people) < 2:
+        raise DataError(
+            f"{archive.path}: {len(people)} identities, at least 2 are needed: one folder of images each",
+            reason="too_few_identities",
+        )
+    if empty := [person for person, names in people.items() if not names]:
+        raise DataError(f"{archive.path}: {empty[0]} has no image ({', '.join(IMAGE_SUFFIXES)})", reason="no_image")
+    return people

@@ -1,0 +1,192 @@
+"""What the workstation's commands show: progress on stderr, results as text."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from edge_oneshot_device import Bundle
+from edge_oneshot_device.summary import Operation, align, describe, summarise
+from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
+from edge_oneshot_export.exporting import ExportReport, LeftOut
+
+if TYPE_CHECKING:  # training imports TensorFlow, which evaluate has no need of
+    from edge_oneshot import training
+
+_PLAIN_EVERY_SECONDS = 15.0
+
+
+@contextmanager
+def training_progress() -> Iterator[Callable[["training.Progress"], None]]:
+    """A bar with loss, images/s and time left; a line now and then where there is no terminal."""
+    console = _console()
+    if not console.is_terminal:
+        yield _plain_reporter(console)
+        return
+    bar = Progress(
+        TextColumn("training"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[line]}"),
+        console=console,
+    )
+    with bar:
+        task = bar.add_task("training", total=1.0, line="loading the data")
+
+        def report(now: "training.Progress") -> None:
+            bar.update(task, completed=now.done, line=_progress_line(now))
+
+        yield report
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str], None]]:
+    """The name of the step at hand, with a spinner; a line each where there is no terminal."""
+    console = _console()
+    if not console.is_terminal:
+        yield lambda step: console.print(step, highlight=False, soft_wrap=True)
+        return
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
+    ) as spinner:
+        task = spinner.add_task("starting", total=None)
+        yield lambda step: spinner.update(task, description=step)
+
+
+@contextmanager
+def counter(what: str) -> Iterator[Callable[[int], None]]:
+    """A running count with a spinner; nothing where there is no terminal."""
+    console = _console()
+    if not console.is_terminal:
+        yield lambda _count: None
+        return
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.completed:,.0f}"), TextColumn(what), TimeElapsedColumn(), console=console,
+        transient=True,
+    ) as spinner:  # fmt: skip
+        task = spinner.add_task(what, total=None)
+        yield lambda count: spinner.update(task, completed=count)
+
+
+def training_text(summary: "training.TrainingSummary") -> str:
+    """A finished training in two lines."""
+    return (
+        f"{summary.run}: {summary.images:,} images in {summary.seconds / 60:.1f} min "
+        f"({summary.images_per_second:.0f} images/s, {summary.compiler}), loss {summary.loss:.3f}\n"
+        f"held-out {summary.ways}-way one-shot accuracy {summary.accuracy:.1%} "
+        f"({', '.join(summary.held_out[:6])}{', ...' if len(summary.held_out) > 6 else ''}); "
+        f"next: edge-oneshot export {summary.run} --out NAME.oneshot"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BundleSummary:
+    """What ``export --json`` prints."""
+
+    name: str
+    format: int
+    variants: list[str]
+    fingerprints: dict[str, str]
+    calibration: list[Operation]
+    signed_by: None
+    bytes: int
+    path: str
+    left_out: list[LeftOut]
+    seconds: float
+
+
+def bundle_summary(report: ExportReport) -> BundleSummary:
+    """What an export wrote, in brief."""
+    summary = summarise(Bundle.open(report.path))
+    return BundleSummary(
+        name=summary.name,
+        format=summary.format,
+        variants=summary.variants,
+        fingerprints=summary.fingerprints,
+        calibration=summary.calibration,
+        signed_by=summary.signed_by,
+        bytes=summary.bytes,
+        path=str(report.path),
+        left_out=list(report.left_out),
+        seconds=report.seconds,
+    )
+
+
+def export_text(report: ExportReport) -> str:
+    """What is in the new bundle, what was left out, and what to do next."""
+    lines = [describe(summarise(Bundle.open(report.path))), ""]
+    lines += [f"left out: {left.reason}" for left in report.left_out]
+    lines.append(f"{report.path} in {report.seconds:.0f} s; next: edge-oneshot-device init {report.path}")
+    return "\n".join(lines)
+
+
+def evaluation_text(result: Sequence[OneShotResult] | VerificationResult) -> str:
+    """One line an N, or the verification rates."""
+    if isinstance(result, VerificationResult):
+        return _verification_text(result)
+    head = ("protocol", "ways", "tasks", "accuracy", "95 % interval", "error", "pixels", "chance")
+    rows = [
+        (
+            one.protocol,
+            str(one.ways),
+            f"{one.episodes:,}",
+            f"{one.accuracy:.2%}",
+            f"{one.interval[0]:.2%} to {one.interval[1]:.2%}",
+            f"{one.error:.2%}",
+            f"{one.pixel_accuracy:.1%}",
+            f"{one.chance:.1%}",
+        )
+        for one in result
+    ]
+    first = result[0]
+    drawn = "the official runs" if first.seed is None else f"{len(first.alphabets)} groups, seed {first.seed}"
+    judged = f"{first.variant} on {first.runtime}, {drawn}"
+    return f"{align([head, *rows])}\n{judged}"
+
+
+def _verification_text(result: VerificationResult) -> str:
+    rows = [("EER", f"{result.eer:.2%}", _interval(result.intervals.get("eer")))]
+    rows += [
+        (f"TPR at FPR {rate}", f"{tpr:.2%}", _interval(result.intervals.get(rate)))
+        for rate, tpr in result.tpr_at_fpr.items()
+    ]
+    judged = (
+        f"{result.variant} on {result.runtime}, {result.people} identities, "
+        f"{result.genuine:,} genuine and {result.impostor:,} impostor pairs"
+    )
+    return f"{align(rows)}\n{judged}"
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.2%} to {interval[1]:.2%}"
+
+
+def _console() -> Console:
+    """A console on a duplicate of stderr, which stays while converters are kept off the original."""
+    return Console(file=os.fdopen(os.dup(2), "w"))
+
+
+def _plain_reporter(console: Console) -> Callable[["training.Progress"], None]:
+    last = 0.0
+
+    def report(now: "training.Progress") -> None:
+        nonlocal last
+        if time.monotonic() - last >= _PLAIN_EVERY_SECONDS or now.done >= 1.0:
+            last = time.monotonic()
+            console.print(f"{now.done:4.0%}  {_progress_line(now)}", highlight=False, soft_wrap=True)
+
+    return report
+
+
+def _progress_line(now: "training.Progress") -> str:
+    held_out = "" if now.accuracy is None else f"  held-out {now.accuracy:.1%}"
+    minutes, seconds = divmod(round(min(now.seconds_left, 359_999)), 60)
+    return (
+        f"loss {now.loss:6.3f}  {now.images_per_second:4.0f} images/s  {minutes}:{seconds:02} left"
+        f"  {now.images:,} images{held_out}"
+    )

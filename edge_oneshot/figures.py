@@ -1,0 +1,305 @@
+"""The report's pictures: charts as SVG that takes its colours from the page, drawings as PNG."""
+
+import base64
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import matplotlib as mpl
+import numpy as np
+from edge_oneshot_device.manifest import Calibration
+from edge_oneshot_export.evaluation import OneShotResult
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+from numpy.typing import NDArray
+from PIL import Image
+
+if TYPE_CHECKING:
+    from edge_oneshot.runs import Moment
+
+INK, MUTED, LINE, FIRST, SECOND = "#1b2430", "#5d6876", "#d9dee5", "#1769aa", "#b9521a"
+_VARIABLES: Final = {INK: "--ink", MUTED: "--muted", LINE: "--line", FIRST: "--first", SECOND: "--second"}
+
+HUES: Final = (
+    "#1f77c4", "#d1495b", "#2a9d5c", "#b07d12", "#7b5bd1", "#0f9aa8",
+    "#c2571a", "#b0449a", "#5f8a1f", "#4d6fae", "#a0522d", "#6b7785",
+)  # fmt: skip
+"""Colours of characters on the map; mid-tones that stand out on white as on black."""
+
+_STYLE: Final = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "edge-oneshot",
+    "font.size": 8.0,
+    "text.color": INK,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 0.0,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+}
+_SIZE: Final = (4.4, 2.7)
+_BINS: Final = 80
+_MAP: Final = (1000.0, 620.0)
+_THUMBNAIL: Final = 34.0
+_RELAXATIONS: Final = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One drawing on the map: its corner and side in the map's units, and the picture as a data URI."""
+
+    x: float
+    y: float
+    side: float
+    uri: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """The drawings on a plane of `width` x `height`."""
+
+    width: float
+    height: float
+    spots: tuple[Spot, ...]
+
+
+def loss_chart(history: Sequence["Moment"]) -> str:
+    """The loss against the images seen."""
+    with _chart() as axes:
+        axes.plot([moment.images for moment in history], [moment.loss for moment in history], color=FIRST)
+        _images_axis(axes, history)
+        axes.set_ylim(bottom=0.0)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        return _svg(axes, "loss")
+
+
+def held_out_chart(history: Sequence["Moment"]) -> str:
+    """One-shot accuracy on the held-out groups against the images seen."""
+    with _chart() as axes:
+        images, accuracy = [moment.images for moment in history], [moment.accuracy for moment in history]
+        chance = 1.0 / history[-1].ways
+        axes.axhline(chance, color=MUTED, linestyle=(0, (2, 2)), linewidth=1.0)
+        _note(axes, images[-1], chance, "chance", MUTED, above=True)
+        axes.plot(images, accuracy, color=FIRST)
+        axes.plot(images[-1:], accuracy[-1:], "o", color=FIRST, markersize=4)
+        _note(axes, images[-1], accuracy[-1], f"{accuracy[-1]:.1%}", FIRST, above=accuracy[-1] < 0.9)
+        _images_axis(axes, history)
+        _percent_axis(axes)
+        return _svg(axes, "held-out")
+
+
+def accuracy_chart(results: Sequence[OneShotResult]) -> str:
+    """Accuracy of one protocol against N: the encoder with its interval, pixels, chance."""
+    ways = [result.ways for result in results]
+    accuracy = np.array([result.accuracy for result in results])
+    low, high = np.array([result.interval for result in results]).T
+    with _chart() as axes:
+        axes.set_xscale("log")
+        for values, colour, style, name in (
+            ([result.chance for result in results], MUTED, (0, (2, 2)), "chance"),
+            ([result.pixel_accuracy for result in results], SECOND, "-", "pixels"),
+        ):
+            axes.plot(ways, values, color=colour, linestyle=style, marker="o", markersize=3, linewidth=1.2)
+            axes.annotate(
+                name, (ways[-1], values[-1]), (7, 0), textcoords="offset points", color=colour, va="center"
+            )
+        axes.fill_between(ways, low, high, color=FIRST, alpha=0.18, linewidth=0)
+        axes.errorbar(
+            ways, accuracy, [accuracy - low, high - accuracy], color=FIRST, marker="o", markersize=4, capsize=2.5
+        )
+        for n, value, top in zip(ways, accuracy, high, strict=True):
+            axes.annotate(
+                f"{value:.1%}", (n, top), (0, 4), textcoords="offset points", color=FIRST, ha="center", fontsize=7.5
+            )
+        axes.annotate("encoder", (ways[-1], accuracy[-1]), (7, 0), textcoords="offset points", color=FIRST, va="center")
+        axes.set_xticks(ways, [str(n) for n in ways])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlim(ways[0] / 1.25, ways[-1] * 1.12)
+        axes.set_xlabel("N, characters to choose from")
+        _percent_axis(axes)
+        axes.set_ylim(0.0, 1.1)
+        return _svg(axes, f"accuracy-{results[0].protocol}")
+
+
+def score_chart(genuine: NDArray[np.float32], impostor: NDArray[np.float32], threshold: float) -> str:
+    """Histograms of genuine and impostor scores, each as shares of its own, and the threshold."""
+    edges = _score_edges(genuine, impostor, threshold)
+    with _chart() as axes:
+        tallest = 0.0
+        for scores, colour, name in ((impostor, SECOND, "impostor"), (genuine, FIRST, "genuine")):
+            share = np.histogram(scores, edges)[0] / len(scores)
+            axes.stairs(share, edges, fill=True, color=colour, alpha=0.28, linewidth=0)
+            axes.stairs(share, edges, color=colour, linewidth=1.2)
+            peak = int(share.argmax())
+            middle = (edges[peak] + edges[peak + 1]) / 2
+            axes.annotate(
+                name, (middle, share[peak]), (0, 4), textcoords="offset points", color=colour, ha="center"
+            )
+            tallest = max(tallest, float(share.max()))
+        _threshold(axes, threshold, tallest * 1.22)
+        axes.set_ylim(0.0, tallest * 1.25)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_xlabel("score")
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
+        return _svg(axes, "scores")
+
+
+def degree_chart(
+    calibration: Calibration, genuine: NDArray[np.float32], impostor: NDArray[np.float32], threshold: float
+) -> str:
+    """The degree of similarity that the calibration gives each score, over the same scores."""
+    edges = _score_edges(genuine, impostor, threshold)
+    known = calibration.similarity
+    with _chart() as axes:
+        axes.plot(
+            [edges[0], *known.scores, edges[-1]], [known.degrees[0], *known.degrees, known.degrees[-1]], color=FIRST
+        )
+        _threshold(axes, threshold, 1.08)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_ylim(0.0, 1.1)
+        axes.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])
+        axes.set_xlabel("score")
+        return _svg(axes, "degree")
+
+
+def drawing_map(images: NDArray[np.uint8], labels: NDArray[np.int64], names: Sequence[str], points: NDArray[np.float64]) -> Map:
+    """Drawings at their places on a plane, coloured by label, moved apart a little where they cover each other.
+
+    Args:
+        images: uint8 (n, h, w, c).
+        labels: int64 (n,), positions in `names`.
+        names: Name of each label.
+        points: float64 (n, 2), x to the right, y up.
+    """
+    room = np.array(_MAP) - _THUMBNAIL
+    low, high = points.min(axis=0), points.max(axis=0)
+    places = (points - low) / np.maximum(high - low, 1e-9) * room
+    places[:, 1] = room[1] - places[:, 1]
+    places = _spread(places, room)
+    spots = tuple(
+        Spot(round(float(x), 1), round(float(y), 1), _THUMBNAIL, ink_uri(image, HUES[label % len(HUES)]), names[label])
+        for image, label, (x, y) in zip(images, labels, places, strict=True)
+    )
+    return Map(*_MAP, spots)
+
+
+def ink_uri(image: NDArray[np.uint8], colour: str) -> str:
+    """A drawing, uint8 (h, w, c), as a data URI: its ink in one colour, its paper transparent."""
+    grey = image.astype(np.float64).mean(axis=2)
+    paper, ink = grey.max(), grey.min()
+    alpha = (paper - grey) / max(paper - ink, 1.0) * 255.0
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    # a palette of one colour in sixteen strengths is a third of the bytes of RGBA
+    levels = Image.fromarray(np.rint(alpha / 17.0).astype(np.uint8), "P")
+    levels.putpalette([red, green, blue] * 16)
+    buffer = io.BytesIO()
+    levels.save(buffer, "PNG", optimize=True, bits=4, transparency=bytes(range(0, 256, 17)))
+    return data_uri(buffer.getvalue())
+
+
+def picture_uri(image: NDArray[np.uint8]) -> str:
+    """An image, uint8 (h, w, c), as a data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(buffer, "PNG", optimize=True)
+    return data_uri(buffer.getvalue())
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG file as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def _spread(places: NDArray[np.float64], room: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Push places apart that are nearer than most of a thumbnail, within the room."""
+    wanted = 0.8 * _THUMBNAIL
+    for _ in range(_RELAXATIONS):
+        offset = places[:, np.newaxis] - places
+        distance = np.linalg.norm(offset, axis=2)
+        np.fill_diagonal(distance, np.inf)
+        push = np.clip((wanted - distance) / wanted, 0.0, None) / np.maximum(distance, 1e-6)
+        places = np.clip(places + 0.25 * wanted * (offset * push[:, :, np.newaxis]).sum(axis=1), 0.0, room)
+    return places
+
+
+@contextmanager
+def _chart() -> Iterator[Axes]:
+    with mpl.rc_context(_STYLE):
+        yield Figure(figsize=_SIZE, layout="constrained").add_subplot()
+
+
+def _images_axis(axes: Axes, history: Sequence["Moment"]) -> None:
+    axes.set_xlim(0, history[-1].images * 1.02)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda images, _: f"{images / 1000:g}k" if images else "0"))
+    axes.set_xlabel("images seen")
+
+
+def _percent_axis(axes: Axes) -> None:
+    axes.set_ylim(0.0, 1.0)
+    axes.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+
+
+def _note(axes: Axes, x: float, y: float, text: str, colour: str, *, above: bool) -> None:
+    shift, side = (4, "bottom") if above else (-5, "top")
+    axes.annotate(text, (x, y), (0, shift), textcoords="offset points", color=colour, ha="right", va=side)
+
+
+def _threshold(axes: Axes, threshold: float, top: float) -> None:
+    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
+    left = threshold > sum(axes.get_xlim()) / 2 if axes.lines else False
+    axes.annotate(
+        f"threshold {threshold:.3f}",
+        (threshold, top),
+        (-4 if left else 4, 0),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        va="top",
+        fontsize=7.5,
+    )
+
+
+def _score_edges(genuine: NDArray[np.float32], impostor: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:
+    low = min(float(impostor.min()), float(genuine.min()), threshold)
+    high = max(float(impostor.max()), float(genuine.max()), threshold)
+    return np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
+
+
+def _svg(axes: Axes, name: str) -> str:
+    """The figure for use inside a page: no ids that clash, colours and font of the page."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r' (?:xmlns(?::xlink)?|version)="[^"]*"', "", text)
+    text = re.sub(r'<svg width="[^"]*" height="[^"]*"', '<svg aria-hidden="true"', text.replace("<svg ", "<svg ", 1))
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
+    text = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
+    text = re.sub(r'(href="|url\()#', rf"\g<1>#{name}-", text)
+    text = re.sub(r"font-family: [^;\"]+;?", "", text)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    return text.strip()

@@ -1,0 +1,111 @@
+"""Judging a bundle: the exported file, through the device runtime, on data it was not trained on."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from edge_oneshot.datasets import Dataset, is_named, load_data
+from edge_oneshot.errors import DataError
+from edge_oneshot.omniglot import has_evaluation, load_lake_runs
+from edge_oneshot_device import Bundle, Encoder
+from edge_oneshot_device.manifest import Manifest
+from edge_oneshot_export.evaluation import (
+    OneShotResult,
+    VerificationResult,
+    evaluate_episodes,
+    evaluate_runs,
+    evaluate_verification,
+)
+from edge_oneshot_export.protocols import LabelledImages
+
+Protocol = Literal["lake", "within-alphabet", "random", "verification"]
+PROTOCOLS: tuple[Protocol, ...] = ("lake", "within-alphabet", "random", "verification")
+
+
+def evaluate(
+    bundle: str | Path,
+    data: str,
+    protocol: Protocol,
+    *,
+    ways: Sequence[int] = (5, 20),
+    episodes: int = 2000,
+    seed: int = 0,
+    variant: str = "int8",
+    runtime: str | None = None,
+    data_dir: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[OneShotResult] | VerificationResult:
+    """Judge a bundle's variant on groups (alphabets, people) that it was not trained on.
+
+    Args:
+        bundle: ``NAME.oneshot``.
+        data: ``omniglot``, ``glyphs`` or a folder. Omniglot's evaluation alphabets are taken
+            when they are there, else those of the background that the encoder did not train on.
+        protocol: ``lake``: the official 20 runs of the 20-way task within an alphabet.
+            ``within-alphabet``, ``random``: episodes by two drawers, see `one_shot_episodes`.
+            ``verification``: all pairs of images.
+        ways: N of the episodes; the official runs are 20-way.
+        episodes: Episodes for each N.
+        seed: Of the episodes and the resampling.
+        variant: Of the bundle.
+        runtime: See `edge_oneshot_device.runtimes`.
+        data_dir: Where Omniglot lies.
+        progress: Called with the count of images embedded.
+
+    Raises:
+        DataError: The data is missing, or the encoder was trained on all of it.
+        InputError, IntegrityError: The bundle or the variant cannot be opened.
+        ModelError: The data cannot give such episodes.
+    """
+    opened = Bundle.open(bundle)
+    encoder = Encoder.open(opened, variant, runtime=runtime)
+    if protocol == "lake":
+        if data != "omniglot":
+            raise DataError(
+                f"the lake protocol is Omniglot's, not {data}'s; say --data omniglot", reason="bad_protocol"
+            )
+        runs = [(run.support, run.queries, run.answers) for run in load_lake_runs(encoder.input, data_dir)]
+        return [evaluate_runs(encoder, runs, progress=progress)]
+    unseen = load_unseen(data, opened.manifest, data_dir)
+    people = LabelledImages(unseen.images, unseen.labels, unseen.identities)
+    if protocol == "verification":
+        return evaluate_verification(encoder, people, seed=seed, progress=progress)
+    if protocol == "within-alphabet" and unseen.drawers is None:
+        raise DataError(f"{data}: a folder of folders has no alphabets; say --protocol random", reason="bad_protocol")
+    return evaluate_episodes(
+        encoder,
+        people,
+        protocol=protocol,
+        ways=ways,
+        episodes=episodes,
+        seed=seed,
+        groups=unseen.groups,
+        drawers=unseen.drawers,
+        alphabets=unseen.group_names,
+        progress=progress,
+    )
+
+
+def load_unseen(data: str, manifest: Manifest, data_dir: Path | None = None) -> Dataset:
+    """The groups of a data set that a bundle's encoder was not trained on.
+
+    Raises:
+        DataError: It was trained on all of them.
+    """
+    if data == "omniglot" and has_evaluation(data_dir):
+        return load_data(data, manifest.input, data_dir=data_dir, subset="evaluation")
+    everything = load_data(data, manifest.input, data_dir=data_dir)
+    names = published_names(data, everything.group_names)
+    trained = set(manifest.provenance.trained_on)
+    seen = [group for group, name in zip(everything.group_names, names, strict=True) if name in trained]
+    if len(seen) == len(everything.group_names):
+        raise DataError(f"{data}: the encoder was trained on all of it; judge it on other data", reason="all_seen")
+    return everything.without(seen) if seen else everything
+
+
+def published_names(name: str, groups: Sequence[str]) -> tuple[str, ...]:
+    """Group names as a bundle may carry them: alphabets in clear, people of a folder as digests."""
+    if is_named(name):
+        return tuple(groups)
+    return tuple(f"sha256:{hashlib.sha256(group.encode()).hexdigest()}" for group in groups)

@@ -1,0 +1,137 @@
+"""What the report shows of a bundle, measured through the device's runtime."""
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from edge_oneshot_device import Bundle, Encoder
+from edge_oneshot_device.bench import bench
+from edge_oneshot_device.manifest import Calibration
+from edge_oneshot_device.matching import scores, similarity
+from edge_oneshot_export.evaluation import OneShotResult, evaluate_episodes, evaluate_verification
+from edge_oneshot_export.protocols import LabelledImages, genuine_and_impostor, one_shot, one_shot_episodes
+from edge_oneshot.datasets import Dataset
+from edge_oneshot.report import EmbeddingMap, Scores, Task, VariantRow
+
+EPISODES: Final = 2000
+MOST_WAYS: Final = 20
+"""Of tasks within an alphabet: what the literature on Omniglot reports."""
+
+_WAYS: Final = (2, 5, 10)
+_MAPPED: Final = 12
+_TIMED: Final = 200
+
+Progress = Callable[[int], None]
+
+
+def one_shot_curves(encoder: Encoder, data: Dataset, *, seed: int, progress: Progress | None = None) -> tuple[OneShotResult, ...]:
+    """Accuracy against N: within alphabets where the data has them, and among all identities.
+
+    Args:
+        encoder: The variant on its runtime.
+        data: Identities that the encoder was not trained on.
+        seed: Of the tasks.
+        progress: Called with the count of images embedded.
+    """
+    found: list[OneShotResult] = []
+    everybody = len(data.identities)
+    if data.drawers is not None:
+        ways = _headline_ways(data)
+        found += _evaluate(encoder, data, [n for n in _WAYS if n < ways] + [ways], seed, within=True, progress=progress)
+    ways_of_all = [n for n in (*_WAYS, MOST_WAYS) if n < everybody] + [everybody]
+    found += _evaluate(encoder, data, ways_of_all, seed, within=False, progress=progress)
+    return tuple(found)
+
+
+def measure_variants(
+    bundle: Bundle, variants: tuple[str, ...], data: Dataset, *, seed: int, progress: Callable[[str], None] | None = None
+) -> tuple[VariantRow, ...]:
+    """One-shot accuracy, drift and latency of each variant; all solve the same tasks."""
+    rows = []
+    for name in variants:
+        if progress is not None:
+            progress(name)
+        encoder = Encoder.open(bundle, name)
+        accuracy = _evaluate(encoder, data, [_headline_ways(data)], seed, within=data.drawers is not None, progress=None)
+        model = next(variant for variant in bundle.manifest.variants if variant.name == name)
+        latency = bench(bundle, name, runs=_TIMED)
+        rows.append(VariantRow(name, encoder.runtime, model.bytes, model.drift, accuracy[0], latency))
+    return tuple(rows)
+
+
+def embedding_map(encoder: Encoder, data: Dataset, *, seed: int) -> EmbeddingMap:
+    """The embeddings of some identities on a plane, by t-SNE (van der Maaten, Hinton 2008)."""
+    from sklearn.manifold import TSNE
+
+    chosen = np.unique(np.linspace(0, len(data.identities) - 1, _MAPPED).astype(int))
+    mask = np.isin(data.labels, chosen)
+    images, labels = data.images[mask], np.searchsorted(chosen, data.labels[mask])
+    perplexity = min(15.0, (len(images) - 1) / 3)
+    projection = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
+    points = projection.fit_transform(encoder.embed_many(images)).astype(np.float64)
+    method = f"projected from {encoder.embedding.size} dimensions to two by t-SNE (perplexity {perplexity:g}, seed {seed})"
+    return EmbeddingMap(images, labels, tuple(data.identities[label] for label in chosen), points, method)
+
+
+def tasks(encoder: Encoder, calibration: Calibration, data: Dataset, *, seed: int) -> tuple[Task, ...]:
+    """The first of the headline's tasks, and the first that the encoder gets wrong."""
+    within = data.drawers is not None
+    episodes = one_shot_episodes(
+        data.labels,
+        _headline_ways(data),
+        EPISODES,
+        seed,
+        groups=data.groups if within else None,
+        drawers=data.drawers if within else None,
+    )
+    embeddings = encoder.embed_many(data.images)
+    metric = encoder.embedding.metric
+    wrong = np.flatnonzero(~one_shot(embeddings, episodes, metric))
+    picked = {0: "The first task"}
+    if len(wrong) and wrong[0] > 0:
+        picked[int(wrong[0])] = f"Task {wrong[0] + 1}, the first that it fails"
+    found = []
+    for number, title in picked.items():
+        support, query = episodes.support[number], episodes.query[number]
+        alike = scores(embeddings[query], embeddings[support], metric)
+        degrees = np.array([similarity(calibration, float(score)) for score in alike])
+        answer = int(episodes.answer[number])
+        found.append(Task(title, data.images[support], data.images[query], answer, alike, degrees))
+    return tuple(found)
+
+
+def verification_scores(encoder: Encoder, calibration: Calibration, people: LabelledImages, *, data: str, seed: int) -> Scores:
+    """Scores of all pairs of images, and the error rates."""
+    embeddings = encoder.embed_many(people.images)
+    pairs = genuine_and_impostor(embeddings, people.labels, encoder.embedding.metric, seed=seed)
+    verification = evaluate_verification(encoder, people, seed=seed)
+    return Scores(pairs.genuine, pairs.impostor, calibration, verification, data)
+
+
+def labelled(data: Dataset) -> LabelledImages:
+    """A data set as the exporter takes it."""
+    return LabelledImages(data.images, data.labels, data.identities)
+
+
+def _headline_ways(data: Dataset) -> int:
+    if data.drawers is None:
+        return min(MOST_WAYS, len(data.identities))
+    sizes = [len(np.unique(data.labels[data.groups == group])) for group in range(len(data.group_names))]
+    return min(MOST_WAYS, max(sizes))
+
+
+def _evaluate(
+    encoder: Encoder, data: Dataset, ways: list[int], seed: int, *, within: bool, progress: Progress | None
+) -> list[OneShotResult]:
+    return evaluate_episodes(
+        encoder,
+        labelled(data),
+        protocol="within-alphabet" if within else "random",
+        ways=ways,
+        episodes=EPISODES,
+        seed=seed,
+        groups=data.groups,
+        drawers=data.drawers,
+        alphabets=data.group_names,
+        progress=progress,
+    )

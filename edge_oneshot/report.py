@@ -1,0 +1,226 @@
+"""The report: one self-contained HTML page about a run, its bundle, and a session on the device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from edge_oneshot_device.bench import BenchResult
+from edge_oneshot_device.files import write_atomically
+from edge_oneshot_device.manifest import Calibration, Drift
+from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
+from edge_oneshot_export.exporting import LeftOut
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from edge_oneshot.runs import Moment
+
+_PROTOCOLS: Final = {
+    "lake": "The official 20 runs within alphabets",
+    "within-alphabet": "Within one alphabet, two drawers",
+    "random": "Among all characters held out",
+}
+_REASONS: Final = {0: "done, or accepted", 1: "rejected, or unknown", 2: "bad input", 3: "refused", 4: "machine failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class VariantRow:
+    """What was measured of one variant of the bundle, through its runtime.
+
+    Attributes:
+        bytes: Size of the model file.
+        drift: Against the Keras encoder, on held-out images.
+        accuracy: On the one-shot task of the headline.
+        latency: Of one embedding.
+    """
+
+    variant: str
+    runtime: str
+    bytes: int
+    drift: Drift
+    accuracy: OneShotResult
+    latency: BenchResult
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddingMap:
+    """Embeddings projected to a plane.
+
+    Attributes:
+        images: uint8 (n, h, w, c).
+        labels: int64 (n,), positions in `names`.
+        names: What each label is called.
+        points: float64 (n, 2).
+        method: How they were projected, in words.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    names: tuple[str, ...]
+    points: NDArray[np.float64]
+    method: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """One one-shot task and the encoder's answer.
+
+    Attributes:
+        title: Which one it is.
+        support: uint8 (n, h, w, c), one drawing a character.
+        query: uint8 (h, w, c).
+        answer: Position in `support` of the query's character.
+        scores: float32 (n,), of the query with each of the support.
+        degrees: float64 (n,), the same as degrees of similarity, 0..1.
+    """
+
+    title: str
+    support: NDArray[np.uint8]
+    query: NDArray[np.uint8]
+    answer: int
+    scores: NDArray[np.float32]
+    degrees: NDArray[np.float64]
+
+    @property
+    def nearest(self) -> int:
+        """Position in `support` of the encoder's answer."""
+        return int(self.scores.argmax())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """Verification scores, each person with one template.
+
+    Attributes:
+        genuine: float32 (g,).
+        impostor: float32 (m,).
+        calibration: Gives the threshold and the degrees.
+        verification: Error rates on the same data.
+        data: What the scores come from, in words.
+    """
+
+    genuine: NDArray[np.float32]
+    impostor: NDArray[np.float32]
+    calibration: Calibration
+    verification: VerificationResult
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command of the session on the device.
+
+    Attributes:
+        command: As typed.
+        output: What it printed, stderr included.
+        exit_code: As the program returned it.
+        image: The PNG that it was given, if any.
+        says: What it shows, in a few words.
+    """
+
+    command: str
+    output: str
+    exit_code: int
+    image: bytes | None
+    says: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReportData:
+    """All that the report shows. Whatever is empty or None is left out of the page.
+
+    Attributes:
+        title: The page's heading.
+        summary: One line: what this is.
+        history: The checkpoints of the training, oldest first.
+        accuracy: One-shot results of the headline variant, by protocol and rising N.
+        accuracy_data: What they come from, in words, and how to repeat them.
+        embedding_map: Embeddings of the headline variant.
+        tasks: One-shot tasks with the encoder's answers.
+        scores: Genuine and impostor scores of the headline variant.
+        variants: One row a variant; the first is the headline variant.
+        left_out: Variants that failed their gate.
+        session: Commands on the device and their output.
+        made: How the report was made: pairs of a word and its value.
+    """
+
+    title: str
+    summary: str
+    history: tuple["Moment", ...] = ()
+    accuracy: tuple[OneShotResult, ...] = ()
+    accuracy_data: str = ""
+    embedding_map: EmbeddingMap | None = None
+    tasks: tuple[Task, ...] = ()
+    scores: Scores | None = None
+    variants: tuple[VariantRow, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    session: tuple[Step, ...] = ()
+    made: tuple[tuple[str, str], ...] = ()
+
+
+def write_report(data: ReportData, path: Path) -> None:
+    """Write the report; an existing file is replaced once the new one is whole.
+
+    Raises:
+        MachineError: It cannot be written.
+    """
+    write_atomically(path, render(data).encode())
+
+
+def render(data: ReportData) -> str:
+    """The report as HTML: no script, and nothing that is fetched from anywhere."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from edge_oneshot import figures
+
+    environment = Environment(
+        loader=PackageLoader("edge_oneshot"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent, "interval": interval, "kilobytes": kilobytes, "ms": milliseconds,
+        "picture": figures.picture_uri, "png": figures.data_uri,
+    }  # fmt: skip
+    return environment.get_template("report.html.j2").render(
+        data=data,
+        figures=figures,
+        protocols=[(_PROTOCOLS.get(name, name), results) for name, results in by_protocol(data.accuracy)],
+        threshold=None if data.scores is None else default_threshold(data.scores.calibration),
+        reasons=_REASONS,
+    )
+
+
+def by_protocol(results: Sequence[OneShotResult]) -> list[tuple[str, list[OneShotResult]]]:
+    """The results of each protocol, protocols in the order of their first result."""
+    names = dict.fromkeys(result.protocol for result in results)
+    return [(name, [result for result in results if result.protocol == name]) for name in names]
+
+
+def default_threshold(calibration: Calibration) -> float:
+    """The threshold of the smallest target that the calibration supports."""
+    return next(p.threshold for p in calibration.points if p.target_far == calibration.target_far)
+
+
+def percent(rate: float, decimals: int = 1) -> str:
+    """A rate for people: 0.9312 is ``93.1 %``, with a space that does not break."""
+    return f"{100.0 * rate:.{decimals}f}\N{NO-BREAK SPACE}%"
+
+
+def interval(low_high: tuple[float, float], decimals: int = 1) -> str:
+    """An interval of rates for people: ``92.0 to 94.1 %``."""
+    low, high = low_high
+    return f"{100.0 * low:.{decimals}f} to {percent(high, decimals)}"
+
+
+def kilobytes(count: int) -> str:
+    """A size for people, in units of 1,000 bytes."""
+    return f"{count / 1000:,.0f}\N{NO-BREAK SPACE}KB"
+
+
+def milliseconds(value: float) -> str:
+    """A time for people, to three digits."""
+    return f"{value:.3g}\N{NO-BREAK SPACE}ms" if value < 100 else f"{value:,.0f}\N{NO-BREAK SPACE}ms"

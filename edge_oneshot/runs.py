@@ -1,0 +1,188 @@
+"""A training run on disk: what it was asked, how far it got, and the encoder it made.
+
+RUN/run.json        the record: data, settings, alphabets, progress; written last
+RUN/encoder.keras   the encoder, whole and usable after every checkpoint
+RUN/checkpoint.npz  every variable of encoder, prototypes and optimizer, for --resume
+RUN/history.jsonl   one line a checkpoint: images, seconds, loss, images/s, validation
+"""
+
+import io
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import keras
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edge_oneshot.encoders import build_siamese
+from edge_oneshot.errors import TrainingError
+from edge_oneshot_device.files import write_atomically
+from edge_oneshot_device.manifest import InputSection
+
+RECORD_FORMAT = 1
+_RECORD, _ENCODER, _CHECKPOINT, _HISTORY = "run.json", "encoder.keras", "checkpoint.npz", "history.jsonl"
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a run was asked to do; with the data it determines the result.
+
+    Attributes:
+        data: glyphs, omniglot, or the folder's path.
+        minutes: Length of the training by the clock, or None.
+        images: Length of the training in images seen, or None; just one of both is set.
+        seed: Of the split, the initial weights, the order and the augmentation.
+        augment: A preset of `edge_oneshot.augmentation`.
+        held_out: Groups (alphabets, or people of a folder) kept out of training.
+    """
+
+    data: str
+    minutes: Annotated[float, msgspec.Meta(gt=0)] | None
+    images: Annotated[int, msgspec.Meta(ge=1)] | None
+    seed: Annotated[int, msgspec.Meta(ge=0)]
+    augment: Literal["drawings", "photos"]
+    held_out: Annotated[int, msgspec.Meta(ge=1)]
+    batch: Annotated[int, msgspec.Meta(ge=2)]
+    embedding: Annotated[int, msgspec.Meta(ge=2, le=4096)]
+    learning_rate: Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Similarity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Logistic curve from the cosine of two embeddings to a degree of similarity in 0..1."""
+
+    slope: float
+    offset: float
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """run.json: settings and progress.
+
+    Attributes:
+        trained_on, held_out: Group names, apart from each other.
+        compiler: What ran the step faster on this machine, kept for an exact resume.
+        images_seen, seconds: Progress; the seconds of all sessions, validation included.
+        finished: False after Ctrl-C or a crash; --resume goes on.
+        similarity: Fitted on held-out groups when training ended.
+    """
+
+    format: int
+    version: str
+    settings: Settings
+    input: InputSection
+    classes: int
+    trained_on: tuple[str, ...]
+    held_out: tuple[str, ...]
+    compiler: Literal["graph", "xla"]
+    images_seen: int
+    seconds: float
+    finished: bool
+    similarity: Similarity | None
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of history.jsonl.
+
+    Attributes:
+        loss: Mean over the images since the line before.
+        accuracy: One-shot accuracy on held-out groups, 0..1.
+        ways: Of the one-shot tasks that `accuracy` is over.
+    """
+
+    images: int
+    seconds: float
+    loss: float
+    images_per_second: float
+    accuracy: float
+    ways: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder, opened."""
+
+    path: Path
+    record: Record
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """Open a run folder.
+
+        Raises:
+            TrainingError: It is no run, is damaged, or was made by another version.
+        """
+        path = Path(path)
+        try:
+            content = (path / _RECORD).read_bytes()
+        except OSError as error:
+            raise TrainingError(
+                f"{path}: no run here ({_RECORD}: {error.strerror}); make one with 'edge-oneshot train'",
+                reason="no_run",
+            ) from None
+        try:
+            version = msgspec.json.decode(content, type=dict[str, object]).get("format")
+            if version != RECORD_FORMAT:
+                made_by = f"run format {version!r}, this version reads {RECORD_FORMAT}"
+                raise TrainingError(f"{path}: made by another version ({made_by}); train again", reason="run_version")
+            return cls(path, msgspec.json.decode(content, type=Record))
+        except msgspec.DecodeError as error:
+            raise TrainingError(f"{path}/{_RECORD}: {error}; train again", reason="run_damaged") from None
+
+    def encoder(self) -> keras.Model:
+        """The encoder: float32 (n, h, w, c), scaled, to float32 (n, embedding).
+
+        Raises:
+            TrainingError: The file is missing or damaged.
+        """
+        try:
+            return keras.models.load_model(self.path / _ENCODER, compile=False)
+        except (OSError, ValueError, KeyError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise TrainingError(f"{self.path}/{_ENCODER}: {first}; train again", reason="run_damaged") from None
+
+    def siamese(self) -> keras.Model:
+        """The siamese view: two images, as for `encoder`, to a degree of similarity in 0..1.
+
+        Raises:
+            TrainingError: The run has not finished, so the curve is not fitted yet.
+        """
+        if self.record.similarity is None:
+            raise TrainingError(f"{self.path}: not finished; go on with --resume", reason="run_unfinished")
+        return build_siamese(self.encoder(), self.record.similarity.slope, self.record.similarity.offset)
+
+    def history(self) -> list[Moment]:
+        """The checkpoints so far, oldest first."""
+        try:
+            lines = (self.path / _HISTORY).read_bytes().splitlines()
+            return [msgspec.json.decode(line, type=Moment) for line in lines]
+        except (OSError, msgspec.DecodeError) as error:
+            raise TrainingError(f"{self.path}/{_HISTORY}: {error}; train again", reason="run_damaged") from None
+
+    def variables(self) -> list[npt.NDArray[np.generic]]:
+        """The checkpoint, in the order that `save_checkpoint` was given."""
+        try:
+            with np.load(self.path / _CHECKPOINT, allow_pickle=False) as stored:
+                return [stored[f"v{index}"] for index in range(len(stored.files))]
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise TrainingError(f"{self.path}/{_CHECKPOINT}: {error}; train again", reason="run_damaged") from None
+
+
+def save_checkpoint(
+    path: Path, record: Record, encoder: keras.Model, variables: list[npt.NDArray[np.generic]], history: list[Moment]
+) -> Run:
+    """Write a checkpoint; a kill at any instant leaves the former one or this one.
+
+    run.json comes last and names the progress; `variables` carries its own step, so that a
+    checkpoint newer than run.json resumes from where it really is.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, **{f"v{index}": value for index, value in enumerate(variables)})  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as folder:
+        encoder.save(Path(folder) / _ENCODER)
+        model = (Path(folder) / _ENCODER).read_bytes()
+    write_atomically(path / _CHECKPOINT, buffer.getvalue())
+    write_atomically(path / _ENCODER, model)
+    write_atomically(path / _HISTORY, b"".join(msgspec.json.encode(moment) + b"\n" for moment in history))
+    write_atomically(path / _RECORD, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    return Run(path, record)

@@ -1,0 +1,107 @@
+"""The demo's last part: the bundle in use on a device, command by command, as a user would type them."""
+
+import contextlib
+import io
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from edge_oneshot_device import cli, state
+from edge_oneshot_device.errors import MachineError
+from edge_oneshot_device.files import write_atomically
+from numpy.typing import NDArray
+from PIL import Image
+
+from edge_oneshot.report import Step
+
+TARGET_FAR: Final = 0.01
+"""Looser than the smallest that the calibration supports: an encoder trained for a minute or two
+would turn too many away there."""
+
+CHARACTERS: Final = ("ash", "birch", "cedar", "elm", "fir")
+STRANGER: Final = "stranger"
+_ENROLLED, _PROBE = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where the session's files lie, as they stand in the commands."""
+
+    bundle: Path
+    images: Path
+    state: Path
+
+
+def write_drawings(folder: Path, alphabets: Sequence[NDArray[np.uint8]]) -> None:
+    """Write two drawings of each character of the session, by two hands, and one of a stranger.
+
+    Args:
+        folder: Where; it exists.
+        alphabets: Each uint8 (characters, drawers, h, w), ink 0 on paper 255. The characters
+            are taken by turns: the first of the first, the second of the second, and so on.
+    """
+    for number, name in enumerate((*CHARACTERS, STRANGER)):
+        drawings = alphabets[number % len(alphabets)][number]
+        hands = (_PROBE,) if name == STRANGER else (_ENROLLED, _PROBE)
+        for hand in hands:
+            buffer = io.BytesIO()
+            Image.fromarray(drawings[hand - 1]).save(buffer, "PNG", optimize=True)
+            write_atomically(folder / _file(name, hand), buffer.getvalue())
+
+
+def clear_state(folder: Path) -> None:
+    """Remove what an earlier session left; anything else in the folder stays.
+
+    Raises:
+        MachineError: It cannot be removed.
+    """
+    left = [folder / state.SETTINGS, folder / state.GALLERY, folder / f"{state.GALLERY}-journal"]
+    try:
+        for path in [*left, *(folder / state.BUNDLES).glob("*.oneshot")]:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise MachineError(f"cannot clear {folder}: {error.strerror}", reason="cannot_write") from error
+
+
+def run_session(paths: Paths) -> tuple[Step, ...]:
+    """Install the bundle, enrol from one drawing each, verify, identify, forget.
+
+    Every command is run as the program runs it. What it answers stands in the steps, right or wrong.
+    """
+    first, second, third, *_, last = CHARACTERS
+    steps = [
+        _step(paths, "Check the bundle, run its self-test and put it in use.",
+              "init", str(paths.bundle), "--target-far", f"{TARGET_FAR:g}"),
+        *(_step(paths, f"Enrol {name} from one drawing.", "enrol", name, drawing=(name, _ENROLLED)) for name in CHARACTERS),
+        _step(paths, "Who is enrolled?", "people"),
+        _step(paths, f"Is this {first}? It is, by another hand.", "verify", first, drawing=(first, _PROBE)),
+        _step(paths, f"Is this {second}? No, the same drawing again.", "verify", second, drawing=(first, _PROBE)),
+        *(_step(paths, f"Which one is this? It is {name}, by another hand.", "identify", drawing=(name, _PROBE))
+          for name in (second, third, last)),
+        _step(paths, "Which one is this? None of them: it was never enrolled.", "identify", drawing=(STRANGER, _PROBE)),
+        _step(paths, f"Forget {last}.", "forget", last),
+        _step(paths, f"The drawing of {last} once more, which nobody is left for.", "identify", drawing=(last, _PROBE)),
+    ]  # fmt: skip
+    return tuple(steps)
+
+
+def _step(paths: Paths, says: str, *words: str, drawing: tuple[str, int] | None = None) -> Step:
+    path = None if drawing is None else paths.images / _file(*drawing)
+    arguments = [*words, *([] if path is None else [str(path)]), "--state", str(paths.state)]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        code = cli.main(arguments)
+    return Step(
+        command=shlex.join([cli.PROGRAM, *arguments]),
+        output=printed.getvalue().rstrip(),
+        exit_code=code,
+        image=None if path is None else path.read_bytes(),
+        says=says,
+    )
+
+
+def _file(name: str, hand: int) -> str:
+    return f"{name}.png" if name == STRANGER else f"{name}-{hand}.png"

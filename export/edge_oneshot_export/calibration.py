@@ -1,0 +1,275 @@
+"""Thresholds for target false accept rates, fitted on identities the encoder was not trained on."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device.manifest import Calibration, Metric, OperatingPoint, Rule, SimilarityMap, Tail
+from edge_oneshot_device.matching import threshold_for
+from edge_oneshot_export.errors import ModelError
+from edge_oneshot_export.metrics import Scores, frr_at, threshold_at
+from edge_oneshot_export.protocols import ROUNDING, Integers, LabelledImages, Trials, gallery_trials
+
+MIN_PEOPLE: Final = 4
+"""Fewer identities make at most 3 pairs of people, which support no target."""
+
+_MAX_PEOPLE: Final = 1000
+_MAX_IMAGES: Final = 25  # of a person: five templates and twenty probes
+_COMPARISONS: Final = 1_500_000  # made for a count of templates, about
+_SPLITS: Final = 5
+_RESAMPLES: Final = 1000
+_KNOTS: Final = 64
+_FEWEST_EXCEEDANCES: Final = 50  # that the shape of the tail is fitted to
+_MOST_EXCEEDANCES: Final = 10_000  # that are looked at: more change nothing but the time
+_SHAPES: Final = (-0.5, 0.5)  # outside, the likelihood is not regular or the variance infinite (Smith 1985)
+
+
+def calibrate(
+    encoder: Encoder,
+    people: LabelledImages,
+    *,
+    rule: Rule = "best",
+    counts: Sequence[int] = (1, 3, 5),
+    data: str,
+    seed: int = 0,
+    provisional: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Calibration, ...]:
+    """Calibrate an exported variant for each count of templates a person, as the device runs it.
+
+    For a count of k, galleries are drawn in which each identity has k templates; its other
+    images are probes, compared with every person by `edge_oneshot_device.matching`.
+
+    - A target is supported when 3 / p is at most the target, p = n(n-1)/2 being the pairs of n
+      identities: the rule of three over pairs of people, since comparisons between the same
+      two people are not independent.
+    - The threshold of a target comes from all impostor comparisons, the FRR from all genuine
+      ones at that threshold. The FAR is cross-fitted: counted on one half of the identities at
+      the threshold of the other half, over several halvings. Its upper bound is the 95th
+      percentile over resampled identities (on both sides of a comparison, Snijders and Borgatti 1999),
+      at least the FAR and at least 3 / p.
+    - The tail is a generalized Pareto distribution, fitted by maximum likelihood to the scores
+      above a lower threshold (Pickands 1975) and anchored at the smallest supported target.
+    - The degree of similarity is the isotonic posterior at equal priors.
+    - The margin is the smallest lead over the runner-up that keeps wrong acceptances within
+      the smallest supported target, in closed-set 1:N trials among one half of the identities
+      at the threshold that the other half gives for N people; at least what rounding makes.
+
+    Args:
+        encoder: The variant on its runtime.
+        people: Held-out identities; for a count of k those with more than k images. At most
+            1,000 identities and 25 images of each are used, drawn with the seed.
+        rule: How the scores of a person's templates are joined.
+        counts: Templates a person; those that the data cannot give are left out.
+        data: What the figures come from, in words.
+        seed: The same seed gives the same calibration.
+        provisional: Whether the user's own people were not seen.
+        progress: Handed to `Encoder.embed_many`.
+
+    Raises:
+        ModelError: Reason ``too_few_people``: not even the lowest count can be given.
+    """
+    chosen = _subsample(people.labels, min(counts), np.random.default_rng(seed))
+    embeddings = encoder.embed_many(people.images[chosen], progress)
+    return calibrate_embeddings(
+        embeddings,
+        people.labels[chosen],
+        encoder.embedding.metric,
+        variant=encoder.variant,
+        rule=rule,
+        counts=counts,
+        data=data,
+        seed=seed,
+        provisional=provisional,
+    )
+
+
+def calibrate_embeddings(
+    embeddings: NDArray[np.float32],
+    labels: Integers,
+    metric: Metric,
+    *,
+    variant: str,
+    rule: Rule = "best",
+    counts: Sequence[int] = (1, 3, 5),
+    data: str,
+    seed: int = 0,
+    provisional: bool = False,
+) -> tuple[Calibration, ...]:
+    """`calibrate` from embeddings, float32 (n, d), and the identity of each, integers (n,)."""
+    calibrations = []
+    for count in sorted(set(counts)):
+        rng = np.random.default_rng((seed, count))
+        people = _people(labels, count)
+        if len(people) < MIN_PEOPLE:
+            continue
+        trials = gallery_trials(embeddings, people, count, metric, rule, rng, comparisons=_COMPARISONS)
+        thresholds, tail = _fit(trials.impostor, supported_targets(len(people)))
+        points = _points(trials, thresholds, rng)
+        draft = Calibration(
+            variant=variant,
+            rule=rule,
+            templates=count,
+            points=points,
+            target_far=points[-1].target_far,
+            tail=tail,
+            margin=0.0,
+            similarity=similarity_map(trials.genuine, trials.impostor),
+            genuine=len(trials.genuine),
+            impostor=len(trials.impostor),
+            people=len(people),
+            data=data,
+            provisional=provisional,
+        )
+        calibrations.append(msgspec.structs.replace(draft, margin=_margin(trials, draft, rng)))
+    if not calibrations:
+        raise _too_few(labels, min(counts))
+    return tuple(calibrations)
+
+
+def supported_targets(people: int) -> tuple[float, ...]:
+    """Targets 5, 2, 1 a decade, from 0.5 down to the smallest that so many identities support."""
+    pairs = people * (people - 1) // 2
+    grid = (float(f"{step}e-{decade}") for decade in range(1, 10) for step in (5, 2, 1))
+    return tuple(target for target in grid if target * pairs >= 3 - 1e-9)
+
+
+def _people(labels: Integers, count: int) -> list[NDArray[np.int64]]:
+    """Positions of the images of each identity that has more than `count`."""
+    order = np.argsort(labels, kind="stable")
+    images = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+    return [own for own in images if len(own) > count]
+
+
+def _subsample(labels: Integers, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    people = _people(labels, count)
+    if len(people) < MIN_PEOPLE:
+        raise _too_few(labels, count)
+    kept = rng.permutation(len(people))[:_MAX_PEOPLE]
+    return np.sort(np.concatenate([rng.permutation(people[person])[:_MAX_IMAGES] for person in kept]))
+
+
+def _too_few(labels: Integers, count: int) -> ModelError:
+    message = (
+        f"calibration for {count} template{'s' * (count > 1)} a person needs at least {MIN_PEOPLE} identities with at"
+        f" least {count + 1} images each, got {len(_people(labels, count))}: give more images"
+    )
+    return ModelError(message, reason="too_few_people")
+
+
+def _halvings(people: int, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
+    """Each half of the people, as bool (people,), for each of some random halvings."""
+    for _ in range(_SPLITS):
+        side = rng.permutation(people) < people // 2
+        yield side
+        yield ~side
+
+
+def _fit(impostor: Scores, targets: Sequence[float]) -> tuple[dict[float, float], Tail]:
+    """Threshold of each target, and the tail from the smallest on."""
+    from scipy.stats import genpareto
+
+    thresholds = {target: threshold_at(impostor, target) for target in targets}
+    smallest = targets[-1]
+    enough = [target for target in targets if target * len(impostor) >= _FEWEST_EXCEEDANCES] or targets[:1]
+    start = thresholds[min(enough, key=lambda target: abs(np.log(target / (10 * smallest))))]
+    excess = np.sort(impostor[impostor >= start]).astype(np.float64) - start
+    if len(excess) > _MOST_EXCEEDANCES:
+        excess = excess[np.linspace(0, len(excess) - 1, _MOST_EXCEEDANCES).astype(int)]
+    least = ROUNDING * max(1.0, abs(start))
+    shape, scale = 0.0, float(excess.mean()) if len(excess) else least
+    if len(excess) >= _FEWEST_EXCEEDANCES and excess[-1] > least:
+        shape, _, scale = genpareto.fit(excess, 0.0, floc=0.0, scale=scale)
+        if not _SHAPES[0] <= shape <= _SHAPES[1]:
+            shape = float(np.clip(shape, *_SHAPES))
+            scale = genpareto.fit(excess, fc=shape, floc=0.0, scale=scale)[2]
+    # beyond any higher score the excess has the same shape
+    scale = float(scale + shape * (thresholds[smallest] - start))
+    return thresholds, Tail(threshold=thresholds[smallest], far=smallest, scale=max(scale, least), shape=float(shape))
+
+
+def _points(trials: Trials, thresholds: dict[float, float], rng: np.random.Generator) -> tuple[OperatingPoint, ...]:
+    people = trials.people
+    hits = {target: np.zeros((people, people), dtype=np.float32) for target in thresholds}
+    made = np.zeros((people, people), dtype=np.float32)
+    for side in _halvings(people, rng):
+        fitted, held_out = trials.among(~side).impostor, trials.among(side)
+        place = np.ix_(side, side)
+        made[place] += np.bincount(held_out.owners)[:, np.newaxis]
+        starts = np.searchsorted(held_out.owners, np.arange(held_out.people))
+        for target, counted in hits.items():
+            accepted = held_out.joined >= threshold_at(fitted, target)
+            counted[place] += np.add.reduceat(accepted, starts, axis=0, dtype=np.int32)
+    for matrix in (made, *hits.values()):
+        np.fill_diagonal(matrix, 0.0)
+    weights = rng.multinomial(people, np.full(people, 1 / people), size=_RESAMPLES).astype(np.float32)
+    resampled = _weighed(weights, made)
+    # a resample that is one person over and over compares nobody
+    weights, resampled = weights[resampled > 0], resampled[resampled > 0]
+    rule_of_three = 3 / (people * (people - 1) / 2)
+    points = []
+    for target, threshold in thresholds.items():
+        far = float(hits[target].sum(dtype=np.float64) / made.sum(dtype=np.float64))
+        bound = float(np.quantile(_weighed(weights, hits[target]) / resampled, 0.95))
+        points.append(
+            OperatingPoint(
+                target_far=target,
+                threshold=threshold,
+                far=far,
+                far_upper_95=min(max(bound, far, rule_of_three), 1.0),
+                frr=frr_at(trials.genuine, threshold),
+            )
+        )
+    return tuple(points)
+
+
+def _weighed(weights: NDArray[np.float32], matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum of a matrix over pairs of people, for each row of weights of the people."""
+    return np.asarray(((weights @ matrix) * weights).sum(axis=1))
+
+
+def _margin(trials: Trials, draft: Calibration, rng: np.random.Generator) -> float:
+    targets = [point.target_far for point in draft.points]
+    leads = []
+    total = 0
+    for side in _halvings(trials.people, rng):
+        thresholds, tail = _fit(trials.among(~side).impostor, targets)
+        points = tuple(msgspec.structs.replace(p, threshold=thresholds[p.target_far]) for p in draft.points)
+        fitted = msgspec.structs.replace(draft, points=points, tail=tail)
+        held_out = trials.among(side)
+        threshold = threshold_for(fitted, draft.target_far, held_out.people).value
+        two_best = np.sort(np.partition(held_out.joined, -2, axis=1)[:, -2:], axis=1).astype(np.float64)
+        wrong = (held_out.genuine < two_best[:, 1]) & (two_best[:, 1] >= threshold)
+        leads.append(two_best[wrong, 1] - two_best[wrong, 0])
+        total += len(held_out.owners)
+    lead = np.sort(np.concatenate(leads))[::-1]
+    allowed = int(draft.target_far * total)
+    # two people with the same template are never told apart by rounding
+    least = ROUNDING * max(1.0, abs(draft.points[-1].threshold))
+    return least if len(lead) <= allowed else max(float(np.nextafter(lead[allowed], np.inf)), least)
+
+
+def similarity_map(genuine: Scores, impostor: Scores) -> SimilarityMap:
+    """Degree of similarity from scores of each kind: the isotonic posterior at equal priors, in at most 64 knots."""
+    from scipy.optimize import isotonic_regression
+
+    values, place = np.unique(np.concatenate([genuine, impostor]), return_inverse=True)
+    values = values.astype(np.float64)
+    same = np.bincount(place[: len(genuine)], minlength=len(values)) / len(genuine)
+    weight = same + np.bincount(place[len(genuine) :], minlength=len(values)) / len(impostor)
+    posterior = isotonic_regression(same / weight, weights=weight).x
+    starts = np.flatnonzero(np.diff(posterior, prepend=-1.0))
+    degrees = posterior[starts]
+    knots = np.add.reduceat(values * weight, starts) / np.add.reduceat(weight, starts)
+    if len(starts) == 1:
+        knots, degrees = np.array([values[0], max(values[-1], values[0] + 1e-6)]), np.repeat(degrees, 2)
+    else:
+        # the outer steps end where the slope begins
+        knots[0], knots[-1] = values[starts[1] - 1], values[starts[-1]]
+    wanted = np.linspace(degrees[0], degrees[-1], _KNOTS)
+    kept = np.unique([0, len(knots) - 1, *np.abs(degrees - wanted[1:-1, np.newaxis]).argmin(axis=1)])
+    return SimilarityMap(scores=tuple(knots[kept].tolist()), degrees=tuple(np.clip(degrees[kept], 0.0, 1.0).tolist()))

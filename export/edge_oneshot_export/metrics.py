@@ -1,0 +1,92 @@
+"""Rates of wrong decisions from scores, and their intervals. Accept means: score at or above the threshold."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scores = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Roc:
+    """Rates at each distinct score, from the strictest threshold to the laxest.
+
+    Attributes:
+        thresholds: float32 (t,), falling; the first lies above every score.
+        far: float64 (t,), false accept rate, rising from 0 to 1.
+        frr: float64 (t,), false reject rate, falling from 1 to 0.
+    """
+
+    thresholds: Scores
+    far: NDArray[np.float64]
+    frr: NDArray[np.float64]
+
+
+def far_at(impostor: Scores, threshold: float) -> float:
+    """Share of impostor scores at or above the threshold."""
+    return float(np.mean(impostor >= threshold))
+
+
+def frr_at(genuine: Scores, threshold: float) -> float:
+    """Share of genuine scores below the threshold."""
+    return float(np.mean(genuine < threshold))
+
+
+def threshold_at(impostor: Scores, far: float) -> float:
+    """The lowest threshold whose false accept rate on these scores is at most `far` (0..1).
+
+    Raises:
+        ValueError: There are no scores.
+    """
+    if not len(impostor):
+        raise ValueError("no impostor scores")
+    allowed = int(far * len(impostor) + 1e-9)
+    if allowed >= len(impostor):
+        return float(impostor.min())
+    place = len(impostor) - 1 - allowed
+    refused = np.partition(impostor, place)[place]
+    return float(np.nextafter(refused, np.float32(np.inf), dtype=np.float32))
+
+
+def roc(genuine: Scores, impostor: Scores) -> Roc:
+    """Receiver operating characteristic of two sets of scores, each (n,) and not empty."""
+    distinct = np.unique(np.concatenate([genuine, impostor]))[::-1]
+    thresholds = np.concatenate([np.nextafter(distinct[:1], np.float32(np.inf)), distinct])
+    rejected = np.searchsorted(np.sort(genuine), thresholds, side="left")
+    refused = np.searchsorted(np.sort(impostor), thresholds, side="left")
+    return Roc(thresholds, 1.0 - refused / len(impostor), rejected / len(genuine))
+
+
+def eer(genuine: Scores, impostor: Scores) -> float:
+    """Equal error rate: where false accepts and false rejects cross, linear between thresholds."""
+    curve = roc(genuine, impostor)
+    return crossing(curve.far, curve.frr)
+
+
+def crossing(far: NDArray[np.float64], frr: NDArray[np.float64]) -> float:
+    """Rate at which a rising and a falling curve (t,) meet, linear between their points."""
+    lead = far - frr
+    after = int(np.argmax(lead >= 0.0))
+    if after == 0:
+        return float((far[0] + frr[0]) / 2)
+    before = after - 1
+    share = -lead[before] / (lead[after] - lead[before])
+    return float(far[before] + share * (far[after] - far[before]))
+
+
+def tpr_at_fpr(genuine: Scores, impostor: Scores, fpr: float) -> float:
+    """Share of genuine scores accepted at the lowest threshold that keeps false accepts within `fpr`."""
+    return 1.0 - frr_at(genuine, threshold_at(impostor, fpr))
+
+
+def proportion_interval(successes: int, trials: int) -> tuple[float, float]:
+    """95 % interval of a rate from independent trials (Wilson 1927).
+
+    Raises:
+        ValueError: No trials, or more successes than trials.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,151 @@
+"""Keras to ONNX: float32, and int8 as quantize-dequantize pairs (QDQ)."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_oneshot_export.conversion import INPUT_NAME, converting, fixed
+from edge_oneshot_export.errors import ExportError
+
+if TYPE_CHECKING:
+    import keras
+    import onnx
+
+OUTPUT_NAME = "embedding"
+OPSET = 17  # read by every onnxruntime since 1.12
+
+
+def to_onnx(model: "keras.Model", variant: str, representative: NDArray[np.float32]) -> bytes:
+    """Convert a model to ONNX with static batch 1 and the NHWC input kept.
+
+    Args:
+        model: Maps an image to a vector, see `edge_oneshot_export.conversion.check_model`.
+        variant: ``onnx-float32`` or ``onnx-int8`` (float32 in and out, int8 inside).
+        representative: float32 (n, h, w, c), scaled; a few hundred images set the int8 ranges.
+
+    Returns:
+        The file's content; the same for the same model and images.
+
+    Raises:
+        ExportError: The conversion failed.
+    """
+    with converting(variant):
+        import tensorflow as tf
+        import tf2onnx
+
+        signature = [tf.TensorSpec((1, *representative.shape[1:]), tf.float32, name=INPUT_NAME)]
+        wrapped = fixed(model, representative.shape[1:])
+        converted = _canonical(tf2onnx.convert.from_keras(wrapped, input_signature=signature, opset=OPSET)[0])
+        if variant == "onnx-int8":
+            converted = _canonical(_quantized(converted, representative))
+    return bytes(converted.SerializeToString(deterministic=True))
+
+
+def op_names(content: bytes) -> tuple[str, ...]:
+    """Operators of an ONNX file in order, prefixed by their domain unless it is ONNX's own."""
+    import onnx
+
+    nodes = onnx.load_from_string(content).graph.node
+    return tuple(f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in nodes)
+
+
+def _quantized(model: "onnx.ModelProto", representative: NDArray[np.float32]) -> "onnx.ModelProto":
+    """Static int8 quantization by ONNX Runtime, which reads and writes files.
+
+    The range is reduced to 7 bits: on processors without VNNI, 8-bit products saturate.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
+        def __init__(self) -> None:
+            self.images: Iterator[NDArray[np.float32]] = iter(representative)
+
+        def get_next(self) -> dict[str, Any] | None:
+            image = next(self.images, None)
+            return None if image is None else {INPUT_NAME: image[np.newaxis]}
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain, prepared, quantized = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "quantized"))
+        onnx.save(model, plain)
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared, quantized, Reader(), quant_format=QuantFormat.QDQ, reduce_range=True, per_channel=True
+        )
+        return onnx.load(quantized)
+
+
+def _canonical(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """The same network with names and an order that do not depend on the run that made it.
+
+    The converters number names through counters that live as long as the process, and walk
+    sets of strings.
+    """
+    import onnx
+
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    names = {"": "", graph.input[0].name: INPUT_NAME, graph.output[0].name: OUTPUT_NAME}
+    count: Counter[str] = Counter()
+    nodes, initializers = [], []
+    for node in _in_order(graph):
+        name = f"{node.op_type}_{count[node.op_type]}"
+        count[node.op_type] += 1
+        for position, value in enumerate(node.input):
+            if value in constants and value not in names:
+                names[value] = f"{name}_input{position}"
+                tensor = onnx.TensorProto()
+                tensor.CopyFrom(constants[value])
+                tensor.name, tensor.doc_string = names[value], ""
+                initializers.append(tensor)
+        for position, value in enumerate(node.output):
+            names.setdefault(value, f"{name}_output{position}")
+        inputs, outputs = [names[value] for value in node.input], [names[value] for value in node.output]
+        renamed = onnx.helper.make_node(node.op_type, inputs, outputs, name, domain=node.domain)
+        renamed.attribute.extend(sorted(node.attribute, key=lambda attribute: attribute.name))
+        nodes.append(renamed)
+    ends = [_described(graph.input[0], INPUT_NAME), _described(graph.output[0], OUTPUT_NAME)]
+    used = {node.domain for node in nodes}
+    result = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "encoder", ends[:1], ends[1:], initializers),
+        ir_version=model.ir_version,
+        opset_imports=[entry for entry in model.opset_import if entry.domain in used],
+        producer_name="edge-oneshot",
+    )
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def _in_order(graph: "onnx.GraphProto") -> "list[onnx.NodeProto]":
+    """Nodes that the output needs, depth first from it, each after those it needs itself."""
+    nodes = list(graph.node)
+    producer = {value: index for index, node in enumerate(nodes) for value in node.output if value}
+    order: dict[int, None] = {}
+    stack = [producer[graph.output[0].name]]
+    while stack:
+        waiting = [producer[value] for value in nodes[stack[-1]].input if value in producer]
+        waiting = [index for index in waiting if index not in order]
+        if waiting:
+            stack.append(waiting[0])
+        else:
+            order[stack.pop()] = None
+    for index in order:
+        if any(attribute.g.node or attribute.graphs for attribute in nodes[index].attribute):
+            message = f"ONNX: the model holds a {nodes[index].op_type}; models with branches or loops are not exported"
+            raise ExportError(message, reason="control_flow")
+    return [nodes[index] for index in order]
+
+
+def _described(value: "onnx.ValueInfoProto", name: str) -> "onnx.ValueInfoProto":
+    import onnx
+
+    renamed = onnx.ValueInfoProto()
+    renamed.CopyFrom(value)
+    renamed.name = name
+    return renamed

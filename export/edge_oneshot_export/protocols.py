@@ -1,0 +1,331 @@
+"""What is judged: labelled images, one-shot episodes, pairs of images, 1:N trials. Arrays in, no data sets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_oneshot_device.manifest import Metric, Rule
+from edge_oneshot_device.matching import join, scores
+from edge_oneshot_export.errors import ModelError
+
+PAIR_LIMIT: Final = 4_000_000
+"""Impostor pairs scored at most."""
+
+ROUNDING: Final = 1e-6
+"""Scores closer than this, relative to the larger of them and 1, are equal: a matrix product
+rounds equal rows differently by their place."""
+
+_KEYS_AT_ONCE: Final = 4_000_000
+"""Random keys held in memory at a time."""
+
+Integers = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledImages:
+    """Images that went through the device's preprocessing, and who or what they show.
+
+    Attributes:
+        images: uint8 (n, h, w, c).
+        labels: int64 (n,), positions in `names`.
+        names: One name an identity.
+
+    Raises:
+        ModelError: The parts do not fit each other.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit each other."""
+        if self.images.ndim != 4 or self.images.dtype != np.uint8:
+            message = f"images of shape {self.images.shape} and type {self.images.dtype}: need (n, h, w, c) of uint8"
+            raise ModelError(message, reason="bad_images")
+        if self.labels.shape != self.images.shape[:1] or not np.issubdtype(self.labels.dtype, np.integer):
+            message = f"labels of shape {self.labels.shape} for {len(self.images)} images: need one integer an image"
+            raise ModelError(message, reason="bad_labels")
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.names):
+            message = f"labels {self.labels.min()}..{self.labels.max()} for {len(self.names)} names: one lies outside"
+            raise ModelError(message, reason="bad_labels")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Episodes:
+    """One-shot tasks as positions in an array of images.
+
+    Attributes:
+        support: int64 (e, n): one image of each of n identities.
+        query: int64 (e,): another image of one of them.
+        answer: int64 (e,): the column of `support` that shows the query's identity.
+    """
+
+    support: NDArray[np.int64]
+    query: NDArray[np.int64]
+    answer: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """Scores of pairs of images of the same identity (genuine) and of two (impostor).
+
+    Attributes:
+        genuine: float32 (g,).
+        impostor: float32 (m,).
+        genuine_pairs: int64 (g, 2): positions of the two images.
+        impostor_pairs: int64 (m, 2).
+    """
+
+    genuine: NDArray[np.float32]
+    impostor: NDArray[np.float32]
+    genuine_pairs: NDArray[np.int64]
+    impostor_pairs: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trials:
+    """1:N trials against galleries that hold every person, sorted by the probe's person.
+
+    Attributes:
+        joined: float32 (t, people), the score of each person.
+        owners: int64 (t,), whom the probe shows.
+    """
+
+    joined: NDArray[np.float32]
+    owners: NDArray[np.int64]
+
+    @property
+    def people(self) -> int:
+        """How many persons there are."""
+        return int(self.joined.shape[1])
+
+    @property
+    def genuine(self) -> NDArray[np.float32]:
+        """Scores (t,) of the person whom the probe shows."""
+        return self.joined[np.arange(len(self.owners)), self.owners]
+
+    @property
+    def impostor(self) -> NDArray[np.float32]:
+        """Scores (t * (people - 1),) of all others."""
+        return np.asarray(self.joined[self.owners[:, np.newaxis] != np.arange(self.people)])
+
+    def among(self, side: NDArray[np.bool_]) -> "Trials":
+        """The trials as they are when only the people of `side`, bool (people,), exist."""
+        rows = side[self.owners]
+        return Trials(self.joined[np.ix_(rows, side)], (np.cumsum(side) - 1)[self.owners[rows]])
+
+
+def one_shot_episodes(
+    labels: Integers,
+    ways: int,
+    episodes: int,
+    seed: int,
+    *,
+    groups: Integers | None = None,
+    drawers: Integers | None = None,
+) -> Episodes:
+    """Draw N-way one-shot episodes (Lake et al. 2011): one query against one image each of N identities.
+
+    The group (alphabet) is uniform over those that are large enough, then the support's
+    drawer, the N identities in a random order, the answer among them, and the query's image.
+
+    Args:
+        labels: Integers (n,): the identity of each image; those with one image only (or of
+            one drawer only) are not used.
+        ways: N, at least 2.
+        episodes: How many, at least 1.
+        seed: The same seed gives the same episodes.
+        groups: Integers (n,): the N identities then come from one group; groups that are
+            smaller than N are skipped.
+        drawers: Integers (n,): the support is then by one drawer, the query by another.
+            Without it the query is any other image of its identity.
+
+    Raises:
+        ModelError: A wrong number, or no group is large enough.
+    """
+    if ways < 2 or episodes < 1:
+        message = f"{ways} ways, {episodes} episodes: need at least 2 ways and 1 episode"
+        raise ModelError(message, reason="bad_protocol")
+    cells = _cells(labels, groups, drawers)
+    pools = [[p for p in drawn if len(p) >= ways] for drawn in cells.pools]
+    pools = [drawn for drawn in pools if drawn]
+    if not pools:
+        unit = "image" if drawers is None else "drawer"
+        where = "the data have" if groups is None else "a group has"
+        message = f"{ways}-way episodes need {ways} identities with a second {unit}, more than {where}: take fewer ways"
+        raise ModelError(message, reason="too_few_identities")
+    rng = np.random.default_rng(seed)
+    group_of = rng.integers(len(pools), size=episodes)
+    drawer_of = rng.random(episodes)
+    chosen = np.empty((episodes, ways), dtype=np.int64)
+    for group, drawn in enumerate(pools):
+        inside = np.flatnonzero(group_of == group)
+        pool_of = (drawer_of[inside] * len(drawn)).astype(np.int64)
+        for number, pool in enumerate(drawn):
+            rows = inside[pool_of == number]
+            chosen[rows] = pool[_distinct(rng, len(rows), len(pool), ways)]
+    support = cells.start[chosen] + (rng.random(chosen.shape) * cells.count[chosen]).astype(np.int64)
+    answer = rng.integers(ways, size=episodes)
+    each = np.arange(episodes)
+    asked = chosen[each, answer]
+    # the query avoids all that the support's drawer made of its identity, or just the one image
+    barred, width = (support[each, answer], 1) if drawers is None else (cells.start[asked], cells.count[asked])
+    query = cells.owner_start[asked] + (rng.random(episodes) * (cells.owner_count[asked] - width)).astype(np.int64)
+    query += np.where(query >= barred, width, 0)
+    return Episodes(cells.order[support], cells.order[query], answer)
+
+
+def one_shot(
+    embeddings: NDArray[np.float32], episodes: Episodes, metric: Metric, *, seed: int = 0
+) -> NDArray[np.bool_]:
+    """Whether the nearest support image is the answer, for each episode.
+
+    Of several nearest ones (within `ROUNDING`), one is taken at random: an encoder that maps everything to one
+    point scores at chance.
+
+    Args:
+        embeddings: float32 (n, d), one row an image.
+        episodes: Positions in `embeddings`.
+        metric: How rows are compared.
+        seed: Decides ties.
+
+    Returns:
+        bool (e,).
+    """
+    alike = np.empty(episodes.support.shape, dtype=np.float32)
+    for row, (support, query) in enumerate(zip(episodes.support, episodes.query, strict=True)):
+        alike[row] = scores(embeddings[query], embeddings[support], metric)
+    highest = alike.max(axis=1, keepdims=True)
+    best = alike >= highest - ROUNDING * np.maximum(1.0, np.abs(highest))
+    lots = np.random.default_rng(seed).random(best.shape)
+    return np.asarray(np.where(best, lots, -1.0).argmax(axis=1) == episodes.answer)
+
+
+def genuine_and_impostor(
+    embeddings: NDArray[np.float32], labels: Integers, metric: Metric, *, seed: int = 0, limit: int = PAIR_LIMIT
+) -> Pairs:
+    """Scores of all pairs of images; of the impostor pairs a random sample when they pass `limit`.
+
+    Args:
+        embeddings: float32 (n, d).
+        labels: Integers (n,).
+        metric: How rows are compared.
+        seed: Decides the sample.
+        limit: About how many impostor pairs to keep.
+    """
+    rng = np.random.default_rng(seed)
+    images = len(labels)
+    sizes = np.unique(labels, return_counts=True)[1]
+    total = (images**2 - int((sizes**2).sum())) // 2
+    share = min(limit / max(total, 1), 1.0)
+    alike: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]
+    seconds: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    for first in range(images):
+        second = np.arange(first + 1, images)
+        if share < 1.0:
+            second = second[(labels[second] == labels[first]) | (rng.random(len(second)) < share)]
+        alike.append(scores(embeddings[first], embeddings[second], metric))
+        seconds.append(second)
+    values = np.concatenate(alike)
+    firsts = np.repeat(np.arange(images), [len(second) for second in seconds[1:]])
+    pairs = np.stack([firsts, np.concatenate(seconds)], axis=1)
+    same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
+    return Pairs(values[same], values[~same], pairs[same], pairs[~same])
+
+
+def gallery_trials(
+    embeddings: NDArray[np.float32],
+    people: Sequence[NDArray[np.int64]],
+    templates: int,
+    metric: Metric,
+    rule: Rule,
+    rng: np.random.Generator,
+    *,
+    comparisons: int,
+) -> Trials:
+    """Probes against random galleries in which each person has `templates` templates.
+
+    Args:
+        embeddings: float32 (n, d).
+        people: The positions of each person's images, more than `templates` of them.
+        templates: Images of a person that become templates; the others are probes.
+        metric: How a probe and a template are compared.
+        rule: How the scores of a person's templates are joined.
+        rng: Draws the galleries.
+        comparisons: About how many comparisons of a probe with a person to make; one probe
+            a person is always made.
+    """
+    most = max(1, comparisons // len(people) ** 2)
+    probes = sum(min(len(own) - templates, most) for own in people)
+    galleries = max(1, min(comparisons // (probes * len(people)), min(len(own) for own in people)))
+    template_owners = np.repeat(np.arange(len(people)), templates)
+    joined, owners = [], []
+    for _ in range(galleries):
+        drawn = [rng.permutation(own) for own in people]
+        gallery = embeddings[np.concatenate([own[:templates] for own in drawn])]
+        for person, own in enumerate(drawn):
+            for probe in own[templates : templates + most]:
+                alike = scores(embeddings[probe], gallery, metric)
+                joined.append(join(alike, template_owners, len(people), rule))
+                owners.append(person)
+    order = np.argsort(owners, kind="stable")
+    return Trials(np.stack(joined)[order], np.array(owners)[order])
+
+
+def _distinct(rng: np.random.Generator, rows: int, size: int, take: int) -> NDArray[np.int64]:
+    """`take` distinct numbers below `size` in random order, for each of `rows` rows."""
+    result = np.empty((rows, take), dtype=np.int64)
+    step = max(1, _KEYS_AT_ONCE // size)
+    for start in range(0, rows, step):
+        keys = rng.random((min(step, rows - start), size))
+        # partitioning leaves an order that depends on the position, so the keys order them again
+        smallest = np.argpartition(keys, take - 1, axis=1)[:, :take]
+        order = np.take_along_axis(keys, smallest, axis=1).argsort(axis=1)
+        result[start : start + step] = np.take_along_axis(smallest, order, axis=1)
+    return result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cells:
+    """Images sorted into cells: what one drawer made of one identity, or all images of one identity.
+
+    A cell is the range `start`, `count` of `order`; its identity's range surrounds it.
+    """
+
+    order: NDArray[np.int64]
+    start: NDArray[np.int64]
+    count: NDArray[np.int64]
+    owner_start: NDArray[np.int64]
+    owner_count: NDArray[np.int64]
+    pools: list[list[NDArray[np.int64]]]  # per group, per drawer: the cells to choose from
+
+
+def _cells(labels: Integers, groups: Integers | None, drawers: Integers | None) -> _Cells:
+    for name, values in (("groups", groups), ("drawers", drawers)):
+        if values is not None and values.shape != labels.shape:
+            message = f"{name} of shape {values.shape} for {len(labels)} labels: need one an image"
+            raise ModelError(message, reason="bad_labels")
+    owner_of = np.unique(labels, return_inverse=True)[1]
+    hand_of = np.zeros_like(owner_of) if drawers is None else np.unique(drawers, return_inverse=True)[1]
+    group_of = np.zeros_like(owner_of) if groups is None else np.unique(groups, return_inverse=True)[1]
+    hands = int(hand_of.max(initial=0)) + 1
+    code = owner_of * hands + hand_of
+    order = np.argsort(code, kind="stable")
+    cells, start, count = np.unique(code[order], return_index=True, return_counts=True)
+    owner, hand, group = cells // hands, cells % hands, group_of[order[start]]
+    owner_count = np.bincount(owner_of)[owner]
+    owner_start = np.searchsorted(owner_of[order], owner)
+    if not np.array_equal(group_of[order], np.repeat(group_of[order[owner_start]], count)):
+        raise ModelError("an identity lies in two groups: label it apart in each", reason="bad_labels")
+    usable = np.flatnonzero(owner_count > (1 if drawers is None else count))
+    pools: list[list[NDArray[np.int64]]] = [[] for _ in range(int(group_of.max(initial=0)) + 1)]
+    place = group[usable] * hands + hand[usable]
+    by_place = usable[np.argsort(place, kind="stable")]
+    for pool in np.split(by_place, np.flatnonzero(np.diff(np.sort(place))) + 1):
+        if len(pool):
+            pools[group[pool[0]]].append(pool)
+    return _Cells(order, start, count, owner_start, owner_count, pools)

@@ -1,0 +1,304 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_oneshot_device import Bundle, cli
+
+MakeBundle = Callable[..., Path]
+People = dict[str, tuple[bytes, ...]]
+PROGRAM = "edge-oneshot-device"
+COMMANDS = ["init", "enrol", "verify", "identify", "people", "forget", "bench", "inspect"]
+DECISION = ["person", "accepted", "score", "similarity", "threshold", "target_far", "runner_up", "reason",
+            "provisional", "variant", "runtime", "fingerprint"]  # fmt: skip
+BENCH = {"init_ms", "warmup_first_ms", "warmup_avg_ms", "avg_ms", "min_ms", "max_ms", "median_ms", "std_ms", "p5_ms",
+         "p95_ms", "num_runs", "num_threads", "model_size_mb", "p99_ms", "peak_rss_mb", "variant", "runtime",
+         "board"}  # fmt: skip
+
+
+@dataclass
+class Program:
+    """The real program in a process of its own, in a folder with images."""
+
+    folder: Path
+
+    def __call__(self, *arguments: str, code: int = 0, **environment: str) -> Any:
+        """What it printed: on stdout when it ended with 0 or 1, else on stderr, nothing on the other."""
+        done = subprocess.run(
+            [sys.executable, "-m", "edge_oneshot_device.cli", *arguments],
+            cwd=self.folder,
+            env=os.environ | {"EDGE_ONESHOT_STATE": str(self.folder / "state")} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == code, done.stderr
+        printed, silent = (done.stdout, done.stderr) if code in (0, 1) else (done.stderr, done.stdout)
+        assert silent == ""
+        if code > 1:
+            assert printed.count("\n") == 1
+            assert "Traceback" not in printed
+        return json.loads(printed) if "--json" in arguments else printed
+
+
+@pytest.fixture
+def program(tmp_path: Path, people: People) -> Program:
+    for name, images in people.items():
+        for index, content in enumerate(images[:3]):
+            (tmp_path / f"{name}-{index}.png").write_bytes(content)
+    return Program(tmp_path)
+
+
+def test_from_init_to_forget_in_plain_words(program: Program, make_bundle: MakeBundle) -> None:
+    make_bundle()
+    installed = program("init", "tiny.oneshot", "--target-far", "0.05")
+    assert re.search(r"^installed +tiny, [\d,]+ bytes$", installed, re.MULTILINE)
+    assert re.search(r"^target FAR +5 %$", installed, re.MULTILINE)
+    assert program("people") == "nobody is enrolled\n"
+    assert program("enrol", "ada", "ada-0.png") == "enrolled  ada  1 template\n"
+    assert program("enrol", "ada", "ada-1.png", "--add") == "added  ada  2 templates\n"
+    program("enrol", "grace", "grace-0.png")
+    accepted = program("identify", "ada-2.png")
+    number = r"-?[\d.e-]+"
+    assert re.fullmatch(
+        rf"accepted  ada  similarity (0\.\d\d|1\.00)  \(score {number}, threshold {number}, "
+        rf"runner-up grace {number}, target FAR 5 %\)\n",
+        accepted,
+    )
+    unknown = program("identify", "stranger-0.png", code=1)
+    assert unknown.startswith("unknown  below_threshold  similarity 0.0")
+    assert program("verify", "ada", "ada-2.png").startswith("accepted  ada  similarity ")
+    assert program("verify", "ada", "grace-2.png", code=1).startswith("rejected  below_threshold  similarity 0.0")
+    head, *rows = program("people").splitlines()
+    assert head.split() == ["person", "templates", "enrolled", "fingerprint"]
+    assert [row.split()[:2] for row in rows] == [["ada", "2"], ["grace", "1"]]
+    assert program("forget", "ada") == "forgotten  ada\n"
+    assert program("identify", "ada-2.png", code=1).startswith("unknown  below_threshold")
+    program("forget", "grace")
+    assert program("identify", "ada-2.png", code=1) == "unknown  empty_gallery  nobody is enrolled\n"
+
+
+def test_from_init_to_forget_in_json(program: Program, make_bundle: MakeBundle) -> None:
+    manifest = Bundle.open(make_bundle()).manifest
+    fingerprint = manifest.variants[0].fingerprint
+    installed = program("init", "tiny.oneshot", "--json", "--target-far", "0.001")
+    assert set(installed) >= {"name", "format", "variants", "fingerprints", "calibration", "signed_by", "bytes"}
+    assert (installed["provisional"], installed["target_far"], installed["signed_by"]) == (True, 0.001, None)
+    assert installed["fingerprints"]["int8"] == fingerprint
+    enrolment = {"person": "ada", "templates": 1, "reason": "enrolled", "fingerprint": fingerprint}
+    assert program("enrol", "ada", "ada-0.png", "--json") == enrolment
+    identified = program("identify", "ada-1.png", "--json")
+    assert list(identified) == DECISION
+    assert (identified["person"], identified["accepted"], identified["reason"]) == ("ada", True, "match")
+    assert (identified["runner_up"], identified["provisional"]) == (None, True)
+    program("enrol", "grace", "grace-0.png")
+    assert program("identify", "ada-1.png", "--json")["runner_up"]["person"] == "grace"
+    rejected = program("verify", "ada", "grace-1.png", "--json", code=1)
+    assert list(rejected) == DECISION
+    assert (rejected["person"], rejected["accepted"], rejected["reason"]) == (None, False, "below_threshold")
+    listed = program("people", "--json")
+    assert [person["person"] for person in listed] == ["ada", "grace"]
+    assert set(listed[0]) == {"person", "templates", "enrolled", "fingerprint"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", listed[0]["enrolled"])
+    forgotten = enrolment | {"templates": 0, "reason": "forgotten"}
+    assert program("forget", "ada", "--json") == forgotten
+    program("forget", "grace")
+    assert program("people", "--json") == []
+    nobody = program("identify", "ada-1.png", "--json", code=1)
+    assert (nobody["score"], nobody["similarity"], nobody["reason"]) == (None, None, "empty_gallery")
+
+
+def test_wrong_use_and_bad_input_end_with_2(
+    program: Program,
+    make_bundle: MakeBundle,
+    png_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    make_bundle()
+    (program.folder / "blank.png").write_bytes(png_of(np.full((32, 32), 255, np.uint8)))
+    (program.folder / "text.png").write_text("no image")
+    assert "edge-oneshot-device init" in program("identify", "ada-0.png", code=2)
+    program("init", "tiny.oneshot")
+    program("enrol", "ada", "ada-0.png")
+    assert "--replace" in program("enrol", "ada", "ada-1.png", code=2)
+    # the rest in this process, for it takes a tenth of the time
+    monkeypatch.chdir(program.folder)
+    monkeypatch.setenv("EDGE_ONESHOT_STATE", "state")
+    for arguments, reason in (
+        (("enrol", "ada", "ada-1.png"), "already_enrolled"),
+        (("enrol", "bob", "blank.png"), "no_content"),
+        (("identify", "blank.png"), "no_content"),
+        (("verify", "bob", "ada-0.png"), "not_enrolled"),
+        (("forget", "bob"), "not_enrolled"),
+        (("enrol", "", "ada-0.png"), "bad_name"),
+        (("identify", "text.png"), "not_an_image"),
+        (("identify", "absent.png"), "not_found"),
+        (("init", "absent.oneshot"), "not_found"),
+        (("init", "tiny.oneshot", "--target-far", "2"), "bad_target_far"),
+        (("init", "tiny.oneshot", "--target-far", "few"), "wrong_use"),
+        (("people", "--state", ""), "no_state_folder"),
+        (("bench", "tiny.oneshot", "--variant", "coral"), "variant_missing"),
+        (("bench", "tiny.oneshot", "--runs", "0"), "wrong_runs"),
+        (("enrol", "bob", "ada-1.png", "--add", "--replace"), "wrong_use"),
+        (("people", "--colour"), "wrong_use"),
+        (("dance",), "wrong_use"),
+        ((), "wrong_use"),
+    ):
+        assert cli.main([*arguments, "--json"]) == 2
+        printed = capfd.readouterr()
+        assert printed.out == ""
+        assert printed.err.count("\n") == 1
+        told = json.loads(printed.err)
+        assert set(told) == {"error", "reason"}
+        assert told["reason"] == reason
+    assert [person["person"] for person in program("people", "--json")] == ["ada"]
+
+
+def test_an_altered_bundle_and_templates_of_another_encoder_end_with_3(
+    program: Program, make_bundle: MakeBundle
+) -> None:
+    make_bundle()
+    make_bundle(name="other", min_contrast=17)
+    program("init", "tiny.oneshot")
+    program("enrol", "ada", "ada-0.png")
+    assert program("init", "other.oneshot", "--json", code=3)["reason"] == "gallery_of_other_fingerprint"
+    assert program("identify", "ada-1.png").startswith("accepted")
+    (installed,) = (program.folder / "state" / "bundles").iterdir()
+    content = bytearray(installed.read_bytes())
+    content[len(content) // 2] ^= 1
+    installed.write_bytes(content)
+    assert program("identify", "ada-1.png", "--json", code=3)["reason"] == "bundle_altered"
+    assert program("inspect", str(installed), code=3).count("\n") == 1
+    (program.folder / "state" / "gallery.db").write_text("notes " * 1000)
+    program("init", "tiny.oneshot", code=3)
+
+
+def test_a_disk_that_cannot_be_written_ends_with_4(program: Program, make_bundle: MakeBundle) -> None:
+    make_bundle()
+    (program.folder / "state").write_text("a file in the way")
+    assert program("init", "tiny.oneshot", "--json", code=4)["reason"] == "cannot_write"
+
+
+def test_a_missing_runtime_ends_with_4_and_names_what_to_install(program: Program, make_bundle: MakeBundle) -> None:
+    make_bundle()
+    # an onnxruntime that cannot be imported stands before the real one, if there is one
+    (program.folder / "onnxruntime.py").write_text("raise ModuleNotFoundError('onnxruntime')")
+    told = program(
+        "bench", "tiny.oneshot", "--variant", "onnx-float32", "--json", code=4, PYTHONPATH=str(program.folder)
+    )
+    assert told["reason"] == "runtime_missing"
+    assert "edge-oneshot-device[onnx]" in told["error"]
+
+
+def test_bench_measures_a_bundle_without_a_state(program: Program, make_bundle: MakeBundle) -> None:
+    make_bundle()
+    result = program("bench", "tiny.oneshot", "--runs", "20", "--threads", "2", "--json")
+    assert set(result) >= BENCH
+    assert (result["num_runs"], result["num_threads"], result["variant"]) == (20, 2, "int8")
+    assert 0 < result["min_ms"] <= result["p5_ms"] <= result["median_ms"] <= result["p99_ms"] <= result["max_ms"]
+    text = program("bench", "tiny.oneshot", "--variant", "float32", "--runs", "3")
+    assert "float32 on litert, 1 thread" in text
+    assert "3 runs" in text
+    assert not (program.folder / "state").exists()
+
+
+def test_inspect_shows_a_bundle_on_one_screen(program: Program, make_bundle: MakeBundle) -> None:
+    path = make_bundle()
+    bundle = Bundle.open(path)
+    text = program("inspect", "tiny.oneshot")
+    assert len(text.splitlines()) <= 40
+    assert max(map(len, text.splitlines())) <= 140
+    for variant in bundle.manifest.variants:
+        assert f"{variant.fingerprint[:12]}\n" in text
+        assert f"{variant.bytes:,}" in text
+    for fact in (
+        "8 x 8 grey",
+        "16 values, cosine",
+        "2026-01-01",
+        bundle.sha256,
+        "weights: Apache-2.0",
+        "made up for tests",
+    ):
+        assert fact in text
+    told = program("inspect", "tiny.oneshot", "--json")
+    assert (told["name"], told["format"], told["signed_by"], told["bytes"]) == ("tiny", 1, None, path.stat().st_size)
+    assert told["variants"] == ["int8", "float32", "onnx-float32"]
+    assert told["fingerprints"] == {v.name: v.fingerprint for v in bundle.manifest.variants}
+    assert len(told["calibration"]) == 9
+    assert {(c["variant"], c["templates"]) for c in told["calibration"]} >= {("int8", 1), ("int8", 3), ("int8", 5)}
+    assert told["calibration"][0]["target_far"] == 0.01
+    make_bundle(calibrated=False)
+    assert "uncalibrated" in program("inspect", "tiny.oneshot")
+    assert program("inspect", "tiny.oneshot", "--json")["calibration"] == []
+
+
+def test_the_state_argument_comes_before_the_environment(program: Program, make_bundle: MakeBundle) -> None:
+    make_bundle()
+    program("init", "tiny.oneshot", "--state", "elsewhere")
+    assert program("people", "--state", "elsewhere") == "nobody is enrolled\n"
+    assert program("people", "--json", code=2)["reason"] == "not_initialised"
+
+
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert re.findall(r"^    (\w+) ", shown, re.MULTILINE) == COMMANDS
+    for command in COMMANDS:
+        assert cli.main([command, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith(f"usage: {PROGRAM} {command}")
+        assert "--json" in shown
+        assert ("--state" in shown) == (command not in ("bench", "inspect"))
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{PROGRAM} {version(PROGRAM)}\n"
+
+
+def test_the_program_is_installed_under_its_name() -> None:
+    program = shutil.which(PROGRAM, path=str(Path(sys.executable).parent))
+    assert program is not None
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(PROGRAM)
+
+
+_LOADED = """
+import sys
+import edge_oneshot_device, edge_oneshot_device.cli
+light = {name.partition(".")[0] for name in sys.modules}
+from edge_oneshot_device import Bundle, Decision, DeviceError, Encoder, Person, Recognizer
+import edge_oneshot_device.bench, edge_oneshot_device.state
+edge_oneshot_device.cli.main(["init", sys.argv[1], "--state", sys.argv[2]])
+edge_oneshot_device.cli.main(["people", "--state", sys.argv[2]])
+print(*light, file=sys.stderr)
+print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
+"""
+
+
+def test_the_device_loads_neither_tensorflow_nor_the_other_floors(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LOADED, str(make_bundle()), str(tmp_path / "state")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    light, whole = (set(line.split()) for line in done.stderr.splitlines())
+    assert "edge_oneshot_device" in light
+    assert not light & {"numpy", "PIL", "ai_edge_litert", "sqlite3"}
+    assert whole >= {"numpy", "PIL", "ai_edge_litert", "sqlite3"}
+    heavy = {"tensorflow", "keras", "onnxruntime", "onnx", "scipy", "sklearn", "cv2", "edge_oneshot",
+             "edge_oneshot_export"}  # fmt: skip
+    assert not whole & heavy

@@ -1,0 +1,244 @@
+"""The manifest: parsed strictly, consistent with itself, and what a fingerprint binds."""
+
+import json
+import math
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_oneshot_device.bundle import Bundle
+from edge_oneshot_device.errors import IntegrityError
+from edge_oneshot_device.manifest import EmbeddingSection, Manifest, decode_manifest, encode_manifest, fingerprint
+
+DIGEST = "0" * 64
+FINGERPRINT = "d268d406378766f8f90e23cf457ae599b7b536489875b1871787bd93d7ad8906"
+
+
+@pytest.fixture
+def manifest(make_bundle) -> Manifest:
+    return Bundle.open(make_bundle()).manifest
+
+
+@pytest.fixture
+def plain(manifest) -> dict:
+    return json.loads(encode_manifest(manifest))
+
+
+def put(path: str, value: object):
+    """An edit of a plain manifest: the dotted path is set to the value, or a function of the old one."""
+
+    def edit(plain: dict) -> None:
+        *parents, last = [int(key) if key.isdigit() else key for key in path.split(".")]
+        place = plain
+        for key in parents:
+            place = place[key]
+        place[last] = value(place[last]) if callable(value) else value
+
+    return edit
+
+
+def repeat_first(values: list) -> list:
+    return [values[0], *values]
+
+
+def test_a_manifest_survives_the_round_trip(manifest):
+    encoded = encode_manifest(manifest)
+    assert decode_manifest(encoded) == manifest
+    assert encode_manifest(decode_manifest(encoded)) == encoded
+
+
+def test_floats_survive_the_round_trip_bit_for_bit(manifest):
+    scales = [variant.output.scale for variant in decode_manifest(encode_manifest(manifest)).variants]
+    assert scales == [variant.output.scale for variant in manifest.variants]
+    assert scales[0] > 0.0
+
+
+FAULTS = [
+    (put("surprise", 1), "unknown field `surprise`"),
+    (put("input.surprise", 1), r"unknown field `surprise`.*\$\.input"),
+    (lambda plain: plain.pop("members"), "missing required field `members`"),
+    (put("format", 2), "format 2 is newer than 1"),
+    (put("format", 0), "format"),
+    (put("format", True), "format"),
+    (put("name", "Has Spaces"), "name"),
+    (put("name", "name\n"), "name"),
+    (put("name", "-dash"), "name"),
+    (put("created", "2026-01-01"), "created"),
+    (put("created", "٢٠٢٦-01-01T00:00:00Z"), "created"),
+    (put("members.0.path", "/etc/passwd"), "path"),
+    (put("members.0.path", "../up"), "path"),
+    (put("members.0.path", "a/../up"), "path"),
+    (put("members.0.path", "a//b"), "path"),
+    (put("members.0.path", "a\\b"), "path"),
+    (put("members.0.path", "a\n"), "path"),
+    (put("members.0.path", "a" * 101), "path"),
+    (put("members.0.path", "manifest.json"), "manifest.json cannot be a member"),
+    (put("members.0.sha256", DIGEST.upper() + "\n"), "sha256"),
+    (put("members.0.sha256", "A" * 64), "sha256"),
+    (put("members.0.bytes", -1), "bytes"),
+    (put("members.0.bytes", 1), "int8: 3240 bytes, but its member has 1"),
+    (put("members.0.sha256", DIGEST), "its fingerprint is not that of"),
+    (put("members", repeat_first), "a member is listed twice"),
+    (put("input.width", 7), "width"),
+    (put("input.width", 9), "fingerprint"),
+    (put("input.colour", "rgb"), "need 3 values each"),
+    (put("input.resize", "nearest"), "resize"),
+    (put("input.mean", [127.5, 127.5]), "need 1 values each"),
+    (put("input.scale", [0.0]), "no scale 0"),
+    (put("input.value_range", [0.0, 1.0]), r"value_range \(0\.0, 1\.0\): 0\.0 is -1\.0"),
+    (put("input.value_range", [1.0, -1.0]), "value_range"),
+    (put("input.min_contrast", 0), "min_contrast"),
+    (put("embedding.size", 8), "fingerprint"),
+    (put("embedding.metric", "manhattan"), "metric"),
+    (put("variants", []), "no variant"),
+    (put("variants", repeat_first), "a variant is listed twice"),
+    (put("variants.0.file", "models/other.tflite"), "models/other.tflite is not a member"),
+    (put("variants.0.fingerprint", DIGEST), "its fingerprint is not that of"),
+    (put("variants.0.input.shape", [1, 8, 9, 1]), "input shape"),
+    (put("variants.0.output.shape", [1, 17]), "output shape"),
+    (put("variants.0.output.shape", [16]), "output shape"),
+    (put("variants.0.input.dtype", "int16"), "dtype"),
+    (put("variants.0.input.scale", 0.0), "dtype int8 with scale 0.0"),
+    (put("variants.1.input.scale", 0.5), "dtype float32 with scale 0.5"),
+    (put("variants.0.input.scale", -1.0), "scale"),
+    (put("variants.0.input.zero_point", 128), "int8 with zero point 128"),
+    (put("variants.0.runtimes", []), "no runtime"),
+    (put("variants.0.runtimes", ["onnxruntime"]), "format tflite with runtime onnxruntime"),
+    (put("variants.2.runtimes", ["litert"]), "format onnx with runtime litert"),
+    (put("self_test.images", ["golden/none.png"]), "golden/none.png is not a member"),
+    (put("self_test.images", []), "one output an image, and at least one"),
+    (put("self_test.outputs.other", [[0.0] * 16] * 2), "does not name just the variants"),
+    (lambda plain: plain["self_test"]["outputs"].pop("int8"), "does not name just the variants"),
+    (put("self_test.outputs.int8", []), "one output an image, and at least one"),
+    (put("self_test.outputs.int8.1", [0.0] * 15), "16 values an image"),
+    (put("self_test.tolerance_lsb", 17), "tolerance_lsb"),
+    (put("self_test.tolerance", math.nan), "malformed"),
+    (put("self_test.tolerance", math.inf), "malformed"),
+    (put("calibration.0.variant", "coral"), "no such variant"),
+    (put("calibration", repeat_first), "a calibration is listed twice"),
+    (put("calibration.0.points", []), "must fall in target_far"),
+    (put("calibration.0.points", lambda points: points[::-1]), "must fall in target_far"),
+    (put("calibration.0.points.3.threshold", -1.0), "not fall in threshold"),
+    (put("calibration.0.points.3.target_far", 0.1), "must fall in target_far"),
+    (put("calibration.0.points.3.target_far", 0.0), "target_far"),
+    (put("calibration.0.points.3.far", 1.5), "far"),
+    (put("calibration.0.target_far", 0.001), "has no point"),
+    (put("calibration.0.tail.scale", 0.0), "scale"),
+    (put("calibration.0.tail.far", 1.0), "far"),
+    (put("calibration.0.margin", -0.1), "margin"),
+    (put("calibration.0.similarity.scores", [0.0]), "at least two scores"),
+    (put("calibration.0.similarity.scores.1", -1.0), "similarity must rise"),
+    (put("calibration.0.similarity.degrees.1", 0.99), "similarity must rise"),
+    (put("calibration.0.people", 1), "people"),
+]
+
+
+@pytest.mark.parametrize(("edit", "message"), FAULTS)
+def test_a_fault_is_refused_and_named(plain, edit, message):
+    edit(plain)
+    with pytest.raises(IntegrityError, match=message) as caught:
+        decode_manifest(json.dumps(plain).encode())
+    assert caught.value.reason == "bad_manifest"
+    assert str(caught.value).startswith("manifest.json: ")
+
+
+def test_every_key_is_required_or_has_its_documented_default(plain):
+    def strip(place: object, path: tuple) -> list[tuple]:
+        found = []
+        if isinstance(place, dict):
+            for key in place:
+                found += [(*path, key), *strip(place[key], (*path, key))]
+        elif isinstance(place, list) and place:
+            found += strip(place[0], (*path, 0))
+        return found
+
+    optional = {"scale", "zero_point"}
+    for path in strip(plain, ()):
+        copy = json.loads(json.dumps(plain))
+        place = copy
+        for key in path[:-1]:
+            place = place[key]
+        del place[path[-1]]
+        if path[-1] in optional and "variants" in path:
+            continue
+        with pytest.raises(IntegrityError):
+            decode_manifest(json.dumps(copy).encode())
+
+
+def test_a_key_given_twice_is_refused_at_any_depth(manifest):
+    encoded = encode_manifest(manifest)
+    for once in (b'"name": "tiny"', b'"width": 8'):
+        assert once in encoded
+        with pytest.raises(IntegrityError, match=r"key '(name|width)' is given twice"):
+            decode_manifest(encoded.replace(once, once + b"," + once, 1))
+
+
+def test_many_keys_are_compared_in_linear_time():
+    content = b"{" + b",".join(b'"%d":0' % number for number in range(300_000)) + b',"7":0}'
+    with pytest.raises(IntegrityError, match="key '7' is given twice"):
+        decode_manifest(content)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"\xff", b'"\\ud800"', b"[" * 100_000, b'{"format":' + b"9" * 5000 + b"}"]
+)
+def test_what_is_no_manifest_is_refused(content):
+    with pytest.raises(IntegrityError) as caught:
+        decode_manifest(content)
+    assert caught.value.reason == "bad_manifest"
+
+
+def test_an_edited_manifest_is_refused_or_still_consistent(manifest):
+    encoded = encode_manifest(manifest)
+
+    @given(st.integers(0, len(encoded) - 1), st.binary(max_size=4), st.integers(0, 4))
+    def check(position: int, inserted: bytes, removed: int) -> None:
+        try:
+            edited = decode_manifest(encoded[:position] + inserted + encoded[position + removed :])
+        except IntegrityError:
+            return
+        assert decode_manifest(encode_manifest(edited)) == edited
+
+    check()
+
+
+def test_a_fingerprint_binds_the_model_the_input_and_the_embedding(manifest):
+    section, embedding = manifest.input, manifest.embedding
+    original = fingerprint(DIGEST, section, embedding)
+    assert len(original) == 64
+    changed = [
+        fingerprint("1" + DIGEST[1:], section, embedding),
+        fingerprint(DIGEST, msgspec.structs.replace(section, resize="lanczos"), embedding),
+        fingerprint(DIGEST, msgspec.structs.replace(section, mean=(127.0,)), embedding),
+        fingerprint(DIGEST, section, msgspec.structs.replace(embedding, metric="euclidean")),
+        fingerprint(DIGEST, section, msgspec.structs.replace(embedding, size=17)),
+    ]
+    assert len({original, *changed}) == 6
+    assert fingerprint(DIGEST, section, embedding) == original
+
+
+def test_a_fingerprint_is_the_same_on_every_machine_and_version(section):
+    # Written down: should it change, every enrolled template would be refused.
+    assert fingerprint(DIGEST, section, EmbeddingSection(size=16, metric="cosine")) == FINGERPRINT
+
+
+def test_a_fingerprint_does_not_tell_an_integer_from_a_float(section):
+    embedding = EmbeddingSection(size=16, metric="cosine")
+    whole = msgspec.structs.replace(section, mean=(255,), scale=(-255,), value_range=(0, 1))
+    same = msgspec.structs.replace(section, mean=(255.0,), scale=(-255.0,), value_range=(0.0, 1.0))
+    assert fingerprint(DIGEST, whole, embedding) == fingerprint(DIGEST, same, embedding)
+
+
+def test_a_new_calibration_or_provenance_keeps_the_fingerprints(make_bundle):
+    first = Bundle.open(make_bundle()).manifest
+    second = Bundle.open(make_bundle(name="other", calibrated=False, seed=1)).manifest
+    assert [v.fingerprint for v in first.variants] == [v.fingerprint for v in second.variants]
+    assert len({v.fingerprint for v in first.variants}) == 3
+
+
+def test_the_schema_can_be_published():
+    schema = msgspec.json.schema(Manifest)
+    assert schema["$ref"] == "#/$defs/Manifest"
+    assert schema["$defs"]["Manifest"]["additionalProperties"] is False

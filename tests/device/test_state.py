@@ -1,0 +1,304 @@
+import hashlib
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_oneshot_device import files, state
+from edge_oneshot_device.bundle import Bundle
+from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
+from edge_oneshot_device.gallery import Gallery
+
+MakeBundle = Callable[..., Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "var" / "state"
+
+
+def bundles(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "bundles").iterdir()}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def enrol_somebody(folder: Path, bundle: Path, variant: str = "int8") -> None:
+    manifest = Bundle.open(bundle).manifest
+    fingerprint = next(v.fingerprint for v in manifest.variants if v.name == variant)
+    with Gallery.open(folder / "gallery.db", fingerprint, manifest.embedding.size) as gallery:
+        gallery.enrol("ada", np.ones((1, manifest.embedding.size), np.float32))
+
+
+# which folder
+
+
+def test_the_argument_comes_before_the_environment_and_that_before_the_home_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("EDGE_ONESHOT_STATE", "/from/environment")
+    assert state.state_dir("/from/argument") == Path("/from/argument")
+    assert state.state_dir() == Path("/from/environment")
+    for unset in (
+        lambda: monkeypatch.setenv("EDGE_ONESHOT_STATE", ""),
+        lambda: monkeypatch.delenv("EDGE_ONESHOT_STATE"),
+    ):
+        unset()
+        assert state.state_dir() == tmp_path / ".local/state/edge-oneshot"
+
+
+def test_an_empty_state_argument_is_refused() -> None:
+    with pytest.raises(InputError) as refused:
+        state.state_dir("")
+    assert refused.value.reason == "no_state_folder"
+
+
+# install
+
+
+def test_an_installed_bundle_is_kept_byte_for_byte_and_opened_again(make_bundle: MakeBundle, folder: Path) -> None:
+    path = make_bundle()
+    content = path.read_bytes()
+    installation = state.install(path, folder, target_far=0.05, threads=2)
+    path.unlink()
+    assert (installation.name, installation.variant, installation.runtime) == ("tiny", "int8", "litert")
+    assert (installation.bytes, installation.signed_by, installation.format) == (len(content), None, 1)
+    assert installation.variants == ["int8", "float32", "onnx-float32"]
+    assert list(installation.fingerprints) == installation.variants
+    assert (installation.target_far, installation.provisional, installation.people) == (0.05, False, 0)
+    settings, bundle = state.load(folder)
+    assert bundle.content == content
+    assert settings.sha256 == hashlib.sha256(content).hexdigest()
+    assert settings.bundle == f"tiny-{settings.sha256[:12]}.oneshot"
+    assert (settings.variant, settings.runtime, settings.threads, settings.target_far) == ("int8", "litert", 2, 0.05)
+
+
+def test_the_state_is_its_owners_alone(make_bundle: MakeBundle, folder: Path) -> None:
+    state.install(make_bundle(), folder)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.rglob("*")]}
+    assert modes.pop(folder.name) == 0o700
+    assert modes.pop("bundles") == 0o700
+    assert len(modes) == 3
+    assert set(modes.values()) == {0o600}
+
+
+def test_without_a_target_the_smallest_supported_one_is_taken(make_bundle: MakeBundle, folder: Path) -> None:
+    installation = state.install(make_bundle(), folder)
+    assert (installation.target_far, installation.provisional) == (0.01, False)
+    assert state.load(folder)[0].target_far is None
+
+
+def test_a_target_smaller_than_supported_is_installed_as_provisional(make_bundle: MakeBundle, folder: Path) -> None:
+    assert state.install(make_bundle(), folder, target_far=1e-5).provisional is True
+    assert state.load(folder)[0].target_far == 1e-5
+
+
+def test_an_uncalibrated_bundle_is_installed_without_a_target(make_bundle: MakeBundle, folder: Path) -> None:
+    installation = state.install(make_bundle(calibrated=False), folder)
+    assert (installation.target_far, installation.provisional, installation.calibration) == (None, False, [])
+
+
+@pytest.mark.parametrize(
+    ("made", "asked", "reason"),
+    [
+        ({}, {"target_far": 0.0}, "bad_target_far"),
+        ({}, {"target_far": 1.0}, "bad_target_far"),
+        ({}, {"target_far": float("nan")}, "bad_target_far"),
+        ({}, {"variant": "coral"}, "variant_missing"),
+        ({"variants": ("float32", "onnx-float32")}, {}, "variant_missing"),
+        ({"calibrated": False}, {"target_far": 0.1}, "uncalibrated"),
+        ({}, {"runtime": "onnxruntime"}, "wrong_runtime"),
+        ({}, {"threads": 0}, "wrong_threads"),
+    ],
+)
+def test_a_refused_init_creates_nothing(
+    make_bundle: MakeBundle, folder: Path, made: dict[str, Any], asked: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        state.install(make_bundle(**made), folder, **asked)
+    assert refused.value.reason == reason
+    assert not folder.exists()
+
+
+def test_a_missing_variant_is_refused_with_the_list_of_those_there_are(make_bundle: MakeBundle, folder: Path) -> None:
+    with pytest.raises(InputError, match=r"no variant 'int8'.*--variant: float32, onnx-float32"):
+        state.install(make_bundle(variants=("float32", "onnx-float32")), folder)
+
+
+def test_a_bundle_with_any_byte_flipped_is_refused_and_the_former_one_stays(
+    make_bundle: MakeBundle, folder: Path, tmp_path: Path
+) -> None:
+    state.install(make_bundle(), folder)
+    before = contents(folder)
+    content = make_bundle(name="next").read_bytes()
+    broken = tmp_path / "broken.oneshot"
+    for position in np.linspace(0, len(content) - 1, 40).astype(int):
+        flipped = bytearray(content)
+        flipped[position] ^= 0x10
+        broken.write_bytes(flipped)
+        with pytest.raises(IntegrityError):
+            state.install(broken, folder)
+    assert contents(folder) == before
+
+
+def test_a_bundle_that_fails_its_self_test_is_refused(make_bundle: MakeBundle, folder: Path) -> None:
+    def spoil(manifest: dict[str, Any]) -> None:
+        manifest["self_test"]["outputs"]["int8"][1][0] += 20.0
+
+    with pytest.raises(IntegrityError) as refused:
+        state.install(make_bundle(change=spoil), folder)
+    assert refused.value.reason == "self_test_failed"
+    assert not folder.exists()
+
+
+# the next bundle
+
+
+def test_the_bundle_before_is_kept_and_older_ones_are_removed(make_bundle: MakeBundle, folder: Path) -> None:
+    found = []
+    for name in ("first", "second", "third"):
+        state.install(make_bundle(name=name), folder)
+        found.append(state.load(folder)[0].bundle)
+        assert bundles(folder) == set(found[-2:])
+    state.install(make_bundle(name="third"), folder, variant="float32")
+    assert bundles(folder) == set(found[1:])
+    assert state.load(folder)[0].previous == found[1]
+    state.install(make_bundle(name="second"), folder)
+    settings, _ = state.load(folder)
+    assert (settings.bundle, settings.previous) == (found[1], found[2])
+
+
+def test_a_leftover_of_an_interrupted_init_is_removed_by_the_next(make_bundle: MakeBundle, folder: Path) -> None:
+    state.install(make_bundle(), folder)
+    (folder / "bundles" / ".edge-oneshot-abc.tmp").write_bytes(b"half")
+    state.install(make_bundle(), folder)
+    assert bundles(folder) == {state.load(folder)[0].bundle}
+
+
+def test_people_of_another_fingerprint_keep_a_bundle_out(make_bundle: MakeBundle, folder: Path) -> None:
+    former = make_bundle()
+    state.install(former, folder)
+    enrol_somebody(folder, former)
+    before = contents(folder)
+    other = make_bundle(name="other", min_contrast=17)
+    with pytest.raises(IntegrityError, match="1 person is enrolled") as refused:
+        state.install(other, folder)
+    assert refused.value.reason == "gallery_of_other_fingerprint"
+    with pytest.raises(IntegrityError):
+        state.install(former, folder, variant="float32")
+    assert contents(folder) == before
+    with Gallery.open(folder / "gallery.db", "0" * 64, 16) as gallery:
+        gallery.forget("ada")
+    assert state.install(other, folder).name == "other"
+
+
+def test_people_stay_enrolled_when_only_the_calibration_is_new(make_bundle: MakeBundle, folder: Path) -> None:
+    former = make_bundle()
+    state.install(former, folder)
+    enrol_somebody(folder, former)
+    assert state.install(make_bundle(name="recalibrated", counts=(1, 5)), folder).people == 1
+
+
+@pytest.mark.parametrize("failing", [0, 1], ids=["while the bundle is written", "while the settings are written"])
+def test_an_interrupted_init_leaves_the_former_state_in_use(
+    make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    state.install(make_bundle(), folder)
+    former = state.load(folder)[0]
+    written = []
+
+    def write_or_die(path: Path, content: bytes, mode: int) -> None:
+        if len(written) == failing:
+            raise KeyboardInterrupt
+        written.append(path)
+        files.write_atomically(path, content, mode)
+
+    monkeypatch.setattr(state, "write_atomically", write_or_die)
+    with pytest.raises(KeyboardInterrupt):
+        state.install(make_bundle(name="next"), folder)
+    assert len(written) == failing
+    settings, bundle = state.load(folder)
+    assert settings == former
+    assert bundle.manifest.name == "tiny"
+    monkeypatch.undo()
+    assert state.install(make_bundle(name="next"), folder).name == "next"
+
+
+def test_a_state_folder_that_cannot_be_made_is_a_clear_error(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    (tmp_path / "occupied").write_text("a file")
+    for place in (tmp_path / "occupied", tmp_path / "occupied" / "deeper"):
+        with pytest.raises(MachineError, match="cannot create the folder") as refused:
+            state.install(make_bundle(), place)
+        assert refused.value.reason == "cannot_write"
+
+
+# load
+
+
+def test_a_state_without_init_says_which_command_to_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"run edge-oneshot-device init NAME\.oneshot --state") as refused:
+        state.load(tmp_path / "nowhere")
+    assert refused.value.reason == "not_initialised"
+
+
+def test_an_altered_bundle_is_refused(make_bundle: MakeBundle, folder: Path) -> None:
+    state.install(make_bundle(), folder)
+    path = folder / "bundles" / state.load(folder)[0].bundle
+    # whole in itself, but not the one that was installed
+    path.write_bytes(make_bundle(seed=1).read_bytes())
+    with pytest.raises(IntegrityError, match="was altered") as refused:
+        state.load(folder)
+    assert refused.value.reason == "bundle_altered"
+    path.unlink()
+    with pytest.raises(IntegrityError, match="run init again") as refused:
+        state.load(folder)
+    assert refused.value.reason == "bundle_missing"
+
+
+def _changed(**values: Any) -> Callable[[bytes], bytes]:
+    return lambda content: json.dumps(json.loads(content) | values).encode()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"",
+        lambda content: content[:-20],
+        lambda _: b"\xff\xfe",
+        lambda _: b"[]",
+        lambda content: content + bytes(1 << 17),
+        _changed(bundle="../../../etc/passwd"),
+        _changed(bundle="tiny.oneshot"),
+        _changed(threads=0),
+        _changed(threads="1"),
+        _changed(target_far=1.5),
+        _changed(format=2),
+        _changed(runtime="torch"),
+        _changed(colour="red"),
+        lambda content: content.replace(b'"sha256"', b'"sha"'),
+    ],
+)
+def test_settings_that_cannot_be_understood_are_refused_in_one_line(
+    make_bundle: MakeBundle, folder: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    state.install(make_bundle(), folder)
+    path = folder / "settings.json"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(IntegrityError, match="run init again") as refused:
+        state.load(folder)
+    assert refused.value.reason == "settings_unreadable"
+    assert "\n" not in str(refused.value)
+
+
+def test_settings_that_are_a_folder_are_refused(folder: Path) -> None:
+    (folder / "settings.json").mkdir(parents=True)
+    with pytest.raises(IntegrityError) as refused:
+        state.load(folder)
+    assert refused.value.reason == "settings_unreadable"

@@ -1,0 +1,11 @@
+import pytest
+from edge_oneshot.datasets import Dataset, default_input, load_data
+from edge_oneshot.training import oversampled
+
+SIZE = 24
+
+
+@pytest.fixture(scope="session")
+def glyphs() -> Dataset:
+    """Glyphs at twice the resolution of a 24x24 encoder, as training starts from."""
+    return load_data("glyphs", oversampled(default_input("glyphs", SIZE)))

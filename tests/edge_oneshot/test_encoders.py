@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+from edge_oneshot.encoders import build_encoder, build_siamese
+
+
+def test_the_encoder_maps_an_image_to_a_vector_of_128():
+    encoder = build_encoder(48, 48)
+    assert encoder.input_shape == (None, 48, 48, 1)
+    assert encoder.output_shape == (None, 128)
+
+
+def test_the_encoder_holds_no_normalisation_that_int8_would_break():
+    kinds = {type(layer).__name__ for layer in build_encoder(24, 24).layers}
+    assert kinds == {"InputLayer", "Conv2D", "BatchNormalization", "ReLU", "MaxPooling2D", "Flatten", "Dense"}
+
+
+@pytest.mark.parametrize(("height", "width", "channels"), [(16, 16, 1), (50, 31, 3)])
+def test_odd_shapes_work(height, width, channels):
+    images = np.random.default_rng(0).random((2, height, width, channels), np.float32)
+    assert build_encoder(height, width, channels, embedding=32)(images).shape == (2, 32)
+
+
+def test_the_siamese_view_is_the_logistic_curve_of_the_cosine():
+    encoder = build_encoder(16, 16, embedding=8)
+    left, right = np.random.default_rng(0).random((2, 3, 16, 16, 1), np.float32)
+    degree = np.asarray(build_siamese(encoder, slope=9.0, offset=-4.0)([left, right]))[:, 0]
+    a, b = np.asarray(encoder(left)), np.asarray(encoder(right))
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert degree == pytest.approx(1 / (1 + np.exp(4.0 - 9.0 * cosine)), abs=1e-5)
+
+
+def test_an_image_is_most_similar_to_itself():
+    siamese = build_siamese(build_encoder(16, 16, embedding=8), slope=9.0, offset=-4.0)
+    images = np.random.default_rng(0).random((4, 16, 16, 1), np.float32)
+    itself = np.asarray(siamese([images, images]))
+    other = np.asarray(siamese([images, images[::-1]]))
+    assert (itself > other).all()

@@ -1,0 +1,165 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import msgspec
+import numpy as np
+import pytest
+from edge_oneshot.errors import DataError, TrainingError
+from edge_oneshot.runs import Run
+from edge_oneshot.training import require_same, resume, summarise, train
+from PIL import Image
+
+SMALL = {"images": 1280, "size": 16, "embedding": 16, "batch": 64}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return train("glyphs", tmp_path_factory.mktemp("runs") / "whole", **SMALL)
+
+
+def weights(run: Run) -> list[np.ndarray]:
+    return [np.asarray(weight) for weight in run.encoder().weights]
+
+
+def test_a_run_says_what_it_was_trained_on_and_what_was_held_out(run):
+    assert run.record.finished
+    assert run.record.images_seen == 1280
+    assert len(run.record.held_out) == 4
+    assert not set(run.record.held_out) & set(run.record.trained_on)
+    assert len(run.record.held_out) + len(run.record.trained_on) == 24
+    assert Run.open(run.path) == run
+
+
+def test_training_learns(tmp_path):
+    run = train("glyphs", tmp_path / "run", images=12_800, size=24, embedding=32, batch=64)
+    history = run.history()
+    assert history[-1].loss < history[0].loss - 0.5
+    assert history[-1].accuracy > 0.3  # chance is 0.05
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(run, tmp_path):
+    again = train("glyphs", tmp_path / "again", **SMALL)
+    other = train("glyphs", tmp_path / "other", **SMALL, seed=1)
+    assert all(np.array_equal(a, b) for a, b in zip(weights(run), weights(again), strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(weights(run), weights(other), strict=True))
+
+
+def test_a_training_that_was_interrupted_goes_on_to_the_same_result(run, tmp_path):
+    def interrupt(progress):
+        if progress.images == 640:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train("glyphs", tmp_path / "run", **SMALL, report=interrupt)
+    half = Run.open(tmp_path / "run")
+    assert not half.record.finished
+    assert half.record.images_seen == 640
+    assert half.encoder().output_shape == (None, 16)
+    resumed = resume(tmp_path / "run")
+    assert resumed.record.finished
+    assert all(np.array_equal(a, b) for a, b in zip(weights(run), weights(resumed), strict=True))
+    assert [m.images for m in resumed.history()] == sorted({m.images for m in resumed.history()})
+
+
+def test_a_training_that_was_killed_goes_on_to_the_same_result(run, tmp_path):
+    code = "import sys; from edge_oneshot.training import train; train('glyphs', sys.argv[1], images=1280, size=16, embedding=16, batch=64)"
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stderr=subprocess.DEVNULL)
+    while not (tmp_path / "run" / "run.json").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    resumed = resume(tmp_path / "run")
+    assert all(np.array_equal(a, b) for a, b in zip(weights(run), weights(resumed), strict=True))
+
+
+def test_the_siamese_view_tells_same_from_other(run):
+    siamese = run.siamese()
+    images = np.random.default_rng(0).random((2, 16, 16, 1), np.float32)
+    degrees = np.asarray(siamese([images, images]))
+    assert ((degrees > 0.5) & (degrees <= 1.0)).all()
+
+
+def test_a_run_is_not_overwritten(run):
+    with pytest.raises(TrainingError, match="holds a run already; add --resume"):
+        train("glyphs", run.path, **SMALL)
+
+
+def test_resuming_a_finished_run_changes_nothing(run):
+    before = (run.path / "run.json").read_bytes()
+    assert resume(run.path) == run
+    assert (run.path / "run.json").read_bytes() == before
+
+
+def test_resume_refuses_other_settings(run):
+    require_same(run.path, "glyphs", {"seed": 0, "size": 16})
+    with pytest.raises(TrainingError, match="was begun with seed 0, not 7"):
+        require_same(run.path, "glyphs", {"seed": 7})
+    with pytest.raises(TrainingError, match="was begun with data glyphs, not omniglot"):
+        require_same(run.path, "omniglot", {})
+
+
+def test_a_run_of_another_version_is_refused_in_one_line(run, tmp_path):
+    record = msgspec.json.decode((run.path / "run.json").read_bytes())
+    (tmp_path / "run.json").write_bytes(msgspec.json.encode({**record, "format": 2}))
+    with pytest.raises(TrainingError, match="made by another version") as caught:
+        Run.open(tmp_path)
+    assert caught.value.exit_code == 2
+    (tmp_path / "run.json").write_bytes(msgspec.json.encode({**record, "surprise": 1}))
+    with pytest.raises(TrainingError, match="surprise"):
+        Run.open(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": 1}'])
+def test_a_damaged_record_is_one_line(tmp_path, content):
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(TrainingError) as caught:
+        Run.open(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["encoder.keras", "checkpoint.npz"])
+def test_a_truncated_file_of_a_run_is_named(run, tmp_path, name):
+    for file in run.path.iterdir():
+        content = file.read_bytes()
+        (tmp_path / file.name).write_bytes(content[: len(content) // 2] if file.name == name else content)
+    damaged = Run.open(tmp_path)
+    with pytest.raises(TrainingError, match=name):
+        damaged.encoder() if name == "encoder.keras" else damaged.variables()
+
+
+def test_a_folder_of_photos_can_be_trained_on(tmp_path):
+    rng = np.random.default_rng(0)
+    for person in range(20):
+        folder = tmp_path / "people" / f"person{person:02}"
+        folder.mkdir(parents=True)
+        face = rng.integers(0, 256, (8, 8)).astype(np.uint8)
+        for photo in range(2):
+            noisy = np.clip(face + rng.normal(0, 10, face.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).resize((64, 64)).save(folder / f"{photo}.png")
+    run = train(str(tmp_path / "people"), tmp_path / "run", images=640, size=16, embedding=16, batch=32)
+    assert run.record.settings.augment == "photos"
+    assert run.record.classes == 16
+    assert len(run.record.held_out) == 4
+    assert summarise(run).accuracy > 0.5  # 4-way: chance is 0.25
+
+
+def test_too_little_data_is_said_plainly(tmp_path):
+    for person in ("ada", "bob", "cy", "dee"):
+        folder = tmp_path / "people" / person
+        folder.mkdir(parents=True)
+        Image.new("L", (32, 32), 99).save(folder / "one.png")
+    with pytest.raises(DataError, match="has 1 image, at least 2 are needed"):
+        train(str(tmp_path / "people"), tmp_path / "run", images=64, size=16)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_cannot_be_written_is_an_error_of_the_machine(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root writes wherever it likes")
+    tmp_path.chmod(0o500)
+    with pytest.raises(OSError, match="run"):
+        train("glyphs", tmp_path / "run", **SMALL)

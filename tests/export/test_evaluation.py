@@ -1,0 +1,243 @@
+"""Judging through the device's encoder, on tasks whose outcome is known beforehand."""
+
+import dataclasses
+import json
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device.fake import FakeModel
+from edge_oneshot_device.manifest import EmbeddingSection, TensorSpec
+from edge_oneshot_device.matching import scores
+from edge_oneshot_export.errors import ModelError
+from edge_oneshot_export.evaluation import evaluate_episodes, evaluate_runs, evaluate_verification
+from edge_oneshot_export.metrics import eer, proportion_interval, tpr_at_fpr
+from edge_oneshot_export.protocols import LabelledImages, genuine_and_impostor
+
+SIDE, SIZE = 8, 24
+KEYS = ["protocol", "ways", "episodes", "accuracy", "error", "interval", "alphabets", "seed"]
+ORIGIN = ["variant", "runtime", "fingerprint"]
+
+
+class ConstantModel(FakeModel):
+    """Says the same of every image, up to nothing."""
+
+    def run(self, values):
+        return super().run(np.zeros_like(values)) + np.float32(1.0)
+
+
+def make_encoder(section, kind=FakeModel, metric="cosine"):
+    small = msgspec.structs.replace(section, height=SIDE, width=SIDE)
+    model = kind(TensorSpec(dtype="float32", shape=(1, SIDE, SIDE, 1)), TensorSpec(dtype="float32", shape=(1, SIZE)))
+    embedding = EmbeddingSection(size=SIZE, metric=metric)
+    return Encoder(model, small, embedding, variant="float32", fingerprint="ab" * 32)
+
+
+@pytest.fixture
+def encoder(section):
+    return make_encoder(section)
+
+
+@pytest.fixture
+def constant(section):
+    return make_encoder(section, ConstantModel)
+
+
+def made_of(identities, images, noise, seed=0):
+    rng = np.random.default_rng(seed)
+    base = rng.integers(0, 256, (identities, 1, SIDE, SIDE, 1))
+    pixels = base + np.rint(noise * rng.standard_normal((identities, images, SIDE, SIDE, 1)))
+    pixels = np.clip(pixels, 0, 255).astype(np.uint8).reshape(-1, SIDE, SIDE, 1)
+    return LabelledImages(pixels, np.repeat(np.arange(identities), images), tuple(map(str, range(identities))))
+
+
+def runs_of(people, ways, images, runs, rng):
+    """Runs in which the queries come in a random order."""
+    pixels = people.images.reshape(-1, images, SIDE, SIDE, 1)
+    made = []
+    for run in range(runs):
+        own = pixels[run * ways : (run + 1) * ways]
+        answers = rng.permutation(ways)
+        made.append((own[:, 0], own[answers, 1], answers))
+    return made
+
+
+def test_runs_of_clear_images_are_all_solved(encoder):
+    runs = runs_of(made_of(60, 2, noise=2), 20, 2, 3, np.random.default_rng(1))
+    seen = []
+    result = evaluate_runs(encoder, runs, alphabets=("Glagolitic", "Tengwar"), progress=seen.append)
+    assert seen == list(range(1, 121))
+    assert (result.protocol, result.ways, result.episodes, result.seed) == ("lake", 20, 60, None)
+    assert (result.accuracy, result.error, result.pixel_accuracy, result.chance) == (1.0, 0.0, 1.0, 0.05)
+    assert result.alphabets == ("Glagolitic", "Tengwar")
+    assert result.interval == proportion_interval(60, 60)
+    assert (result.variant, result.runtime, result.fingerprint) == ("float32", "fake", "ab" * 32)
+
+
+def test_a_run_with_wrong_answers_is_counted_as_such(encoder):
+    (support, queries, answers), *_ = runs_of(made_of(20, 2, noise=2), 20, 2, 1, np.random.default_rng(1))
+    swapped = answers.copy()
+    swapped[[0, 1]] = swapped[[1, 0]]
+    result = evaluate_runs(encoder, [(support, queries, swapped)])
+    assert (result.accuracy, result.error) == (0.9, 0.1)
+    assert result.pixel_accuracy == 0.9
+
+
+def test_runs_are_judged_by_the_devices_scores(encoder):
+    runs = runs_of(made_of(60, 2, noise=70), 20, 2, 3, np.random.default_rng(1))
+    right = 0
+    for support, queries, answers in runs:
+        templates = np.stack([encoder.embed(pixels) for pixels in support])
+        for pixels, answer in zip(queries, answers, strict=True):
+            right += scores(encoder.embed(pixels), templates, "cosine").argmax() == answer
+    assert 0 < right < 60
+    assert evaluate_runs(encoder, runs).accuracy == right / 60
+
+
+def test_a_collapsed_encoder_is_at_chance_while_pixels_are_not(constant):
+    people = made_of(200, 4, noise=2)
+    runs = runs_of(people, 20, 4, 10, np.random.default_rng(1))
+    assert evaluate_runs(constant, runs).accuracy == pytest.approx(0.05, abs=0.05)
+    (result,) = evaluate_episodes(constant, people, protocol="random", ways=[5], episodes=2000, seed=0)
+    assert result.accuracy == pytest.approx(0.2, abs=0.03)
+    assert result.pixel_accuracy == 1.0
+    assert evaluate_verification(constant, made_of(8, 3, noise=2)).eer == pytest.approx(0.5, abs=0.02)
+
+
+def test_runs_of_different_sizes_are_refused(encoder):
+    first, second = (runs_of(made_of(9, 2, noise=2), ways, 2, 1, np.random.default_rng(1))[0] for ways in (4, 5))
+    with pytest.raises(ModelError, match="runs with 4, 5 support images"):
+        evaluate_runs(encoder, [first, second])
+    with pytest.raises(ModelError, match="runs with no support images"):
+        evaluate_runs(encoder, [])
+
+
+@pytest.mark.parametrize("answers", [[0, 1, 2, 4], [0, 1, 2, -1], [0, 1, 2]])
+def test_answers_outside_the_support_are_refused(encoder, answers):
+    support, queries, _ = runs_of(made_of(4, 2, noise=2), 4, 2, 1, np.random.default_rng(1))[0]
+    with pytest.raises(ModelError, match="answers of a run must be 4 places among its 4 support images"):
+        evaluate_runs(encoder, [(support, queries, np.array(answers))])
+
+
+def test_episodes_are_judged_for_each_n_on_one_embedding_of_each_image(encoder):
+    people = made_of(24, 4, noise=90)
+    seen = []
+    results = evaluate_episodes(
+        encoder,
+        people,
+        protocol="within-alphabet",
+        ways=[2, 5, 8],
+        episodes=400,
+        seed=3,
+        groups=people.labels // 8,
+        drawers=np.tile(np.arange(4), 24),
+        alphabets=("one", "two", "three"),
+        progress=seen.append,
+    )
+    assert seen == list(range(1, 97))
+    assert [r.ways for r in results] == [2, 5, 8]
+    assert [r.chance for r in results] == [0.5, 0.2, 0.125]
+    assert results[0].accuracy > results[1].accuracy > results[2].accuracy > 0.125
+    for result in results:
+        assert (result.protocol, result.episodes, result.seed) == ("within-alphabet", 400, 3)
+        assert result.error == pytest.approx(1 - result.accuracy)
+        assert result.interval[0] < result.accuracy < result.interval[1]
+        assert result.alphabets == ("one", "two", "three")
+
+
+def test_the_same_seed_gives_the_same_result(encoder):
+    people = made_of(20, 4, noise=60)
+    first, again, other = (
+        evaluate_episodes(encoder, people, protocol="random", ways=[5], episodes=300, seed=seed)[0]
+        for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert (first.accuracy, first.pixel_accuracy) != (other.accuracy, other.pixel_accuracy)
+
+
+def test_random_episodes_cross_groups_and_within_alphabet_ones_do_not(encoder):
+    people = made_of(12, 4, noise=10)
+    options = {"ways": [12], "episodes": 10, "seed": 0, "groups": people.labels // 6}
+    assert evaluate_episodes(encoder, people, protocol="random", **options)[0].ways == 12
+    with pytest.raises(ModelError, match="12-way"):
+        evaluate_episodes(encoder, people, protocol="within-alphabet", **options)
+
+
+def test_within_alphabet_needs_alphabets(encoder):
+    with pytest.raises(ModelError, match="need the group of each image"):
+        evaluate_episodes(encoder, made_of(8, 4, noise=2), protocol="within-alphabet", ways=[5], episodes=9, seed=0)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_verification_reports_the_metrics_of_all_pairs(section, metric):
+    encoder = make_encoder(section, metric=metric)
+    people = made_of(30, 6, noise=70)
+    pairs = genuine_and_impostor(encoder.embed_many(people.images), people.labels, metric)
+    result = evaluate_verification(encoder, people)
+    assert result.eer == eer(pairs.genuine, pairs.impostor)
+    assert 0.02 < result.eer < 0.4
+    assert result.tpr_at_fpr == {
+        name: tpr_at_fpr(pairs.genuine, pairs.impostor, float(name)) for name in ("1e-2", "1e-3", "1e-4")
+    }
+    assert (result.genuine, result.impostor, result.people) == (30 * 15, 180 * 179 // 2 - 450, 30)
+    assert result.failures_to_acquire == 0
+    for name, value in {"eer": result.eer, **result.tpr_at_fpr}.items():
+        low, high = result.intervals[name]
+        assert low <= value <= high
+        assert high - low < 0.5
+
+
+def test_separated_people_are_verified_without_an_error(encoder):
+    result = evaluate_verification(encoder, made_of(10, 4, noise=1))
+    assert result.eer == 0.0
+    assert result.tpr_at_fpr == {"1e-2": 1.0, "1e-3": 1.0, "1e-4": 1.0}
+    assert result.intervals == {"eer": (0.0, 0.0), "1e-2": (1.0, 1.0), "1e-3": (1.0, 1.0), "1e-4": (1.0, 1.0)}
+
+
+def test_intervals_cover_the_rate_of_the_population(encoder):
+    everybody = evaluate_verification(encoder, made_of(300, 3, noise=70)).eer
+    covered = 0
+    for seed in range(10):
+        low, high = evaluate_verification(encoder, made_of(25, 3, noise=70, seed=seed + 1)).intervals["eer"]
+        covered += low <= everybody <= high
+    assert covered >= 8
+
+
+def test_intervals_of_millions_of_pairs_are_those_of_all_of_them(encoder, monkeypatch):
+    people = made_of(60, 8, noise=90)
+    every = evaluate_verification(encoder, people)
+    monkeypatch.setattr("edge_oneshot_export.evaluation._HIGHEST", 10_000)
+    some = evaluate_verification(encoder, people)
+    for name, interval in every.intervals.items():
+        assert some.intervals[name] == pytest.approx(interval, abs=0.01)
+    assert some.intervals != every.intervals
+
+
+def test_images_without_content_are_left_out_and_counted(encoder):
+    people = made_of(6, 4, noise=10)
+    blank = people.images.copy()
+    blank[[0, 9]] = 200
+    result = evaluate_verification(encoder, LabelledImages(blank, people.labels, people.names))
+    assert result.failures_to_acquire == 2
+    assert result.genuine == 4 * 6 + 2 * 3
+
+
+@pytest.mark.parametrize(("identities", "images"), [(0, 0), (1, 5), (5, 1)])
+def test_verification_without_pairs_is_refused(encoder, identities, images):
+    with pytest.raises(ModelError, match="verification needs two identities and two images of one") as refused:
+        evaluate_verification(encoder, made_of(identities, images, noise=2))
+    assert refused.value.exit_code == 2
+
+
+def test_results_print_as_json_with_the_keys_of_the_design(encoder):
+    people = made_of(12, 4, noise=20)
+    (episodes,) = evaluate_episodes(encoder, people, protocol="random", ways=[5], episodes=20, seed=0)
+    printed = json.loads(json.dumps(dataclasses.asdict(episodes), allow_nan=False))
+    assert list(printed) == [*KEYS, *ORIGIN, "chance", "pixel_accuracy"]
+    assert len(printed["interval"]) == 2
+    printed = json.loads(json.dumps(dataclasses.asdict(evaluate_verification(encoder, people)), allow_nan=False))
+    counts = ["genuine", "impostor", "people", "failures_to_acquire"]
+    assert list(printed) == ["eer", "tpr_at_fpr", "intervals", *counts, *ORIGIN]
+    assert list(printed["tpr_at_fpr"]) == ["1e-2", "1e-3", "1e-4"]

@@ -1,0 +1,102 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from edge_oneshot_device.manifest import TensorSpec
+from edge_oneshot_device.preprocessing import scale
+from edge_oneshot_device.runtimes import open_model
+from edge_oneshot_export.errors import ExportError
+from edge_oneshot_export.tflite import op_names, to_tflite
+
+CORAL = Path(__file__).parents[2] / "../shared/data/coral"
+OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "CONV_2D", "RESHAPE", "FULLY_CONNECTED")
+
+
+@pytest.fixture(scope="module")
+def representative(images, section):
+    return scale(images, section)
+
+
+@pytest.fixture(scope="module")
+def int8(model, representative):
+    return to_tflite(model, "int8", representative)
+
+
+def test_float32_file_has_a_static_batch_of_one_and_the_layers_as_ops(model, representative):
+    content = to_tflite(model, "float32", representative)
+    opened = open_model("tflite", content)
+    assert opened.input == TensorSpec(dtype="float32", shape=(1, 32, 32, 1))
+    assert opened.output == TensorSpec(dtype="float32", shape=(1, 32))
+    assert op_names(content) == OPS
+
+
+def test_int8_file_takes_and_gives_int8_and_has_no_op_more_than_the_float_one(int8):
+    opened = open_model("tflite", int8)
+    assert (opened.input.dtype, opened.output.dtype) == ("int8", "int8")
+    assert (opened.input.shape, opened.output.shape) == ((1, 32, 32, 1), (1, 32))
+    assert op_names(int8) == OPS
+
+
+def test_int8_input_scale_covers_the_range_of_the_representative_images(int8, representative):
+    tensor = open_model("tflite", int8).input
+    low, high = ((level - tensor.zero_point) * tensor.scale for level in (-128, 127))
+    assert low <= representative.min() + tensor.scale / 2
+    assert high >= representative.max() - tensor.scale / 2
+
+
+@pytest.mark.parametrize("variant", ["float32", "int8"])
+def test_converting_twice_gives_the_same_bytes(variant, model, representative):
+    assert to_tflite(model, variant, representative) == to_tflite(model, variant, representative)
+
+
+def test_a_normalisation_inside_an_int8_model_is_refused_and_the_layer_named(make_encoder, representative):
+    with pytest.raises(ExportError, match=r"SQUARE stayed in floating point; leave such layers") as caught:
+        to_tflite(make_encoder(normalised=True), "int8", representative)
+    assert caught.value.reason == "float_left"
+    assert caught.value.exit_code == 1
+
+
+def test_a_normalisation_inside_a_float_model_is_converted(make_encoder, representative):
+    assert op_names(to_tflite(make_encoder(normalised=True), "float32", representative))[:6] == OPS
+
+
+def test_what_cannot_be_converted_is_one_line_and_the_log_a_note(representative, capfd):
+    import keras
+    import tensorflow as tf
+
+    class Inverse(keras.layers.Layer):
+        def call(self, x):
+            return tf.linalg.inv(tf.einsum("bi,bj->bij", x, x))[:, 0]
+
+    image = keras.Input((32, 32, 1))
+    model = keras.Model(image, Inverse()(keras.layers.Dense(4)(keras.layers.Flatten()(image))))
+    with pytest.raises(ExportError) as caught:
+        to_tflite(model, "float32", representative)
+    assert str(caught.value).startswith("float32: the conversion failed: ")
+    assert "'tf.MatrixInverse' op is neither a custom op nor a flex op" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.reason == "conversion_failed"
+    assert "MatrixInverse" in caught.value.__notes__[0]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_conversion_writes_nothing_to_the_terminal_and_leaves_stderr_as_it_was(model, representative, capfd):
+    to_tflite(model, "int8", representative[:10])
+    assert capfd.readouterr() == ("", "")
+    os.write(2, b"still here")
+    assert capfd.readouterr().err == "still here"
+
+
+@pytest.mark.skipif(not CORAL.is_dir(), reason="the Coral models are not on this machine")
+def test_op_names_of_real_files_give_builtin_names_and_custom_codes():
+    plain = (CORAL / "mobilenet_v1_0.25_128_quant.tflite").read_bytes()
+    compiled = (CORAL / "mobilenet_v1_0.25_128_quant_edgetpu.tflite").read_bytes()
+    assert op_names(plain) == (
+        *["CONV_2D", *["DEPTHWISE_CONV_2D", "CONV_2D"] * 13],
+        "AVERAGE_POOL_2D",
+        "CONV_2D",
+        "RESHAPE",
+        "SOFTMAX",
+    )
+    assert op_names(compiled) == ("edgetpu-custom-op",)
