@@ -2,23 +2,11 @@
 
 import os
 import shlex
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from edge_oneshot_device import Bundle, Encoder
-from edge_oneshot_device.bench import board
-from edge_oneshot_device.errors import MachineError
-from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.manifest import InputSection
-from edge_oneshot_device.matching import calibration_for
-from edge_oneshot_device.preprocessing import prepare
-from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
-from edge_oneshot_export.exporting import VARIANTS, LeftOut
-from edge_oneshot_export.protocols import LabelledImages
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -27,10 +15,21 @@ from edge_oneshot.bundling import export_run
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.judging import load_unseen
 from edge_oneshot.report import ReportData, VariantRow, write_report
+from edge_oneshot.stages import Clock, Watch, shown
+from edge_oneshot_device import Bundle, Encoder, console
+from edge_oneshot_device.bench import board
+from edge_oneshot_device.errors import MachineError
+from edge_oneshot_device.files import write_atomically
+from edge_oneshot_device.manifest import InputSection
+from edge_oneshot_device.matching import calibration_for
+from edge_oneshot_device.preprocessing import prepare
+from edge_oneshot_device.summary import align
+from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
+from edge_oneshot_export.exporting import VARIANTS, LeftOut
+from edge_oneshot_export.protocols import LabelledImages
 
 if TYPE_CHECKING:
     from edge_oneshot.runs import Run
-    from edge_oneshot.training import Progress
 
 IMAGES: Final = 48_000
 """Length of the training: enough for some 94 % on 20-way tasks, in one to two minutes on two cores."""
@@ -47,21 +46,6 @@ _SUMMARY: Final = (
     "A siamese encoder, trained on the spot on made-up alphabets, quantized to 8 bits and run as a device runs it: "
     "it tells characters apart that it has seen once, in one drawing."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Where a demo is.
-
-    Attributes:
-        name: One of `STAGES`.
-        done: Share of the stage, 0..1, or None where it is not known.
-        detail: What it is at.
-    """
-
-    name: str
-    done: float | None
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +95,7 @@ def demo(
     seed: int = 0,
     images: int = IMAGES,
     size: int = SIZE,
-    progress: Callable[[Stage], None] | None = None,
+    progress: Watch | None = None,
 ) -> DemoResult:
     """Train on the glyphs, export, judge, use the bundle as a device does, and write the report.
 
@@ -132,7 +116,7 @@ def demo(
     """
     from edge_oneshot.training import train
 
-    clock = _Clock(progress or (lambda _stage: None))
+    clock = Clock(progress or (lambda _stage: None))
     _make_room(out)
     bundle_path = out / "demo.oneshot"
 
@@ -177,7 +161,9 @@ def demo(
 
     clock.start("report", "drawing the figures")
     ways = ",".join(str(one.ways) for one in accuracy if one.protocol == accuracy[0].protocol)
-    repeat = f"edge-oneshot evaluate {shlex.quote(str(bundle_path))} --data glyphs --protocol within-alphabet --ways {ways}"
+    repeat = (
+        f"edge-oneshot evaluate {shlex.quote(str(bundle_path))} --data glyphs --protocol within-alphabet --ways {ways}"
+    )
     data = ReportData(
         title=_TITLE,
         summary=_SUMMARY,
@@ -212,32 +198,57 @@ def demo(
     )
 
 
-class _Clock:
-    """Tells where the demo is, and how long each stage took."""
+def run_demo(out: Path, *, seed: int = 0, as_json: bool = False) -> int:
+    """The command ``edge-oneshot demo``: progress on stderr, the result on stdout; returns the exit code."""
+    with shown(STAGES) as progress:
+        result = demo(out, seed=seed, progress=progress)
+    console.print_result(result, as_json, summary(result))
+    return 0
 
-    def __init__(self, progress: Callable[[Stage], None]) -> None:
-        self.seconds: dict[str, float] = {}
-        self._progress = progress
-        self._stage = ""
-        self._began = 0.0
 
-    def start(self, stage: str, detail: str) -> None:
-        self.stop()
-        self._stage, self._began = stage, time.monotonic()
-        self.say(detail)
+def summary(result: DemoResult) -> str:
+    """The result for a terminal: a table of the variants, where the report lies, what to try next."""
+    first, best = result.accuracy[0], result.variants[0]
+    head = ("variant", "size", "drift (cosine)", f"{best.accuracy.ways}-way accuracy", "95 % interval", "median")
+    rows = [
+        (
+            row.variant,
+            f"{row.bytes / 1000:,.0f} KB",
+            f"{row.drift.cosine_mean:.4f}",
+            f"{row.accuracy.accuracy:.1%}",
+            f"{row.accuracy.interval[0]:.1%} to {row.accuracy.interval[1]:.1%}",
+            f"{row.latency.median_ms:.3g} ms",
+        )
+        for row in result.variants
+    ]
+    lines = [
+        align([head, *rows]),
+        *(f"left out: {left.variant}: {left.reason}" for left in result.left_out),
+        "",
+        f"{first.episodes:,} tasks from {len(first.alphabets)} alphabets held out; chance {best.accuracy.chance:.0%}, "
+        f"pixels {best.accuracy.pixel_accuracy:.1%}; "
+        f"{sum(result.seconds.values()) / 60:.1f} min on {best.latency.board}",
+        f"report: {result.report}",
+        "",
+        "try next:",
+    ]
+    return "\n".join([*lines, *(f"  {command}" for command in _next_commands(result))])
 
-    def stop(self) -> None:
-        if self._stage:
-            self.seconds[self._stage] = round(time.monotonic() - self._began, 1)
-            self._progress(Stage(self._stage, 1.0, f"{self.seconds[self._stage]:.0f} s"))
 
-    def say(self, detail: str) -> None:
-        self._progress(Stage(self._stage, None, detail))
-
-    def training(self, now: "Progress") -> None:
-        held_out = "" if now.accuracy is None else f", held-out {now.accuracy:.1%}"
-        detail = f"loss {now.loss:.2f}{held_out}, {now.images_per_second:.0f} images/s"
-        self._progress(Stage(self._stage, min(now.done, 0.999), detail))
+def _next_commands(result: DemoResult) -> list[str]:
+    images, at = Path(result.images), f"--state {shlex.quote(result.state)}"
+    probe, stranger = (
+        shlex.quote(str(images / name))
+        for name in (session.file_name(session.CHARACTERS[0], 2), f"{session.STRANGER}.png")
+    )
+    bundle = shlex.quote(result.bundle)
+    return [
+        f"edge-oneshot-device identify {probe} {at}",
+        f"edge-oneshot-device enrol {session.STRANGER} {stranger} {at}",
+        f"edge-oneshot-device bench {bundle}",
+        f"edge-oneshot evaluate {bundle} --data glyphs --protocol verification",
+        "edge-oneshot train omniglot --out runs/omniglot --minutes 20",
+    ]
 
 
 def _make_room(out: Path) -> None:
@@ -262,7 +273,9 @@ def _int8_first() -> tuple[str, ...]:
 def _people(alphabets: list[NDArray[np.uint8]], section: InputSection) -> LabelledImages:
     drawings = np.concatenate(alphabets)
     characters, drawers = drawings.shape[:2]
-    images = np.stack([prepare(Image.fromarray(drawing), section) for drawing in drawings.reshape(-1, *drawings.shape[2:])])
+    images = np.stack(
+        [prepare(Image.fromarray(drawing), section) for drawing in drawings.reshape(-1, *drawings.shape[2:])]
+    )
     labels = np.repeat(np.arange(characters, dtype=np.int64), drawers)
     return LabelledImages(images, labels, tuple(f"character{number + 1:02}" for number in range(characters)))
 

@@ -6,17 +6,18 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
 import numpy as np
-from edge_oneshot_device.manifest import Calibration
-from edge_oneshot_export.evaluation import OneShotResult
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image
+
+from edge_oneshot_device.manifest import Calibration
+from edge_oneshot_export.evaluation import OneShotResult
 
 if TYPE_CHECKING:
     from edge_oneshot.runs import Moment
@@ -30,7 +31,7 @@ HUES: Final = (
 )  # fmt: skip
 """Colours of characters on the map; mid-tones that stand out on white as on black."""
 
-_STYLE: Final = {
+_STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "edge-oneshot",
     "font.size": 8.0,
@@ -119,9 +120,7 @@ def accuracy_chart(results: Sequence[OneShotResult]) -> str:
             ([result.pixel_accuracy for result in results], SECOND, "-", "pixels"),
         ):
             axes.plot(ways, values, color=colour, linestyle=style, marker="o", markersize=3, linewidth=1.2)
-            axes.annotate(
-                name, (ways[-1], values[-1]), (7, 0), textcoords="offset points", color=colour, va="center"
-            )
+            axes.annotate(name, (ways[-1], values[-1]), (7, 0), textcoords="offset points", color=colour, va="center")
         axes.fill_between(ways, low, high, color=FIRST, alpha=0.18, linewidth=0)
         axes.errorbar(
             ways, accuracy, [accuracy - low, high - accuracy], color=FIRST, marker="o", markersize=4, capsize=2.5
@@ -151,9 +150,7 @@ def score_chart(genuine: NDArray[np.float32], impostor: NDArray[np.float32], thr
             axes.stairs(share, edges, color=colour, linewidth=1.2)
             peak = int(share.argmax())
             middle = (edges[peak] + edges[peak + 1]) / 2
-            axes.annotate(
-                name, (middle, share[peak]), (0, 4), textcoords="offset points", color=colour, ha="center"
-            )
+            axes.annotate(name, (middle, share[peak]), (0, 4), textcoords="offset points", color=colour, ha="center")
             tallest = max(tallest, float(share.max()))
         _threshold(axes, threshold, tallest * 1.22)
         axes.set_ylim(0.0, tallest * 1.25)
@@ -182,7 +179,9 @@ def degree_chart(
         return _svg(axes, "degree")
 
 
-def drawing_map(images: NDArray[np.uint8], labels: NDArray[np.int64], names: Sequence[str], points: NDArray[np.float64]) -> Map:
+def drawing_map(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], names: Sequence[str], points: NDArray[np.float64]
+) -> Map:
     """Drawings at their places on a plane, coloured by label, moved apart a little where they cover each other.
 
     Args:
@@ -290,7 +289,9 @@ def _svg(axes: Axes, name: str) -> str:
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    figure.savefig(
+        buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    )
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)

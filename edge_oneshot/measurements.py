@@ -4,14 +4,15 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
+
+from edge_oneshot.datasets import Dataset
+from edge_oneshot.report import EmbeddingMap, Scores, Task, VariantRow
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.bench import bench
 from edge_oneshot_device.manifest import Calibration
 from edge_oneshot_device.matching import scores, similarity
 from edge_oneshot_export.evaluation import OneShotResult, evaluate_episodes, evaluate_verification
 from edge_oneshot_export.protocols import LabelledImages, genuine_and_impostor, one_shot, one_shot_episodes
-from edge_oneshot.datasets import Dataset
-from edge_oneshot.report import EmbeddingMap, Scores, Task, VariantRow
 
 EPISODES: Final = 2000
 MOST_WAYS: Final = 20
@@ -24,7 +25,9 @@ _TIMED: Final = 200
 Progress = Callable[[int], None]
 
 
-def one_shot_curves(encoder: Encoder, data: Dataset, *, seed: int, progress: Progress | None = None) -> tuple[OneShotResult, ...]:
+def one_shot_curves(
+    encoder: Encoder, data: Dataset, *, seed: int, progress: Progress | None = None
+) -> tuple[OneShotResult, ...]:
     """Accuracy against N: within alphabets where the data has them, and among all identities.
 
     Args:
@@ -44,7 +47,12 @@ def one_shot_curves(encoder: Encoder, data: Dataset, *, seed: int, progress: Pro
 
 
 def measure_variants(
-    bundle: Bundle, variants: tuple[str, ...], data: Dataset, *, seed: int, progress: Callable[[str], None] | None = None
+    bundle: Bundle,
+    variants: tuple[str, ...],
+    data: Dataset,
+    *,
+    seed: int,
+    progress: Callable[[str], None] | None = None,
 ) -> tuple[VariantRow, ...]:
     """One-shot accuracy, drift and latency of each variant; all solve the same tasks."""
     rows = []
@@ -52,7 +60,9 @@ def measure_variants(
         if progress is not None:
             progress(name)
         encoder = Encoder.open(bundle, name)
-        accuracy = _evaluate(encoder, data, [_headline_ways(data)], seed, within=data.drawers is not None, progress=None)
+        accuracy = _evaluate(
+            encoder, data, [_headline_ways(data)], seed, within=data.drawers is not None, progress=None
+        )
         model = next(variant for variant in bundle.manifest.variants if variant.name == name)
         latency = bench(bundle, name, runs=_TIMED)
         rows.append(VariantRow(name, encoder.runtime, model.bytes, model.drift, accuracy[0], latency))
@@ -69,7 +79,9 @@ def embedding_map(encoder: Encoder, data: Dataset, *, seed: int) -> EmbeddingMap
     perplexity = min(15.0, (len(images) - 1) / 3)
     projection = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
     points = projection.fit_transform(encoder.embed_many(images)).astype(np.float64)
-    method = f"projected from {encoder.embedding.size} dimensions to two by t-SNE (perplexity {perplexity:g}, seed {seed})"
+    method = (
+        f"projected from {encoder.embedding.size} dimensions to two by t-SNE (perplexity {perplexity:g}, seed {seed})"
+    )
     return EmbeddingMap(images, labels, tuple(data.identities[label] for label in chosen), points, method)
 
 
@@ -100,7 +112,9 @@ def tasks(encoder: Encoder, calibration: Calibration, data: Dataset, *, seed: in
     return tuple(found)
 
 
-def verification_scores(encoder: Encoder, calibration: Calibration, people: LabelledImages, *, data: str, seed: int) -> Scores:
+def verification_scores(
+    encoder: Encoder, calibration: Calibration, people: LabelledImages, *, data: str, seed: int
+) -> Scores:
     """Scores of all pairs of images, and the error rates."""
     embeddings = encoder.embed_many(people.images)
     pairs = genuine_and_impostor(embeddings, people.labels, encoder.embedding.metric, seed=seed)

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
+
 from edge_oneshot_device.bench import BenchResult
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.manifest import Calibration, Drift
 from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.exporting import LeftOut
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from edge_oneshot.runs import Moment

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from edge_oneshot_device import cli, state
-from edge_oneshot_device.errors import MachineError
-from edge_oneshot_device.files import write_atomically
 from numpy.typing import NDArray
 from PIL import Image
 
 from edge_oneshot.report import Step
+from edge_oneshot_device import cli, state
+from edge_oneshot_device.errors import MachineError
+from edge_oneshot_device.files import write_atomically
 
 TARGET_FAR: Final = 0.01
 """Looser than the smallest that the calibration supports: an encoder trained for a minute or two
@@ -23,7 +23,7 @@ would turn too many away there."""
 
 CHARACTERS: Final = ("ash", "birch", "cedar", "elm", "fir")
 STRANGER: Final = "stranger"
-_ENROLLED, _PROBE = 1, 2
+_TARGET: Final = ("--target-far", f"{TARGET_FAR:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,10 @@ def write_drawings(folder: Path, alphabets: Sequence[NDArray[np.uint8]]) -> None
     """
     for number, name in enumerate((*CHARACTERS, STRANGER)):
         drawings = alphabets[number % len(alphabets)][number]
-        hands = (_PROBE,) if name == STRANGER else (_ENROLLED, _PROBE)
-        for hand in hands:
+        for hand in (2,) if name == STRANGER else (1, 2):
             buffer = io.BytesIO()
             Image.fromarray(drawings[hand - 1]).save(buffer, "PNG", optimize=True)
-            write_atomically(folder / _file(name, hand), buffer.getvalue())
+            write_atomically(folder / file_name(name, hand), buffer.getvalue())
 
 
 def clear_state(folder: Path) -> None:
@@ -71,25 +70,30 @@ def run_session(paths: Paths) -> tuple[Step, ...]:
 
     Every command is run as the program runs it. What it answers stands in the steps, right or wrong.
     """
+    return tuple(_run(paths, *line) for line in _script(paths))
+
+
+def _script(paths: Paths) -> list[tuple[str, list[str], str | None]]:
+    """What each command shows, its words, and the drawing it is given."""
     first, second, third, *_, last = CHARACTERS
-    steps = [
-        _step(paths, "Check the bundle, run its self-test and put it in use.",
-              "init", str(paths.bundle), "--target-far", f"{TARGET_FAR:g}"),
-        *(_step(paths, f"Enrol {name} from one drawing.", "enrol", name, drawing=(name, _ENROLLED)) for name in CHARACTERS),
-        _step(paths, "Who is enrolled?", "people"),
-        _step(paths, f"Is this {first}? It is, by another hand.", "verify", first, drawing=(first, _PROBE)),
-        _step(paths, f"Is this {second}? No, the same drawing again.", "verify", second, drawing=(first, _PROBE)),
-        *(_step(paths, f"Which one is this? It is {name}, by another hand.", "identify", drawing=(name, _PROBE))
-          for name in (second, third, last)),
-        _step(paths, "Which one is this? None of them: it was never enrolled.", "identify", drawing=(STRANGER, _PROBE)),
-        _step(paths, f"Forget {last}.", "forget", last),
-        _step(paths, f"The drawing of {last} once more, which nobody is left for.", "identify", drawing=(last, _PROBE)),
-    ]  # fmt: skip
-    return tuple(steps)
+    return [
+        ("Check the bundle, run its self-test, put it in use.", ["init", str(paths.bundle), *_TARGET], None),
+        *((f"Enrol {name} from one drawing.", ["enrol", name], file_name(name, 1)) for name in CHARACTERS),
+        ("Who is enrolled?", ["people"], None),
+        (f"Is this {first}? It is, by another hand.", ["verify", first], file_name(first, 2)),
+        (f"Is this {second}? It is {first} again.", ["verify", second], file_name(first, 2)),
+        *(
+            (f"Which one is this? It is {name}, by another hand.", ["identify"], file_name(name, 2))
+            for name in (second, third, last)
+        ),
+        ("Which one is this? None of them: it was never enrolled.", ["identify"], file_name(STRANGER, 2)),
+        (f"Forget {last}.", ["forget", last], None),
+        (f"The drawing of {last} once more, now that it is forgotten.", ["identify"], file_name(last, 2)),
+    ]
 
 
-def _step(paths: Paths, says: str, *words: str, drawing: tuple[str, int] | None = None) -> Step:
-    path = None if drawing is None else paths.images / _file(*drawing)
+def _run(paths: Paths, says: str, words: list[str], drawing: str | None) -> Step:
+    path = None if drawing is None else paths.images / drawing
     arguments = [*words, *([] if path is None else [str(path)]), "--state", str(paths.state)]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
@@ -103,5 +107,6 @@ def _step(paths: Paths, says: str, *words: str, drawing: tuple[str, int] | None 
     )
 
 
-def _file(name: str, hand: int) -> str:
+def file_name(name: str, hand: int) -> str:
+    """Name of a drawing's file: the first hand's was enrolled."""
     return f"{name}.png" if name == STRANGER else f"{name}-{hand}.png"

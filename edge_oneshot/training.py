@@ -291,7 +291,7 @@ class _Trainer:
         return [variable.value for variable in self.trained]
 
     def state(self) -> list[npt.NDArray[np.generic]]:
-        return [np.array(variable) for variable in self._variables()]
+        return [keras.ops.convert_to_numpy(variable) for variable in self._variables()]
 
     def restore(self, state: list[npt.NDArray[np.generic]]) -> None:
         for variable, value in zip(self._variables(), state, strict=True):

@@ -56,8 +56,8 @@ def calibrate(
       above a lower threshold (Pickands 1975) and anchored at the smallest supported target.
     - The degree of similarity is the isotonic posterior at equal priors.
     - The margin is the smallest lead over the runner-up that keeps wrong acceptances within
-      the smallest supported target, in closed-set 1:N trials among one half of the identities
-      at the threshold that the other half gives for N people; at least what rounding makes.
+      the smallest supported target, in closed-set 1:N trials of these identities at the
+      threshold for so many people; at least what rounding makes.
 
     Args:
         encoder: The variant on its runtime.
@@ -125,7 +125,7 @@ def calibrate_embeddings(
             data=data,
             provisional=provisional,
         )
-        calibrations.append(msgspec.structs.replace(draft, margin=_margin(trials, draft, rng)))
+        calibrations.append(msgspec.structs.replace(draft, margin=_margin(trials, draft)))
     if not calibrations:
         raise _too_few(labels, min(counts))
     return tuple(calibrations)
@@ -232,25 +232,15 @@ def _weighed(weights: NDArray[np.float32], matrix: NDArray[np.float32]) -> NDArr
     return np.asarray(((weights @ matrix) * weights).sum(axis=1))
 
 
-def _margin(trials: Trials, draft: Calibration, rng: np.random.Generator) -> float:
-    targets = [point.target_far for point in draft.points]
-    leads = []
-    total = 0
-    for side in _halvings(trials.people, rng):
-        thresholds, tail = _fit(trials.among(~side).impostor, targets)
-        points = tuple(msgspec.structs.replace(p, threshold=thresholds[p.target_far]) for p in draft.points)
-        fitted = msgspec.structs.replace(draft, points=points, tail=tail)
-        held_out = trials.among(side)
-        threshold = threshold_for(fitted, draft.target_far, held_out.people).value
-        two_best = np.sort(np.partition(held_out.joined, -2, axis=1)[:, -2:], axis=1).astype(np.float64)
-        wrong = (held_out.genuine < two_best[:, 1]) & (two_best[:, 1] >= threshold)
-        leads.append(two_best[wrong, 1] - two_best[wrong, 0])
-        total += len(held_out.owners)
-    lead = np.sort(np.concatenate(leads))[::-1]
-    allowed = int(draft.target_far * total)
+def _margin(trials: Trials, draft: Calibration) -> float:
+    threshold = threshold_for(draft, draft.target_far, trials.people).value
+    second, best = np.sort(np.partition(trials.joined, -2, axis=1)[:, -2:], axis=1).astype(np.float64).T
+    wrong = (trials.genuine < best) & (best >= threshold)
+    leads = np.sort((best - second)[wrong])[::-1]
+    allowed = int(draft.target_far * len(best))
     # two people with the same template are never told apart by rounding
     least = ROUNDING * max(1.0, abs(draft.points[-1].threshold))
-    return least if len(lead) <= allowed else max(float(np.nextafter(lead[allowed], np.inf)), least)
+    return least if len(leads) <= allowed else max(float(np.nextafter(leads[allowed], np.inf)), least)
 
 
 def similarity_map(genuine: Scores, impostor: Scores) -> SimilarityMap:

@@ -21,7 +21,7 @@ def run(tmp_path_factory):
 
 
 def weights(run: Run) -> list[np.ndarray]:
-    return [np.asarray(weight) for weight in run.encoder().weights]
+    return [weight.numpy() for weight in run.encoder().weights]
 
 
 def test_a_run_says_what_it_was_trained_on_and_what_was_held_out(run):
