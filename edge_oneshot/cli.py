@@ -75,7 +75,7 @@ def _add_train(commands: "_Commands[console.Parser]") -> None:
     train.add_argument("--seed", type=_natural, help="of everything random (0)")
     train.add_argument("--size", type=_side, help="side of the encoder's input in pixels, 16 to 256 (48)")
     train.add_argument("--embedding", type=_count, help="size of the embedding (128)")
-    train.add_argument("--batch", type=_count, help="images a step (128)")
+    train.add_argument("--batch", type=_count, help="images a step (64)")
     train.add_argument(
         "--held-out", type=_count, metavar="N", help="alphabets or people kept out of training (a sixth)"
     )

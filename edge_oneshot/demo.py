@@ -2,13 +2,12 @@
 
 import os
 import shlex
+import shutil
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from edge_oneshot import glyphs, measurements, session
 from edge_oneshot.bundling import export_run
@@ -20,13 +19,11 @@ from edge_oneshot_device import Bundle, Encoder, console
 from edge_oneshot_device.bench import board
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.manifest import InputSection
 from edge_oneshot_device.matching import calibration_for
-from edge_oneshot_device.preprocessing import prepare
 from edge_oneshot_device.summary import align
+from edge_oneshot_export.errors import ExportError, ModelError
 from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.exporting import VARIANTS, LeftOut
-from edge_oneshot_export.protocols import LabelledImages
 
 if TYPE_CHECKING:
     from edge_oneshot.runs import Run
@@ -43,17 +40,18 @@ MARKER: Final = ".edge-oneshot-demo"
 
 _TITLE: Final = "Edge One-Shot: from training to the device"
 _SUMMARY: Final = (
-    "A siamese encoder, trained on the spot on made-up alphabets, quantized to 8 bits and run as a device runs it: "
-    "it tells characters apart that it has seen once, in one drawing."
+    "A siamese encoder, trained on the spot on made-up alphabets, quantized to 8 bits, and run as a device runs it: "
+    "one drawing of a character is enough to know it again."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One command on the device and what came of it."""
+    """One command on the device and what came of it; `expected` is the exit code if nothing goes wrong."""
 
     command: str
     exit_code: int
+    expected: int
     output: str
 
 
@@ -123,26 +121,21 @@ def demo(
     clock.start("train", "drawing the alphabets")
     run = train("glyphs", out / "run", images=images, seed=seed, size=size, batch=BATCH, report=clock.training)
     clock.start("export", "loading the data")
-    exported = export_run(run, bundle_path, variants=_int8_first(), asked=False, progress=clock.say)
-    if VARIANT not in (variant.name for variant in exported.manifest.variants):
-        reason = next(left.reason for left in exported.left_out if left.variant == VARIANT)
-        raise TrainingError(f"{reason}; the demo needs it: try another --seed", reason="demo_failed")
+    left_out = _export(run, bundle_path, clock.say)
 
-    clock.start("judge", "drawing alphabets that the encoder never saw")
+    clock.start("judge", "one-shot tasks")
     bundle = Bundle.open(bundle_path)
     encoder = Encoder.open(bundle, VARIANT)
     calibration = calibration_for(bundle.manifest, VARIANT, 1)
     unseen = load_unseen("glyphs", bundle.manifest)
     drawings = [glyphs.draw_alphabet(glyphs.ALPHABETS + number) for number in range(FRESH_ALPHABETS)]
-    total = len(unseen.images)
-    accuracy = measurements.one_shot_curves(
-        encoder, unseen, seed=seed, progress=lambda count: clock.say(f"one-shot tasks, {count % total:,} images")
-    )
+    accuracy = measurements.one_shot_curves(encoder, unseen, seed=seed)
     clock.say("scores of pairs")
     scores = measurements.verification_scores(
         encoder,
         calibration,
-        _people(drawings, bundle.manifest.input),
+        measurements.labelled_drawings(drawings, bundle.manifest.input),
+        target_far=session.TARGET_FAR / len(session.CHARACTERS),
         data=f"All pairs of drawings of {FRESH_ALPHABETS} more alphabets, which neither training nor calibration saw.",
         seed=seed,
     )
@@ -161,20 +154,23 @@ def demo(
 
     clock.start("report", "drawing the figures")
     ways = ",".join(str(one.ways) for one in accuracy if one.protocol == accuracy[0].protocol)
-    repeat = (
-        f"edge-oneshot evaluate {shlex.quote(str(bundle_path))} --data glyphs --protocol within-alphabet --ways {ways}"
-    )
+    repeat = f"edge-oneshot evaluate {shlex.quote(str(bundle_path))} --data glyphs --protocol within-alphabet"
+    repeat += f" --ways {ways}" + (f" --seed {seed}" if seed else "")
     data = ReportData(
         title=_TITLE,
         summary=_SUMMARY,
         history=tuple(run.history()),
         accuracy=accuracy,
-        accuracy_data=_accuracy_words(accuracy[0], repeat + (f" --seed {seed}" if seed else "")),
+        accuracy_data=(
+            f"{accuracy[0].episodes:,} tasks for each N, drawn from {len(accuracy[0].alphabets)} alphabets that the encoder "
+            f"was not trained on, solved by {VARIANT} on {encoder.runtime}. Pixels: the nearest neighbour without an encoder."
+        ),
+        accuracy_command=repeat,
         embedding_map=embedding_map,
         tasks=tasks,
         scores=scores,
         variants=variants,
-        left_out=exported.left_out,
+        left_out=left_out,
         session=steps,
         made=_made(run, bundle, out, seed, clock.seconds),
     )
@@ -191,10 +187,10 @@ def demo(
         images_seen=run.record.images_seen,
         seconds=clock.seconds,
         variants=variants,
-        left_out=exported.left_out,
+        left_out=left_out,
         accuracy=accuracy,
         verification=scores.verification,
-        session=tuple(Answer(step.command, step.exit_code, step.output) for step in steps),
+        session=tuple(Answer(step.command, step.exit_code, step.expected, step.output) for step in steps),
     )
 
 
@@ -217,7 +213,7 @@ def summary(result: DemoResult) -> str:
             f"{row.drift.cosine_mean:.4f}",
             f"{row.accuracy.accuracy:.1%}",
             f"{row.accuracy.interval[0]:.1%} to {row.accuracy.interval[1]:.1%}",
-            f"{row.latency.median_ms:.3g} ms",
+            f"{row.latency.median_ms:.3f} ms",
         )
         for row in result.variants
     ]
@@ -236,56 +232,56 @@ def summary(result: DemoResult) -> str:
 
 
 def _next_commands(result: DemoResult) -> list[str]:
-    images, at = Path(result.images), f"--state {shlex.quote(result.state)}"
-    probe, stranger = (
-        shlex.quote(str(images / name))
-        for name in (session.file_name(session.CHARACTERS[0], 2), f"{session.STRANGER}.png")
-    )
-    bundle = shlex.quote(result.bundle)
-    return [
-        f"edge-oneshot-device identify {probe} {at}",
+    bundle, at = shlex.quote(result.bundle), f"--state {shlex.quote(result.state)}"
+    images = Path(result.images)
+    known = shlex.quote(str(images / session.file_name(session.CHARACTERS[0], 2)))
+    stranger = shlex.quote(str(images / session.file_name(session.STRANGER, 2)))
+    commands = [
+        f"edge-oneshot-device identify {known} {at}",
         f"edge-oneshot-device enrol {session.STRANGER} {stranger} {at}",
         f"edge-oneshot-device bench {bundle}",
         f"edge-oneshot evaluate {bundle} --data glyphs --protocol verification",
         "edge-oneshot train omniglot --out runs/omniglot --minutes 20",
     ]
+    if shutil.which("edge-oneshot-device") is None:
+        commands.insert(0, f"source {shlex.quote(os.path.relpath(sys.prefix))}/bin/activate")
+    return commands
 
 
 def _make_room(out: Path) -> None:
     """Make the folders, and remove the run of an earlier demo, which a new one would not replace."""
     run, marker = out / "run", out / MARKER
-    foreign = [path for path in (run, out / "demo.oneshot", out / "state") if path.exists()]
-    if foreign and not marker.exists():
-        raise TrainingError(f"{foreign[0]} is there, and no demo made it; name another folder", reason="not_a_demo")
+    there = [out / name for name in ("run", "demo.oneshot", "images", "state", "report.html") if (out / name).exists()]
+    if there and not marker.exists():
+        raise TrainingError(f"{there[0]} is there, and no demo made it; name another folder", reason="not_a_demo")
     try:
-        (out / "images").mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(marker, b"'edge-oneshot demo' made this folder and may replace its files\n")
+        (out / "images").mkdir(exist_ok=True)
         for name in ("run.json", "history.jsonl", "checkpoint.npz", "encoder.keras"):
             (run / name).unlink(missing_ok=True)
     except OSError as error:
         raise MachineError(f"cannot write in {out}: {error.strerror}", reason="cannot_write") from error
-    write_atomically(marker, b"'edge-oneshot demo' made this folder and may replace its files\n")
 
 
-def _int8_first() -> tuple[str, ...]:
-    return (VARIANT, *(name for name in VARIANTS if name != VARIANT))
+def _export(run: "Run", path: Path, progress: Callable[[str], None]) -> tuple[LeftOut, ...]:
+    """Export every variant, or the usual two when one of them fails; returns what is left out.
 
-
-def _people(alphabets: list[NDArray[np.uint8]], section: InputSection) -> LabelledImages:
-    drawings = np.concatenate(alphabets)
-    characters, drawers = drawings.shape[:2]
-    images = np.stack(
-        [prepare(Image.fromarray(drawing), section) for drawing in drawings.reshape(-1, *drawings.shape[2:])]
-    )
-    labels = np.repeat(np.arange(characters, dtype=np.int64), drawers)
-    return LabelledImages(images, labels, tuple(f"character{number + 1:02}" for number in range(characters)))
-
-
-def _accuracy_words(first: OneShotResult, repeat: str) -> str:
-    return (
-        f"{first.episodes:,} tasks for each N, drawn from {len(first.alphabets)} alphabets that the encoder was not "
-        f"trained on, solved by {first.variant} on {first.runtime}. Pixels: the nearest neighbour without an encoder. "
-        f"To repeat: {repeat}"
-    )
+    Raises:
+        ExportError: int8 fails.
+    """
+    others = tuple(name for name in VARIANTS if name != VARIANT)
+    try:
+        return export_run(run, path, variants=(VARIANT, *others), progress=progress).left_out
+    except ModelError:
+        raise
+    except ExportError as error:
+        progress("once more, without what failed")
+        usual = export_run(run, path, progress=progress)
+        if VARIANT not in (variant.name for variant in usual.manifest.variants):
+            raise ExportError(f"the demo needs {VARIANT}: {error}; try another --seed", reason=error.reason) from error
+        missing = [name for name in VARIANTS if name not in (variant.name for variant in usual.manifest.variants)]
+        return tuple(LeftOut(name, str(error)) for name in missing)
 
 
 def _made(run: "Run", bundle: Bundle, out: Path, seed: int, seconds: dict[str, float]) -> tuple[tuple[str, str], ...]:

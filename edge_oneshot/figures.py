@@ -57,9 +57,10 @@ _STYLE: Final[dict[Any, Any]] = {
     "lines.solid_capstyle": "round",
 }
 _SIZE: Final = (4.4, 2.7)
+_MARGINS: Final = {"left": 0.1, "top": 0.97, "bottom": 0.17}
 _BINS: Final = 80
 _MAP: Final = (1000.0, 620.0)
-_THUMBNAIL: Final = 34.0
+_THUMBNAIL: Final = 38.0
 _RELAXATIONS: Final = 80
 
 
@@ -89,7 +90,7 @@ def loss_chart(history: Sequence["Moment"]) -> str:
         axes.plot([moment.images for moment in history], [moment.loss for moment in history], color=FIRST)
         _images_axis(axes, history)
         axes.set_ylim(bottom=0.0)
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         return _svg(axes, "loss")
 
 
@@ -102,7 +103,7 @@ def held_out_chart(history: Sequence["Moment"]) -> str:
         _note(axes, images[-1], chance, "chance", MUTED, above=True)
         axes.plot(images, accuracy, color=FIRST)
         axes.plot(images[-1:], accuracy[-1:], "o", color=FIRST, markersize=4)
-        _note(axes, images[-1], accuracy[-1], f"{accuracy[-1]:.1%}", FIRST, above=accuracy[-1] < 0.9)
+        _note(axes, images[-1], accuracy[-1], _percent(accuracy[-1]), FIRST, above=accuracy[-1] < 0.9)
         _images_axis(axes, history)
         _percent_axis(axes)
         return _svg(axes, "held-out")
@@ -113,7 +114,7 @@ def accuracy_chart(results: Sequence[OneShotResult]) -> str:
     ways = [result.ways for result in results]
     accuracy = np.array([result.accuracy for result in results])
     low, high = np.array([result.interval for result in results]).T
-    with _chart() as axes:
+    with _chart(right=0.885) as axes:
         axes.set_xscale("log")
         for values, colour, style, name in (
             ([result.chance for result in results], MUTED, (0, (2, 2)), "chance"),
@@ -127,7 +128,7 @@ def accuracy_chart(results: Sequence[OneShotResult]) -> str:
         )
         for n, value, top in zip(ways, accuracy, high, strict=True):
             axes.annotate(
-                f"{value:.1%}", (n, top), (0, 4), textcoords="offset points", color=FIRST, ha="center", fontsize=7.5
+                _percent(value), (n, top), (0, 4), textcoords="offset points", color=FIRST, ha="center", fontsize=7.5
             )
         axes.annotate("encoder", (ways[-1], accuracy[-1]), (7, 0), textcoords="offset points", color=FIRST, va="center")
         axes.set_xticks(ways, [str(n) for n in ways])
@@ -144,20 +145,19 @@ def score_chart(genuine: NDArray[np.float32], impostor: NDArray[np.float32], thr
     edges = _score_edges(genuine, impostor, threshold)
     with _chart() as axes:
         tallest = 0.0
-        for scores, colour, name in ((impostor, SECOND, "impostor"), (genuine, FIRST, "genuine")):
+        for line, (scores, colour, name) in enumerate(((genuine, FIRST, "genuine"), (impostor, SECOND, "impostor"))):
             share = np.histogram(scores, edges)[0] / len(scores)
             axes.stairs(share, edges, fill=True, color=colour, alpha=0.28, linewidth=0)
             axes.stairs(share, edges, color=colour, linewidth=1.2)
-            peak = int(share.argmax())
-            middle = (edges[peak] + edges[peak + 1]) / 2
-            axes.annotate(name, (middle, share[peak]), (0, 4), textcoords="offset points", color=colour, ha="center")
+            down = (4, -2 - 11 * line)
+            axes.annotate(name, (0, 1), down, "axes fraction", textcoords="offset points", color=colour, va="top")
             tallest = max(tallest, float(share.max()))
-        _threshold(axes, threshold, tallest * 1.22)
         axes.set_ylim(0.0, tallest * 1.25)
         axes.set_xlim(edges[0], edges[-1])
         axes.set_xlabel("score")
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
+        _threshold(axes, threshold)
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
         return _svg(axes, "scores")
 
 
@@ -171,9 +171,9 @@ def degree_chart(
         axes.plot(
             [edges[0], *known.scores, edges[-1]], [known.degrees[0], *known.degrees, known.degrees[-1]], color=FIRST
         )
-        _threshold(axes, threshold, 1.08)
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(0.0, 1.1)
+        _threshold(axes, threshold)
         axes.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])
         axes.set_xlabel("score")
         return _svg(axes, "degree")
@@ -192,7 +192,8 @@ def drawing_map(
     """
     room = np.array(_MAP) - _THUMBNAIL
     low, high = points.min(axis=0), points.max(axis=0)
-    places = (points - low) / np.maximum(high - low, 1e-9) * room
+    # what is pushed apart at the edge needs room there
+    places = (points - low) / np.maximum(high - low, 1e-9) * (room - 2 * _THUMBNAIL) + _THUMBNAIL
     places[:, 1] = room[1] - places[:, 1]
     places = _spread(places, room)
     spots = tuple(
@@ -241,9 +242,11 @@ def _spread(places: NDArray[np.float64], room: NDArray[np.float64]) -> NDArray[n
 
 
 @contextmanager
-def _chart() -> Iterator[Axes]:
+def _chart(right: float = 0.975) -> Iterator[Axes]:
     with mpl.rc_context(_STYLE):
-        yield Figure(figsize=_SIZE, layout="constrained").add_subplot()
+        figure = Figure(figsize=_SIZE)
+        figure.subplots_adjust(**_MARGINS, right=right)  # the same for all, so that charts side by side align
+        yield figure.add_subplot()
 
 
 def _images_axis(axes: Axes, history: Sequence["Moment"]) -> None:
@@ -259,22 +262,26 @@ def _percent_axis(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
 
 
+def _percent(rate: float) -> str:
+    return f"{100.0 * rate:.1f} %"
+
+
 def _note(axes: Axes, x: float, y: float, text: str, colour: str, *, above: bool) -> None:
     shift, side = (4, "bottom") if above else (-5, "top")
     axes.annotate(text, (x, y), (0, shift), textcoords="offset points", color=colour, ha="right", va=side)
 
 
-def _threshold(axes: Axes, threshold: float, top: float) -> None:
+def _threshold(axes: Axes, threshold: float) -> None:
+    low, high = axes.get_xlim()
+    left = threshold > (low + high) / 2
     axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
-    left = threshold > sum(axes.get_xlim()) / 2 if axes.lines else False
     axes.annotate(
         f"threshold {threshold:.3f}",
-        (threshold, top),
-        (-4 if left else 4, 0),
+        (threshold, axes.get_ylim()[1]),
+        (-4 if left else 4, -2),
         textcoords="offset points",
         ha="right" if left else "left",
         va="top",
-        fontsize=7.5,
     )
 
 

@@ -1,16 +1,19 @@
 """What the report shows of a bundle, measured through the device's runtime."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from edge_oneshot.datasets import Dataset
 from edge_oneshot.report import EmbeddingMap, Scores, Task, VariantRow
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.bench import bench
-from edge_oneshot_device.manifest import Calibration
+from edge_oneshot_device.manifest import Calibration, InputSection
 from edge_oneshot_device.matching import scores, similarity
+from edge_oneshot_device.preprocessing import prepare
 from edge_oneshot_export.evaluation import OneShotResult, evaluate_episodes, evaluate_verification
 from edge_oneshot_export.protocols import LabelledImages, genuine_and_impostor, one_shot, one_shot_episodes
 
@@ -22,27 +25,22 @@ _WAYS: Final = (2, 5, 10)
 _MAPPED: Final = 12
 _TIMED: Final = 200
 
-Progress = Callable[[int], None]
 
-
-def one_shot_curves(
-    encoder: Encoder, data: Dataset, *, seed: int, progress: Progress | None = None
-) -> tuple[OneShotResult, ...]:
+def one_shot_curves(encoder: Encoder, data: Dataset, *, seed: int) -> tuple[OneShotResult, ...]:
     """Accuracy against N: within alphabets where the data has them, and among all identities.
 
     Args:
         encoder: The variant on its runtime.
         data: Identities that the encoder was not trained on.
         seed: Of the tasks.
-        progress: Called with the count of images embedded.
     """
     found: list[OneShotResult] = []
     everybody = len(data.identities)
     if data.drawers is not None:
         ways = _headline_ways(data)
-        found += _evaluate(encoder, data, [n for n in _WAYS if n < ways] + [ways], seed, within=True, progress=progress)
+        found += _evaluate(encoder, data, [n for n in _WAYS if n < ways] + [ways], seed, within=True)
     ways_of_all = [n for n in (*_WAYS, MOST_WAYS) if n < everybody] + [everybody]
-    found += _evaluate(encoder, data, ways_of_all, seed, within=False, progress=progress)
+    found += _evaluate(encoder, data, ways_of_all, seed, within=False)
     return tuple(found)
 
 
@@ -77,7 +75,8 @@ def embedding_map(encoder: Encoder, data: Dataset, *, seed: int) -> EmbeddingMap
     mask = np.isin(data.labels, chosen)
     images, labels = data.images[mask], np.searchsorted(chosen, data.labels[mask])
     perplexity = min(15.0, (len(images) - 1) / 3)
-    projection = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
+    # exact: with so few drawings quicker than the approximation, and the same on any number of cores
+    projection = TSNE(2, perplexity=perplexity, init="pca", method="exact", random_state=seed)
     points = projection.fit_transform(encoder.embed_many(images)).astype(np.float64)
     method = (
         f"projected from {encoder.embedding.size} dimensions to two by t-SNE (perplexity {perplexity:g}, seed {seed})"
@@ -86,7 +85,7 @@ def embedding_map(encoder: Encoder, data: Dataset, *, seed: int) -> EmbeddingMap
 
 
 def tasks(encoder: Encoder, calibration: Calibration, data: Dataset, *, seed: int) -> tuple[Task, ...]:
-    """The first of the headline's tasks, and the first that the encoder gets wrong."""
+    """Of the headline's tasks the first that the encoder solves, and the first that it fails."""
     within = data.drawers is not None
     episodes = one_shot_episodes(
         data.labels,
@@ -98,12 +97,13 @@ def tasks(encoder: Encoder, calibration: Calibration, data: Dataset, *, seed: in
     )
     embeddings = encoder.embed_many(data.images)
     metric = encoder.embedding.metric
-    wrong = np.flatnonzero(~one_shot(embeddings, episodes, metric))
-    picked = {0: "The first task"}
-    if len(wrong) and wrong[0] > 0:
-        picked[int(wrong[0])] = f"Task {wrong[0] + 1}, the first that it fails"
+    correct = one_shot(embeddings, episodes, metric)
     found = []
-    for number, title in picked.items():
+    for outcome in (True, False):
+        if not (correct == outcome).any():
+            continue
+        number = int((correct == outcome).argmax())
+        title = f"task {number + 1:,} of {EPISODES:,}"
         support, query = episodes.support[number], episodes.query[number]
         alike = scores(embeddings[query], embeddings[support], metric)
         degrees = np.array([similarity(calibration, float(score)) for score in alike])
@@ -113,13 +113,27 @@ def tasks(encoder: Encoder, calibration: Calibration, data: Dataset, *, seed: in
 
 
 def verification_scores(
-    encoder: Encoder, calibration: Calibration, people: LabelledImages, *, data: str, seed: int
+    encoder: Encoder, calibration: Calibration, people: LabelledImages, *, target_far: float, data: str, seed: int
 ) -> Scores:
     """Scores of all pairs of images, and the error rates."""
     embeddings = encoder.embed_many(people.images)
     pairs = genuine_and_impostor(embeddings, people.labels, encoder.embedding.metric, seed=seed)
     verification = evaluate_verification(encoder, people, seed=seed)
-    return Scores(pairs.genuine, pairs.impostor, calibration, verification, data)
+    return Scores(pairs.genuine, pairs.impostor, calibration, target_far, verification, data)
+
+
+def labelled_drawings(alphabets: Sequence[NDArray[np.uint8]], section: InputSection) -> LabelledImages:
+    """Drawings as they were drawn, prepared for an encoder.
+
+    Args:
+        alphabets: Each uint8 (characters, drawers, h, w).
+        section: The encoder's input.
+    """
+    drawings = np.concatenate(alphabets)
+    characters, drawers, *size = drawings.shape
+    images = np.stack([prepare(Image.fromarray(drawing), section) for drawing in drawings.reshape(-1, *size)])
+    names = tuple(f"character{number + 1:02}" for number in range(characters))
+    return LabelledImages(images, np.repeat(np.arange(characters, dtype=np.int64), drawers), names)
 
 
 def labelled(data: Dataset) -> LabelledImages:
@@ -134,9 +148,7 @@ def _headline_ways(data: Dataset) -> int:
     return min(MOST_WAYS, max(sizes))
 
 
-def _evaluate(
-    encoder: Encoder, data: Dataset, ways: list[int], seed: int, *, within: bool, progress: Progress | None
-) -> list[OneShotResult]:
+def _evaluate(encoder: Encoder, data: Dataset, ways: list[int], seed: int, *, within: bool) -> list[OneShotResult]:
     return evaluate_episodes(
         encoder,
         labelled(data),
@@ -147,5 +159,4 @@ def _evaluate(
         groups=data.groups,
         drawers=data.drawers,
         alphabets=data.group_names,
-        progress=progress,
     )

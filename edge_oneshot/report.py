@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edge_oneshot_device.bench import BenchResult
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.manifest import Calibration, Drift
+from edge_oneshot_device.matching import threshold_for
 from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.exporting import LeftOut
 
@@ -22,7 +23,6 @@ _PROTOCOLS: Final = {
     "within-alphabet": "Within one alphabet, two drawers",
     "random": "Among all characters held out",
 }
-_REASONS: Final = {0: "done, or accepted", 1: "rejected, or unknown", 2: "bad input", 3: "refused", 4: "machine failed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,7 @@ class Scores:
         genuine: float32 (g,).
         impostor: float32 (m,).
         calibration: Gives the threshold and the degrees.
+        target_far: That the threshold is for.
         verification: Error rates on the same data.
         data: What the scores come from, in words.
     """
@@ -104,6 +105,7 @@ class Scores:
     genuine: NDArray[np.float32]
     impostor: NDArray[np.float32]
     calibration: Calibration
+    target_far: float
     verification: VerificationResult
     data: str
 
@@ -116,6 +118,7 @@ class Step:
         command: As typed.
         output: What it printed, stderr included.
         exit_code: As the program returned it.
+        expected: The exit code if nothing goes wrong.
         image: The PNG that it was given, if any.
         says: What it shows, in a few words.
     """
@@ -123,6 +126,7 @@ class Step:
     command: str
     output: str
     exit_code: int
+    expected: int
     image: bytes | None
     says: str
 
@@ -136,7 +140,8 @@ class ReportData:
         summary: One line: what this is.
         history: The checkpoints of the training, oldest first.
         accuracy: One-shot results of the headline variant, by protocol and rising N.
-        accuracy_data: What they come from, in words, and how to repeat them.
+        accuracy_data: What they come from, in words.
+        accuracy_command: What repeats them.
         embedding_map: Embeddings of the headline variant.
         tasks: One-shot tasks with the encoder's answers.
         scores: Genuine and impostor scores of the headline variant.
@@ -151,6 +156,7 @@ class ReportData:
     history: tuple["Moment", ...] = ()
     accuracy: tuple[OneShotResult, ...] = ()
     accuracy_data: str = ""
+    accuracy_command: str = ""
     embedding_map: EmbeddingMap | None = None
     tasks: tuple[Task, ...] = ()
     scores: Scores | None = None
@@ -190,8 +196,7 @@ def render(data: ReportData) -> str:
         data=data,
         figures=figures,
         protocols=[(_PROTOCOLS.get(name, name), results) for name, results in by_protocol(data.accuracy)],
-        threshold=None if data.scores is None else default_threshold(data.scores.calibration),
-        reasons=_REASONS,
+        threshold=data.scores and threshold_for(data.scores.calibration, data.scores.target_far).value,
     )
 
 
@@ -199,11 +204,6 @@ def by_protocol(results: Sequence[OneShotResult]) -> list[tuple[str, list[OneSho
     """The results of each protocol, protocols in the order of their first result."""
     names = dict.fromkeys(result.protocol for result in results)
     return [(name, [result for result in results if result.protocol == name]) for name in names]
-
-
-def default_threshold(calibration: Calibration) -> float:
-    """The threshold of the smallest target that the calibration supports."""
-    return next(p.threshold for p in calibration.points if p.target_far == calibration.target_far)
 
 
 def percent(rate: float, decimals: int = 1) -> str:
@@ -223,5 +223,6 @@ def kilobytes(count: int) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """A time for people, to three digits."""
-    return f"{value:.3g}\N{NO-BREAK SPACE}ms" if value < 100 else f"{value:,.0f}\N{NO-BREAK SPACE}ms"
+    """A time for people, to three digits or so: ``0.200 ms``, ``12.3 ms``, ``1,234 ms``."""
+    decimals = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:,.{decimals}f}\N{NO-BREAK SPACE}ms"

@@ -1,5 +1,6 @@
 """Where a demo is: its stages, their times, and how they are shown on stderr."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -69,7 +70,7 @@ class Clock:
 @contextmanager
 def shown(names: Sequence[str]) -> Iterator[Watch]:
     """Show stages on stderr: a bar each on a terminal, plain lines elsewhere."""
-    console = Console(stderr=True)
+    console = Console(file=sys.stderr)  # this very stream: while others are captured, the bars are not
     if not console.is_terminal:
         yield _lines(console, names)
         return

@@ -1,0 +1,219 @@
+import json
+import shlex
+from pathlib import Path
+
+import msgspec
+import pytest
+from PIL import Image
+
+from edge_oneshot import demo as demos
+from edge_oneshot import glyphs, measurements, training
+from edge_oneshot.errors import TrainingError
+from edge_oneshot.runs import Run
+from edge_oneshot.stages import Clock, shown
+from edge_oneshot_device import Bundle, Recognizer, cli
+from edge_oneshot_device.errors import MachineError
+from edge_oneshot_export import drift, exporting
+from edge_oneshot_export.errors import ExportError, ModelError
+
+ALPHABETS = 4
+SMALL = {"images": 4800, "size": 16}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little():
+    """Four alphabets in place of 24, two to train on, and few tasks, so that a demo takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(glyphs.load_glyphs.__kwdefaults__, "alphabets", ALPHABETS)
+        patch.setattr(demos, "FRESH_ALPHABETS", 2)
+        patch.setattr(measurements, "EPISODES", 300)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A demo after a training of seconds: its folder, result and stages."""
+    out = tmp_path_factory.mktemp("demo") / "a demo"
+    stages = []
+    return out, demos.demo(out, progress=stages.append, **SMALL), stages
+
+
+@pytest.fixture(scope="module")
+def remade(made):
+    """Another demo in the folder of the first, with an onnx-int8 beyond its bound: both results."""
+    out, first, _ = made
+    (out / "state" / "mine.txt").write_text("mine")
+    (out / "mine.txt").write_text("mine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "train", trained_before(out / "run"))
+        patch.setattr(exporting, "gate", failing("onnx-int8"))
+        return first, demos.demo(out, **SMALL)
+
+
+def trained_before(run):
+    """In place of a training: puts a copy of a run that is there into an empty folder."""
+    files = {path.name: path.read_bytes() for path in run.iterdir()}
+
+    def train(_data, out, **_):
+        assert not out.exists() or not list(out.iterdir())
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (out / name).write_bytes(content)
+        return Run.open(out)
+
+    return train
+
+
+def failing(variant, gate=exporting.gate):
+    """A gate that one variant never passes."""
+    return lambda name, measured: "too far" if name == variant else gate(name, measured)
+
+
+def test_a_demo_leaves_what_it_says(made):
+    out, result, _ = made
+    names = {path.name for path in out.iterdir()}
+    assert names == {"run", "demo.oneshot", "images", "state", "report.html", demos.MARKER}
+    assert [row.variant for row in result.variants] == ["int8", "float32", "onnx-float32", "onnx-int8"]
+    assert result.left_out == ()
+    bundle = Bundle.open(result.bundle)
+    assert [variant.name for variant in bundle.manifest.variants] == [row.variant for row in result.variants]
+    assert bundle.manifest.provenance.images_seen == result.images_seen == SMALL["images"]
+    assert result.accuracy[0].protocol == "within-alphabet"
+    assert [one.ways for one in result.accuracy] == [2, 5, 10, 20, 2, 5, 10, 20, 40]
+    assert result.variants[0].accuracy == result.accuracy[3]
+    assert result.verification.people == 2 * glyphs.CHARACTERS
+
+
+def test_a_variant_that_fails_its_gate_is_named_not_fatal(remade):
+    _, result = remade
+    assert [row.variant for row in result.variants] == ["int8", "float32"]
+    assert [left.variant for left in result.left_out] == ["onnx-float32", "onnx-int8"]
+    assert all("onnx-int8: too far" in left.reason for left in result.left_out)
+    assert "left out: onnx-int8" in demos.summary(result)
+    assert "too far" in Path(result.report).read_text()
+
+
+def test_another_demo_replaces_the_first_and_leaves_the_rest_alone(remade):
+    first, second = remade
+    out = Path(second.out)
+    assert (out / "state" / "mine.txt").read_text() == "mine"
+    assert (out / "mine.txt").read_text() == "mine"
+    assert first.bundle == second.bundle
+    assert [variant.name for variant in Bundle.open(second.bundle).manifest.variants] == ["int8", "float32"]
+    assert [step.exit_code for step in second.session if " enrol " in step.command] == [0] * 5
+    assert len(list((out / "state" / "bundles").iterdir())) == 1
+
+
+def test_the_result_is_json(made):
+    _, result, _ = made
+    plain = json.loads(msgspec.json.encode(result))
+    assert plain["bundle"] == result.bundle
+    assert plain["variants"][0]["drift"]["cosine_mean"] == result.variants[0].drift.cosine_mean
+    assert plain["session"][0]["exit_code"] == 0
+
+
+def test_the_stages_come_in_order_and_end(made):
+    _, result, stages = made
+    assert tuple(dict.fromkeys(stage.name for stage in stages)) == demos.STAGES
+    assert [stage.name for stage in stages if stage.done == 1.0] == list(demos.STAGES)
+    assert result.seconds.keys() == set(demos.STAGES)
+
+
+def test_the_session_is_what_the_device_says_to_the_same_commands(made, capsys):
+    _, result, _ = made
+    assert all(step.exit_code in (0, 1) for step in result.session)
+    enrolments = [step for step in result.session if " enrol " in step.command]
+    assert [step.exit_code for step in enrolments] == [0] * 5
+    last = result.session[-1]
+    *_, image, _, state = shlex.split(last.command)
+    assert cli.main(["identify", image, "--state", state]) == last.exit_code
+    assert capsys.readouterr().out.strip() == last.output
+    with Recognizer.open(result.state) as recognizer:
+        assert [person.person for person in recognizer.people()] == ["ash", "birch", "cedar", "elm"]
+
+
+def test_the_drawings_are_there_to_repeat_the_commands_with(made):
+    _, result, _ = made
+    paths = sorted(Path(result.images).iterdir())
+    assert len(paths) == 11
+    for path in paths:
+        with Image.open(path) as image:
+            assert image.size == (glyphs.SIDE, glyphs.SIDE)
+    used = {word for step in result.session for word in shlex.split(step.command) if word.endswith(".png")}
+    assert {Path(word).name for word in used} < {path.name for path in paths}
+
+
+def test_the_summary_is_a_table_with_the_report_and_what_to_try_next(made):
+    _, result, _ = made
+    lines = demos.summary(result).splitlines()
+    assert lines[0].split()[0] == "variant"
+    assert lines[1].split()[0] == "int8"
+    assert f"{result.variants[0].accuracy.accuracy:.1%}" in lines[1]
+    assert f"report: {result.report}" in lines
+    assert "edge-oneshot-device identify" in demos.summary(result)
+
+
+def test_the_report_repeats_the_figures_of_the_result(made):
+    _, result, _ = made
+    page = Path(result.report).read_text()
+    assert f"{100 * result.accuracy[3].accuracy:.1f}\N{NO-BREAK SPACE}%" in page
+    assert Bundle.open(result.bundle).sha256 in page
+    assert "--protocol within-alphabet --ways 2,5,10,20" in page
+
+
+def test_int8_beyond_its_bound_is_an_error_of_one_line(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "train", trained_before(made[0] / "run"))
+    monkeypatch.setattr(exporting, "gate", failing("int8"))
+    with pytest.raises(ExportError) as raised:
+        demos.demo(tmp_path / "demo", **SMALL)
+    assert raised.value.exit_code == 1
+    assert "too far" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "demo" / "report.html").exists()
+
+
+def test_an_encoder_that_learned_nothing_is_refused_in_one_line(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "train", trained_before(made[0] / "run"))
+    monkeypatch.setitem(drift.COLLAPSED, "cosine", -1.0)
+    with pytest.raises(ModelError) as raised:
+        demos.demo(tmp_path / "demo", **SMALL)
+    assert raised.value.reason == "collapsed"
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "demo" / "demo.oneshot").exists()
+
+
+@pytest.mark.parametrize("name", ["run", "demo.oneshot", "images", "state", "report.html"])
+def test_what_no_demo_made_is_not_touched(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "run.json").write_text("twenty hours of training")
+    with pytest.raises(TrainingError) as raised:
+        demos.demo(tmp_path)
+    assert raised.value.reason == "not_a_demo"
+    assert raised.value.exit_code == 2
+    assert (tmp_path / name / "run.json").read_text() == "twenty hours of training"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MachineError, match=r"cannot write in .*file: ") as raised:
+        demos.demo(tmp_path / "file")
+    assert raised.value.exit_code == 4
+
+
+def test_plain_lines_are_written_where_there_is_no_terminal(capsys):
+    with shown(("one", "two")) as watch:
+        clock = Clock(watch)
+        clock.start("one", "beginning")
+        clock.say("not worth a line of its own")
+        clock.start("two", "going on [sic]")
+        clock.stop()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "[1/2] one: beginning",
+        "[1/2] one: done",
+        "[2/2] two: going on [sic]",
+        "[2/2] two: done",
+    ]
+    assert clock.seconds.keys() == {"one", "two"}

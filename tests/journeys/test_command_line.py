@@ -1,0 +1,155 @@
+"""From training to the door through both programs, as a user types it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from edge_oneshot import glyphs
+from PIL import Image
+
+BIN = Path(sys.executable).parent
+
+
+def call(*arguments: object, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [str(BIN / str(arguments[0])), *map(str, arguments[1:])]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=600, check=False)
+    assert result.returncode == code, (command, result.returncode, result.stdout, result.stderr)
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def train(folder: Path, *more: object) -> subprocess.CompletedProcess[str]:
+    small = ("--images", 9600, "--size", 24, "--embedding", 32, "--batch", 32)
+    return call("edge-oneshot", "train", "glyphs", "--out", folder, *small, *more)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("journey") / "run"
+    summary = json.loads(train(folder, "--json").stdout)
+    assert summary["images"] == 9600
+    assert summary["finished"] is True
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(run) -> Path:
+    path = run.parent / "glyphs.oneshot"
+    written = json.loads(call("edge-oneshot", "export", run, "--out", path, "--variants", "all", "--json").stdout)
+    assert set(written) >= {"name", "format", "variants", "fingerprints", "calibration", "signed_by", "bytes"}
+    assert written["variants"] == ["float32", "int8", "onnx-float32", "onnx-int8"]
+    assert written["bytes"] == path.stat().st_size
+    return path
+
+
+@pytest.fixture(scope="module")
+def drawings(run, tmp_path_factory) -> Path:
+    """Two drawings each of three characters of a held-out alphabet: alpha-0.png, alpha-1.png, ..."""
+    folder = tmp_path_factory.mktemp("drawings")
+    held_out = json.loads((run / "run.json").read_bytes())["held_out"][0]
+    drawn = glyphs.draw_alphabet(int(held_out.removeprefix("alphabet")) - 1, 0)
+    for number, name in enumerate(("alpha", "beta", "gamma")):
+        for drawer in range(2):
+            Image.fromarray(drawn[5 * number, drawer]).save(folder / f"{name}-{drawer}.png")
+    return folder
+
+
+def test_the_door_knows_who_was_enrolled_and_forgets_who_left(bundle, drawings, tmp_path):
+    state = ("--state", tmp_path / "state")
+    device = "edge-oneshot-device"
+    call(device, "init", bundle, "--target-far", "0.1", *state)
+    for name in ("alpha", "beta"):
+        enrolled = json.loads(call(device, "enrol", name, drawings / f"{name}-0.png", "--json", *state).stdout)
+        assert (enrolled["person"], enrolled["templates"], enrolled["reason"]) == (name, 1, "enrolled")
+    assert [p["person"] for p in json.loads(call(device, "people", "--json", *state).stdout)] == ["alpha", "beta"]
+
+    itself = json.loads(call(device, "identify", drawings / "alpha-0.png", "--json", *state).stdout)
+    assert (itself["person"], itself["accepted"], itself["reason"]) == ("alpha", True, "match")
+    assert itself["score"] == pytest.approx(1.0, abs=1e-5)
+    assert itself["runner_up"]["person"] == "beta"
+    assert itself["variant"] == "int8"
+
+    call(device, "verify", "alpha", drawings / "alpha-0.png", *state)
+    rejected = json.loads(call(device, "verify", "beta", drawings / "alpha-0.png", "--json", *state, code=1).stdout)
+    assert (rejected["person"], rejected["accepted"], rejected["reason"]) == (None, False, "below_threshold")
+
+    call(device, "forget", "alpha", *state)
+    forgotten = json.loads(call(device, "identify", drawings / "alpha-0.png", "--json", *state, code=1).stdout)
+    assert (forgotten["person"], forgotten["accepted"]) == (None, False)
+    gone = call(device, "verify", "alpha", drawings / "alpha-0.png", *state, code=2)
+    assert "alpha" in gone.stderr
+    assert gone.stderr.count("\n") == 1
+
+
+def test_every_variant_runs_at_the_device(bundle, tmp_path):
+    for variant in ("float32", "int8", "onnx-float32", "onnx-int8"):
+        bench = call("edge-oneshot-device", "bench", bundle, "--variant", variant, "--runs", 20, "--json")
+        figures = json.loads(bench.stdout)
+        assert figures["variant"] == variant
+        assert figures["num_runs"] == 20
+        assert 0 < figures["p5_ms"] <= figures["median_ms"] <= figures["p95_ms"] <= figures["p99_ms"]
+
+
+def test_the_bundle_is_judged_from_the_command_line(bundle):
+    arguments = ("--data", "glyphs", "--protocol", "within-alphabet", "--ways", "5,20", "--episodes", 500)
+    five, twenty = json.loads(call("edge-oneshot", "evaluate", bundle, *arguments, "--json").stdout)
+    keys = {"protocol", "ways", "episodes", "accuracy", "error", "interval", "alphabets", "seed", "variant", "runtime"}
+    assert five.keys() >= keys | {"fingerprint", "chance", "pixel_accuracy"}
+    assert five["accuracy"] > twenty["accuracy"] > 0.3
+    text = call("edge-oneshot", "evaluate", bundle, *arguments).stdout
+    assert f"{twenty['accuracy']:.2%}" in text
+
+
+def test_both_programs_show_the_same_of_a_bundle(bundle):
+    assert call("edge-oneshot", "inspect", bundle).stdout == call("edge-oneshot-device", "inspect", bundle).stdout
+
+
+def test_training_twice_gives_the_same_encoder_and_the_same_models(run, bundle, tmp_path):
+    train(tmp_path / "again")
+    call("edge-oneshot", "export", tmp_path / "again", "--out", tmp_path / "again.oneshot", "--variants", "all")
+    fingerprints = [
+        json.loads(call("edge-oneshot", "inspect", path, "--json").stdout)["fingerprints"]
+        for path in (bundle, tmp_path / "again.oneshot")
+    ]
+    assert fingerprints[0] == fingerprints[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["edge-oneshot"], 2, "COMMAND"),
+        (["edge-oneshot", "train", "glyphs", "--out", "x", "--minutes", "-1"], 2, "--minutes"),
+        (["edge-oneshot", "train", "nowhere", "--out", "x", "--images", "64"], 2, "nowhere"),
+        (["edge-oneshot", "train", "omniglot", "--out", "x", "--data-dir", "nowhere"], 2, "nowhere"),
+        (["edge-oneshot", "train", "glyphs", "--out", "x", "--resume"], 2, "no run here"),
+        (["edge-oneshot", "export", "nowhere", "--out", "x.oneshot"], 2, "nowhere"),
+        (["edge-oneshot", "export", "RUN", "--out", "x.zip"], 2, ".oneshot"),
+        (["edge-oneshot", "export", "RUN", "--out", "no/folder/x.oneshot"], 2, "no/folder"),
+        (["edge-oneshot", "export", "RUN", "--out", "x.oneshot", "--variants", "int9"], 2, "int9"),
+        (["edge-oneshot", "evaluate", "nowhere.oneshot", "--data", "glyphs", "--protocol", "random"], 2, "nowhere"),
+        (["edge-oneshot", "evaluate", "BUNDLE", "--data", "glyphs", "--protocol", "random", "--ways", "1"], 2, "--ways"),
+        (["edge-oneshot", "evaluate", "BUNDLE", "--data", "glyphs", "--protocol", "within-alphabet", "--ways", "21"],
+         2, "21"),
+        (["edge-oneshot", "evaluate", "FLIPPED", "--data", "glyphs", "--protocol", "random"], 3, "flipped.oneshot"),
+        (["edge-oneshot-device", "init", "FLIPPED", "--state", "state"], 3, "flipped.oneshot"),
+        (["edge-oneshot-device", "identify", "RUN", "--state", "nothing"], 2, "init"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_the_right_exit_code(run, bundle, tmp_path, arguments, code, words):
+    content = bytearray(bundle.read_bytes())
+    content[len(content) // 2] ^= 1
+    flipped = tmp_path / "flipped.oneshot"
+    flipped.write_bytes(content)
+    names = {"RUN": run, "BUNDLE": bundle, "FLIPPED": flipped}
+    result = call(*(names.get(argument, argument) for argument in arguments), code=code, cwd=tmp_path)
+    assert result.stdout == ""
+    error = result.stderr.splitlines()[-1]
+    assert words in error
+    assert set(os.listdir(tmp_path)) <= {"flipped.oneshot", "state"}
+    as_json = call(*(names.get(argument, argument) for argument in arguments), "--json", code=code, cwd=tmp_path)
+    told = json.loads(as_json.stderr.splitlines()[-1])
+    assert told["error"] == error
+    assert told["reason"]

@@ -1,0 +1,86 @@
+"""The device's wheel in an environment of its own: no TensorFlow, and all of the door."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+from edge_oneshot import glyphs
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"tensorflow", "keras", "onnx", "tf2onnx", "scikit-learn", "scipy", "edge-oneshot"}
+
+
+def run(*command: object, code: int = 0) -> str:
+    result = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == code, (command, result.stdout, result.stderr)
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory) -> Path:
+    """The bin folder of a fresh environment into which ./device was installed."""
+    folder = tmp_path_factory.mktemp("device") / "venv"
+    venv.create(folder, with_pip=True)
+    install = [folder / "bin" / "pip", "install", "--quiet", ROOT / "device"]
+    result = subprocess.run([*map(str, install)], capture_output=True, text=True, timeout=600, check=False)
+    if result.returncode != 0 and "CI" not in os.environ:
+        pytest.skip(f"the package registry is not to be reached: {result.stderr.strip().splitlines()[-1]}")
+    assert result.returncode == 0, result.stderr
+    return folder / "bin"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    """A bundle that was made elsewhere: here, by the workstation's environment."""
+    folder = tmp_path_factory.mktemp("workstation")
+    program = Path(sys.executable).parent / "edge-oneshot"
+    run(program, "train", "glyphs", "--out", folder / "run", "--images", 3200, "--size", 24, "--batch", 32)
+    run(program, "export", folder / "run", "--out", folder / "door.oneshot")
+    return folder / "door.oneshot"
+
+
+def test_it_installs_without_anything_heavy(device):
+    installed = {package["name"].lower() for package in json.loads(run(device / "pip", "list", "--format", "json"))}
+    assert "edge-oneshot-device" in installed
+    assert not installed & HEAVY
+
+
+def test_help_is_there(device):
+    help_text = run(device / "edge-oneshot-device", "--help")
+    for command in ("init", "enrol", "verify", "identify", "people", "forget", "bench", "inspect"):
+        assert command in help_text
+
+
+def test_it_enrols_verifies_and_identifies(device, bundle, tmp_path):
+    program, state = device / "edge-oneshot-device", ("--state", tmp_path / "state")
+    for number in range(2):
+        Image.fromarray(glyphs.draw_alphabet(number, 0)[0, 0]).save(tmp_path / f"{number}.png")
+    run(program, "init", bundle, *state)
+    run(program, "enrol", "ada", tmp_path / "0.png", *state)
+    run(program, "verify", "ada", tmp_path / "0.png", *state)
+    run(program, "verify", "ada", tmp_path / "1.png", *state, code=1)
+    decision = json.loads(run(program, "identify", tmp_path / "0.png", "--json", *state))
+    assert decision["person"] == "ada"
+    assert decision["runtime"] == "litert"
+
+
+def test_the_python_example_of_the_readme_runs(device, bundle, tmp_path):
+    text = (ROOT / "device" / "README.md").read_text()
+    example = text.split("```python\n")[1].split("```")[0]
+    state = tmp_path / "state"
+    Image.fromarray(glyphs.draw_alphabet(0, 0)[0, 0]).save(tmp_path / "ada.jpg")
+    Image.fromarray(glyphs.draw_alphabet(0, 0)[0, 1]).save(tmp_path / "ada-today.jpg")
+    Image.fromarray(glyphs.draw_alphabet(1, 0)[3, 0]).save(tmp_path / "visitor.jpg")
+    run(device / "edge-oneshot-device", "init", bundle, "--state", state)
+    script = example.replace("/var/lib/edge-oneshot", str(state))
+    assert str(state) in script
+    result = subprocess.run(
+        [str(device / "python"), "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("None ")
