@@ -28,7 +28,7 @@ from edge_oneshot_export.exporting import VARIANTS, LeftOut
 if TYPE_CHECKING:
     from edge_oneshot.runs import Run
 
-IMAGES: Final = 48_000
+IMAGES: Final = 40_000
 """Length of the training: enough for some 94 % on 20-way tasks, in one to two minutes on two cores."""
 
 SIZE: Final = 48
@@ -162,8 +162,9 @@ def demo(
         history=tuple(run.history()),
         accuracy=accuracy,
         accuracy_data=(
-            f"{accuracy[0].episodes:,} tasks for each N, drawn from {len(accuracy[0].alphabets)} alphabets that the encoder "
-            f"was not trained on, solved by {VARIANT} on {encoder.runtime}. Pixels: the nearest neighbour without an encoder."
+            f"{accuracy[0].episodes:,} tasks for each N, drawn from {len(accuracy[0].alphabets)} alphabets that the "
+            f"encoder was not trained on, solved by {VARIANT} on {encoder.runtime}. Pixels: the nearest neighbour "
+            "without an encoder."
         ),
         accuracy_command=repeat,
         embedding_map=embedding_map,

@@ -58,6 +58,7 @@ _STYLE: Final[dict[Any, Any]] = {
 }
 _SIZE: Final = (4.4, 2.7)
 _MARGINS: Final = {"left": 0.1, "top": 0.97, "bottom": 0.17}
+_NO_METADATA: Final = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _BINS: Final = 80
 _MAP: Final = (1000.0, 620.0)
 _THUMBNAIL: Final = 38.0
@@ -137,7 +138,7 @@ def accuracy_chart(results: Sequence[OneShotResult]) -> str:
         axes.set_xlabel("N, characters to choose from")
         _percent_axis(axes)
         axes.set_ylim(0.0, 1.1)
-        return _svg(axes, f"accuracy-{results[0].protocol}")
+        return _svg(axes, re.sub(r"\W+", "-", f"accuracy {results[0].protocol}"))
 
 
 def score_chart(genuine: NDArray[np.float32], impostor: NDArray[np.float32], threshold: float) -> str:
@@ -296,14 +297,12 @@ def _svg(axes: Axes, name: str) -> str:
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     buffer = io.StringIO()
-    figure.savefig(
-        buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    )
+    figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r' (?:xmlns(?::xlink)?|version)="[^"]*"', "", text)
-    text = re.sub(r'<svg width="[^"]*" height="[^"]*"', '<svg aria-hidden="true"', text.replace("<svg ", "<svg ", 1))
+    text = re.sub(r'<svg width="[^"]*" height="[^"]*"', '<svg aria-hidden="true"', text, count=1)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
     text = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
     text = re.sub(r'(href="|url\()#', rf"\g<1>#{name}-", text)

@@ -8,6 +8,7 @@ RUN/history.jsonl   one line a checkpoint: images, seconds, loss, images/s, vali
 
 import io
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -162,9 +163,9 @@ class Run:
     def variables(self) -> list[npt.NDArray[np.generic]]:
         """The checkpoint, in the order that `save_checkpoint` was given."""
         try:
-            with np.load(self.path / _CHECKPOINT, allow_pickle=False) as stored:
+            with (self.path / _CHECKPOINT).open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return [stored[f"v{index}"] for index in range(len(stored.files))]
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise TrainingError(f"{self.path}/{_CHECKPOINT}: {error}; train again", reason="run_damaged") from None
 
 

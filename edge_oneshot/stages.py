@@ -75,10 +75,10 @@ def shown(names: Sequence[str]) -> Iterator[Watch]:
         yield _lines(console, names)
         return
     bars = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}", style="dim"),
+        TextColumn("{task.fields[detail]}", style="dim", markup=False),
         console=console,
     )
     width = max(len(name) for name in names)

@@ -40,6 +40,7 @@ from edge_oneshot_export.protocols import genuine_and_impostor, one_shot, one_sh
 VALIDATION_WAYS = 20
 VALIDATION_EPISODES = 1000
 _CHECKPOINTS = 20
+_CHECKPOINT_SECONDS = 4.0  # at least, between two: validation and saving cost about a second
 _WARM_UP = 0.03
 _WEIGHT_DECAY = 1e-4
 _IMPRINTED = 5
@@ -362,7 +363,8 @@ def _run(
             if report:
                 left = seconds * (1.0 - done) / done if done else math.inf
                 report(Progress(min(done, 1.0), images, float(np.mean(losses[-50:])), rate, max(left, 0.0), judge.last))
-            if interrupted.is_set() or done >= 1.0 or done - marked >= 1.0 / _CHECKPOINTS:
+            due = done - marked >= 1.0 / _CHECKPOINTS and seconds - marked_seconds >= _CHECKPOINT_SECONDS
+            if interrupted.is_set() or done >= 1.0 or due:
                 save(float(np.mean(losses)), rate)
                 losses.clear()
                 now = time.monotonic()

@@ -1,5 +1,9 @@
+import contextlib
+import io
 import json
 import shlex
+import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -217,3 +221,25 @@ def test_plain_lines_are_written_where_there_is_no_terminal(capsys):
         "[2/2] two: done",
     ]
     assert clock.seconds.keys() == {"one", "two"}
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_bars_on_a_terminal_stay_out_of_what_is_captured_meanwhile(monkeypatch):
+    terminal, captured = Terminal(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with shown(("one", "two")) as watch:
+        clock = Clock(watch)
+        clock.start("one", "half way [sic]")
+        with contextlib.redirect_stderr(captured), contextlib.redirect_stdout(captured):
+            time.sleep(0.3)  # long enough to be drawn a few times
+            clock.say("nearly there")
+        clock.stop()
+    assert captured.getvalue() == ""
+    assert "one" in terminal.getvalue()
+    assert "half way [sic]" in terminal.getvalue()
+    assert "two" not in terminal.getvalue()
