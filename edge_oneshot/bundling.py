@@ -10,7 +10,7 @@ from edge_oneshot.errors import DataError, TrainingError
 from edge_oneshot.judging import published_names
 from edge_oneshot.runs import Run
 from edge_oneshot_device.manifest import Licence, Provenance
-from edge_oneshot_export.exporting import ExportReport, export
+from edge_oneshot_export.exporting import ExportReport, check_arguments, export
 from edge_oneshot_export.protocols import LabelledImages
 
 DEFAULT_VARIANTS = ("int8", "float32")
@@ -45,6 +45,8 @@ def export_run(
         ModelError, ExportError: See `edge_oneshot_export.export`.
     """
     record = run.record
+    chosen_variants = DEFAULT_VARIANTS if variants is None else variants
+    check_arguments(Path(out), chosen_variants)
     if record.images_seen == 0:
         raise TrainingError(f"{run.path}: nothing is trained yet; go on with --resume", reason="run_unfinished")
     if progress:
@@ -60,7 +62,7 @@ def export_run(
         images=trained.images[chosen],
         calibration=LabelledImages(held_out.images, held_out.labels, held_out.identities),
         input=record.input,
-        variants=DEFAULT_VARIANTS if variants is None else variants,
+        variants=chosen_variants,
         provenance=_provenance(run, data),
         asked=variants is not None,
         progress=progress,

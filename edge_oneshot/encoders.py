@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+_MOMENTUM = 0.97  # Keras' 0.99 has not forgotten its start after a training of a minute
+
 
 def build_encoder(height: int, width: int, channels: int = 1, embedding: int = 128) -> keras.Model:
     """A plain convolutional encoder: six 3x3 convolutions, flattened to a dense embedding.
@@ -32,7 +34,7 @@ def build_encoder(height: int, width: int, channels: int = 1, embedding: int = 1
     x = _convolve(x, 128)
     x = layers.Flatten()(x)
     x = layers.Dense(embedding, use_bias=False)(x)
-    return keras.Model(image, layers.BatchNormalization(name="embedding")(x), name="encoder")
+    return keras.Model(image, layers.BatchNormalization(momentum=_MOMENTUM, name="embedding")(x), name="encoder")
 
 
 def build_siamese(encoder: keras.Model, slope: float, offset: float) -> keras.Model:
@@ -60,4 +62,4 @@ def build_siamese(encoder: keras.Model, slope: float, offset: float) -> keras.Mo
 
 def _convolve(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
     x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-    return layers.ReLU()(layers.BatchNormalization()(x))
+    return layers.ReLU()(layers.BatchNormalization(momentum=_MOMENTUM)(x))

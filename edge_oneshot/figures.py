@@ -22,8 +22,10 @@ from edge_oneshot_export.evaluation import OneShotResult
 if TYPE_CHECKING:
     from edge_oneshot.runs import Moment
 
-INK, MUTED, LINE, FIRST, SECOND = "#1b2430", "#5d6876", "#d9dee5", "#1769aa", "#b9521a"
-_VARIABLES: Final = {INK: "--ink", MUTED: "--muted", LINE: "--line", FIRST: "--first", SECOND: "--second"}
+INK, MUTED, LINE, PAGE, FIRST, SECOND = "#1b2430", "#5d6876", "#d9dee5", "#fffffe", "#1769aa", "#b9521a"
+_VARIABLES: Final = {
+    INK: "--ink", MUTED: "--muted", LINE: "--line", PAGE: "--page", FIRST: "--first", SECOND: "--second",
+}  # fmt: skip
 
 HUES: Final = (
     "#1f77c4", "#d1495b", "#2a9d5c", "#b07d12", "#7b5bd1", "#0f9aa8",
@@ -58,6 +60,7 @@ _STYLE: Final[dict[Any, Any]] = {
 }
 _SIZE: Final = (4.4, 2.7)
 _MARGINS: Final = {"left": 0.1, "top": 0.97, "bottom": 0.17}
+_PLAIN: Final[dict[str, Any]] = {"bbox": {"facecolor": PAGE, "edgecolor": "none", "pad": 1.0}}
 _NO_METADATA: Final = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _BINS: Final = 80
 _MAP: Final = (1000.0, 620.0)
@@ -151,7 +154,7 @@ def score_chart(genuine: NDArray[np.float32], impostor: NDArray[np.float32], thr
             axes.stairs(share, edges, fill=True, color=colour, alpha=0.28, linewidth=0)
             axes.stairs(share, edges, color=colour, linewidth=1.2)
             down = (4, -2 - 11 * line)
-            axes.annotate(name, (0, 1), down, "axes fraction", textcoords="offset points", color=colour, va="top")
+            axes.annotate(name, (0, 1), down, "axes fraction", "offset points", color=colour, va="top", **_PLAIN)
             tallest = max(tallest, float(share.max()))
         axes.set_ylim(0.0, tallest * 1.25)
         axes.set_xlim(edges[0], edges[-1])
@@ -283,6 +286,7 @@ def _threshold(axes: Axes, threshold: float) -> None:
         textcoords="offset points",
         ha="right" if left else "left",
         va="top",
+        **_PLAIN,
     )
 
 

@@ -36,7 +36,7 @@ class Paths:
 
 
 def write_drawings(folder: Path, alphabets: Sequence[NDArray[np.uint8]]) -> None:
-    """Write two drawings of each character of the session, by two hands, and one of a stranger.
+    """Write the drawings of the session: a few hands of each character, and one of a stranger.
 
     Args:
         folder: Where; it exists.
@@ -45,7 +45,7 @@ def write_drawings(folder: Path, alphabets: Sequence[NDArray[np.uint8]]) -> None
     """
     for number, name in enumerate((*CHARACTERS, STRANGER)):
         drawings = alphabets[number % len(alphabets)][number]
-        for hand in (2,) if name == STRANGER else (1, 2):
+        for hand in (2,) if name == STRANGER else (1, 2, 3):
             buffer = io.BytesIO()
             Image.fromarray(drawings[hand - 1]).save(buffer, "PNG", optimize=True)
             write_atomically(folder / file_name(name, hand), buffer.getvalue())
@@ -87,6 +87,8 @@ def _script(paths: Paths) -> list[tuple[str, list[str], str | None, int]]:
             for name in (second, third, last)
         ),
         ("Which one is this? None of them: it was never enrolled.", ["identify"], file_name(STRANGER, 2), 1),
+        (f"A second drawing of {second} helps: add it.", ["enrol", "--add", second], file_name(second, 2), 0),
+        (f"Which one is this? It is {second}, by a third hand.", ["identify"], file_name(second, 3), 0),
         (f"Forget {last}.", ["forget", last], None, 0),
         (f"The drawing of {last} once more, now that it is forgotten.", ["identify"], file_name(last, 2), 1),
     ]

@@ -136,7 +136,7 @@ def export(
     started = time.monotonic()
     say = progress or (lambda _step: None)
     target = Path(path)
-    _check_arguments(target, variants)
+    check_arguments(target, variants)
     _check_images(images, "images", input, at_least=1)
     _check_images(calibration.images, "calibration.images", input, at_least=2)
     name = _slug(target.stem if name is None else name)
@@ -182,6 +182,28 @@ def export(
     )
     bundle = write_bundle(target, manifest, goldens | {entry.variant.file: entry.content for entry in exported})
     return ExportReport(target, bundle.manifest, tuple(left_out), time.monotonic() - started)
+
+
+def check_arguments(target: Path, variants: Sequence[str]) -> None:
+    """Refuse a path or variants that `export` would refuse, before the work for it begins.
+
+    Raises:
+        ModelError: The path does not end in .oneshot or its folder is missing, or a variant is unknown.
+    """
+    if target.suffix != SUFFIX:
+        raise ModelError(f"{target} does not end in {SUFFIX}: name the bundle so", reason="bad_name")
+    if not target.parent.is_dir():
+        raise ModelError(f"the folder {target.parent} does not exist: make it first", reason="no_folder")
+    if target.is_dir():
+        raise ModelError(f"{target} is a folder: name a file", reason="bad_name")
+    known = ", ".join(VARIANTS)
+    if not variants:
+        raise ModelError(f"no variant is named; the variants are {known}", reason="bad_variant")
+    for position, variant in enumerate(variants):
+        if variant not in VARIANTS:
+            raise ModelError(f"there is no variant {variant!r}; the variants are {known}", reason="bad_variant")
+        if variant in variants[:position]:
+            raise ModelError(f"the variant {variant} is named twice", reason="bad_variant")
 
 
 def spread(images: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
@@ -231,23 +253,6 @@ def _convert(name: str, subject: _Subject) -> tuple[bytes, tuple[str, ...]]:
         return content, onnx.op_names(content)
     content = tflite.to_tflite(subject.model, name, subject.representative)
     return content, tflite.op_names(content)
-
-
-def _check_arguments(target: Path, variants: Sequence[str]) -> None:
-    if target.suffix != SUFFIX:
-        raise ModelError(f"{target} does not end in {SUFFIX}: name the bundle so", reason="bad_name")
-    if not target.parent.is_dir():
-        raise ModelError(f"the folder {target.parent} does not exist: make it first", reason="no_folder")
-    if target.is_dir():
-        raise ModelError(f"{target} is a folder: name a file", reason="bad_name")
-    known = ", ".join(VARIANTS)
-    if not variants:
-        raise ModelError(f"no variant is named; the variants are {known}", reason="bad_variant")
-    for position, variant in enumerate(variants):
-        if variant not in VARIANTS:
-            raise ModelError(f"there is no variant {variant!r}; the variants are {known}", reason="bad_variant")
-        if variant in variants[:position]:
-            raise ModelError(f"the variant {variant} is named twice", reason="bad_variant")
 
 
 def _check_images(images: NDArray[np.uint8], what: str, section: InputSection, at_least: int) -> None:

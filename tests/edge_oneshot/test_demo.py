@@ -104,7 +104,7 @@ def test_another_demo_replaces_the_first_and_leaves_the_rest_alone(remade):
     assert (out / "mine.txt").read_text() == "mine"
     assert first.bundle == second.bundle
     assert [variant.name for variant in Bundle.open(second.bundle).manifest.variants] == ["int8", "float32"]
-    assert [step.exit_code for step in second.session if " enrol " in step.command] == [0] * 5
+    assert [step.exit_code for step in second.session if " enrol " in step.command] == [0] * 6
     assert len(list((out / "state" / "bundles").iterdir())) == 1
 
 
@@ -127,7 +127,7 @@ def test_the_session_is_what_the_device_says_to_the_same_commands(made, capsys):
     _, result, _ = made
     assert all(step.exit_code in (0, 1) for step in result.session)
     enrolments = [step for step in result.session if " enrol " in step.command]
-    assert [step.exit_code for step in enrolments] == [0] * 5
+    assert [step.exit_code for step in enrolments] == [0] * 6
     last = result.session[-1]
     *_, image, _, state = shlex.split(last.command)
     assert cli.main(["identify", image, "--state", state]) == last.exit_code
@@ -139,7 +139,7 @@ def test_the_session_is_what_the_device_says_to_the_same_commands(made, capsys):
 def test_the_drawings_are_there_to_repeat_the_commands_with(made):
     _, result, _ = made
     paths = sorted(Path(result.images).iterdir())
-    assert len(paths) == 11
+    assert len(paths) == 16
     for path in paths:
         with Image.open(path) as image:
             assert image.size == (glyphs.SIDE, glyphs.SIDE)

@@ -149,7 +149,19 @@ def test_a_mistake_is_one_line_and_the_right_exit_code(run, bundle, tmp_path, ar
     error = result.stderr.splitlines()[-1]
     assert words in error
     assert set(os.listdir(tmp_path)) <= {"flipped.oneshot", "state"}
-    as_json = call(*(names.get(argument, argument) for argument in arguments), "--json", code=code, cwd=tmp_path)
-    told = json.loads(as_json.stderr.splitlines()[-1])
-    assert told["error"] == error
-    assert told["reason"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (["edge-oneshot"], 2, "wrong_use"),
+        (["edge-oneshot", "evaluate", "nowhere.oneshot", "--data", "glyphs", "--protocol", "random"], 2, "not_found"),
+        (["edge-oneshot-device", "identify", "probe.png", "--state", "nothing"], 2, "not_initialised"),
+    ],
+)
+def test_an_error_is_an_object_under_json(tmp_path, arguments, code, reason):
+    result = call(*arguments, "--json", code=code, cwd=tmp_path)
+    assert result.stdout == ""
+    told = json.loads(result.stderr)
+    assert told.keys() == {"error", "reason"}
+    assert told["reason"] == reason
