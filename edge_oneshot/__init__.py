@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING
 from edge_oneshot.errors import TrainingError
 
 if TYPE_CHECKING:
-    from edge_oneshot.datasets import load_data
-    from edge_oneshot.encoders import build_encoder
-    from edge_oneshot.runs import Run
-    from edge_oneshot.training import train
+    from edge_oneshot.data.datasets import load_data
+    from edge_oneshot.training.encoders import build_encoder
+    from edge_oneshot.training.loop import train
+    from edge_oneshot.training.runs import Run
 
 __all__ = ["Run", "TrainingError", "build_encoder", "load_data", "train"]
 __version__ = metadata.version("edge-oneshot")
 
-_HOMES = {"Run": "runs", "build_encoder": "encoders", "load_data": "datasets", "train": "training"}
+_HOMES = {
+    "Run": "training.runs",
+    "build_encoder": "training.encoders",
+    "load_data": "data.datasets",
+    "train": "training.loop",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_oneshot.datasets import Dataset, is_named, load_data
+from edge_oneshot.data.datasets import Dataset, is_named, load_data
 from edge_oneshot.errors import DataError, TrainingError
 from edge_oneshot.judging import published_names
-from edge_oneshot.runs import Run
+from edge_oneshot.training.runs import Run
 from edge_oneshot_device.manifest import Licence, Provenance
 from edge_oneshot_export.exporting import ExportReport, check_arguments, export
 from edge_oneshot_export.protocols import LabelledImages
@@ -26,7 +26,8 @@ def export_run(
     run: Run,
     out: str | Path,
     *,
-    variants: Sequence[str] | None = None,
+    variants: Sequence[str] = DEFAULT_VARIANTS,
+    asked: bool = False,
     data_dir: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> ExportReport:
@@ -35,7 +36,8 @@ def export_run(
     Args:
         run: Finished, or stopped after a checkpoint.
         out: ``NAME.oneshot``.
-        variants: Asked for by name, so that one that fails is an error; the default ones otherwise.
+        variants: Of `edge_oneshot_export.exporting.VARIANTS`.
+        asked: The user named them, so that one that fails is an error and not left out.
         data_dir: Where Omniglot lies.
         progress: Called with each step's name as it begins.
 
@@ -45,8 +47,7 @@ def export_run(
         ModelError, ExportError: See `edge_oneshot_export.export`.
     """
     record = run.record
-    chosen_variants = DEFAULT_VARIANTS if variants is None else variants
-    check_arguments(Path(out), chosen_variants)
+    check_arguments(Path(out), variants)
     if record.images_seen == 0:
         raise TrainingError(f"{run.path}: nothing is trained yet; go on with --resume", reason="run_unfinished")
     if progress:
@@ -62,9 +63,9 @@ def export_run(
         images=trained.images[chosen],
         calibration=LabelledImages(held_out.images, held_out.labels, held_out.identities),
         input=record.input,
-        variants=chosen_variants,
+        variants=variants,
         provenance=_provenance(run, data),
-        asked=variants is not None,
+        asked=asked,
         progress=progress,
     )
 

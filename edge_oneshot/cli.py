@@ -140,26 +140,27 @@ def _add_data_dir(parser: argparse.ArgumentParser) -> None:
 
 def _demo(arguments: argparse.Namespace) -> int:
     _import_tensorflow()
-    from edge_oneshot.demo import run_demo
+    from edge_oneshot.demo.demo import run_demo
 
     return run_demo(arguments.out, seed=arguments.seed, as_json=arguments.json)
 
 
 def _train(arguments: argparse.Namespace) -> int:
     _import_tensorflow()
-    from edge_oneshot import display, training
+    from edge_oneshot import display
+    from edge_oneshot.training import loop
 
     names = ("minutes", "images", "seed", "size", "embedding", "batch", "held_out", "augment", "learning_rate")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     with display.training_progress() as report:
         if arguments.resume:
-            training.require_same(arguments.out, arguments.data, given)
-            run = training.resume(arguments.out, data_dir=arguments.data_dir, report=report)
+            loop.require_same(arguments.out, arguments.data, given)
+            run = loop.resume(arguments.out, data_dir=arguments.data_dir, report=report)
         else:
             if not {"minutes", "images"} & given.keys():
                 given["minutes"] = _DEFAULT_MINUTES
-            run = training.train(arguments.data, arguments.out, data_dir=arguments.data_dir, report=report, **given)
-    result = training.summarise(run)
+            run = loop.train(arguments.data, arguments.out, data_dir=arguments.data_dir, report=report, **given)
+    result = loop.summarise(run)
     console.print_result(result, arguments.json, display.training_text(result))
     return 0
 
@@ -167,16 +168,22 @@ def _train(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     _import_tensorflow()
     from edge_oneshot import display
-    from edge_oneshot.bundling import export_run
-    from edge_oneshot.runs import Run
+    from edge_oneshot.bundling import DEFAULT_VARIANTS, export_run
+    from edge_oneshot.training.runs import Run
     from edge_oneshot_export.exporting import VARIANTS
 
-    variants = None
-    if arguments.variants is not None:
-        variants = VARIANTS if arguments.variants == "all" else tuple(arguments.variants.split(","))
+    asked = arguments.variants is not None
+    variants: Sequence[str] = arguments.variants.split(",") if asked else DEFAULT_VARIANTS
+    if arguments.variants == "all":
+        variants = VARIANTS
     with display.steps() as progress:
         report = export_run(
-            Run.open(arguments.run), arguments.out, variants=variants, data_dir=arguments.data_dir, progress=progress
+            Run.open(arguments.run),
+            arguments.out,
+            variants=variants,
+            asked=asked,
+            data_dir=arguments.data_dir,
+            progress=progress,
         )
     console.print_result(display.bundle_summary(report), arguments.json, display.export_text(report))
     return 0

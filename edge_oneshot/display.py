@@ -16,13 +16,13 @@ from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.exporting import ExportReport, LeftOut
 
 if TYPE_CHECKING:  # training imports TensorFlow, which evaluate has no need of
-    from edge_oneshot import training
+    from edge_oneshot.training import loop
 
 _PLAIN_EVERY_SECONDS = 15.0
 
 
 @contextmanager
-def training_progress() -> Iterator[Callable[["training.Progress"], None]]:
+def training_progress() -> Iterator[Callable[["loop.Progress"], None]]:
     """A bar with loss, images/s and time left; a line now and then where there is no terminal."""
     console = _console()
     if not console.is_terminal:
@@ -38,7 +38,7 @@ def training_progress() -> Iterator[Callable[["training.Progress"], None]]:
     with bar:
         task = bar.add_task("training", total=1.0, line="loading the data")
 
-        def report(now: "training.Progress") -> None:
+        def report(now: "loop.Progress") -> None:
             bar.update(task, completed=now.done, line=_progress_line(now))
 
         yield report
@@ -73,7 +73,7 @@ def counter(what: str) -> Iterator[Callable[[int], None]]:
         yield lambda count: spinner.update(task, completed=count)
 
 
-def training_text(summary: "training.TrainingSummary") -> str:
+def training_text(summary: "loop.TrainingSummary") -> str:
     """A finished training in two lines."""
     return (
         f"{summary.run}: {summary.images:,} images in {summary.seconds / 60:.1f} min "
@@ -171,10 +171,10 @@ def _console() -> Console:
     return Console(file=os.fdopen(os.dup(2), "w"))
 
 
-def _plain_reporter(console: Console) -> Callable[["training.Progress"], None]:
+def _plain_reporter(console: Console) -> Callable[["loop.Progress"], None]:
     last = 0.0
 
-    def report(now: "training.Progress") -> None:
+    def report(now: "loop.Progress") -> None:
         nonlocal last
         if time.monotonic() - last >= _PLAIN_EVERY_SECONDS or now.done >= 1.0:
             last = time.monotonic()
@@ -183,7 +183,7 @@ def _plain_reporter(console: Console) -> Callable[["training.Progress"], None]:
     return report
 
 
-def _progress_line(now: "training.Progress") -> str:
+def _progress_line(now: "loop.Progress") -> str:
     held_out = "" if now.accuracy is None else f"  held-out {now.accuracy:.1%}"
     minutes, seconds = divmod(round(min(now.seconds_left, 359_999)), 60)
     return (

@@ -5,8 +5,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from edge_oneshot.report import EmbeddingMap, ReportData, Scores, Step, Task, VariantRow
-from edge_oneshot.runs import Moment
+from edge_oneshot.report.report import EmbeddingMap, ReportData, Scores, Step, Task, VariantRow
+from edge_oneshot.training.runs import Moment
 from edge_oneshot_device.bench import BenchResult
 from edge_oneshot_device.manifest import Calibration, Drift, OperatingPoint, SimilarityMap, Tail
 from edge_oneshot_export.evaluation import OneShotResult, VerificationResult

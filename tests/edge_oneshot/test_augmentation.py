@@ -2,7 +2,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from edge_oneshot.augmentation import DRAWINGS, PHOTOS, augment
+
+from edge_oneshot.training.augmentation import DRAWINGS, PHOTOS, augment
 
 STILL = dataclasses.replace(
     DRAWINGS, degrees=0.0, zoom=0.0, shear=0.0, shift=0.0, elastic=0.0, stroke=0.0, quarter_turns=False

@@ -1,9 +1,10 @@
 from contextlib import closing
 
 import numpy as np
-from edge_oneshot.augmentation import DRAWINGS, PHOTOS
-from edge_oneshot.batches import batches, classes_of, make_batch
-from edge_oneshot.datasets import default_input
+
+from edge_oneshot.data.datasets import default_input
+from edge_oneshot.training.augmentation import DRAWINGS, PHOTOS
+from edge_oneshot.training.batches import batches, classes_of, make_batch
 
 SECTION = default_input("glyphs", 24)
 

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
+from PIL import Image
+
 from edge_oneshot.bundling import export_run
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.judging import evaluate, load_unseen, published_names
-from edge_oneshot.runs import Run
-from edge_oneshot.training import train
+from edge_oneshot.training.loop import train
+from edge_oneshot.training.runs import Run
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_export.errors import ModelError
-from PIL import Image
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_oneshot import download as module
-from edge_oneshot.download import ATTEMPTS, Remote, download
+from edge_oneshot.data import download as module
+from edge_oneshot.data.download import ATTEMPTS, Remote, download
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.errors import MachineError
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from edge_oneshot.encoders import build_encoder, build_siamese
+
+from edge_oneshot.training.encoders import build_encoder, build_siamese
 
 
 def test_the_encoder_maps_an_image_to_a_vector_of_128():

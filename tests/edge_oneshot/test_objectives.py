@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from edge_oneshot.objectives import cosine_softmax
+
+from edge_oneshot.training.objectives import cosine_softmax
 
 
 def test_cosine_softmax_on_a_worked_example():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_oneshot import figures, report
+from edge_oneshot.report import figures, report
 from edge_oneshot_device.errors import MachineError
 
 _PATH = Path(__file__).with_name("report_sample.py")

@@ -1,14 +1,14 @@
 """From training to the door through both programs, as a user types it."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from edge_oneshot import glyphs
 from PIL import Image
+
+from edge_oneshot.data import glyphs
 
 BIN = Path(sys.executable).parent
 
@@ -84,7 +84,7 @@ def test_the_door_knows_who_was_enrolled_and_forgets_who_left(bundle, drawings, 
     assert gone.stderr.count("\n") == 1
 
 
-def test_every_variant_runs_at_the_device(bundle, tmp_path):
+def test_every_variant_runs_at_the_device(bundle):
     for variant in ("float32", "int8", "onnx-float32", "onnx-int8"):
         bench = call("edge-oneshot-device", "bench", bundle, "--variant", variant, "--runs", 20, "--json")
         figures = json.loads(bench.stdout)
@@ -107,7 +107,7 @@ def test_both_programs_show_the_same_of_a_bundle(bundle):
     assert call("edge-oneshot", "inspect", bundle).stdout == call("edge-oneshot-device", "inspect", bundle).stdout
 
 
-def test_training_twice_gives_the_same_encoder_and_the_same_models(run, bundle, tmp_path):
+def test_training_twice_gives_the_same_encoder_and_the_same_models(bundle, tmp_path):
     train(tmp_path / "again")
     call("edge-oneshot", "export", tmp_path / "again", "--out", tmp_path / "again.oneshot", "--variants", "all")
     fingerprints = [
@@ -130,7 +130,8 @@ def test_training_twice_gives_the_same_encoder_and_the_same_models(run, bundle, 
         (["edge-oneshot", "export", "RUN", "--out", "no/folder/x.oneshot"], 2, "no/folder"),
         (["edge-oneshot", "export", "RUN", "--out", "x.oneshot", "--variants", "int9"], 2, "int9"),
         (["edge-oneshot", "evaluate", "nowhere.oneshot", "--data", "glyphs", "--protocol", "random"], 2, "nowhere"),
-        (["edge-oneshot", "evaluate", "BUNDLE", "--data", "glyphs", "--protocol", "random", "--ways", "1"], 2, "--ways"),
+        (["edge-oneshot", "evaluate", "BUNDLE", "--data", "glyphs", "--protocol", "random", "--ways", "1"],
+         2, "--ways"),
         (["edge-oneshot", "evaluate", "BUNDLE", "--data", "glyphs", "--protocol", "within-alphabet", "--ways", "21"],
          2, "21"),
         (["edge-oneshot", "evaluate", "FLIPPED", "--data", "glyphs", "--protocol", "random"], 3, "flipped.oneshot"),
@@ -148,7 +149,7 @@ def test_a_mistake_is_one_line_and_the_right_exit_code(run, bundle, tmp_path, ar
     assert result.stdout == ""
     error = result.stderr.splitlines()[-1]
     assert words in error
-    assert set(os.listdir(tmp_path)) <= {"flipped.oneshot", "state"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"flipped.oneshot", "state"}
 
 
 @pytest.mark.parametrize(

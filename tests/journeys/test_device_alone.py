@@ -8,8 +8,9 @@ import venv
 from pathlib import Path
 
 import pytest
-from edge_oneshot import glyphs
 from PIL import Image
+
+from edge_oneshot.data import glyphs
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"tensorflow", "keras", "onnx", "tf2onnx", "scikit-learn", "scipy", "edge-oneshot"}

@@ -13,8 +13,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_oneshot.archives import Progress
-from edge_oneshot.datasets import Dataset
+from edge_oneshot.data.archives import Progress
+from edge_oneshot.data.datasets import Dataset
 from edge_oneshot_device.manifest import InputSection
 from edge_oneshot_device.preprocessing import prepare
 

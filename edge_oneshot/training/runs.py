@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edge_oneshot.encoders import build_siamese
 from edge_oneshot.errors import TrainingError
+from edge_oneshot.training.encoders import build_siamese
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.manifest import InputSection
 
@@ -35,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         minutes: Length of the training by the clock, or None.
         images: Length of the training in images seen, or None; just one of both is set.
         seed: Of the split, the initial weights, the order and the augmentation.
-        augment: A preset of `edge_oneshot.augmentation`.
+        augment: A preset of `edge_oneshot.training.augmentation`.
         held_out: Groups (alphabets, or people of a folder) kept out of training.
     """
 

@@ -10,45 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import keras
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
-from sklearn.linear_model import LogisticRegression
 
 from edge_oneshot import __version__
-from edge_oneshot.augmentation import OVERSAMPLING, PRESETS
-from edge_oneshot.batches import Batch, batches, classes_of
-from edge_oneshot.datasets import Dataset, default_input, is_named, load_data
-from edge_oneshot.encoders import build_encoder
+from edge_oneshot.data.datasets import Dataset, default_input, is_named, load_data
 from edge_oneshot.errors import DataError, TrainingError
-from edge_oneshot.objectives import cosine_softmax
-from edge_oneshot.runs import (
-    RECORD_FORMAT,
-    Moment,
-    Record,
-    Run,
-    Settings,
-    Similarity,
-    save_checkpoint,
-)
+from edge_oneshot.training.augmentation import OVERSAMPLING, PRESETS
+from edge_oneshot.training.batches import batches, classes_of
+from edge_oneshot.training.runs import RECORD_FORMAT, Moment, Record, Run, Settings, save_checkpoint
+from edge_oneshot.training.trainer import Trainer, faster_compiler, imprint, tensors
+from edge_oneshot.training.validation import Validation, require_enough
 from edge_oneshot_device.manifest import InputSection
-from edge_oneshot_device.preprocessing import scale
-from edge_oneshot_export.protocols import genuine_and_impostor, one_shot, one_shot_episodes
 
-VALIDATION_WAYS = 20
-VALIDATION_EPISODES = 1000
 _CHECKPOINTS = 20
 _CHECKPOINT_SECONDS = 4.0  # at least, between two: validation and saving cost about a second
 _WARM_UP = 0.03
-_WEIGHT_DECAY = 1e-4
-_IMPRINTED = 5
-_TRIAL_STEPS = 6
-_TRIAL_WORTH_SECONDS = 120.0
-
-Compiler = Literal["graph", "xla"]
-Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +128,7 @@ def train(
         learning_rate=learning_rate,
     )
     training, validation = everything.split(settings.held_out, seed)
-    _require_enough(training, validation)
+    require_enough(training, validation)
     record = Record(
         format=RECORD_FORMAT,
         version=__version__,
@@ -242,82 +220,21 @@ def oversampled(section: InputSection) -> InputSection:
     return msgspec.structs.replace(section, height=section.height * OVERSAMPLING, width=section.width * OVERSAMPLING)
 
 
-def embed_all(encoder: keras.Model, images: npt.NDArray[np.uint8], section: InputSection) -> npt.NDArray[np.float32]:
-    """Embeddings by the Keras encoder: uint8 (n, h, w, c) to float32 (n, d), not normalised."""
-    parts = [
-        np.asarray(encoder(scale(images[start : start + 256], section), training=False), np.float32)
-        for start in range(0, len(images), 256)
-    ]
-    return np.concatenate(parts)
-
-
-def _require_enough(training: Dataset, validation: Dataset) -> None:
-    for part, name in ((training, "to train on"), (validation, "held out")):
-        people, images = len(part.identities), np.bincount(part.labels)
-        if people < 2:
-            message = f"{part.name}: {people} identities {name}, at least 2 are needed; add some"
-            raise DataError(message, reason="too_little_data")
-        if images.min() < 2:
-            message = f"{part.name}: {part.identities[int(images.argmin())]} has 1 image, at least 2 are needed"
-            raise DataError(message, reason="too_little_data")
-
-
-class _Trainer:
-    """Encoder, prototypes and optimizer, and the step that moves them."""
-
-    def __init__(self, record: Record) -> None:
-        settings = record.settings
-        keras.utils.set_random_seed(settings.seed)
-        self.encoder = build_encoder(*record.input.shape, embedding=settings.embedding)
-        first = np.random.default_rng((settings.seed, 2)).normal(0.0, 0.05, (settings.embedding, record.classes))
-        self.prototypes = keras.Variable(first.astype(np.float32), name="prototypes")
-        self.optimizer = keras.optimizers.AdamW(weight_decay=_WEIGHT_DECAY)
-        self.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta"])
-        self.trained = [*self.encoder.trainable_variables, self.prototypes]
-        self.optimizer.build(self.trained)
-
-    def step(self, compiler: Compiler) -> Step:
-        """The compiled training step: images and classes to the loss."""
-
-        @tf.function(jit_compile=compiler == "xla")  # type: ignore[untyped-decorator]
-        def step(images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-            with tf.GradientTape() as tape:
-                loss = cosine_softmax(self.encoder(images, training=True), self.prototypes.value, classes)
-            self.optimizer.apply_gradients(zip(tape.gradient(loss, self.values), self.trained, strict=True))
-            return loss
-
-        return step  # type: ignore[no-any-return]
-
-    @property
-    def values(self) -> list[tf.Variable]:
-        return [variable.value for variable in self.trained]
-
-    def state(self) -> list[npt.NDArray[np.generic]]:
-        return [keras.ops.convert_to_numpy(variable) for variable in self._variables()]
-
-    def restore(self, state: list[npt.NDArray[np.generic]]) -> None:
-        for variable, value in zip(self._variables(), state, strict=True):
-            variable.assign(value)
-
-    def _variables(self) -> list[keras.Variable]:
-        return [*self.encoder.weights, self.prototypes, *self.optimizer.variables]
-
-
 def _run(
     run: Run,
     training: Dataset,
-    validation: Dataset,
+    held_out: Dataset,
     stored: list[npt.NDArray[np.generic]] | None,
     report: Callable[[Progress], None] | None,
 ) -> Run:
     record, settings = run.record, run.record.settings
-    trainer = _Trainer(record)
+    trainer = Trainer(record)
     history: list[Moment] = []
     images, seconds = 0, 0.0
     if stored is None:
         began = time.monotonic()
-        record = msgspec.structs.replace(record, compiler=_faster_compiler(trainer, training, record))
-        _imprint(trainer, training, record)
+        record = msgspec.structs.replace(record, compiler=faster_compiler(trainer, training, record))
+        imprint(trainer, training, record)
         seconds = time.monotonic() - began
     else:
         try:
@@ -327,7 +244,7 @@ def _run(
         images, seconds = int(stored[0]), float(stored[1])
         history = [moment for moment in run.history() if moment.images <= images]
     step = trainer.step(record.compiler)
-    judge = _Judge(validation, record, settings.seed)
+    judge = Validation(held_out, record)
     how = PRESETS[settings.augment]
 
     def save(loss: float, rate: float) -> None:
@@ -350,7 +267,7 @@ def _run(
         before = time.monotonic()
         while (done := _share(settings, images, seconds)) < 1.0:
             trainer.optimizer.learning_rate = settings.learning_rate * _schedule(done)
-            losses.append(float(step(*_tensors(next(source)))))
+            losses.append(float(step(*tensors(next(source)))))
             images += settings.batch
             now = time.monotonic()
             seconds, before = seconds + now - before, now
@@ -396,95 +313,6 @@ def _schedule(done: float) -> float:
     if done < _WARM_UP:
         return max(done, 1e-3) / _WARM_UP
     return 0.5 * (1.0 + math.cos(math.pi * (done - _WARM_UP) / (1.0 - _WARM_UP)))
-
-
-def _tensors(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-    return tf.constant(batch[0]), tf.constant(batch[1])
-
-
-def _imprint(trainer: _Trainer, training: Dataset, record: Record) -> None:
-    """Start each prototype at the mean of its class's embeddings (Qi et al. 2018).
-
-    Untrained convolutions tell characters apart already; from random prototypes the training
-    would first unlearn that. Classes that are not met keep their random start.
-    """
-    settings, how = record.settings, PRESETS[record.settings.augment]
-    images = min(len(training.labels), _IMPRINTED * record.classes)
-    untouched = trainer.state()
-    embed = tf.function(lambda batch: tf.math.l2_normalize(trainer.encoder(batch, training=True), -1))
-    sums = np.zeros((record.classes, settings.embedding), np.float32)
-    with closing(batches(training, record.input, how, size=settings.batch, seed=settings.seed, first=0)) as source:
-        for _ in range(max(images // settings.batch, 1)):
-            pixels, classes = next(source)
-            np.add.at(sums, classes, embed(tf.constant(pixels)).numpy())
-    trainer.restore(untouched)  # the passes moved the averages of batch normalisation
-    prototypes = trainer.prototypes.numpy()
-    lengths = np.linalg.norm(sums, axis=1)
-    met = lengths > 0.0
-    prototypes[:, met] = (sums[met] / lengths[met, None]).T * np.linalg.norm(prototypes, axis=0).mean()
-    trainer.prototypes.assign(prototypes)
-
-
-def _faster_compiler(trainer: _Trainer, training: Dataset, record: Record) -> Compiler:
-    """Which way runs the step faster here: it depends on processor and net by a factor of two.
-
-    Not tried for short trainings, where compiling twice would cost more than it brings.
-    """
-    settings = record.settings
-    if settings.images is not None or (settings.minutes or 0.0) * 60.0 < _TRIAL_WORTH_SECONDS:
-        return "graph"
-    before = trainer.state()
-    how = PRESETS[settings.augment]
-    with closing(batches(training, record.input, how, size=settings.batch, seed=settings.seed, first=0)) as source:
-        batch = _tensors(next(source))
-    times: dict[Compiler, float] = {}
-    for compiler in ("graph", "xla"):
-        step = trainer.step(compiler)
-        float(step(*batch))
-        began = time.monotonic()
-        for _ in range(_TRIAL_STEPS):
-            float(step(*batch))
-        times[compiler] = time.monotonic() - began
-    trainer.restore(before)
-    return min(times, key=lambda compiler: times[compiler])
-
-
-class _Judge:
-    """Held-out images and the one-shot episodes over them, drawn once."""
-
-    def __init__(self, held_out: Dataset, record: Record, seed: int) -> None:
-        self.held_out, self.section = held_out, record.input
-        self.last: float | None = None
-        alphabets = held_out.drawers is not None
-        sizes = [len(np.unique(held_out.labels[held_out.groups == g])) for g in range(len(held_out.group_names))]
-        self.ways = min(VALIDATION_WAYS, max(sizes) if alphabets else len(held_out.identities))
-        self.episodes = one_shot_episodes(
-            held_out.labels,
-            self.ways,
-            VALIDATION_EPISODES,
-            seed,
-            groups=held_out.groups if alphabets else None,
-            drawers=held_out.drawers,
-        )
-
-    def accuracy(self, encoder: keras.Model) -> float:
-        """One-shot accuracy of the Keras encoder, 0..1."""
-        correct = one_shot(self._embeddings(encoder), self.episodes, "cosine")
-        self.last = float(np.mean(correct))
-        return self.last
-
-    def similarity(self, encoder: keras.Model) -> Similarity:
-        """Logistic curve over genuine and impostor cosines at equal priors (Platt 1999)."""
-        pairs = genuine_and_impostor(self._embeddings(encoder), self.held_out.labels, "cosine")
-        cosines = np.concatenate([pairs.genuine, pairs.impostor])[:, None]
-        same = np.repeat([1, 0], [len(pairs.genuine), len(pairs.impostor)])
-        fit = LogisticRegression(class_weight="balanced").fit(cosines, same)
-        return Similarity(slope=float(fit.coef_[0, 0]), offset=float(fit.intercept_[0]))
-
-    def _embeddings(self, encoder: keras.Model) -> npt.NDArray[np.float32]:
-        raw = embed_all(encoder, self.held_out.images, self.section)
-        lengths = np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)
-        return (raw / lengths).astype(np.float32)
 
 
 @contextmanager

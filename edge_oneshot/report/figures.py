@@ -20,7 +20,7 @@ from edge_oneshot_device.manifest import Calibration
 from edge_oneshot_export.evaluation import OneShotResult
 
 if TYPE_CHECKING:
-    from edge_oneshot.runs import Moment
+    from edge_oneshot.training.runs import Moment
 
 INK, MUTED, LINE, PAGE, FIRST, SECOND = "#1b2430", "#5d6876", "#d9dee5", "#fffffe", "#1769aa", "#b9521a"
 _VARIABLES: Final = {

@@ -16,7 +16,7 @@ from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.exporting import LeftOut
 
 if TYPE_CHECKING:
-    from edge_oneshot.runs import Moment
+    from edge_oneshot.training.runs import Moment
 
 _PROTOCOLS: Final = {
     "lake": "The official 20 runs within alphabets",
@@ -179,10 +179,10 @@ def render(data: ReportData) -> str:
     """The report as HTML: no script, and nothing that is fetched from anywhere."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from edge_oneshot import figures
+    from edge_oneshot.report import figures
 
     environment = Environment(
-        loader=PackageLoader("edge_oneshot"),
+        loader=PackageLoader("edge_oneshot.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

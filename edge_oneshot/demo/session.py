@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_oneshot.report import Step
+from edge_oneshot.report.report import Step
 from edge_oneshot_device import cli, state
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import write_atomically

@@ -9,24 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edge_oneshot import glyphs, measurements, session
 from edge_oneshot.bundling import export_run
+from edge_oneshot.data import glyphs
+from edge_oneshot.demo import measurements, session
+from edge_oneshot.demo.stages import Clock, Watch, shown
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.judging import load_unseen
-from edge_oneshot.report import ReportData, VariantRow, write_report
-from edge_oneshot.stages import Clock, Watch, shown
+from edge_oneshot.report.report import ReportData, VariantRow, write_report
 from edge_oneshot_device import Bundle, Encoder, console
 from edge_oneshot_device.bench import board
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.matching import calibration_for
 from edge_oneshot_device.summary import align
-from edge_oneshot_export.errors import ExportError, ModelError
+from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.exporting import VARIANTS, LeftOut
 
 if TYPE_CHECKING:
-    from edge_oneshot.runs import Run
+    from edge_oneshot.training.runs import Run
 
 IMAGES: Final = 40_000
 """Length of the training: enough for some 94 % on 20-way tasks, in one to two minutes on two cores."""
@@ -112,7 +113,7 @@ def demo(
         ExportError, ModelError: The encoder cannot be exported as int8.
         MachineError: The disk does not allow it.
     """
-    from edge_oneshot.training import train
+    from edge_oneshot.training.loop import train
 
     clock = Clock(progress or (lambda _stage: None))
     _make_room(out)
@@ -266,23 +267,17 @@ def _make_room(out: Path) -> None:
 
 
 def _export(run: "Run", path: Path, progress: Callable[[str], None]) -> tuple[LeftOut, ...]:
-    """Export every variant, or the usual two when one of them fails; returns what is left out.
+    """Export every variant that passes its gate; returns what is left out.
 
     Raises:
         ExportError: int8 fails.
     """
     others = tuple(name for name in VARIANTS if name != VARIANT)
-    try:
-        return export_run(run, path, variants=(VARIANT, *others), progress=progress).left_out
-    except ModelError:
-        raise
-    except ExportError as error:
-        progress("once more, without what failed")
-        usual = export_run(run, path, progress=progress)
-        if VARIANT not in (variant.name for variant in usual.manifest.variants):
-            raise ExportError(f"the demo needs {VARIANT}: {error}; try another --seed", reason=error.reason) from error
-        missing = [name for name in VARIANTS if name not in (variant.name for variant in usual.manifest.variants)]
-        return tuple(LeftOut(name, str(error)) for name in missing)
+    left_out = export_run(run, path, variants=(VARIANT, *others), progress=progress).left_out
+    for left in left_out:
+        if left.variant == VARIANT:
+            raise ExportError(f"the demo needs {VARIANT}: {left.reason}; try another --seed", reason="demo_failed")
+    return left_out
 
 
 def _made(run: "Run", bundle: Bundle, out: Path, seed: int, seconds: dict[str, float]) -> tuple[tuple[str, str], ...]:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_dir
 
-from edge_oneshot.archives import Archive, Progress, decode, open_archive
-from edge_oneshot.datasets import Dataset
-from edge_oneshot.download import Remote, download
+from edge_oneshot.data.archives import Archive, Progress, decode, open_archive
+from edge_oneshot.data.datasets import Dataset
+from edge_oneshot.data.download import Remote, download
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.manifest import InputSection
 

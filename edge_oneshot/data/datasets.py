@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot.archives import Archive, Progress, decode, open_archive
+from edge_oneshot.data.archives import Archive, Progress, decode, open_archive
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.manifest import InputSection
 
@@ -141,7 +141,7 @@ def load_data(
     Args:
         name_or_path: ``glyphs``, ``omniglot``, or a path. A folder of either name is ``./glyphs``.
         section: What the images are prepared for.
-        data_dir: Where Omniglot's archives lie; see `edge_oneshot.omniglot`.
+        data_dir: Where Omniglot's archives lie; see `edge_oneshot.data.omniglot`.
         subset: Which half of Omniglot; other data sets have ``background`` only.
         progress: Called with the images done and the images in all.
 
@@ -150,14 +150,14 @@ def load_data(
     """
     # both of the named ones make their data sets with what is above
     if name_or_path == "omniglot":
-        from edge_oneshot import omniglot
+        from edge_oneshot.data import omniglot
 
         load = omniglot.load_background if subset == "background" else omniglot.load_evaluation
         return load(section, data_dir, progress=progress)
     if subset != "background":
         raise DataError(f"{name_or_path}: only omniglot has an evaluation set", reason="no_such_subset")
     if name_or_path == "glyphs":
-        from edge_oneshot import glyphs
+        from edge_oneshot.data import glyphs
 
         return glyphs.load_glyphs(section, progress=progress)
     if not Path(name_or_path).exists():

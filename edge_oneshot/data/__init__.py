@@ -1,0 +1,1 @@
+"""Data sets: Omniglot, folders of folders, and the glyphs that are always there."""

@@ -1,0 +1,1 @@
+"""Training: encoder, objective, augmentation, the loop, and the run that it leaves."""

@@ -1,0 +1,80 @@
+"""Validation while training: one-shot tasks on held-out groups, by the Keras encoder."""
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+
+from edge_oneshot.data.datasets import Dataset
+from edge_oneshot.errors import DataError
+from edge_oneshot.training.runs import Record, Similarity
+from edge_oneshot_device.manifest import InputSection
+from edge_oneshot_device.preprocessing import scale
+from edge_oneshot_export.protocols import genuine_and_impostor, one_shot, one_shot_episodes
+
+_WAYS = 20
+_EPISODES = 1000
+
+
+class Validation:
+    """Held-out images and the one-shot episodes over them, drawn once."""
+
+    def __init__(self, held_out: Dataset, record: Record) -> None:
+        self.held_out, self.section = held_out, record.input
+        self.last: float | None = None
+        alphabets = held_out.drawers is not None
+        sizes = [len(np.unique(held_out.labels[held_out.groups == g])) for g in range(len(held_out.group_names))]
+        self.ways = min(_WAYS, max(sizes) if alphabets else len(held_out.identities))
+        self.episodes = one_shot_episodes(
+            held_out.labels,
+            self.ways,
+            _EPISODES,
+            record.settings.seed,
+            groups=held_out.groups if alphabets else None,
+            drawers=held_out.drawers,
+        )
+
+    def accuracy(self, encoder: keras.Model) -> float:
+        """One-shot accuracy of the Keras encoder, 0..1."""
+        correct = one_shot(self._embeddings(encoder), self.episodes, "cosine")
+        self.last = float(np.mean(correct))
+        return self.last
+
+    def similarity(self, encoder: keras.Model) -> Similarity:
+        """Logistic curve over genuine and impostor cosines at equal priors (Platt 1999)."""
+        pairs = genuine_and_impostor(self._embeddings(encoder), self.held_out.labels, "cosine")
+        cosines = np.concatenate([pairs.genuine, pairs.impostor])[:, None]
+        same = np.repeat([1, 0], [len(pairs.genuine), len(pairs.impostor)])
+        fit = LogisticRegression(class_weight="balanced").fit(cosines, same)
+        return Similarity(slope=float(fit.coef_[0, 0]), offset=float(fit.intercept_[0]))
+
+    def _embeddings(self, encoder: keras.Model) -> npt.NDArray[np.float32]:
+        raw = embed_all(encoder, self.held_out.images, self.section)
+        lengths = np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)
+        unit: npt.NDArray[np.float32] = (raw / lengths).astype(np.float32)
+        return unit
+
+
+def require_enough(training: Dataset, validation: Dataset) -> None:
+    """Refuse data that is too little to train on, or to validate with.
+
+    Raises:
+        DataError: There are fewer than two identities on a side, or an identity has one image.
+    """
+    for part, name in ((training, "to train on"), (validation, "held out")):
+        people, images = len(part.identities), np.bincount(part.labels)
+        if people < 2:
+            message = f"{part.name}: {people} identities {name}, at least 2 are needed; add some"
+            raise DataError(message, reason="too_little_data")
+        if images.min() < 2:
+            message = f"{part.name}: {part.identities[int(images.argmin())]} has 1 image, at least 2 are needed"
+            raise DataError(message, reason="too_little_data")
+
+
+def embed_all(encoder: keras.Model, images: npt.NDArray[np.uint8], section: InputSection) -> npt.NDArray[np.float32]:
+    """Embeddings by the Keras encoder: uint8 (n, h, w, c) to float32 (n, d), not normalised."""
+    parts = [
+        np.asarray(encoder(scale(images[start : start + 256], section), training=False), np.float32)
+        for start in range(0, len(images), 256)
+    ]
+    return np.concatenate(parts)
