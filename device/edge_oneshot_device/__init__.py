@@ -1,9 +1,9 @@
 """One-shot recognition on the device: open a bundle, enrol from one image, verify, identify."""
 
-import importlib
 from typing import TYPE_CHECKING
 
 from edge_oneshot_device.errors import DeviceError
+from edge_oneshot_device.lazy import attribute_of
 
 if TYPE_CHECKING:
     from edge_oneshot_device.bundle import Bundle
@@ -14,19 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Bundle", "Decision", "DeviceError", "Encoder", "Person", "Recognizer"]
 
-_HOMES = {
-    "Bundle": "bundle",
-    "Decision": "matching",
-    "Encoder": "encoder",
-    "Person": "gallery",
-    "Recognizer": "recognizer",
-}
-
-
-def __getattr__(name: str) -> object:
-    # numpy, Pillow and the rest are imported by what uses them, so that --help stays quick.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = attribute_of(
+    __name__,
+    {
+        "Bundle": "bundle",
+        "Decision": "matching",
+        "Encoder": "encoder",
+        "Person": "gallery",
+        "Recognizer": "recognizer",
+    },
+)

@@ -5,7 +5,6 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_oneshot_device import state as states
 from edge_oneshot_device.encoder import Encoder
@@ -106,7 +105,7 @@ class Recognizer:
         if len(images) > self._most:
             message = f"{len(images)} images for {person}: at most {self._most} templates a person are possible"
             raise InputError(message, reason="too_many_templates")
-        templates = np.stack([self._embed(image) for image in images])
+        templates = np.stack([self._encoder.embed_image(image) for image in images])
         return self._gallery.enrol(person, templates, add=add, replace=replace, most=self._most)
 
     def verify(self, person: str, image: ImageSource) -> Decision:
@@ -123,7 +122,7 @@ class Recognizer:
             raise not_enrolled(person)
         index = enrolled.names.index(person)
         calibration = self._calibration(int(enrolled.counts[index]))
-        probe = self._embed(image)
+        probe = self._encoder.embed_image(image)
         own = scores(probe, enrolled.matrix[enrolled.owners == index], self._encoder.embedding.metric)
         score = float(join(own, np.zeros(len(own), dtype=np.int64), 1)[0])
         return decide_verify(person, score, calibration, self._target(calibration), self._encoder)
@@ -139,7 +138,7 @@ class Recognizer:
         enrolled = self._gallery.templates()
         # the most templates that anybody has: on the safe side for the others
         calibration = self._calibration(int(enrolled.counts.max(initial=1)))
-        probe = self._embed(image)
+        probe = self._encoder.embed_image(image)
         every = scores(probe, enrolled.matrix, self._encoder.embedding.metric)
         joined = join(every, enrolled.owners, len(enrolled.names))
         return decide_identify(enrolled.names, joined, calibration, self._target(calibration), self._encoder)
@@ -161,14 +160,6 @@ class Recognizer:
             MachineError: The disk failed.
         """
         return self._gallery.forget(person)
-
-    def _embed(self, image: ImageSource) -> NDArray[np.float32]:
-        try:
-            return self._encoder.embed_image(image)
-        except InputError as error:
-            if error.reason != "no_content" or isinstance(image, bytes):
-                raise
-            raise InputError(f"{image}: {error}", reason=error.reason) from error
 
     def _calibration(self, templates: int) -> Calibration:
         return calibration_for(self._manifest, self._encoder.variant, templates)

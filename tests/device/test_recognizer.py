@@ -201,6 +201,7 @@ def test_one_bad_image_among_several_enrols_nothing_and_is_named(
         with pytest.raises(InputError, match=bad.name) as refused:
             recognizer.enrol("ada", good, bad)
         assert refused.value.reason == reason
+        assert str(refused.value).count(bad.name) == 1
     assert recognizer.people() == []
 
 
