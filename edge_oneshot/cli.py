@@ -148,18 +148,27 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     _import_tensorflow()
     from edge_oneshot import display
+    from edge_oneshot.errors import StoppedError
     from edge_oneshot.training import loop
+    from edge_oneshot.training.runs import Run
 
     names = ("minutes", "images", "seed", "size", "embedding", "batch", "held_out", "augment", "learning_rate")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    with display.training_progress() as report:
-        if arguments.resume:
-            loop.require_same(arguments.out, arguments.data, given)
-            run = loop.resume(arguments.out, data_dir=arguments.data_dir, report=report)
-        else:
-            if not {"minutes", "images"} & given.keys():
-                given["minutes"] = _DEFAULT_MINUTES
-            run = loop.train(arguments.data, arguments.out, data_dir=arguments.data_dir, report=report, **given)
+    try:
+        with display.training_progress() as report:
+            if arguments.resume:
+                loop.require_same(arguments.out, arguments.data, given)
+                run = loop.resume(arguments.out, data_dir=arguments.data_dir, report=report)
+            else:
+                if not {"minutes", "images"} & given.keys():
+                    given["minutes"] = _DEFAULT_MINUTES
+                run = loop.train(arguments.data, arguments.out, data_dir=arguments.data_dir, report=report, **given)
+    except KeyboardInterrupt:
+        if not (arguments.out / "run.json").exists():
+            raise
+        seen = Run.open(arguments.out).record.images_seen
+        message = f"{arguments.out}: stopped after {seen:,} images; it can be exported as it is; go on with --resume"
+        raise StoppedError(message, reason="interrupted") from None
     result = loop.summarise(run)
     console.print_result(result, arguments.json, display.training_text(result))
     return 0

@@ -9,5 +9,11 @@ class TrainingError(OneShotError):
     exit_code = 2
 
 
+class StoppedError(TrainingError):
+    """Training was stopped by Ctrl-C; what it had learned is kept."""
+
+    exit_code = 130
+
+
 class DataError(TrainingError, ValueError):
     """A data set is missing, broken, or too small for what was asked."""

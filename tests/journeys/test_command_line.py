@@ -1,6 +1,7 @@
 """From training to the door through both programs, as a user types it."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -166,3 +167,18 @@ def test_an_error_is_an_object_under_json(tmp_path, arguments, code, reason):
     told = json.loads(result.stderr)
     assert told.keys() == {"error", "reason"}
     assert told["reason"] == reason
+
+
+def test_ctrl_c_leaves_a_run_that_can_be_exported_and_resumed(tmp_path):
+    command = [BIN / "edge-oneshot", "train", "glyphs", "--out", "run", "--minutes", "30", "--size", "16"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while "images/s" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=120)[1]
+    assert process.returncode == 130
+    assert "run: stopped after" in error.splitlines()[-1]
+    assert "--resume" in error
+    assert not json.loads((tmp_path / "run" / "run.json").read_bytes())["finished"]
+    call("edge-oneshot", "export", "run", "--out", "run.oneshot", cwd=tmp_path)
