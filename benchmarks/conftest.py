@@ -112,7 +112,7 @@ def export_untrained(path: Path) -> Path:
     import keras
     from keras import layers
 
-    from edge_oneshot.data.datasets import default_input, load_data
+    from edge_oneshot.data.loading import default_input, load_data
     from edge_oneshot_device.preprocessing import scale
     from edge_oneshot_export import LabelledImages, export
     from edge_oneshot_export.exporting import VARIANTS

@@ -7,7 +7,7 @@ from edge_oneshot.errors import TrainingError
 from edge_oneshot_device.lazy import attribute_of
 
 if TYPE_CHECKING:
-    from edge_oneshot.data.datasets import load_data
+    from edge_oneshot.data.loading import load_data
     from edge_oneshot.training.encoders import build_encoder
     from edge_oneshot.training.loop import train
     from edge_oneshot.training.runs import Run
@@ -20,7 +20,7 @@ __getattr__ = attribute_of(
     {
         "Run": "training.runs",
         "build_encoder": "training.encoders",
-        "load_data": "data.datasets",
+        "load_data": "data.loading",
         "train": "training.loop",
     },
 )

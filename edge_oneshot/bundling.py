@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_oneshot.data.datasets import Dataset, is_named, load_data
+from edge_oneshot.data.dataset import Dataset
+from edge_oneshot.data.loading import is_named, load_data
 from edge_oneshot.errors import DataError, TrainingError
 from edge_oneshot.judging import published_names
 from edge_oneshot.training.runs import Run

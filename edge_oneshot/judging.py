@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from edge_oneshot.data.datasets import Dataset, is_named, load_data
+from edge_oneshot.data.dataset import Dataset
+from edge_oneshot.data.loading import is_named, load_data
 from edge_oneshot.data.omniglot import has_evaluation, load_lake_runs
 from edge_oneshot.errors import DataError
 from edge_oneshot_device import Bundle, Encoder

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge_oneshot.data.archives import Progress
-from edge_oneshot.data.datasets import Dataset
+from edge_oneshot.data.dataset import Dataset
 from edge_oneshot_device.manifest import InputSection
 from edge_oneshot_device.preprocessing import prepare
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_dir
 
 from edge_oneshot.data.archives import Archive, Progress, decode, open_archive
-from edge_oneshot.data.datasets import Dataset
+from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.download import Remote, download
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.manifest import InputSection

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_oneshot.data.datasets import Dataset
+from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.report.report import EmbeddingMap, Scores, Task, VariantRow
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.bench import bench

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge_oneshot.data.datasets import Dataset
+from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.training.augmentation import Augmentation, augment
 from edge_oneshot_device.manifest import InputSection
 from edge_oneshot_device.preprocessing import scale

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_oneshot import __version__
-from edge_oneshot.data.datasets import Dataset, default_input, is_named, load_data
+from edge_oneshot.data.dataset import Dataset
+from edge_oneshot.data.loading import default_input, is_named, load_data
 from edge_oneshot.errors import DataError, TrainingError
 from edge_oneshot.training.augmentation import OVERSAMPLING, PRESETS
 from edge_oneshot.training.batches import batches, classes_of

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from edge_oneshot.data.datasets import Dataset
+from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.training.augmentation import PRESETS
 from edge_oneshot.training.batches import Batch, batches
 from edge_oneshot.training.encoders import build_encoder

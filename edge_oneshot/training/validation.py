@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from edge_oneshot.data.datasets import Dataset
+from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.errors import DataError
 from edge_oneshot.training.runs import Record, Similarity
 from edge_oneshot_device.manifest import InputSection

@@ -1,6 +1,7 @@
 import pytest
 
-from edge_oneshot.data.datasets import Dataset, default_input, load_data
+from edge_oneshot.data.dataset import Dataset
+from edge_oneshot.data.loading import default_input, load_data
 from edge_oneshot.training.loop import oversampled
 
 SIZE = 24

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edge_oneshot.data.archives import MAX_FILE_BYTES
-from edge_oneshot.data.datasets import default_input, load_data, load_folder
+from edge_oneshot.data.loading import default_input, load_data, load_folder
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.errors import OneShotError
 

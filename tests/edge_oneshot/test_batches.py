@@ -2,7 +2,7 @@ from contextlib import closing
 
 import numpy as np
 
-from edge_oneshot.data.datasets import default_input
+from edge_oneshot.data.loading import default_input
 from edge_oneshot.training.augmentation import DRAWINGS, PHOTOS
 from edge_oneshot.training.batches import batches, classes_of, make_batch
 

@@ -4,8 +4,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_oneshot.data.datasets import Dataset, default_input, load_data
+from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.glyphs import draw_alphabet, load_glyphs
+from edge_oneshot.data.loading import default_input, load_data
 from edge_oneshot_export.protocols import one_shot, one_shot_episodes
 
 SECTION = default_input("glyphs")

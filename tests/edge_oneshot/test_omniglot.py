@@ -15,8 +15,8 @@ from PIL import Image
 from scipy.spatial import KDTree
 
 from edge_oneshot.data import omniglot
-from edge_oneshot.data.datasets import default_input, load_data
 from edge_oneshot.data.download import Remote
+from edge_oneshot.data.loading import default_input, load_data
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.preprocessing import load_image
 

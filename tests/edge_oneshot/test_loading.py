@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from edge_oneshot.data.datasets import Dataset, default_input, load_data, load_folder
+from edge_oneshot.data.dataset import Dataset
+from edge_oneshot.data.loading import default_input, load_data, load_folder
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.preprocessing import load_image
 

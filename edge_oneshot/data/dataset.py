@@ -1,0 +1,94 @@
+"""What every data set is once loaded: labelled images, in groups that can be held out."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_oneshot.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Images that went through the device's preprocessing, with what they show.
+
+    An identity is what the encoder learns to tell apart: a character, a person. Groups are
+    what may be held out as a whole: an alphabet, or the identity itself.
+
+    Attributes:
+        name: Where the images come from.
+        images: uint8 (n, h, w, c).
+        labels: int64 (n,), index into `identities`, every one of them used.
+        identities: Name of each label.
+        groups: int64 (n,), index into `group_names`, every one of them used.
+        group_names: Name of each group.
+        drawers: int64 (n,), who drew the image, or None where nobody did. Numbers are only
+            comparable within a group.
+    """
+
+    name: str
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    identities: tuple[str, ...]
+    groups: NDArray[np.int64]
+    group_names: tuple[str, ...]
+    drawers: NDArray[np.int64] | None
+
+    def only(self, groups: Iterable[str]) -> "Dataset":
+        """The images of these groups, labels and groups renumbered in the same order.
+
+        Raises:
+            DataError: A group is unknown, or none was named.
+        """
+        wanted = self._known(groups)
+        return self._take(np.array([name in wanted for name in self.group_names], bool)[self.groups])
+
+    def without(self, groups: Iterable[str]) -> "Dataset":
+        """The images of all other groups, labels and groups renumbered in the same order.
+
+        Raises:
+            DataError: A group is unknown, or no other is left.
+        """
+        unwanted = self._known(groups)
+        return self._take(np.array([name not in unwanted for name in self.group_names], bool)[self.groups])
+
+    def split(self, held_out: int, seed: int) -> tuple["Dataset", "Dataset"]:
+        """Hold out whole groups: (the rest, `held_out` groups), the same for the same seed.
+
+        The choice goes by SHA-256 of seed and name, so it depends on no library's generator.
+
+        Raises:
+            DataError: `held_out` is below 1 or leaves no group to train on.
+        """
+        if not 1 <= held_out < len(self.group_names):
+            raise DataError(
+                f"{self.name}: cannot hold out {held_out} of {len(self.group_names)} groups, "
+                f"1 to {len(self.group_names) - 1} is possible",
+                reason="bad_split",
+            )
+        ranked = sorted(self.group_names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+        return self.without(ranked[:held_out]), self.only(ranked[:held_out])
+
+    def _known(self, groups: Iterable[str]) -> set[str]:
+        names = set(groups)
+        if unknown := sorted(names.difference(self.group_names)):
+            there = ", ".join(self.group_names[:60]) + (", ..." if len(self.group_names) > 60 else "")
+            raise DataError(f"{self.name}: no group {unknown[0]!r}, there are: {there}", reason="unknown_group")
+        return names
+
+    def _take(self, mask: NDArray[np.bool_]) -> "Dataset":
+        if not mask.any():
+            raise DataError(f"{self.name}: no group is left", reason="empty")
+        labels, label_of = np.unique(self.labels[mask], return_inverse=True)
+        groups, group_of = np.unique(self.groups[mask], return_inverse=True)
+        return Dataset(
+            name=self.name,
+            images=self.images[mask],
+            labels=label_of.astype(np.int64),
+            identities=tuple(self.identities[label] for label in labels),
+            groups=group_of.astype(np.int64),
+            group_names=tuple(self.group_names[group] for group in groups),
+            drawers=None if self.drawers is None else self.drawers[mask],
+        )
