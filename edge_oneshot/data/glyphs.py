@@ -146,7 +146,8 @@ def _character(rng: Generator, shapes: list[_Stroke], strokes: int, quarter_turn
         shape = shapes[rng.integers(len(shapes))]
         angle = np.pi / 2 * rng.integers(4) if quarter_turns else np.pi / 4 * rng.integers(8)
         size = 1.0 if number == 0 else rng.choice([0.5, 0.75, 1.0])
-        points = shape.points * (rng.choice([-1, 1]), 1) @ _rotation(angle) * size
+        mirrored = shape.points * np.array([rng.choice([-1.0, 1.0]), 1.0])
+        points = mirrored @ _rotation(angle) * size
         if number > 0 and rng.random() < 0.12:
             corners = np.concatenate([stroke.points for stroke in placed])
             points = points / size * 0.07 + rng.choice([corners.min(0) - 0.15, corners.max(0) + 0.15, [0.0, 0.0]])
