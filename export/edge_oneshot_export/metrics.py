@@ -88,5 +88,7 @@ def proportion_interval(successes: int, trials: int) -> tuple[float, float]:
     """
     from scipy.stats import binomtest
 
+    if trials < 1:
+        raise ValueError(f"an interval of {trials} trials: at least 1 is needed")
     interval = binomtest(successes, trials).proportion_ci(confidence_level=0.95, method="wilson")
     return float(interval.low), float(interval.high)
