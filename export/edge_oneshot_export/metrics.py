@@ -88,7 +88,7 @@ def proportion_interval(successes: int, trials: int) -> tuple[float, float]:
     """
     from scipy.stats import binomtest
 
-    if trials < 1:
-        raise ValueError(f"an interval of {trials} trials: at least 1 is needed")
+    if trials < 1 or not 0 <= successes <= trials:  # scipy's own answer differs between its versions
+        raise ValueError(f"{successes} successes in {trials} trials have no interval")
     interval = binomtest(successes, trials).proportion_ci(confidence_level=0.95, method="wilson")
     return float(interval.low), float(interval.high)
