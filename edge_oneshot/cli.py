@@ -179,6 +179,8 @@ def _export(arguments: argparse.Namespace) -> int:
     from edge_oneshot import display
     from edge_oneshot.bundling import DEFAULT_VARIANTS, export_run
     from edge_oneshot.training.runs import Run
+    from edge_oneshot_device import Bundle
+    from edge_oneshot_device.summary import summarise
     from edge_oneshot_export.exporting import VARIANTS
 
     asked = arguments.variants is not None
@@ -194,7 +196,9 @@ def _export(arguments: argparse.Namespace) -> int:
             data_dir=arguments.data_dir,
             progress=progress,
         )
-    console.print_result(display.bundle_summary(report), arguments.json, display.export_text(report))
+    summary = summarise(Bundle.open(report.path))
+    as_text = display.export_text(report, summary)
+    console.print_result(display.bundle_summary(report, summary), arguments.json, as_text)
     return 0
 
 

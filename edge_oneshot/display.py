@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from edge_oneshot_device import Bundle
-from edge_oneshot_device.summary import Operation, align, describe, summarise
+from edge_oneshot_device.summary import Operation, Summary, align, describe
 from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.exporting import ExportReport, LeftOut
 
@@ -100,9 +99,8 @@ class BundleSummary:
     seconds: float
 
 
-def bundle_summary(report: ExportReport) -> BundleSummary:
+def bundle_summary(report: ExportReport, summary: Summary) -> BundleSummary:
     """What an export wrote, in brief."""
-    summary = summarise(Bundle.open(report.path))
     return BundleSummary(
         name=summary.name,
         format=summary.format,
@@ -117,9 +115,9 @@ def bundle_summary(report: ExportReport) -> BundleSummary:
     )
 
 
-def export_text(report: ExportReport) -> str:
+def export_text(report: ExportReport, summary: Summary) -> str:
     """What is in the new bundle, what was left out, and what to do next."""
-    lines = [describe(summarise(Bundle.open(report.path))), ""]
+    lines = [describe(summary), ""]
     lines += [f"left out: {left.reason}" for left in report.left_out]
     lines.append(f"{report.path} in {report.seconds:.0f} s; next: edge-oneshot-device init {report.path}")
     return "\n".join(lines)

@@ -248,6 +248,11 @@ def _run(
     judge = Validation(held_out, record)
     how = PRESETS[settings.augment]
 
+    def store(**changes: object) -> Run:
+        now = msgspec.structs.replace(record, images_seen=images, seconds=seconds, **changes)
+        state = [np.array(images), np.array(seconds), *trainer.state()]
+        return save_checkpoint(run.path, now, trainer.encoder, state, history)
+
     def save(loss: float, rate: float) -> None:
         accuracy = judge.accuracy(trainer.encoder)
         history.append(
@@ -255,9 +260,7 @@ def _run(
                 images=images, seconds=seconds, loss=loss, images_per_second=rate, accuracy=accuracy, ways=judge.ways
             )
         )
-        now = msgspec.structs.replace(record, images_seen=images, seconds=seconds)
-        state = [np.array(images), np.array(seconds), *trainer.state()]
-        save_checkpoint(run.path, now, trainer.encoder, state, history)
+        store()
 
     source = batches(
         training, record.input, how, size=settings.batch, seed=settings.seed, first=images // settings.batch
@@ -290,15 +293,7 @@ def _run(
                 marked, marked_images, marked_seconds = done, images, seconds
             if interrupted.is_set() and done < 1.0:
                 raise KeyboardInterrupt
-    finished = msgspec.structs.replace(
-        record,
-        images_seen=images,
-        seconds=seconds,
-        finished=True,
-        similarity=judge.similarity(trainer.encoder),
-    )
-    state = [np.array(images), np.array(seconds), *trainer.state()]
-    return save_checkpoint(run.path, finished, trainer.encoder, state, history)
+    return store(finished=True, similarity=judge.similarity(trainer.encoder))
 
 
 def _share(settings: Settings, images: int, seconds: float) -> float:

@@ -8,8 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.errors import DataError
 from edge_oneshot.training.runs import Record, Similarity
-from edge_oneshot_device.manifest import InputSection
-from edge_oneshot_device.preprocessing import scale
+from edge_oneshot_export.conversion import reference_embeddings
 from edge_oneshot_export.protocols import genuine_and_impostor, one_shot, one_shot_episodes
 
 _WAYS = 20
@@ -49,7 +48,7 @@ class Validation:
         return Similarity(slope=float(fit.coef_[0, 0]), offset=float(fit.intercept_[0]))
 
     def _embeddings(self, encoder: keras.Model) -> npt.NDArray[np.float32]:
-        raw = embed_all(encoder, self.held_out.images, self.section)
+        raw = reference_embeddings(encoder, self.held_out.images, self.section)
         lengths = np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)
         unit: npt.NDArray[np.float32] = (raw / lengths).astype(np.float32)
         return unit
@@ -69,12 +68,3 @@ def require_enough(training: Dataset, validation: Dataset) -> None:
         if images.min() < 2:
             message = f"{part.name}: {part.identities[int(images.argmin())]} has 1 image, at least 2 are needed"
             raise DataError(message, reason="too_little_data")
-
-
-def embed_all(encoder: keras.Model, images: npt.NDArray[np.uint8], section: InputSection) -> npt.NDArray[np.float32]:
-    """Embeddings by the Keras encoder: uint8 (n, h, w, c) to float32 (n, d), not normalised."""
-    parts = [
-        np.asarray(encoder(scale(images[start : start + 256], section), training=False), np.float32)
-        for start in range(0, len(images), 256)
-    ]
-    return np.concatenate(parts)
