@@ -49,17 +49,20 @@ class Member(_Part, frozen=True):
     sha256: Digest
 
 
-class InputSection(_Part, frozen=True):
+class InputSection(_Part, frozen=True, omit_defaults=True):
     """How an image becomes the model's input, enough to repeat it bit for bit.
 
-    The image is decoded, turned upright by its EXIF tag, converted to `colour`, stretched to
-    `width` x `height` with Pillow's `resize` filter, and scaled: ``(pixel - mean) / scale``
+    The image is decoded, turned upright by its EXIF tag, converted to `colour`, framed,
+    stretched to `width` x `height` with Pillow's `resize` filter, and scaled: ``(pixel - mean) / scale``
     per channel, pixels in 0..255. A negative scale turns dark ink on white into high values.
 
     Attributes:
         value_range: Smallest and largest value that the scaled input can take.
         min_contrast: Smallest difference (in 8-bit levels) between the lightest and darkest
             pixel after resizing; an image below it has no content.
+        framing: ``whole``: the image as it is. ``ink``: the square about what is drawn on it, see
+            `edge_oneshot_device.preprocessing.frame_ink`. ``whole`` is left unsaid, so that templates
+            made before there was a choice keep their fingerprint.
     """
 
     height: Annotated[int, msgspec.Meta(ge=8, le=1024)]
@@ -70,6 +73,7 @@ class InputSection(_Part, frozen=True):
     scale: tuple[float, ...]
     value_range: tuple[float, float]
     min_contrast: Annotated[int, msgspec.Meta(ge=1, le=255)]
+    framing: Literal["whole", "ink"] = "whole"
 
     @property
     def channels(self) -> int:

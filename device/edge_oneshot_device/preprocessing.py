@@ -69,8 +69,9 @@ def prepare(image: Image.Image, section: InputSection, name: str = "the image") 
     """Bring a decoded image to the model's size and colour.
 
     Turned upright by its EXIF tag, laid over white where it is transparent, converted to
-    `section.colour` (grey is the luma of ITU-R 601), then stretched to height x width with the
-    filter `section.resize`, whose support grows with the reduction, so that nothing aliases.
+    `section.colour` (grey is the luma of ITU-R 601), framed as `section.framing` says,
+    then stretched to height x width with the filter `section.resize`, whose support grows with
+    the reduction, so that nothing aliases.
 
     Args:
         image: Image of any mode.
@@ -88,8 +89,34 @@ def prepare(image: Image.Image, section: InputSection, name: str = "the image") 
     coloured = _to_eight_bit(image, mode, name)
     if upright is not None:
         coloured = coloured.transpose(upright)
+    if section.framing == "ink":
+        coloured = frame_ink(coloured)
     resized = coloured.resize((section.width, section.height), Image.Resampling[section.resize.upper()])
     return np.array(resized, dtype=np.uint8).reshape(section.shape)
+
+
+def frame_ink(image: Image.Image) -> Image.Image:
+    """The square about what is drawn: people draw the same character here and there, large and small.
+
+    Ink is what is darker than the middle between the darkest and the lightest pixel. Its longer
+    side fills 4/5 of the square; but the square is at least 5/8 of the image's longer side, so
+    that a dot stays small. What lies outside the image is as light as its lightest pixel. All of
+    it is integer arithmetic, the same everywhere. An image of one level comes back as it is.
+
+    Args:
+        image: Of mode L or RGB.
+    """
+    grey = np.asarray(image.convert("L"))
+    darkest, lightest = int(grey.min()), int(grey.max())
+    ink = grey < (darkest + lightest + 1) // 2
+    columns, rows = np.flatnonzero(ink.any(axis=0)), np.flatnonzero(ink.any(axis=1))
+    if not len(columns):
+        return image
+    left, right, top, bottom = int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1
+    side = max(max(right - left, bottom - top) * 5 // 4, max(image.size) * 5 // 8, 1)
+    paper = Image.new(image.mode, (side, side), (lightest,) * len(image.getbands()))
+    paper.paste(image, ((side - left - right) // 2, (side - top - bottom) // 2))
+    return paper
 
 
 def require_content(pixels: NDArray[np.uint8], section: InputSection, name: str = "the image") -> None:
