@@ -9,12 +9,14 @@ from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import is_named, load_data
 from edge_oneshot.data.omniglot import has_evaluation, load_lake_runs
 from edge_oneshot.errors import DataError
+from edge_oneshot.ways import WaysRange
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.manifest import Manifest
 from edge_oneshot_export.evaluation import (
     OneShotResult,
     VerificationResult,
     evaluate_episodes,
+    evaluate_range,
     evaluate_runs,
     evaluate_verification,
 )
@@ -29,7 +31,7 @@ def evaluate(
     data: str,
     protocol: Protocol,
     *,
-    ways: Sequence[int] = (5, 20),
+    ways: Sequence[int] | WaysRange = (5, 20),
     episodes: int = 2000,
     seed: int = 0,
     variant: str = "int8",
@@ -46,7 +48,8 @@ def evaluate(
         protocol: ``lake``: the official 20 runs of the 20-way task within an alphabet.
             ``within-alphabet``, ``random``: episodes by two drawers, see `one_shot_episodes`.
             ``verification``: all pairs of images.
-        ways: N of the episodes; the official runs are 20-way.
+        ways: N of the episodes; the official runs are 20-way. For a range no episodes are drawn:
+            one ranking of each query gives the accuracy at every N.
         episodes: Episodes for each N.
         seed: Of the episodes and the resampling.
         variant: Of the bundle.
@@ -74,6 +77,19 @@ def evaluate(
         return evaluate_verification(encoder, people, seed=seed, progress=progress)
     if protocol == "within-alphabet" and unseen.drawers is None:
         raise DataError(f"{data}: a folder of folders has no alphabets; say --protocol random", reason="bad_protocol")
+    if isinstance(ways, WaysRange):
+        return evaluate_range(
+            encoder,
+            people,
+            protocol=protocol,
+            lowest=ways.lowest,
+            highest=ways.highest,
+            seed=seed,
+            groups=unseen.groups,
+            drawers=unseen.drawers,
+            alphabets=unseen.group_names,
+            progress=progress,
+        )
     return evaluate_episodes(
         encoder,
         people,
@@ -86,6 +102,13 @@ def evaluate(
         alphabets=unseen.group_names,
         progress=progress,
     )
+
+
+def handful(results: Sequence[OneShotResult]) -> list[OneShotResult]:
+    """All of a few results; of many N those that are worth a line."""
+    if len(results) <= 10:
+        return list(results)
+    return [one for one in results if one.ways in (2, 5, 10, 20, 50, 100) or one in (results[0], results[-1])]
 
 
 def load_unseen(data: str, manifest: Manifest, data_dir: Path | None = None) -> Dataset:

@@ -3,26 +3,36 @@
 import base64
 import io
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_oneshot.report.charts import (
+    FIRST,
+    INK,
+    LINE,
+    MUTED,
+    NO_METADATA,
+    PAGE,
+    SECOND,
+    chart,
+    draw_accuracy,
+    percent,
+    percent_axis,
+)
 from edge_oneshot_device.manifest import Calibration
 from edge_oneshot_export.evaluation import OneShotResult
 
 if TYPE_CHECKING:
     from edge_oneshot.training.runs import Moment
 
-INK, MUTED, LINE, PAGE, FIRST, SECOND = "#1b2430", "#5d6876", "#d9dee5", "#fffffe", "#1769aa", "#b9521a"
 _VARIABLES: Final = {
     INK: "--ink", MUTED: "--muted", LINE: "--line", PAGE: "--page", FIRST: "--first", SECOND: "--second",
 }  # fmt: skip
@@ -33,35 +43,7 @@ HUES: Final = (
 )  # fmt: skip
 """Colours of characters on the map; mid-tones that stand out on white as on black."""
 
-_STYLE: Final[dict[Any, Any]] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "edge-oneshot",
-    "font.size": 8.0,
-    "text.color": INK,
-    "axes.edgecolor": LINE,
-    "axes.labelcolor": MUTED,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": LINE,
-    "grid.linewidth": 0.6,
-    "xtick.color": LINE,
-    "ytick.color": LINE,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "xtick.major.size": 3.0,
-    "ytick.major.size": 0.0,
-    "lines.linewidth": 1.6,
-    "lines.solid_capstyle": "round",
-}
-_SIZE: Final = (4.4, 2.7)
-_MARGINS: Final = {"left": 0.1, "top": 0.97, "bottom": 0.17}
 _PLAIN: Final[dict[str, Any]] = {"bbox": {"facecolor": PAGE, "edgecolor": "none", "pad": 1.0}}
-_NO_METADATA: Final = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _BINS: Final = 80
 _MAP: Final = (1000.0, 620.0)
 _THUMBNAIL: Final = 38.0
@@ -90,7 +72,7 @@ class Map:
 
 def loss_chart(history: Sequence["Moment"]) -> str:
     """The loss against the images seen."""
-    with _chart() as axes:
+    with chart() as axes:
         axes.plot([moment.images for moment in history], [moment.loss for moment in history], color=FIRST)
         _images_axis(axes, history)
         axes.set_ylim(bottom=0.0)
@@ -100,54 +82,30 @@ def loss_chart(history: Sequence["Moment"]) -> str:
 
 def held_out_chart(history: Sequence["Moment"]) -> str:
     """One-shot accuracy on the held-out groups against the images seen."""
-    with _chart() as axes:
+    with chart() as axes:
         images, accuracy = [moment.images for moment in history], [moment.accuracy for moment in history]
         chance = 1.0 / history[-1].ways
         axes.axhline(chance, color=MUTED, linestyle=(0, (2, 2)), linewidth=1.0)
         _note(axes, images[-1], chance, "chance", MUTED, above=True)
         axes.plot(images, accuracy, color=FIRST)
         axes.plot(images[-1:], accuracy[-1:], "o", color=FIRST, markersize=4)
-        _note(axes, images[-1], accuracy[-1], _percent(accuracy[-1]), FIRST, above=accuracy[-1] < 0.9)
+        _note(axes, images[-1], accuracy[-1], percent(accuracy[-1]), FIRST, above=accuracy[-1] < 0.9)
         _images_axis(axes, history)
-        _percent_axis(axes)
+        percent_axis(axes)
         return _svg(axes, "held-out")
 
 
 def accuracy_chart(results: Sequence[OneShotResult]) -> str:
     """Accuracy of one protocol against N: the encoder with its interval, pixels, chance."""
-    ways = [result.ways for result in results]
-    accuracy = np.array([result.accuracy for result in results])
-    low, high = np.array([result.interval for result in results]).T
-    with _chart(right=0.885) as axes:
-        axes.set_xscale("log")
-        for values, colour, style, name in (
-            ([result.chance for result in results], MUTED, (0, (2, 2)), "chance"),
-            ([result.pixel_accuracy for result in results], SECOND, "-", "pixels"),
-        ):
-            axes.plot(ways, values, color=colour, linestyle=style, marker="o", markersize=3, linewidth=1.2)
-            axes.annotate(name, (ways[-1], values[-1]), (7, 0), textcoords="offset points", color=colour, va="center")
-        axes.fill_between(ways, low, high, color=FIRST, alpha=0.18, linewidth=0)
-        axes.errorbar(
-            ways, accuracy, [accuracy - low, high - accuracy], color=FIRST, marker="o", markersize=4, capsize=2.5
-        )
-        for n, value, top in zip(ways, accuracy, high, strict=True):
-            axes.annotate(
-                _percent(value), (n, top), (0, 4), textcoords="offset points", color=FIRST, ha="center", fontsize=7.5
-            )
-        axes.annotate("encoder", (ways[-1], accuracy[-1]), (7, 0), textcoords="offset points", color=FIRST, va="center")
-        axes.set_xticks(ways, [str(n) for n in ways])
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlim(ways[0] / 1.25, ways[-1] * 1.12)
-        axes.set_xlabel("N, characters to choose from")
-        _percent_axis(axes)
-        axes.set_ylim(0.0, 1.1)
+    with chart(right=0.885) as axes:
+        draw_accuracy(axes, results)
         return _svg(axes, re.sub(r"\W+", "-", f"accuracy {results[0].protocol}"))
 
 
 def score_chart(genuine: NDArray[np.float32], impostor: NDArray[np.float32], threshold: float) -> str:
     """Histograms of genuine and impostor scores, each as shares of its own, and the threshold."""
     edges = _score_edges(genuine, impostor, threshold)
-    with _chart() as axes:
+    with chart() as axes:
         tallest = 0.0
         for line, (scores, colour, name) in enumerate(((genuine, FIRST, "genuine"), (impostor, SECOND, "impostor"))):
             share = np.histogram(scores, edges)[0] / len(scores)
@@ -171,7 +129,7 @@ def degree_chart(
     """The degree of similarity that the calibration gives each score, over the same scores."""
     edges = _score_edges(genuine, impostor, threshold)
     known = calibration.similarity
-    with _chart() as axes:
+    with chart() as axes:
         axes.plot(
             [edges[0], *known.scores, edges[-1]], [known.degrees[0], *known.degrees, known.degrees[-1]], color=FIRST
         )
@@ -245,29 +203,11 @@ def _spread(places: NDArray[np.float64], room: NDArray[np.float64]) -> NDArray[n
     return places
 
 
-@contextmanager
-def _chart(right: float = 0.975) -> Iterator[Axes]:
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=_SIZE)
-        figure.subplots_adjust(**_MARGINS, right=right)  # the same for all, so that charts side by side align
-        yield figure.add_subplot()
-
-
 def _images_axis(axes: Axes, history: Sequence["Moment"]) -> None:
     axes.set_xlim(0, history[-1].images * 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda images, _: f"{images / 1000:g}k" if images else "0"))
     axes.set_xlabel("images seen")
-
-
-def _percent_axis(axes: Axes) -> None:
-    axes.set_ylim(0.0, 1.0)
-    axes.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-
-
-def _percent(rate: float) -> str:
-    return f"{100.0 * rate:.1f} %"
 
 
 def _note(axes: Axes, x: float, y: float, text: str, colour: str, *, above: bool) -> None:
@@ -301,7 +241,7 @@ def _svg(axes: Axes, name: str) -> str:
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
+    figure.savefig(buffer, format="svg", transparent=True, metadata=NO_METADATA)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)

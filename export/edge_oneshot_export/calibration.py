@@ -1,6 +1,6 @@
 """Thresholds for target false accept rates, fitted on identities the encoder was not trained on."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.manifest import Calibration, Metric, OperatingPoint, Rule, SimilarityMap, Tail
 from edge_oneshot_device.matching import threshold_for
+from edge_oneshot_export.bounds import far_bounds, supported_targets
+from edge_oneshot_export.cells import Integers
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.metrics import Scores, frr_at, threshold_at
-from edge_oneshot_export.protocols import ROUNDING, Integers, LabelledImages, Trials, gallery_trials
+from edge_oneshot_export.protocols import ROUNDING, LabelledImages, Trials, gallery_trials
 
 MIN_PEOPLE: Final = 4
 """Fewer identities make at most 3 pairs of people, which support no target."""
@@ -20,8 +22,6 @@ MIN_PEOPLE: Final = 4
 _MAX_PEOPLE: Final = 1000
 _MAX_IMAGES: Final = 25  # of a person: five templates and twenty probes
 _COMPARISONS: Final = 1_500_000  # made for a count of templates, about
-_SPLITS: Final = 5
-_RESAMPLES: Final = 1000
 _KNOTS: Final = 64
 _FEWEST_EXCEEDANCES: Final = 50  # that the shape of the tail is fitted to
 _MOST_EXCEEDANCES: Final = 10_000  # that are looked at: more change nothing but the time
@@ -44,14 +44,9 @@ def calibrate(
     For a count of k, galleries are drawn in which each identity has k templates; its other
     images are probes, compared with every person by `edge_oneshot_device.matching`.
 
-    - A target is supported when 3 / p is at most the target, p = n(n-1)/2 being the pairs of n
-      identities: the rule of three over pairs of people, since comparisons between the same
-      two people are not independent.
+    - Targets are those that the identities support, see `bounds.supports`.
     - The threshold of a target comes from all impostor comparisons, the FRR from all genuine
-      ones at that threshold. The FAR is cross-fitted: counted on one half of the identities at
-      the threshold of the other half, over several halvings. Its upper bound is the 95th
-      percentile over resampled identities (on both sides of a comparison, Snijders and Borgatti 1999),
-      at least the FAR and at least 3 / p.
+      ones at that threshold. The FAR and its upper bound are cross-fitted, see `bounds.far_bounds`.
     - The tail is a generalized Pareto distribution, fitted by maximum likelihood to the scores
       above a lower threshold (Pickands 1975) and anchored at the smallest supported target.
     - The degree of similarity is the isotonic posterior at equal priors.
@@ -131,13 +126,6 @@ def calibrate_embeddings(
     return tuple(calibrations)
 
 
-def supported_targets(people: int) -> tuple[float, ...]:
-    """Targets 5, 2, 1 a decade, from 0.5 down to the smallest that so many identities support."""
-    pairs = people * (people - 1) // 2
-    grid = (float(f"{step}e-{decade}") for decade in range(1, 10) for step in (5, 2, 1))
-    return tuple(target for target in grid if target * pairs >= 3 - 1e-9)
-
-
 def _people(labels: Integers, count: int) -> list[NDArray[np.int64]]:
     """Positions of the images of each identity that has more than `count`."""
     order = np.argsort(labels, kind="stable")
@@ -159,14 +147,6 @@ def _too_few(labels: Integers, count: int) -> ModelError:
         f" least {count + 1} images each, got {len(_people(labels, count))}: give more images"
     )
     return ModelError(message, reason="too_few_people")
-
-
-def _halvings(people: int, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
-    """Each half of the people, as bool (people,), for each of some random halvings."""
-    for _ in range(_SPLITS):
-        side = rng.permutation(people) < people // 2
-        yield side
-        yield ~side
 
 
 def _fit(impostor: Scores, targets: Sequence[float]) -> tuple[dict[float, float], Tail]:
@@ -193,43 +173,19 @@ def _fit(impostor: Scores, targets: Sequence[float]) -> tuple[dict[float, float]
 
 
 def _points(trials: Trials, thresholds: dict[float, float], rng: np.random.Generator) -> tuple[OperatingPoint, ...]:
-    people = trials.people
-    hits = {target: np.zeros((people, people), dtype=np.float32) for target in thresholds}
-    made = np.zeros((people, people), dtype=np.float32)
-    for side in _halvings(people, rng):
-        fitted, held_out = trials.among(~side).impostor, trials.among(side)
-        place = np.ix_(side, side)
-        made[place] += np.bincount(held_out.owners)[:, np.newaxis]
-        starts = np.searchsorted(held_out.owners, np.arange(held_out.people))
-        for target, counted in hits.items():
-            accepted = held_out.joined >= threshold_at(fitted, target)
-            counted[place] += np.add.reduceat(accepted, starts, axis=0, dtype=np.int32)
-    for matrix in (made, *hits.values()):
-        np.fill_diagonal(matrix, 0.0)
-    weights = rng.multinomial(people, np.full(people, 1 / people), size=_RESAMPLES).astype(np.float32)
-    resampled = _weighed(weights, made)
-    # a resample that is one person over and over compares nobody
-    weights, resampled = weights[resampled > 0], resampled[resampled > 0]
-    rule_of_three = 3 / (people * (people - 1) / 2)
-    points = []
-    for target, threshold in thresholds.items():
-        far = float(hits[target].sum(dtype=np.float64) / made.sum(dtype=np.float64))
-        bound = float(np.quantile(_weighed(weights, hits[target]) / resampled, 0.95))
-        points.append(
-            OperatingPoint(
-                target_far=target,
-                threshold=threshold,
-                far=far,
-                far_upper_95=min(max(bound, far, rule_of_three), 1.0),
-                frr=frr_at(trials.genuine, threshold),
-            )
+    probe, person = np.nonzero(trials.owners[:, np.newaxis] != np.arange(trials.people))
+    sides = np.stack([trials.owners[probe], person], axis=1)
+    bounds = far_bounds(trials.impostor, sides, list(thresholds), rng)
+    return tuple(
+        OperatingPoint(
+            target_far=target,
+            threshold=threshold,
+            far=bound.far,
+            far_upper_95=bound.upper_95,
+            frr=frr_at(trials.genuine, threshold),
         )
-    return tuple(points)
-
-
-def _weighed(weights: NDArray[np.float32], matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sum of a matrix over pairs of people, for each row of weights of the people."""
-    return np.asarray(((weights @ matrix) * weights).sum(axis=1))
+        for (target, threshold), bound in zip(thresholds.items(), bounds, strict=True)
+    )
 
 
 def _margin(trials: Trials, draft: Calibration) -> float:

@@ -2,35 +2,33 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.manifest import Metric
 from edge_oneshot_device.preprocessing import require_content, scale
+from edge_oneshot_export.bounds import mean_interval
+from edge_oneshot_export.cells import Integers, largest_ways
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.metrics import crossing, eer, proportion_interval, tpr_at_fpr
+from edge_oneshot_export.metrics import proportion_interval
 from edge_oneshot_export.protocols import (
     Episodes,
-    Integers,
     LabelledImages,
-    Pairs,
     genuine_and_impostor,
     one_shot,
     one_shot_episodes,
 )
+from edge_oneshot_export.rankings import Accuracy, accuracies, rank
+from edge_oneshot_export.verification import RocPoint, verification_rates
 
 Run = tuple[NDArray[np.uint8], NDArray[np.uint8], Integers]
 """Support images (n, h, w, c), queries (q, h, w, c), and for each query its place in the support."""
 
 Progress = Callable[[int], None]
-
-FALSE_POSITIVE_RATES: Final = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
-
-_RESAMPLES: Final = 200
-_HIGHEST: Final = 200_000  # impostor pairs that the resamples look at one by one; of the others at some
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +38,10 @@ class OneShotResult:
     Attributes:
         protocol: ``lake``, ``within-alphabet`` or ``random``.
         ways: N.
-        episodes: Tasks.
+        episodes: Tasks; for a range of N the rankings that stand for all tasks.
         accuracy, error: Shares of the tasks solved and not.
-        interval: 95 % interval of the accuracy (Wilson), the tasks taken as independent.
+        interval: 95 % interval of the accuracy (Wilson). Drawn tasks that ask for the same identity are
+            alike, so that they count for fewer, see `bounds.mean_interval`; given ones are independent.
         alphabets: Where the characters come from.
         seed: What drew the tasks; None when they are given.
         variant, runtime, fingerprint: What made the embeddings.
@@ -72,8 +71,10 @@ class VerificationResult:
     Attributes:
         eer: Equal error rate.
         tpr_at_fpr: Share of genuine pairs accepted at a false positive rate of at most the key.
-        intervals: 95 % intervals of ``eer`` and of each key of `tpr_at_fpr`: the 2.5th and
-            97.5th percentile over resampled identities.
+        intervals: 95 % intervals of ``eer`` and of each key of `tpr_at_fpr`, over other people.
+        far_upper_95: For each key of `tpr_at_fpr`, the upper 95 % bound of the true false accept
+            rate of a threshold that is taken for it from such people; None where they are too few.
+        roc: The curve, from strict to lax, in about twenty points a decade.
         genuine, impostor: Counts of pairs.
         people: Identities.
         failures_to_acquire: Images left out because they have no content.
@@ -83,6 +84,8 @@ class VerificationResult:
     eer: float
     tpr_at_fpr: dict[str, float]
     intervals: dict[str, tuple[float, float]]
+    far_upper_95: dict[str, float | None]
+    roc: tuple[RocPoint, ...]
     genuine: int
     impostor: int
     people: int
@@ -125,7 +128,11 @@ def evaluate_runs(
     episodes = Episodes(np.concatenate(supports), np.concatenate(queries), np.concatenate(answers))
     pixels = np.concatenate(images)
     embeddings = encoder.embed_many(pixels, progress)
-    return _one_shot_result(encoder, "lake", pixels, embeddings, episodes, tuple(alphabets), None)
+    correct = one_shot(embeddings, episodes, encoder.embedding.metric)
+    interval = proportion_interval(int(correct.sum()), len(correct))
+    found = Accuracy(episodes.support.shape[1], len(correct), float(correct.mean()), interval)
+    by_pixels = float(one_shot(_as_vectors(encoder, pixels), episodes, "euclidean").mean())
+    return _one_shot_result(encoder, "lake", found, by_pixels, alphabets, None)
 
 
 def evaluate_episodes(
@@ -160,14 +167,67 @@ def evaluate_episodes(
     Raises:
         ModelError: No group is large enough, or within-alphabet without groups.
     """
-    if protocol == "random":
-        groups = drawers = None
-    elif groups is None:
-        raise ModelError("within-alphabet episodes need the group of each image", reason="bad_protocol")
+    groups, drawers = _protocol_labels(protocol, groups, drawers)
     drawn = [one_shot_episodes(people.labels, n, episodes, seed, groups=groups, drawers=drawers) for n in ways]
     embeddings = encoder.embed_many(people.images, progress)
+    vectors = _as_vectors(encoder, people.images)
+    identities = np.unique(people.labels, return_inverse=True)[1]
+    results = []
+    for n, tasks in zip(ways, drawn, strict=True):
+        correct = one_shot(embeddings, tasks, encoder.embedding.metric).astype(np.float64)
+        found = Accuracy(n, episodes, float(correct.mean()), mean_interval(correct, identities[tasks.query]))
+        by_pixels = float(one_shot(vectors, tasks, "euclidean").mean())
+        results.append(_one_shot_result(encoder, protocol, found, by_pixels, alphabets, seed))
+    return results
+
+
+def evaluate_range(
+    encoder: Encoder,
+    people: LabelledImages,
+    *,
+    protocol: Literal["within-alphabet", "random"],
+    lowest: int,
+    highest: int | None,
+    seed: int,
+    groups: Integers | None = None,
+    drawers: Integers | None = None,
+    alphabets: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> list[OneShotResult]:
+    """Accuracy on all N-way one-shot tasks for every N of a range, from one ranking of each query.
+
+    Args:
+        encoder: The variant on its runtime.
+        people: Images of identities that the encoder was not trained on.
+        protocol: As `evaluate_episodes` takes it.
+        lowest: The smallest N, at least 2.
+        highest: The largest; None for the largest that there are tasks of.
+        seed: Draws the supports where one drawer made several images of an identity.
+        groups: As `evaluate_episodes` takes them.
+        drawers: As `evaluate_episodes` takes them.
+        alphabets: Names of the groups, for the result.
+        progress: Called with the number of images embedded so far.
+
+    Raises:
+        ModelError: No group is large enough, or within-alphabet without groups.
+    """
+    groups, drawers = _protocol_labels(protocol, groups, drawers)
+    possible = largest_ways(people.labels, groups=groups, drawers=drawers)
+    if lowest < 2 or max(lowest, highest or lowest) > possible:
+        wanted = f"{lowest}-way" if highest is None else f"{lowest}- to {highest}-way"
+        message = f"{wanted} tasks: the data allow 2 to {possible} ways; take a range within"
+        raise ModelError(message, reason="too_few_identities")
+    vectors = (encoder.embed_many(people.images, progress), _as_vectors(encoder, people.images))
+    metrics: tuple[Metric, Metric] = (encoder.embedding.metric, "euclidean")
+    found, by_pixels = (
+        accuracies(
+            rank(rows, people.labels, metric, seed=seed, groups=groups, drawers=drawers), lowest, highest or possible
+        )
+        for rows, metric in zip(vectors, metrics, strict=True)
+    )
     return [
-        _one_shot_result(encoder, protocol, people.images, embeddings, tasks, tuple(alphabets), seed) for tasks in drawn
+        _one_shot_result(encoder, protocol, one, pixels.share, alphabets, seed)
+        for one, pixels in zip(found, by_pixels, strict=True)
     ]
 
 
@@ -179,7 +239,7 @@ def evaluate_verification(
     Args:
         encoder: The variant on its runtime.
         people: Images of identities that the encoder was not trained on.
-        seed: Draws the sample and the resampled identities.
+        seed: Draws the sample of pairs and the halvings of the people.
         progress: Called with the number of images embedded so far.
 
     Raises:
@@ -192,11 +252,13 @@ def evaluate_verification(
         raise ModelError(f"{message} {len(identities)} identities: give more images", reason="too_few_people")
     embeddings = encoder.embed_many(people.images[usable], progress)
     pairs = genuine_and_impostor(embeddings, labels, encoder.embedding.metric, seed=seed)
-    equal = eer(pairs.genuine, pairs.impostor)
+    rates = verification_rates(pairs, labels, seed=seed)
     return VerificationResult(
-        eer=equal,
-        tpr_at_fpr={name: tpr_at_fpr(pairs.genuine, pairs.impostor, fpr) for name, fpr in FALSE_POSITIVE_RATES.items()},
-        intervals=_intervals(pairs, labels, equal, np.random.default_rng(seed)),
+        eer=rates.eer,
+        tpr_at_fpr=rates.tpr_at_fpr,
+        intervals=rates.intervals,
+        far_upper_95=rates.far_upper_95,
+        roc=rates.roc,
         genuine=len(pairs.genuine),
         impostor=len(pairs.impostor),
         people=len(identities),
@@ -207,33 +269,43 @@ def evaluate_verification(
     )
 
 
+def _protocol_labels(
+    protocol: Literal["within-alphabet", "random"], groups: Integers | None, drawers: Integers | None
+) -> tuple[Integers | None, Integers | None]:
+    """Groups and drawers that matter to a protocol."""
+    if protocol == "random":
+        return None, None
+    if groups is None:
+        raise ModelError("within-alphabet episodes need the group of each image", reason="bad_protocol")
+    return groups, drawers
+
+
+def _as_vectors(encoder: Encoder, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return scale(images, encoder.input).reshape(len(images), -1)
+
+
 def _one_shot_result(
     encoder: Encoder,
     protocol: str,
-    images: NDArray[np.uint8],
-    embeddings: NDArray[np.float32],
-    episodes: Episodes,
-    alphabets: tuple[str, ...],
+    found: Accuracy,
+    pixel_accuracy: float,
+    alphabets: Sequence[str],
     seed: int | None,
 ) -> OneShotResult:
-    correct = one_shot(embeddings, episodes, encoder.embedding.metric)
-    pixels = scale(images, encoder.input).reshape(len(images), -1)
-    tasks, ways = episodes.support.shape
-    solved = int(correct.sum())
     return OneShotResult(
         protocol=protocol,
-        ways=ways,
-        episodes=tasks,
-        accuracy=solved / tasks,
-        error=(tasks - solved) / tasks,
-        interval=proportion_interval(solved, tasks),
-        alphabets=alphabets,
+        ways=found.ways,
+        episodes=found.tasks,
+        accuracy=found.share,
+        error=round(1.0 - found.share, 12),
+        interval=found.interval,
+        alphabets=tuple(alphabets),
         seed=seed,
         variant=encoder.variant,
         runtime=encoder.runtime,
         fingerprint=encoder.fingerprint,
-        chance=1 / ways,
-        pixel_accuracy=float(one_shot(pixels, episodes, "euclidean").mean()),
+        chance=1 / found.ways,
+        pixel_accuracy=pixel_accuracy,
     )
 
 
@@ -243,37 +315,3 @@ def _has_content(encoder: Encoder, pixels: NDArray[np.uint8]) -> bool:
     except InputError:
         return False
     return True
-
-
-def _intervals(
-    pairs: Pairs, labels: Integers, equal: float, rng: np.random.Generator
-) -> dict[str, tuple[float, float]]:
-    """Percentiles of the rates when identities are drawn anew (both sides of a pair, Snijders and Borgatti 1999)."""
-    images = np.bincount(labels)
-    made = (len(labels) ** 2 - int((images**2).sum())) / 2
-    # no resample gets as far down as to the scores left out here
-    rank = min(max(int((0.05 + 4 * equal) * len(pairs.impostor)), _HIGHEST), len(pairs.impostor))
-    step = max(1, (rank - _HIGHEST) // _HIGHEST)
-    looked_at = np.append(np.arange(min(rank, _HIGHEST)), np.arange(_HIGHEST + step - 1, rank, step))
-    stands_for = np.diff(looked_at, prepend=-1)
-    highest = np.argsort(-pairs.impostor, kind="stable")[looked_at]
-    one, other = labels[pairs.impostor_pairs[highest]].T
-    distinct = np.append(np.flatnonzero(np.diff(pairs.impostor[highest])), len(highest) - 1)
-    order = np.argsort(-pairs.genuine, kind="stable")
-    whose = labels[pairs.genuine_pairs[order, 0]]
-    above = np.searchsorted(-pairs.genuine[order], -pairs.impostor[highest][distinct], side="left")
-    drawn: dict[str, list[float]] = {name: [] for name in ("eer", *FALSE_POSITIVE_RATES)}
-    for weights in rng.multinomial(len(images), np.full(len(images), 1 / len(images)), size=_RESAMPLES):
-        weighed = images * weights
-        impostor = float(weighed.sum() ** 2 - (weighed**2).sum()) / 2 * len(pairs.impostor) / made
-        genuine = np.append(0.0, np.cumsum(weights[whose]))
-        if impostor == 0.0 or genuine[-1] == 0.0:
-            continue
-        far = np.append(0.0, np.cumsum(stands_for * weights[one] * weights[other])[distinct] / impostor)
-        # threshold just above each distinct impostor score
-        tpr = genuine[above] / genuine[-1]
-        drawn["eer"].append(crossing(far, np.append(1.0 - tpr, 0.0)))
-        for name, fpr in FALSE_POSITIVE_RATES.items():
-            place = np.searchsorted(far[1:], fpr, side="right")
-            drawn[name].append(float(tpr[min(place, len(tpr) - 1)]))
-    return {name: tuple(np.quantile(values, (0.025, 0.975)).tolist()) for name, values in drawn.items()}

@@ -1,6 +1,8 @@
 """Rates of wrong decisions from scores, and their intervals. Accept means: score at or above the threshold."""
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,9 +88,15 @@ def proportion_interval(successes: int, trials: int) -> tuple[float, float]:
     Raises:
         ValueError: No trials, or more successes than trials.
     """
-    from scipy.stats import binomtest
-
-    if trials < 1 or not 0 <= successes <= trials:  # scipy's own answer differs between its versions
+    if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes in {trials} trials have no interval")
-    interval = binomtest(successes, trials).proportion_ci(confidence_level=0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    return wilson_interval(successes / trials, trials, NormalDist().inv_cdf(0.975))
+
+
+def wilson_interval(rate: float, size: float, quantile: float) -> tuple[float, float]:
+    """Wilson's interval (1927) of a rate from `size` trials, as far as `quantile` standard errors."""
+    square = quantile**2 / size
+    middle = (rate + square / 2) / (1 + square)
+    reach = quantile / (1 + square) * math.sqrt(rate * (1 - rate) / size + square / (4 * size))
+    # rounding must not leave the rate outside
+    return max(min(middle - reach, rate), 0.0), min(max(middle + reach, rate), 1.0)

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.manifest import Metric, Rule
 from edge_oneshot_device.matching import join, scores
+from edge_oneshot_export.cells import Integers, sort_into_cells
 from edge_oneshot_export.errors import ModelError
 
 PAIR_LIMIT: Final = 4_000_000
@@ -20,8 +21,6 @@ rounds equal rows differently by their place."""
 
 _KEYS_AT_ONCE: Final = 4_000_000
 """Random keys held in memory at a time."""
-
-Integers = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,7 +149,7 @@ def one_shot_episodes(
     if ways < 2 or episodes < 1:
         message = f"{ways} ways, {episodes} episodes: need at least 2 ways and 1 episode"
         raise ModelError(message, reason="bad_protocol")
-    cells = _cells(labels, groups, drawers)
+    cells = sort_into_cells(labels, groups, drawers)
     pools = [[p for p in drawn if len(p) >= ways] for drawn in cells.pools]
     pools = [drawn for drawn in pools if drawn]
     if not pools:
@@ -287,45 +286,3 @@ def _distinct(rng: np.random.Generator, rows: int, size: int, take: int) -> NDAr
         order = np.take_along_axis(keys, smallest, axis=1).argsort(axis=1)
         result[start : start + step] = np.take_along_axis(smallest, order, axis=1)
     return result
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cells:
-    """Images sorted into cells: what one drawer made of one identity, or all images of one identity.
-
-    A cell is the range `start`, `count` of `order`; its identity's range surrounds it.
-    """
-
-    order: NDArray[np.int64]
-    start: NDArray[np.int64]
-    count: NDArray[np.int64]
-    owner_start: NDArray[np.int64]
-    owner_count: NDArray[np.int64]
-    pools: list[list[NDArray[np.int64]]]  # per group, per drawer: the cells to choose from
-
-
-def _cells(labels: Integers, groups: Integers | None, drawers: Integers | None) -> _Cells:
-    for name, values in (("groups", groups), ("drawers", drawers)):
-        if values is not None and values.shape != labels.shape:
-            message = f"{name} of shape {values.shape} for {len(labels)} labels: need one an image"
-            raise ModelError(message, reason="bad_labels")
-    owner_of = np.unique(labels, return_inverse=True)[1]
-    hand_of = np.zeros_like(owner_of) if drawers is None else np.unique(drawers, return_inverse=True)[1]
-    group_of = np.zeros_like(owner_of) if groups is None else np.unique(groups, return_inverse=True)[1]
-    hands = int(hand_of.max(initial=0)) + 1
-    code = owner_of * hands + hand_of
-    order = np.argsort(code, kind="stable")
-    cells, start, count = np.unique(code[order], return_index=True, return_counts=True)
-    owner, hand, group = cells // hands, cells % hands, group_of[order[start]]
-    owner_count = np.bincount(owner_of)[owner]
-    owner_start = np.searchsorted(owner_of[order], owner)
-    if not np.array_equal(group_of[order], np.repeat(group_of[order[owner_start]], count)):
-        raise ModelError("an identity lies in two groups: label it apart in each", reason="bad_labels")
-    usable = np.flatnonzero(owner_count > (1 if drawers is None else count))
-    pools: list[list[NDArray[np.int64]]] = [[] for _ in range(int(group_of.max(initial=0)) + 1)]
-    place = group[usable] * hands + hand[usable]
-    by_place = usable[np.argsort(place, kind="stable")]
-    for pool in np.split(by_place, np.flatnonzero(np.diff(np.sort(place))) + 1):
-        if len(pool):
-            pools[group[pool[0]]].append(pool)
-    return _Cells(order, start, count, owner_start, owner_count, pools)

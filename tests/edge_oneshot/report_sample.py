@@ -11,6 +11,7 @@ from edge_oneshot_device.bench import BenchResult
 from edge_oneshot_device.manifest import Calibration, Drift, OperatingPoint, SimilarityMap, Tail
 from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.exporting import LeftOut
+from edge_oneshot_export.verification import RocPoint
 
 SECTIONS = ("headline", "training", "accuracy", "map", "tasks", "scores", "variants", "device", "made")
 
@@ -87,6 +88,8 @@ def verification() -> VerificationResult:
         eer=0.0321,
         tpr_at_fpr=rates,
         intervals={"eer": (0.03, 0.04), **{name: (rate - 0.1, rate + 0.1) for name, rate in rates.items()}},
+        far_upper_95={"1e-2": 0.02, "1e-3": None, "1e-4": None},
+        roc=(RocPoint(0.01, 0.9, (0.8, 1.0)), RocPoint(1.0, 1.0, (1.0, 1.0))),
         genuine=400,
         impostor=4000,
         people=20,

@@ -13,7 +13,8 @@ from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.fake import FakeModel
 from edge_oneshot_device.manifest import Calibration, EmbeddingSection, TensorSpec
 from edge_oneshot_device.matching import decide_identify, join, scores, similarity, threshold_for
-from edge_oneshot_export.calibration import calibrate, calibrate_embeddings, similarity_map, supported_targets
+from edge_oneshot_export.bounds import supported_targets
+from edge_oneshot_export.calibration import calibrate, calibrate_embeddings, similarity_map
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.metrics import far_at
 from edge_oneshot_export.protocols import LabelledImages, genuine_and_impostor
