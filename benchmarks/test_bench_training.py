@@ -9,43 +9,47 @@ from contextlib import closing
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import default_input, load_data
 from edge_oneshot.training.augmentation import DRAWINGS
-from edge_oneshot.training.batches import Batch, batches, classes_of
+from edge_oneshot.training.batches import Batch, Source, batches
 from edge_oneshot.training.loop import oversampled
-from edge_oneshot.training.runs import Record, Settings
-from edge_oneshot.training.trainer import Step, Trainer, tensors
+from edge_oneshot.training.runs import RECORD_FORMAT, Record, Settings
+from edge_oneshot.training.strategies import open_devices
+from edge_oneshot.training.trainer import Step, Trainer
 
 BATCH = 64
 SECTION = default_input("glyphs", 48)
 
 
 @pytest.fixture(scope="module")
-def data() -> Dataset:
-    return load_data("glyphs", oversampled(SECTION))
+def source() -> Source:
+    return Source(load_data("glyphs", oversampled(SECTION)), SECTION, DRAWINGS, size=BATCH, seed=0)
 
 
 @pytest.fixture(scope="module")
-def step(data: Dataset) -> Step:
+def step(source: Source) -> Step:
     settings = Settings(
         data="glyphs",
         minutes=None,
         images=BATCH,
         seed=0,
         augment="drawings",
+        orientations=4,
         held_out=1,
         batch=BATCH,
         embedding=128,
         learning_rate=1e-3,
+        net="base",
+        objective="cosine",
+        precision="float32",
     )
     record = Record(
-        format=1,
+        format=RECORD_FORMAT,
         version="0",
         settings=settings,
         input=SECTION,
-        classes=classes_of(data, DRAWINGS),
-        trained_on=data.group_names,
+        classes=source.classes,
+        trained_on=source.data.group_names,
         held_out=(),
         compiler="graph",
         images_seen=0,
@@ -53,21 +57,21 @@ def step(data: Dataset) -> Step:
         finished=False,
         similarity=None,
     )
-    return Trainer(record).step("graph")
+    return Trainer(record, open_devices("one", BATCH)).step("graph")
 
 
 @pytest.fixture
-def source(data: Dataset) -> Iterator[Iterator[Batch]]:
-    with closing(batches(data, SECTION, DRAWINGS, size=BATCH, seed=0, first=0)) as stream:
+def fed(source: Source) -> Iterator[Iterator[Batch]]:
+    with closing(batches(source, first=0)) as stream:
         yield stream
 
 
 @pytest.mark.benchmark(group="training step of 64 images")
-def test_step_alone(benchmark: BenchmarkFixture, step: Step, source: Iterator[Batch]) -> None:
-    batch = tensors(next(source))
-    benchmark.pedantic(lambda: float(step(*batch)), rounds=60, warmup_rounds=5)
+def test_step_alone(benchmark: BenchmarkFixture, step: Step, source: Source) -> None:
+    batch = source.batch(0)
+    benchmark.pedantic(lambda: step(batch), rounds=60, warmup_rounds=5)
 
 
 @pytest.mark.benchmark(group="training step of 64 images")
-def test_step_fed_with_augmented_batches(benchmark: BenchmarkFixture, step: Step, source: Iterator[Batch]) -> None:
-    benchmark.pedantic(lambda: float(step(*tensors(next(source)))), rounds=60, warmup_rounds=20)
+def test_step_fed_with_augmented_batches(benchmark: BenchmarkFixture, step: Step, fed: Iterator[Batch]) -> None:
+    benchmark.pedantic(lambda: step(next(fed)), rounds=60, warmup_rounds=20)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import is_named, load_data
 from edge_oneshot.errors import DataError, TrainingError
 from edge_oneshot.judging import published_names
+from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Run
 from edge_oneshot_device.manifest import Licence, Provenance
 from edge_oneshot_export.exporting import ExportReport, check_arguments, export
@@ -64,14 +64,15 @@ def export_run(
         images=trained.images[chosen],
         calibration=LabelledImages(held_out.images, held_out.labels, held_out.identities),
         input=record.input,
+        metric=OBJECTIVES[record.settings.objective].metric,
         variants=variants,
-        provenance=_provenance(run, data),
+        provenance=_provenance(run),
         asked=asked,
         progress=progress,
     )
 
 
-def _provenance(run: Run, data: Dataset) -> Provenance:
+def _provenance(run: Run) -> Provenance:
     record = run.record
     name = record.settings.data if is_named(record.settings.data) else "a folder"
     return Provenance(
@@ -82,5 +83,5 @@ def _provenance(run: Run, data: Dataset) -> Provenance:
         held_out=published_names(record.settings.data, record.held_out),
         versions={},
         commit=None,
-        licences=(_OMNIGLOT,) if data.name == "omniglot" else (),
+        licences=(_OMNIGLOT,) if "omniglot" in name.split("+") else (),
     )

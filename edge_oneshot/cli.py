@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge_oneshot.ways import WaysRange, parse_ways
 from edge_oneshot_device import console
 
 _DEFAULT_MINUTES = 20.0
@@ -64,7 +65,9 @@ def _add_demo(commands: "_Commands[console.Parser]") -> None:
 
 def _add_train(commands: "_Commands[console.Parser]") -> None:
     train = commands.add_parser("train", help="train a siamese encoder")
-    train.add_argument("data", metavar="DATA", help="glyphs, omniglot, or a folder with one folder of images a person")
+    train.add_argument(
+        "data", metavar="DATA", help="glyphs, omniglot, glyphs+omniglot, or a folder with one folder of images a person"
+    )
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
     train.add_argument("--resume", action="store_true", help="go on with RUN from its last checkpoint")
     length = train.add_mutually_exclusive_group()
@@ -83,14 +86,47 @@ def _add_train(commands: "_Commands[console.Parser]") -> None:
         "--augment", choices=("drawings", "photos"), help="how images vary (drawings; photos for a folder)"
     )
     train.add_argument("--learning-rate", type=_positive, help="the highest (0.002)")
+    train.add_argument(
+        "--orientations",
+        type=int,
+        choices=(1, 4, 8),
+        help="upright; turned by quarters, each a class; or mirrored too (4 for drawings, 1 for photos)",
+    )
+    train.add_argument(
+        "--framing", choices=("whole", "ink"), help="of an image: all of it, or centred on its ink (ink for drawings)"
+    )
+    train.add_argument(
+        "--net",
+        metavar="NET",
+        help="base, tiny, or the encoder's layers, such as 'down16 24 pool 32 res32 1x16' (base)",
+    )
+    train.add_argument(
+        "--objective",
+        choices=("cosine", "contrastive", "triplet", "prototypical", "koch"),
+        help="what it is trained by (cosine: softmax with a margin)",
+    )
+    train.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        help="of the step (float32); bfloat16 is faster on processors with AMX and on GPUs",
+    )
+    train.add_argument(
+        "--strategy",
+        choices=("one", "mirrored", "multiworker"),
+        default="one",
+        help="one device; all GPUs of this machine; or a process on each machine of TF_CONFIG (one)",
+    )
+    train.add_argument("--tensorboard", action="store_true", help="keep logs for TensorBoard in RUN/tensorboard")
     _add_data_dir(train)
     console.add_json(train)
     train.set_defaults(command=_train)
 
 
 def _add_export(commands: "_Commands[console.Parser]") -> None:
-    export = commands.add_parser("export", help="export a run's encoder as a calibrated bundle")
-    export.add_argument("run", type=Path, metavar="RUN", help="folder of the run")
+    export = commands.add_parser("export", help="export a run's encoder, or a shipped one, as a calibrated bundle")
+    subject = export.add_mutually_exclusive_group(required=True)
+    subject.add_argument("run", type=Path, nargs="?", metavar="RUN", help="folder of the run")
+    subject.add_argument("--pretrained", choices=("base", "tiny"), help="an encoder that is already trained")
     export.add_argument("--out", type=Path, required=True, metavar="NAME.oneshot", help="the bundle")
     export.add_argument(
         "--variants",
@@ -114,9 +150,14 @@ def _add_evaluate(commands: "_Commands[console.Parser]") -> None:
     )
     evaluate.add_argument("--variant", default="int8", metavar="V", help="of the bundle (int8)")
     evaluate.add_argument("--runtime", metavar="R", help="litert, tflite-runtime or onnxruntime (the variant's own)")
-    evaluate.add_argument("--ways", type=_ways, default=(5, 20), metavar="N,...", help="of the episodes (5,20)")
-    evaluate.add_argument("--episodes", type=_count, default=2000, metavar="N", help="for each N (2000)")
+    evaluate.add_argument(
+        "--ways", type=_ways, default=(5, 20), metavar="N,...", help="of the tasks: 5,20 or 2..20 or 2..all (5,20)"
+    )
+    evaluate.add_argument("--episodes", type=_count, default=2000, metavar="N", help="for each N of a list (2000)")
     evaluate.add_argument("--seed", type=_natural, default=0, help="of the episodes (0)")
+    evaluate.add_argument(
+        "--figure", type=Path, metavar="FILE", help="accuracy against N, or the ROC, as .svg, .png or .pdf"
+    )
     _add_data_dir(evaluate)
     console.add_json(evaluate)
     evaluate.set_defaults(command=_evaluate)
@@ -151,25 +192,32 @@ def _train(arguments: argparse.Namespace) -> int:
     from edge_oneshot.errors import StoppedError
     from edge_oneshot.training import loop
     from edge_oneshot.training.runs import Run
+    from edge_oneshot.training.summary import summarise
 
-    names = ("minutes", "images", "seed", "size", "embedding", "batch", "held_out", "augment", "learning_rate")
+    names = [
+        *("minutes", "images", "seed", "size", "embedding", "batch", "held_out", "augment", "orientations", "framing"),
+        *("learning_rate", "net", "objective", "precision"),
+    ]
+    how = {name: getattr(arguments, name) for name in ("strategy", "tensorboard", "data_dir")}
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     try:
         with display.training_progress() as report:
             if arguments.resume:
                 loop.require_same(arguments.out, arguments.data, given)
-                run = loop.resume(arguments.out, data_dir=arguments.data_dir, report=report)
+                run = loop.resume(arguments.out, report=report, **how)
             else:
                 if not {"minutes", "images"} & given.keys():
                     given["minutes"] = _DEFAULT_MINUTES
-                run = loop.train(arguments.data, arguments.out, data_dir=arguments.data_dir, report=report, **given)
+                run = loop.train(arguments.data, arguments.out, report=report, **how, **given)
     except KeyboardInterrupt:
         if not (arguments.out / "run.json").exists():
             raise
         seen = Run.open(arguments.out).record.images_seen
         message = f"{arguments.out}: stopped after {seen:,} images; it can be exported as it is; go on with --resume"
         raise StoppedError(message, reason="interrupted") from None
-    result = loop.summarise(run)
+    if not (run.path / "run.json").exists():
+        return 0  # a worker beside the first, which writes the run
+    result = summarise(run)
     console.print_result(result, arguments.json, display.training_text(result))
     return 0
 
@@ -178,6 +226,7 @@ def _export(arguments: argparse.Namespace) -> int:
     _import_tensorflow()
     from edge_oneshot import display
     from edge_oneshot.bundling import DEFAULT_VARIANTS, export_run
+    from edge_oneshot.pretrained import pretrained_run
     from edge_oneshot.training.runs import Run
     from edge_oneshot_device import Bundle
     from edge_oneshot_device.summary import summarise
@@ -189,7 +238,7 @@ def _export(arguments: argparse.Namespace) -> int:
         variants = VARIANTS
     with display.steps() as progress:
         report = export_run(
-            Run.open(arguments.run),
+            Run.open(arguments.run) if arguments.run else pretrained_run(arguments.pretrained),
             arguments.out,
             variants=variants,
             asked=asked,
@@ -206,6 +255,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from edge_oneshot import display
     from edge_oneshot.judging import evaluate
 
+    if arguments.figure is not None:
+        from edge_oneshot.report import charts
+
+        charts.require_figure(arguments.figure)
     with display.counter("images embedded") as progress:
         result = evaluate(
             arguments.bundle,
@@ -219,6 +272,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             data_dir=arguments.data_dir,
             progress=progress,
         )
+    if arguments.figure is not None:
+        charts.write_figure(arguments.figure, result)
     console.print_result(result, arguments.json, display.evaluation_text(result))
     return 0
 
@@ -260,11 +315,11 @@ def _side(text: str) -> int:
     return value
 
 
-def _ways(text: str) -> tuple[int, ...]:
-    values = tuple(int(part) for part in text.split(","))
-    if min(values) < 2:
-        raise argparse.ArgumentTypeError("each N must be at least 2")
-    return values
+def _ways(text: str) -> tuple[int, ...] | WaysRange:
+    try:
+        return parse_ways(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 if __name__ == "__main__":

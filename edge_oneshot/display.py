@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from edge_oneshot.judging import handful
 from edge_oneshot_device.summary import Operation, Summary, align, describe
 from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.exporting import ExportReport, LeftOut
 
 if TYPE_CHECKING:  # training imports TensorFlow, which evaluate has no need of
     from edge_oneshot.training import loop
+    from edge_oneshot.training.summary import TrainingSummary
 
 _PLAIN_EVERY_SECONDS = 15.0
 
@@ -72,12 +74,13 @@ def counter(what: str) -> Iterator[Callable[[int], None]]:
         yield lambda count: spinner.update(task, completed=count)
 
 
-def training_text(summary: "loop.TrainingSummary") -> str:
+def training_text(summary: "TrainingSummary") -> str:
     """A finished training in two lines."""
     return (
         f"{summary.run}: {summary.images:,} images in {summary.seconds / 60:.1f} min "
         f"({summary.images_per_second:.0f} images/s, {summary.compiler}), loss {summary.loss:.3f}\n"
         f"held-out {summary.ways}-way one-shot accuracy {summary.accuracy:.1%} "
+        f"[{summary.interval[0]:.1%}, {summary.interval[1]:.1%}] "
         f"({', '.join(summary.held_out[:6])}{', ...' if len(summary.held_out) > 6 else ''}); "
         f"next: edge-oneshot export {summary.run} --out NAME.oneshot"
     )
@@ -124,7 +127,7 @@ def export_text(report: ExportReport, summary: Summary) -> str:
 
 
 def evaluation_text(result: Sequence[OneShotResult] | VerificationResult) -> str:
-    """One line an N, or the verification rates."""
+    """One line an N, a handful of many, or the verification rates."""
     if isinstance(result, VerificationResult):
         return _verification_text(result)
     head = ("protocol", "ways", "tasks", "accuracy", "95 % interval", "error", "pixels", "chance")
@@ -139,7 +142,7 @@ def evaluation_text(result: Sequence[OneShotResult] | VerificationResult) -> str
             f"{one.pixel_accuracy:.1%}",
             f"{one.chance:.1%}",
         )
-        for one in result
+        for one in handful(result)
     ]
     first = result[0]
     drawn = "the official runs" if first.seed is None else f"{len(first.alphabets)} groups, seed {first.seed}"
@@ -148,9 +151,10 @@ def evaluation_text(result: Sequence[OneShotResult] | VerificationResult) -> str
 
 
 def _verification_text(result: VerificationResult) -> str:
-    rows = [("EER", f"{result.eer:.2%}", _interval(result.intervals.get("eer")))]
+    rows = [("", "measured", "95 % interval", "true FAR at most")]
+    rows.append(("EER", f"{result.eer:.2%}", _interval(result.intervals.get("eer")), ""))
     rows += [
-        (f"TPR at FPR {rate}", f"{tpr:.2%}", _interval(result.intervals.get(rate)))
+        (f"TPR at FPR {rate}", f"{tpr:.2%}", _interval(result.intervals.get(rate)), _bound(result.far_upper_95[rate]))
         for rate, tpr in result.tpr_at_fpr.items()
     ]
     judged = (
@@ -162,6 +166,10 @@ def _verification_text(result: VerificationResult) -> str:
 
 def _interval(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f"{interval[0]:.2%} to {interval[1]:.2%}"
+
+
+def _bound(bound: float | None) -> str:
+    return "too few people" if bound is None else f"{bound:.2g}"
 
 
 def _console() -> Console:

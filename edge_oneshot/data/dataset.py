@@ -1,7 +1,7 @@
 """What every data set is once loaded: labelled images, in groups that can be held out."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,3 +92,26 @@ class Dataset:
             group_names=tuple(self.group_names[group] for group in groups),
             drawers=None if self.drawers is None else self.drawers[mask],
         )
+
+
+def joined(parts: Sequence[Dataset]) -> Dataset:
+    """Several data sets as one; no group may be in two of them, and all know who drew or none does.
+
+    Raises:
+        DataError: A group is in two of them.
+    """
+    names = [name for part in parts for name in part.group_names]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{twice[0]} is in two of {', '.join(part.name for part in parts)}", reason="bad_mix")
+    people = np.cumsum([0, *(len(part.identities) for part in parts)])
+    groups = np.cumsum([0, *(len(part.group_names) for part in parts)])
+    drawers = [part.drawers for part in parts if part.drawers is not None]
+    return Dataset(
+        name="+".join(part.name for part in parts),
+        images=np.concatenate([part.images for part in parts]),
+        labels=np.concatenate([part.labels + first for part, first in zip(parts, people, strict=False)]),
+        identities=tuple(identity for part in parts for identity in part.identities),
+        groups=np.concatenate([part.groups + first for part, first in zip(parts, groups, strict=False)]),
+        group_names=tuple(names),
+        drawers=np.concatenate(drawers) if len(drawers) == len(parts) else None,
+    )

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from edge_oneshot.data.archives import Archive, Progress, decode, open_archive
-from edge_oneshot.data.dataset import Dataset
+from edge_oneshot.data.dataset import Dataset, joined
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.manifest import InputSection
 
@@ -18,15 +18,17 @@ _FOREIGN_SUFFIXES = (".avif", ".heic", ".heif", ".tif", ".tiff")
 
 
 def is_named(name_or_path: str) -> bool:
-    """Whether it names a data set of drawings that the project knows, and not a folder."""
-    return name_or_path in ("glyphs", "omniglot")
+    """Whether it names data sets of drawings that the project knows, one or several with + between, not a folder."""
+    names = name_or_path.split("+")
+    return set(names) <= {"glyphs", "omniglot"} and len(set(names)) == len(names)
 
 
-def default_input(name_or_path: str, size: int = 48) -> InputSection:
+def default_input(name_or_path: str, size: int = 48, framing: Literal["whole", "ink"] | None = None) -> InputSection:
     """How images of a data set become the encoder's input: size x size, grey.
 
-    Drawings become ink 1 on paper 0; photos lie in -1..1. Of Pillow's filters, bilinear keeps the
-    1-bit strokes of Omniglot even (box and hamming make them step where 105 does not divide by 48).
+    Drawings are framed by their ink unless told otherwise, and ink becomes 1 on paper 0; photos lie
+    in -1..1. Of Pillow's filters, bilinear keeps the 1-bit strokes of Omniglot even (box and
+    hamming make them step where 105 does not divide by 48).
     """
     drawn = is_named(name_or_path)
     return InputSection(
@@ -38,6 +40,7 @@ def default_input(name_or_path: str, size: int = 48) -> InputSection:
         scale=(-255.0,) if drawn else (127.5,),
         value_range=(0.0, 1.0) if drawn else (-1.0, 1.0),
         min_contrast=16,
+        framing=framing or ("ink" if drawn else "whole"),
     )
 
 
@@ -52,7 +55,8 @@ def load_data(
     """Load a data set by its name, or a folder (or zip) with one folder of images an identity.
 
     Args:
-        name_or_path: ``glyphs``, ``omniglot``, or a path. A folder of either name is ``./glyphs``.
+        name_or_path: ``glyphs``, ``omniglot``, both as ``glyphs+omniglot``, or a path. A folder of
+            either name is ``./glyphs``.
         section: What the images are prepared for.
         data_dir: Where Omniglot's archives lie; see `edge_oneshot.data.omniglot`.
         subset: Which half of Omniglot; other data sets have ``background`` only.
@@ -61,6 +65,10 @@ def load_data(
     Raises:
         DataError: It is not there, broken or too small.
     """
+    if "+" in name_or_path and is_named(name_or_path):
+        names = name_or_path.split("+")
+        parts = [load_data(name, section, data_dir=data_dir, subset=subset, progress=progress) for name in names]
+        return joined(parts)
     # both of the named ones make their data sets with what is above
     if name_or_path == "omniglot":
         from edge_oneshot.data import omniglot

@@ -1,14 +1,18 @@
-"""Random variation of training images: pose, elastic wobble, stroke width, light.
+"""Random variation of training images: orientation, pose, elastic wobble, stroke width, light.
 
-Images come in at twice the encoder's resolution, are warped there, and are averaged down, so
-that a warped image is as sharp as one that the device's preprocessing made.
+Images come in at twice the encoder's resolution; the warp samples them between pixels, so that
+a still image comes out averaged down, as sharp as one that the device's preprocessing made.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from edge_oneshot.errors import TrainingError
 
 OVERSAMPLING = 2
 _ELASTIC_GRID = 6
@@ -19,18 +23,19 @@ class Augmentation:
     """How much training images vary. Lengths are fractions of the image's side.
 
     Attributes:
-        quarter_turns: Each rotation of an identity by 90 degrees is an identity of its own, as
-            in Santoro et al. 2016; only for images without a natural upright.
+        orientations: 1: images stay upright. 4: each rotation of an identity by 90 degrees is an
+            identity of its own, as in Santoro et al. 2016. 8: so is each rotation of its mirror
+            image. Only for images without a natural upright.
         degrees: Largest rotation.
         zoom, shear, shift: Largest relative change of size (each axis), shear, translation.
         elastic: Standard deviation of a smooth displacement field.
         stroke: Share of images whose dark strokes are made thicker or thinner.
         light: Largest relative change of contrast, and of brightness.
-        mirror: Flip half of the images left to right.
+        mirror: Flip half of the images left to right, which stay the same identity.
         paper: What is outside the image: white paper, else the edge goes on.
     """
 
-    quarter_turns: bool
+    orientations: Literal[1, 4, 8]
     degrees: float
     zoom: float
     shear: float
@@ -43,7 +48,7 @@ class Augmentation:
 
 
 DRAWINGS = Augmentation(
-    quarter_turns=True,
+    orientations=4,
     degrees=10.0,
     zoom=0.15,
     shear=0.10,
@@ -55,7 +60,7 @@ DRAWINGS = Augmentation(
     paper=True,
 )
 PHOTOS = Augmentation(
-    quarter_turns=False,
+    orientations=1,
     degrees=8.0,
     zoom=0.10,
     shear=0.05,
@@ -69,54 +74,100 @@ PHOTOS = Augmentation(
 PRESETS = {"drawings": DRAWINGS, "photos": PHOTOS}
 
 
-def augment(image: npt.NDArray[np.uint8], how: Augmentation, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """A random variation of one image.
+def preset(name: str, orientations: Literal[1, 4, 8] | None = None) -> Augmentation:
+    """A variation by its name, with other `orientations` than its own if given.
+
+    Raises:
+        TrainingError: There is none of this name.
+    """
+    if name not in PRESETS:
+        raise TrainingError(f"augment {name!r}: is none of {', '.join(PRESETS)}", reason="bad_augment")
+    return PRESETS[name] if orientations is None else replace(PRESETS[name], orientations=orientations)
+
+
+def augment(
+    images: npt.NDArray[np.uint8], orientations: npt.NDArray[np.int64], how: Augmentation, rng: np.random.Generator
+) -> npt.NDArray[np.uint8]:
+    """A random variation of each image.
 
     Args:
-        image: (2h, 2w, c), 0..255.
+        images: (n, 2h, 2w, c), 0..255.
+        orientations: (n,), below ``how.orientations``: quarter turns, from 4 on of the mirror image.
         how: The extent of the variation.
         rng: Source of randomness; the same state gives the same result.
 
     Returns:
-        (h, w, c), 0..255.
+        (n, h, w, c), 0..255.
     """
-    height, width = image.shape[:2]
-    if how.mirror and rng.random() < 0.5:
-        image = image[:, ::-1]
-    x, y = _warp(height, width, how, rng)
+    count, height, width, channels = images.shape
+    mirrored = orientations >= 4
+    if how.mirror:
+        mirrored = mirrored ^ (rng.random(count) < 0.5)
+    x, y = _warps(height // OVERSAMPLING, width // OVERSAMPLING, orientations % 4, mirrored, how, rng)
     border = cv2.BORDER_CONSTANT if how.paper else cv2.BORDER_REPLICATE
-    warped = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=border, borderValue=(255.0, 255.0, 255.0, 255.0))
-    if how.stroke and rng.random() < how.stroke:
-        change = cv2.erode if rng.random() < 0.5 else cv2.dilate  # erosion of the light is growth of the ink
-        warped = change(warped, np.ones((2, 2), np.uint8) if rng.random() < 0.5 else _CROSS)
-    small = cv2.resize(warped, (width // OVERSAMPLING, height // OVERSAMPLING), interpolation=cv2.INTER_AREA)
+    strokes = np.where(rng.random(count) < how.stroke, rng.integers(len(_STROKES), size=count), -1)
+    result = np.empty((count, *x.shape[1:], channels), np.uint8)
+    for number, stroke in enumerate(strokes):
+        image = images[number]
+        if stroke >= 0:
+            change, pen = _STROKES[stroke]
+            image = change(image, pen)
+        warped = cv2.remap(
+            image, x[number], y[number], cv2.INTER_LINEAR, borderMode=border, borderValue=(255.0, 255.0, 255.0, 255.0)
+        )
+        result[number] = warped.reshape(result.shape[1:])
     if how.light:
-        contrast, brightness = 1.0 + rng.uniform(-how.light, how.light), 255.0 * rng.uniform(-how.light, how.light)
-        small = cv2.convertScaleAbs(np.clip((small - 127.5) * contrast + 127.5 + brightness, 0, 255))
-    return np.asarray(small, np.uint8).reshape(height // OVERSAMPLING, width // OVERSAMPLING, image.shape[2])
+        contrast = 1.0 + rng.uniform(-how.light, how.light, (count, 1, 1, 1))
+        brightness = 255.0 * rng.uniform(-how.light, how.light, (count, 1, 1, 1))
+        result = np.clip((result - 127.5) * contrast + 127.5 + brightness, 0.0, 255.0).round().astype(np.uint8)
+    return result
 
 
-_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+# erosion of the light is growth of the ink
+_STROKES = tuple(
+    (change, pen)
+    for change in (cv2.erode, cv2.dilate)
+    for pen in (np.ones((2, 2), np.uint8), cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
+)
 
 
-def _warp(
-    height: int, width: int, how: Augmentation, rng: np.random.Generator
+def _warps(
+    height: int,
+    width: int,
+    quarter_turns: npt.NDArray[np.int64],
+    mirrored: npt.NDArray[np.bool_],
+    how: Augmentation,
+    rng: np.random.Generator,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Source coordinates of each target pixel: a random affine map about the centre, plus a smooth field."""
-    angle = np.deg2rad(rng.uniform(-how.degrees, how.degrees))
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    shear = np.array([[1.0, rng.uniform(-how.shear, how.shear)], [rng.uniform(-how.shear, how.shear), 1.0]])
-    zoom = np.exp(rng.uniform(-how.zoom, how.zoom, 2))
-    linear = turn @ shear * zoom
-    centre = np.array([(width - 1) / 2, (height - 1) / 2])
-    offset = centre + rng.uniform(-how.shift, how.shift, 2) * (width, height) - linear @ centre
-    column = np.arange(width, dtype=np.float32)[None, :]
-    row = np.arange(height, dtype=np.float32)[:, None]
-    x = (linear[0, 0] * column + linear[0, 1] * row + offset[0]).astype(np.float32)
-    y = (linear[1, 0] * column + linear[1, 1] * row + offset[1]).astype(np.float32)
+    """Source x and y (n, height, width) of each target pixel: an affine map about the centre after a smooth field."""
+    count = len(quarter_turns)
+    linear = _matrices(quarter_turns * np.float64(np.pi / 2)).round()
+    linear[:, :, 0] *= np.where(mirrored, -1.0, 1.0)[:, None]
+    shear = np.tile(np.eye(2), (count, 1, 1))
+    shear[:, 0, 1], shear[:, 1, 0] = rng.uniform(-how.shear, how.shear, (2, count))
+    zoom = np.exp(rng.uniform(-how.zoom, how.zoom, (count, 1, 2)))
+    turn = _matrices(np.deg2rad(rng.uniform(-how.degrees, how.degrees, count)))
+    linear = (OVERSAMPLING * linear @ (turn @ shear * zoom)).astype(np.float32)
+    size = OVERSAMPLING * np.array([width, height])
+    offset = ((size - 1) / 2 + rng.uniform(-how.shift, how.shift, (count, 2)) * size).astype(np.float32)
+    column = np.broadcast_to(np.arange(width, dtype=np.float32) - (width - 1) / 2, (count, height, width))
+    row = np.broadcast_to(np.arange(height, dtype=np.float32)[:, None] - (height - 1) / 2, (count, height, width))
     if how.elastic:
-        knots = rng.normal(0.0, how.elastic, (_ELASTIC_GRID, _ELASTIC_GRID, 2)).astype(np.float32)
-        field = cv2.resize(knots, (width, height), interpolation=cv2.INTER_CUBIC)
-        x += field[..., 0] * width
-        y += field[..., 1] * height
-    return x, y
+        knots = rng.normal(0.0, how.elastic, (2, count, _ELASTIC_GRID, _ELASTIC_GRID)).astype(np.float32)
+        field = _spline(height) @ knots @ _spline(width).T
+        column, row = column + field[0] * np.float32(width), row + field[1] * np.float32(height)
+    a, b, c, d = linear.reshape(count, 4, 1, 1).swapaxes(0, 1)
+    x, y = offset.T[:, :, None, None]
+    return a * column + b * row + x, c * column + d * row + y
+
+
+def _matrices(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    cosine, sine = np.cos(angles), np.sin(angles)
+    return np.stack([cosine, -sine, sine, cosine], axis=-1).reshape(-1, 2, 2)
+
+
+@lru_cache
+def _spline(length: int) -> npt.NDArray[np.float32]:
+    """Cubic interpolation from the elastic grid to `length` pixels, as a matrix."""
+    grid = np.eye(_ELASTIC_GRID, dtype=np.float32)
+    return np.asarray(cv2.resize(grid, (_ELASTIC_GRID, length), interpolation=cv2.INTER_CUBIC))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import keras
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +19,22 @@ from edge_oneshot import __version__
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import default_input, is_named, load_data
 from edge_oneshot.errors import DataError, TrainingError
-from edge_oneshot.training.augmentation import OVERSAMPLING, PRESETS
-from edge_oneshot.training.batches import batches, classes_of
+from edge_oneshot.training.augmentation import OVERSAMPLING, preset
+from edge_oneshot.training.batches import Source, batches
+from edge_oneshot.training.encoders import Precision
+from edge_oneshot.training.logs import Log, no_log, open_log
+from edge_oneshot.training.objectives import ObjectiveName
 from edge_oneshot.training.runs import RECORD_FORMAT, Moment, Record, Run, Settings, save_checkpoint
-from edge_oneshot.training.trainer import Trainer, faster_compiler, imprint, tensors
+from edge_oneshot.training.strategies import Devices, StrategyName, open_devices
+from edge_oneshot.training.trainer import Trainer, faster_compiler, imprint
 from edge_oneshot.training.validation import Validation, require_enough
+from edge_oneshot.training.whitening import whiten
 from edge_oneshot_device.manifest import InputSection
 
 _CHECKPOINTS = 20
 _CHECKPOINT_SECONDS = 4.0  # at least, between two: validation and saving cost about a second
 _WARM_UP = 0.03
+_SPLIT_SEED = 0  # not the run's: runs of several seeds are judged on the same groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,30 +49,6 @@ class Progress:
     accuracy: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingSummary:
-    """What a run came to; what ``train --json`` prints.
-
-    Attributes:
-        seconds: Of training, validation included.
-        accuracy: One-shot accuracy of the Keras encoder on held-out groups, 0..1, `ways`-way;
-            within an alphabet where there are alphabets, by random pairs of drawers.
-    """
-
-    run: str
-    data: str
-    finished: bool
-    images: int
-    seconds: float
-    images_per_second: float
-    loss: float
-    ways: int
-    accuracy: float
-    held_out: tuple[str, ...]
-    compiler: str
-    seed: int
-
-
 def train(
     data: str,
     out: str | Path,
@@ -77,26 +60,44 @@ def train(
     embedding: int = 128,
     batch: int = 64,
     held_out: int | None = None,
-    augment: Literal["drawings", "photos"] | None = None,
+    augment: str | None = None,
+    orientations: Literal[1, 4, 8] | None = None,
+    framing: Literal["whole", "ink"] | None = None,
     learning_rate: float = 2e-3,
+    net: str = "base",
+    objective: ObjectiveName = "cosine",
+    precision: Precision = "float32",
+    strategy: StrategyName = "one",
+    tensorboard: bool = False,
     data_dir: Path | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> Run:
     """Train an encoder and leave it in a run folder.
 
     Args:
-        data: ``glyphs``, ``omniglot``, or a folder with one folder of images an identity.
+        data: ``glyphs``, ``omniglot``, both as ``glyphs+omniglot``, or a folder with one folder of
+            images an identity.
         out: The run folder; made, and refused when it holds a run already.
         minutes: Length by the clock; the learning rate falls with the time.
         images: Length in images seen instead; such a run is the same for the same seed.
-        seed: Of everything random.
+        seed: Of everything random but what is held out.
         size: Side of the encoder's square input in pixels.
         embedding: Size of the embedding.
         batch: Images a step.
         held_out: Groups (alphabets, people) kept for validation and calibration; by default a
             sixth, and four at least where there are as many again to train on.
-        augment: How images vary; drawings for the named data sets, photos for a folder.
+        augment: How images vary, a preset of `edge_oneshot.training.augmentation`; drawings for
+            the named data sets, photos for a folder.
+        orientations: 1, 4 or 8 in which each identity is a class of its own; the preset's, unless
+            given. 8 pays in long trainings.
+        framing: What of an image is seen; the ink of drawings, the whole of photos.
         learning_rate: The highest; warmed up to, then falling as a cosine.
+        net: The encoder: ``base``, ``tiny``, or layers as in `edge_oneshot.training.encoders.NETS`.
+        objective: See `edge_oneshot.training.objectives`.
+        precision: See `edge_oneshot.training.encoders.build_trainee`.
+        strategy: See `edge_oneshot.training.strategies`. Of several workers the first alone
+            writes the run.
+        tensorboard: Keep logs for TensorBoard in the run folder.
         data_dir: Where Omniglot lies.
         report: Called after each step.
 
@@ -113,29 +114,35 @@ def train(
         raise TrainingError(f"{out}: holds a run already; add --resume, or name another folder", reason="run_exists")
     if (minutes is None) == (images is None):
         raise TrainingError("give either minutes or images", reason="bad_length")
-    section = default_input(data, size)
+    devices = _open_devices(strategy, batch, minutes)
+    section = default_input(data, size, framing)
     drawn = is_named(data)
     everything = load_data(data, oversampled(section), data_dir=data_dir)
     groups = len(everything.group_names)
+    variation = augment or ("drawings" if drawn else "photos")
     settings = Settings(
         data=data if drawn else str(Path(data).resolve()),
         minutes=minutes,
         images=images,
         seed=seed,
-        augment=augment or ("drawings" if drawn else "photos"),
+        augment=variation,
+        orientations=orientations or preset(variation).orientations,
         held_out=held_out or max(min(4, groups // 2), groups // 6),
         batch=batch,
         embedding=embedding,
         learning_rate=learning_rate,
+        net=net,
+        objective=objective,
+        precision=precision,
     )
-    training, validation = everything.split(settings.held_out, seed)
+    training, validation = everything.split(settings.held_out, _SPLIT_SEED)
     require_enough(training, validation)
     record = Record(
         format=RECORD_FORMAT,
         version=__version__,
         settings=settings,
         input=section,
-        classes=classes_of(training, PRESETS[settings.augment]),
+        classes=len(training.identities) * preset(settings.augment, settings.orientations).orientations,
         trained_on=training.group_names,
         held_out=validation.group_names,
         compiler="graph",
@@ -144,11 +151,20 @@ def train(
         finished=False,
         similarity=None,
     )
+    log = open_log(out) if tensorboard and not devices.worker else no_log
     out.mkdir(parents=True, exist_ok=True)
-    return _run(Run(out, record), training, load_held_out(record, data_dir), None, report)
+    session = _Session(Run(out, record), training, load_held_out(record, data_dir), devices, log, report)
+    return session.run(None)
 
 
-def resume(out: str | Path, *, data_dir: Path | None = None, report: Callable[[Progress], None] | None = None) -> Run:
+def resume(
+    out: str | Path,
+    *,
+    strategy: StrategyName = "one",
+    tensorboard: bool = False,
+    data_dir: Path | None = None,
+    report: Callable[[Progress], None] | None = None,
+) -> Run:
     """Go on with a run from its last checkpoint, as if it had never stopped.
 
     Returns:
@@ -162,13 +178,16 @@ def resume(out: str | Path, *, data_dir: Path | None = None, report: Callable[[P
     if run.record.finished:
         return run
     settings = run.record.settings
+    devices = _open_devices(strategy, settings.batch, settings.minutes)
     everything = load_data(settings.data, oversampled(run.record.input), data_dir=data_dir)
     if set(everything.group_names) != {*run.record.trained_on, *run.record.held_out}:
         raise DataError(f"{settings.data}: not the data that {out} was trained on", reason="other_data")
     training = everything.only(run.record.trained_on)
-    if classes_of(training, PRESETS[settings.augment]) != run.record.classes:
+    if len(training.identities) * preset(settings.augment, settings.orientations).orientations != run.record.classes:
         raise DataError(f"{settings.data}: not the identities that {out} was trained on", reason="other_data")
-    return _run(run, training, load_held_out(run.record, data_dir), run.variables(), report)
+    log = open_log(run.path) if tensorboard and not devices.worker else no_log
+    session = _Session(run, training, load_held_out(run.record, data_dir), devices, log, report)
+    return session.run(run.variables())
 
 
 def require_same(out: str | Path, data: str, given: Mapping[str, object]) -> None:
@@ -178,7 +197,7 @@ def require_same(out: str | Path, data: str, given: Mapping[str, object]) -> Non
         TrainingError: There is no run, or a given setting differs.
     """
     record = Run.open(out).record
-    own = {**msgspec.structs.asdict(record.settings), "size": record.input.width}
+    own = {**msgspec.structs.asdict(record.settings), "size": record.input.width, "framing": record.input.framing}
     asked = {"data": data if is_named(data) else str(Path(data).resolve()), **given}
     for name, value in asked.items():
         if own[name] != value:
@@ -187,28 +206,6 @@ def require_same(out: str | Path, data: str, given: Mapping[str, object]) -> Non
                 "resume it as it was, or train anew into another folder",
                 reason="other_settings",
             )
-
-
-def summarise(run: Run) -> TrainingSummary:
-    """What a run came to."""
-    record = run.record
-    history = run.history()
-    if not history:
-        raise TrainingError(f"{run.path}: no checkpoint yet; go on with --resume", reason="run_unfinished")
-    return TrainingSummary(
-        run=str(run.path),
-        data=record.settings.data,
-        finished=record.finished,
-        images=record.images_seen,
-        seconds=record.seconds,
-        images_per_second=record.images_seen / record.seconds,
-        loss=history[-1].loss,
-        ways=history[-1].ways,
-        accuracy=history[-1].accuracy,
-        held_out=record.held_out,
-        compiler=record.compiler,
-        seed=record.settings.seed,
-    )
 
 
 def load_held_out(record: Record, data_dir: Path | None = None) -> Dataset:
@@ -221,87 +218,139 @@ def oversampled(section: InputSection) -> InputSection:
     return msgspec.structs.replace(section, height=section.height * OVERSAMPLING, width=section.width * OVERSAMPLING)
 
 
-def _run(
-    run: Run,
-    training: Dataset,
-    held_out: Dataset,
-    stored: list[npt.NDArray[np.generic]] | None,
-    report: Callable[[Progress], None] | None,
-) -> Run:
-    record, settings = run.record, run.record.settings
-    trainer = Trainer(record)
-    history: list[Moment] = []
-    images, seconds = 0, 0.0
-    if stored is None:
-        began = time.monotonic()
-        record = msgspec.structs.replace(record, compiler=faster_compiler(trainer, training, record))
-        imprint(trainer, training, record)
-        seconds = time.monotonic() - began
-    else:
-        try:
-            trainer.restore(stored[2:])
-        except ValueError as error:
-            raise TrainingError(f"{run.path}: the checkpoint does not fit: {error}", reason="run_damaged") from None
-        images, seconds = int(stored[0]), float(stored[1])
-        history = [moment for moment in run.history() if moment.images <= images]
-    step = trainer.step(record.compiler)
-    judge = Validation(held_out, record)
-    how = PRESETS[settings.augment]
+def _open_devices(strategy: StrategyName, batch: int, minutes: float | None) -> Devices:
+    devices = open_devices(strategy, batch)
+    if devices.workers > 1 and minutes is not None:
+        message = "several workers have several clocks: give the length as --images"
+        raise TrainingError(message, reason="bad_length")
+    return devices
 
-    def store(**changes: object) -> Run:
-        now = msgspec.structs.replace(record, images_seen=images, seconds=seconds, **changes)
-        state = [np.array(images), np.array(seconds), *trainer.state()]
-        return save_checkpoint(run.path, now, trainer.encoder, state, history)
 
-    def save(loss: float, rate: float) -> None:
-        accuracy = judge.accuracy(trainer.encoder)
-        history.append(
-            Moment(
-                images=images, seconds=seconds, loss=loss, images_per_second=rate, accuracy=accuracy, ways=judge.ways
-            )
+class _Session:
+    """One sitting of a training: its place in the run, and what it reports and keeps on the way."""
+
+    def __init__(
+        self,
+        run: Run,
+        training: Dataset,
+        held_out: Dataset,
+        devices: Devices,
+        log: Log,
+        report: Callable[[Progress], None] | None,
+    ) -> None:
+        record, settings = run.record, run.record.settings
+        self.path, self.record, self.devices, self.log, self.report = run.path, record, devices, log, report
+        self.trainer = Trainer(record, devices)
+        self.judge = Validation(held_out, record)
+        self.source = Source(
+            training,
+            record.input,
+            preset(settings.augment, settings.orientations),
+            size=settings.batch,
+            seed=settings.seed,
+            images_a_class=self.trainer.objective.images_a_class,
+            part=(devices.worker, devices.workers),
         )
-        store()
+        self.history: list[Moment] = []
+        self.images, self.seconds, self.loss, self.rate = 0, 0.0, 0.0, 0.0
 
-    source = batches(
-        training, record.input, how, size=settings.batch, seed=settings.seed, first=images // settings.batch
-    )
-    losses: list[float] = []
-    marked, marked_images, marked_seconds = _share(settings, images, seconds), images, seconds
-    with closing(source), _interruptible() as interrupted:
+    def run(self, stored: list[npt.NDArray[np.generic]] | None) -> Run:
+        """Train to the end, from a checkpoint's variables or from the beginning."""
+        if stored is None:
+            self._begin()
+        else:
+            self._go_on(stored)
+        step = self.trainer.step(self.record.compiler)
+        settings = self.record.settings
+        losses: list[float] = []
+        marked, marked_images, marked_seconds = self._done, self.images, self.seconds
+        source = batches(self.source, first=self.images // settings.batch)
+        with closing(source), _interruptible() as interrupted:
+            before = time.monotonic()
+            while self._done < 1.0:
+                self.trainer.optimizer.learning_rate = settings.learning_rate * _schedule(self._done)
+                losses.append(step(next(source)))
+                self.images += settings.batch
+                before = self._count_time(before)
+                if not math.isfinite(losses[-1]):
+                    message = f"{self.path}: the loss ran away after {self.images} images; lower --learning-rate"
+                    raise TrainingError(message, reason="diverged")
+                self.loss = float(np.mean(losses))
+                self.rate = (self.images - marked_images) / max(self.seconds - marked_seconds, 1e-9)
+                self._tell(float(np.mean(losses[-50:])))
+                due = self._done - marked >= 1.0 / _CHECKPOINTS and self.seconds - marked_seconds >= _CHECKPOINT_SECONDS
+                if self._done < 1.0 and (interrupted.is_set() or due):
+                    self._keep(self.trainer.encoder)
+                    losses.clear()
+                    before = self._count_time(before)
+                    marked, marked_images, marked_seconds = self._done, self.images, self.seconds
+                if interrupted.is_set() and self._done < 1.0:
+                    raise KeyboardInterrupt
+        encoder = self.trainer.encoder
+        if self.trainer.objective.metric == "cosine" and not self.devices.worker:
+            whiten(encoder, self.source.data, self.record.input)
+        return self._keep(encoder, finished=True)
+
+    def _begin(self) -> None:
         before = time.monotonic()
-        while (done := _share(settings, images, seconds)) < 1.0:
-            trainer.optimizer.learning_rate = settings.learning_rate * _schedule(done)
-            losses.append(float(step(*tensors(next(source)))))
-            images += settings.batch
-            now = time.monotonic()
-            seconds, before = seconds + now - before, now
-            if not math.isfinite(losses[-1]):
-                raise TrainingError(
-                    f"{run.path}: the loss ran away after {images} images; lower --learning-rate", reason="diverged"
-                )
-            done = _share(settings, images, seconds)
-            rate = (images - marked_images) / max(seconds - marked_seconds, 1e-9)
-            if report:
-                left = seconds * (1.0 - done) / done if done else math.inf
-                report(Progress(min(done, 1.0), images, float(np.mean(losses[-50:])), rate, max(left, 0.0), judge.last))
-            due = done - marked >= 1.0 / _CHECKPOINTS and seconds - marked_seconds >= _CHECKPOINT_SECONDS
-            if interrupted.is_set() or done >= 1.0 or due:
-                save(float(np.mean(losses)), rate)
-                losses.clear()
-                now = time.monotonic()
-                seconds, before = seconds + now - before, now
-                marked, marked_images, marked_seconds = done, images, seconds
-            if interrupted.is_set() and done < 1.0:
-                raise KeyboardInterrupt
-    return store(finished=True, similarity=judge.similarity(trainer.encoder))
+        compiler = faster_compiler(self.trainer, self.source, self.record.settings.minutes)
+        self.record = msgspec.structs.replace(self.record, compiler=compiler)
+        if self.record.settings.objective == "cosine":
+            imprint(self.trainer, self.source)
+        self._count_time(before)
 
+    def _go_on(self, stored: list[npt.NDArray[np.generic]]) -> None:
+        try:
+            self.images, self.seconds, self.loss, self.rate = (value.item() for value in stored[:4])
+            self.trainer.restore(stored[4:])
+        except ValueError as error:
+            raise TrainingError(f"{self.path}: the checkpoint does not fit: {error}", reason="run_damaged") from None
+        self.history = [moment for moment in Run(self.path, self.record).history() if moment.images <= self.images]
 
-def _share(settings: Settings, images: int, seconds: float) -> float:
-    """Share of the training that is done: 1 and above at its end."""
-    if settings.images is not None:
-        return images / settings.images
-    assert settings.minutes is not None
-    return seconds / (settings.minutes * 60.0)
+    @property
+    def _done(self) -> float:
+        """Share of the training that is done: 1 and above at its end."""
+        settings = self.record.settings
+        if settings.images is not None:
+            return self.images / settings.images
+        assert settings.minutes is not None
+        return self.seconds / (settings.minutes * 60.0)
+
+    def _count_time(self, before: float) -> float:
+        now = time.monotonic()
+        self.seconds += now - before
+        return now
+
+    def _tell(self, loss: float) -> None:
+        if self.report:
+            done = self._done
+            left = self.seconds * (1.0 - done) / done if done else math.inf
+            self.report(Progress(min(done, 1.0), self.images, loss, self.rate, max(left, 0.0), self.judge.last))
+
+    def _keep(self, encoder: keras.Model, *, finished: bool = False) -> Run:
+        """Judge, and write a checkpoint; the last one with the curve of similarity."""
+        if self.devices.worker:
+            return Run(self.path, self.record)
+        now = msgspec.structs.replace(
+            self.record,
+            images_seen=self.images,
+            seconds=self.seconds,
+            finished=finished,
+            similarity=self.judge.similarity(encoder) if finished else None,
+        )
+        moment = Moment(
+            images=self.images,
+            seconds=self.seconds,
+            loss=self.loss,
+            images_per_second=self.rate,
+            accuracy=self.judge.accuracy(encoder),
+            ways=self.judge.ways,
+        )
+        # after a kill amid the last checkpoint the history may have it already
+        self.history = [*(past for past in self.history if past.images < self.images), moment]
+        self.log(moment)
+        place = [np.array(value) for value in (self.images, self.seconds, self.loss, self.rate)]
+        return save_checkpoint(self.path, now, encoder, [*place, *self.trainer.state()], self.history)
 
 
 def _schedule(done: float) -> float:

@@ -1,9 +1,42 @@
-"""The metric objective: what training pulls together and pushes apart."""
+"""What training pulls together and pushes apart: one loss a paper, over the embeddings of a batch.
 
+Embeddings come float32 (n, d), of any length, with the class of each, int (n,). Losses over pairs
+and triplets take all that a batch holds, so a batch has several images a class.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
+from edge_oneshot_device.manifest import Metric
+
 MARGIN = 0.15
-SCALE = 20.0
+SCALE = 12.0
+
+ObjectiveName = Literal["cosine", "contrastive", "triplet", "prototypical", "koch"]
+Head = list[npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A loss, and what training with it needs.
+
+    Attributes:
+        loss: From embeddings, the head's variables and the classes to the mean loss, a scalar.
+        head: From the embedding's size, the number of classes and a generator to where the
+            variables begin that the loss learns beside the encoder's.
+        metric: How embeddings that were trained so are compared.
+        images_a_class: That come together in a batch; 0 where the loss needs no pairs.
+    """
+
+    loss: Callable[[tf.Tensor, Sequence[tf.Tensor], tf.Tensor], tf.Tensor]
+    head: Callable[[int, int, np.random.Generator], Head]
+    metric: Metric
+    images_a_class: int
 
 
 def cosine_softmax(
@@ -14,16 +47,120 @@ def cosine_softmax(
     CosFace, Wang et al. 2018, equation 4: cross-entropy of ``scale * (cos - margin * [own class])``.
 
     Args:
-        embeddings: float32 (n, d), of any length.
+        embeddings: float32 (n, d).
         prototypes: float32 (d, classes), of any length.
         labels: int (n,), 0..classes - 1.
         margin: By how much the own class must win, in cosine.
         scale: Inverse temperature.
-
-    Returns:
-        The mean loss, float32 scalar.
     """
     cosines = tf.math.l2_normalize(embeddings, -1) @ tf.math.l2_normalize(prototypes, 0)
     own = tf.one_hot(labels, tf.shape(prototypes)[1])
     logits = scale * (cosines - margin * own)
     return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(own, logits))
+
+
+def contrastive(embeddings: tf.Tensor, labels: tf.Tensor, *, margin: float = 1.0) -> tf.Tensor:
+    """Genuine pairs together, impostor pairs at least `margin` apart, by unit embeddings.
+
+    Hadsell, Chopra & LeCun 2006, equation 4: ``D^2 / 2`` for genuine, ``max(0, margin - D)^2 / 2``
+    for impostor pairs, here the mean over each kind, so that the many impostors do not drown the rest.
+    """
+    distances = tf.sqrt(_squared_distances(tf.math.l2_normalize(embeddings, -1)) + 1e-12)
+    genuine, impostor = _kinds(labels)
+    pull = _mean(tf.square(distances) / 2.0, genuine)
+    push = _mean(tf.square(tf.nn.relu(margin - distances)) / 2.0, impostor)
+    return (pull + push) / 2.0
+
+
+def triplet(embeddings: tf.Tensor, labels: tf.Tensor, *, margin: float = 0.2) -> tf.Tensor:
+    """Each genuine pair nearer than any impostor by `margin`, by squared distances of unit embeddings.
+
+    FaceNet, Schroff et al. 2015, equation 3: ``max(0, D(a, p)^2 - D(a, n)^2 + margin)`` over all
+    genuine pairs (a, p) of the batch, n being the semi-hard negative: the nearest that is farther
+    than p, else the farthest of all.
+    """
+    squared = _squared_distances(tf.math.l2_normalize(embeddings, -1))
+    genuine, impostor = _kinds(labels)
+    # (anchor, positive, negative)
+    farther = impostor[:, None, :] & (squared[:, None, :] > squared[:, :, None])
+    nearest_farther = tf.reduce_min(tf.where(farther, squared[:, None, :], np.inf), axis=2)
+    farthest = tf.reduce_max(tf.where(impostor, squared, -np.inf), axis=1, keepdims=True)
+    negative = tf.where(tf.reduce_any(farther, axis=2), nearest_farther, farthest)
+    usable = genuine & tf.reduce_any(impostor, axis=1, keepdims=True)
+    return _mean(tf.nn.relu(squared - tf.where(usable, negative, 0.0) + margin), usable)
+
+
+def prototypical(embeddings: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """One-shot episodes out of a batch: softmax over squared Euclidean distances to one image a class.
+
+    Snell et al. 2017, equation 2, with one support image: the first image of each class in the
+    batch supports it, all others are queries.
+    """
+    same = labels[:, None] == labels[None, :]
+    first = tf.argmax(same, axis=1, output_type=tf.int32)
+    place = tf.range(tf.shape(labels)[0])
+    support = first == place
+    logits = tf.where(support[None, :], -_squared_distances(embeddings), -np.inf)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(first, logits)
+    return _mean(losses, ~support)
+
+
+def koch(embeddings: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of a weighted L1 distance's sigmoid over pairs: the siamese head of Koch et al. 2015.
+
+    Section 3.1: ``p = sigmoid(sum_j alpha_j |h1_j - h2_j|)`` with ``h`` in 0..1 (a sigmoid of the
+    embedding), 1 meaning the same. The mean over genuine and over impostor pairs counts alike, as
+    in Koch's balanced pairs; the bias lets equal features mean the same.
+
+    Args:
+        embeddings: float32 (n, d).
+        weights: alpha, float32 (d,).
+        bias: float32 scalar.
+        labels: int (n,).
+    """
+    features = tf.sigmoid(embeddings)
+    logits = tf.abs(features[:, None, :] - features[None, :, :]) @ weights[:, None]
+    logits = logits[..., 0] + bias
+    genuine, impostor = _kinds(labels)
+    return (_mean(tf.nn.softplus(-logits), genuine) + _mean(tf.nn.softplus(logits), impostor)) / 2.0
+
+
+def _squared_distances(rows: tf.Tensor) -> tf.Tensor:
+    """Between all rows (n, d): (n, n)."""
+    lengths = tf.reduce_sum(tf.square(rows), axis=1)
+    return tf.nn.relu(lengths[:, None] + lengths[None, :] - 2.0 * rows @ tf.transpose(rows))
+
+
+def _kinds(labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Which pairs (n, n) of different images show the same class, and which two."""
+    same = labels[:, None] == labels[None, :]
+    return same & ~tf.eye(tf.shape(labels)[0], dtype=tf.bool), ~same
+
+
+def _mean(values: tf.Tensor, where: tf.Tensor) -> tf.Tensor:
+    """Mean of the values at the places that count, 0 when there are none."""
+    return tf.math.divide_no_nan(
+        tf.reduce_sum(tf.where(where, values, 0.0)), tf.reduce_sum(tf.cast(where, values.dtype))
+    )
+
+
+def _no_head(_embedding: int, _classes: int, _rng: np.random.Generator) -> Head:
+    return []
+
+
+def _prototypes(embedding: int, classes: int, rng: np.random.Generator) -> Head:
+    return [rng.normal(0.0, 0.05, (embedding, classes)).astype(np.float32)]
+
+
+def _koch_head(embedding: int, _classes: int, _rng: np.random.Generator) -> Head:
+    # equal features mean the same, any difference less so
+    return [np.full(embedding, -8.0 / embedding, np.float32), np.full((), 2.0, np.float32)]
+
+
+OBJECTIVES: Final[dict[ObjectiveName, Objective]] = {
+    "cosine": Objective(lambda e, head, y: cosine_softmax(e, head[0], y), _prototypes, "cosine", 0),
+    "contrastive": Objective(lambda e, _, y: contrastive(e, y), _no_head, "cosine", 4),
+    "triplet": Objective(lambda e, _, y: triplet(e, y), _no_head, "cosine", 4),
+    "prototypical": Objective(lambda e, _, y: prototypical(e, y), _no_head, "euclidean", 4),
+    "koch": Objective(lambda e, head, y: koch(e, head[0], head[1], y), _koch_head, "cosine", 4),
+}

@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_oneshot.errors import TrainingError
-from edge_oneshot.training.encoders import build_siamese
+from edge_oneshot.training.encoders import Precision, build_siamese
+from edge_oneshot.training.objectives import ObjectiveName
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.manifest import InputSection
 
-RECORD_FORMAT = 1
+RECORD_FORMAT = 2
 _RECORD, _ENCODER, _CHECKPOINT, _HISTORY = "run.json", "encoder.keras", "checkpoint.npz", "history.jsonl"
 
 
@@ -34,20 +35,28 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         data: glyphs, omniglot, or the folder's path.
         minutes: Length of the training by the clock, or None.
         images: Length of the training in images seen, or None; just one of both is set.
-        seed: Of the split, the initial weights, the order and the augmentation.
+        seed: Of the initial weights, the order and the augmentation.
         augment: A preset of `edge_oneshot.training.augmentation`.
+        orientations: In which each identity is a class of its own, see there.
         held_out: Groups (alphabets, or people of a folder) kept out of training.
+        net: The encoder, see `edge_oneshot.training.encoders.NETS`.
+        objective: What it is trained by, see `edge_oneshot.training.objectives`.
+        precision: What the step computes in; the encoder is kept in float32.
     """
 
     data: str
     minutes: Annotated[float, msgspec.Meta(gt=0)] | None
     images: Annotated[int, msgspec.Meta(ge=1)] | None
     seed: Annotated[int, msgspec.Meta(ge=0)]
-    augment: Literal["drawings", "photos"]
+    augment: str
+    orientations: Literal[1, 4, 8]
     held_out: Annotated[int, msgspec.Meta(ge=1)]
     batch: Annotated[int, msgspec.Meta(ge=2)]
     embedding: Annotated[int, msgspec.Meta(ge=2, le=4096)]
     learning_rate: Annotated[float, msgspec.Meta(gt=0)]
+    net: str
+    objective: ObjectiveName
+    precision: Precision
 
 
 class Similarity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

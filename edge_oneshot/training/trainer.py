@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from typing import Literal
 
 import keras
@@ -10,48 +11,87 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from edge_oneshot.data.dataset import Dataset
-from edge_oneshot.training.augmentation import PRESETS
-from edge_oneshot.training.batches import Batch, batches
-from edge_oneshot.training.encoders import build_encoder
-from edge_oneshot.training.objectives import cosine_softmax
+from edge_oneshot.training.batches import Batch, Source, batches
+from edge_oneshot.training.encoders import build_encoder, build_trainee
+from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Record
+from edge_oneshot.training.strategies import Devices
 
-_WEIGHT_DECAY = 1e-4
+WEIGHT_DECAY = 0.05
 _IMPRINTED = 5  # images a class that its prototype begins with
 _TRIAL_STEPS = 6
 _TRIAL_WORTH_SECONDS = 120.0
 
 Compiler = Literal["graph", "xla"]
-Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+Step = Callable[[Batch], float]
 
 
 class Trainer:
-    """Encoder, prototypes and optimizer, and the step that moves them."""
+    """Encoder, head and optimizer, and the step that moves them, on one device or on several.
 
-    def __init__(self, record: Record) -> None:
+    Args:
+        record: Of the run.
+        devices: That the step is spread over.
+    """
+
+    def __init__(self, record: Record, devices: Devices) -> None:
         settings = record.settings
+        self.devices = devices
+        self.objective = OBJECTIVES[settings.objective]
         keras.utils.set_random_seed(settings.seed)
-        self.encoder = build_encoder(*record.input.shape, embedding=settings.embedding)
-        first = np.random.default_rng((settings.seed, 2)).normal(0.0, 0.05, (settings.embedding, record.classes))
-        self.prototypes = keras.Variable(first.astype(np.float32), name="prototypes")
-        self.optimizer = keras.optimizers.AdamW(weight_decay=_WEIGHT_DECAY)
-        self.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta"])
-        self.trained = [*self.encoder.trainable_variables, self.prototypes]
-        self.optimizer.build(self.trained)
+        shape = (*record.input.shape, settings.embedding)
+        self._encoder = build_encoder(*shape, net=settings.net)
+        head = self.objective.head(settings.embedding, record.classes, np.random.default_rng((settings.seed, 2)))
+        with devices.strategy.scope():
+            self.trainee = build_trainee(*shape, net=settings.net, precision=settings.precision)
+            self.trainee.set_weights(self._encoder.get_weights())
+            self.head = [keras.Variable(first, name=f"head{number}") for number, first in enumerate(head)]
+            self.optimizer = keras.optimizers.AdamW(weight_decay=WEIGHT_DECAY)
+            self.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta"])
+            self.trained = [*self.trainee.trainable_variables, *self.head]
+            self.optimizer.build(self.trained)
+
+    @property
+    def encoder(self) -> keras.Model:
+        """The encoder as it stands, in float32 and of stock layers alone: what is judged, kept and exported."""
+        self._encoder.set_weights(self.trainee.get_weights())
+        return self._encoder
+
+    def embed(self, images: tf.Tensor, *, training: bool) -> tf.Tensor:
+        """float32 (n, h, w, c) to float32 (n, embedding)."""
+        return tf.cast(self.trainee(images, training=training), tf.float32)
 
     def step(self, compiler: Compiler) -> Step:
-        """The compiled training step: images and classes to the loss."""
+        """The compiled training step: this process's part of a batch to the loss over all of it."""
+        replicas, strategy = self.devices.replicas, self.devices.strategy
 
-        @tf.function(jit_compile=compiler == "xla")  # type: ignore[untyped-decorator]
-        def step(images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        def move(images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
-                loss = cosine_softmax(self.encoder(images, training=True), self.prototypes.value, classes)
+                head = [variable.value for variable in self.head]
+                loss = self.objective.loss(self.embed(images, training=True), head, classes) / replicas
             gradients = tape.gradient(loss, [variable.value for variable in self.trained])
             self.optimizer.apply_gradients(zip(gradients, self.trained, strict=True))
             return loss
 
-        return step  # type: ignore[no-any-return]
+        @tf.function(jit_compile=compiler == "xla")  # type: ignore[untyped-decorator]
+        def compiled(images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+            if replicas == 1:
+                return move(images, classes)
+            return strategy.reduce("SUM", strategy.run(move, args=(images, classes)), axis=None)
+
+        return lambda batch: float(compiled(*self._placed(batch)))
+
+    def _placed(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        """This process's part of a batch on its devices, an equal part each."""
+        if self.devices.replicas == 1:
+            return tf.constant(batch[0]), tf.constant(batch[1])
+        local = self.devices.replicas // self.devices.workers
+        images, classes = (np.split(values, local) for values in batch)
+        place = self.devices.strategy.experimental_distribute_values_from_function
+        return (
+            place(lambda context: tf.constant(images[context.replica_id_in_sync_group % local])),
+            place(lambda context: tf.constant(classes[context.replica_id_in_sync_group % local])),
+        )
 
     def state(self) -> list[npt.NDArray[np.generic]]:
         """Every variable's value, the optimizer's included, in a fixed order."""
@@ -67,55 +107,48 @@ class Trainer:
             variable.assign(value)
 
     def _variables(self) -> list[keras.Variable]:
-        return [*self.encoder.weights, self.prototypes, *self.optimizer.variables]
+        return [*self.trainee.weights, *self.head, *self.optimizer.variables]
 
 
-def imprint(trainer: Trainer, training: Dataset, record: Record) -> None:
-    """Start each prototype at the mean of its class's embeddings (Qi et al. 2018).
+def imprint(trainer: Trainer, source: Source) -> None:
+    """Start each prototype of a cosine softmax at the mean of its class's embeddings (Qi et al. 2018).
 
     Untrained convolutions tell characters apart already; from random prototypes the training
     would first unlearn that. Classes that are not met keep their random start. The same passes
     give batch normalisation its averages, which a short training would not come to by itself.
     """
-    settings, how = record.settings, PRESETS[record.settings.augment]
-    images = min(len(training.labels), _IMPRINTED * record.classes)
-    embed = tf.function(lambda batch: tf.math.l2_normalize(trainer.encoder(batch, training=True), -1))
-    sums = np.zeros((record.classes, settings.embedding), np.float32)
-    with closing(batches(training, record.input, how, size=settings.batch, seed=settings.seed, first=0)) as source:
-        for _ in range(max(images // settings.batch, 1)):
-            pixels, classes = next(source)
+    prototypes = trainer.head[0].numpy()
+    images = min(len(source.data.labels), _IMPRINTED * source.classes)
+    embed = tf.function(lambda batch: tf.math.l2_normalize(trainer.embed(batch, training=True), -1))
+    sums = np.zeros(prototypes.T.shape, np.float32)
+    whole = replace(source, part=(0, 1))
+    with closing(batches(whole, first=0)) as stream:
+        for _ in range(max(images // source.size, 1)):
+            pixels, classes = next(stream)
             np.add.at(sums, classes, embed(tf.constant(pixels)).numpy())
-    prototypes = trainer.prototypes.numpy()
     lengths = np.linalg.norm(sums, axis=1)
     met = lengths > 0.0
     prototypes[:, met] = (sums[met] / lengths[met, None]).T * np.linalg.norm(prototypes, axis=0).mean()
-    trainer.prototypes.assign(prototypes)
+    trainer.head[0].assign(prototypes)
 
 
-def faster_compiler(trainer: Trainer, training: Dataset, record: Record) -> Compiler:
+def faster_compiler(trainer: Trainer, source: Source, minutes: float | None) -> Compiler:
     """Which way runs the step faster here: it depends on processor and net by a factor of two.
 
-    Not tried for short trainings, where compiling twice would cost more than it brings.
+    Not tried for short trainings, where compiling twice would cost more than it brings, nor for
+    those by images, which repeat exactly.
     """
-    settings = record.settings
-    if settings.images is not None or (settings.minutes or 0.0) * 60.0 < _TRIAL_WORTH_SECONDS:
+    if (minutes or 0.0) * 60.0 < _TRIAL_WORTH_SECONDS:
         return "graph"
     before = trainer.state()
-    how = PRESETS[settings.augment]
-    with closing(batches(training, record.input, how, size=settings.batch, seed=settings.seed, first=0)) as source:
-        batch = tensors(next(source))
+    batch = source.batch(0)
     times: dict[Compiler, float] = {}
     for compiler in ("graph", "xla"):
         step = trainer.step(compiler)
-        float(step(*batch))
+        step(batch)
         began = time.monotonic()
         for _ in range(_TRIAL_STEPS):
-            float(step(*batch))
+            step(batch)
         times[compiler] = time.monotonic() - began
     trainer.restore(before)
     return min(times, key=lambda compiler: times[compiler])
-
-
-def tensors(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-    """A batch as the step takes it."""
-    return tf.constant(batch[0]), tf.constant(batch[1])

@@ -7,12 +7,14 @@ from sklearn.linear_model import LogisticRegression
 
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.errors import DataError
+from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Record, Similarity
+from edge_oneshot_device.manifest import Metric
 from edge_oneshot_export.conversion import reference_embeddings
 from edge_oneshot_export.protocols import genuine_and_impostor, one_shot, one_shot_episodes
 
+EPISODES = 1000
 _WAYS = 20
-_EPISODES = 1000
 
 
 class Validation:
@@ -20,6 +22,7 @@ class Validation:
 
     def __init__(self, held_out: Dataset, record: Record) -> None:
         self.held_out, self.section = held_out, record.input
+        self.metric = OBJECTIVES[record.settings.objective].metric
         self.last: float | None = None
         alphabets = held_out.drawers is not None
         sizes = [len(np.unique(held_out.labels[held_out.groups == g])) for g in range(len(held_out.group_names))]
@@ -27,7 +30,7 @@ class Validation:
         self.episodes = one_shot_episodes(
             held_out.labels,
             self.ways,
-            _EPISODES,
+            EPISODES,
             record.settings.seed,
             groups=held_out.groups if alphabets else None,
             drawers=held_out.drawers,
@@ -35,20 +38,22 @@ class Validation:
 
     def accuracy(self, encoder: keras.Model) -> float:
         """One-shot accuracy of the Keras encoder, 0..1."""
-        correct = one_shot(self._embeddings(encoder), self.episodes, "cosine")
+        correct = one_shot(self._embeddings(encoder, self.metric), self.episodes, self.metric)
         self.last = float(np.mean(correct))
         return self.last
 
     def similarity(self, encoder: keras.Model) -> Similarity:
         """Logistic curve over genuine and impostor cosines at equal priors (Platt 1999)."""
-        pairs = genuine_and_impostor(self._embeddings(encoder), self.held_out.labels, "cosine")
+        pairs = genuine_and_impostor(self._embeddings(encoder, "cosine"), self.held_out.labels, "cosine")
         cosines = np.concatenate([pairs.genuine, pairs.impostor])[:, None]
         same = np.repeat([1, 0], [len(pairs.genuine), len(pairs.impostor)])
         fit = LogisticRegression(class_weight="balanced").fit(cosines, same)
         return Similarity(slope=float(fit.coef_[0, 0]), offset=float(fit.intercept_[0]))
 
-    def _embeddings(self, encoder: keras.Model) -> npt.NDArray[np.float32]:
+    def _embeddings(self, encoder: keras.Model, metric: Metric) -> npt.NDArray[np.float32]:
         raw = reference_embeddings(encoder, self.held_out.images, self.section)
+        if metric == "euclidean":
+            return raw
         lengths = np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)
         unit: npt.NDArray[np.float32] = (raw / lengths).astype(np.float32)
         return unit

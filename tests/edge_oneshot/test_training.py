@@ -10,8 +10,10 @@ from PIL import Image
 
 from edge_oneshot.errors import DataError, TrainingError
 from edge_oneshot.training import loop
-from edge_oneshot.training.loop import require_same, resume, summarise, train
+from edge_oneshot.training.loop import require_same, resume, train
+from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Run
+from edge_oneshot.training.summary import summarise
 
 SMALL = {"images": 1280, "size": 16, "embedding": 16, "batch": 64}
 
@@ -48,6 +50,47 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(run, tmp_p
     other = train("glyphs", tmp_path / "other", **SMALL, seed=1)
     assert all(np.array_equal(a, b) for a, b in zip(weights(run), weights(again), strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(weights(run), weights(other), strict=True))
+
+
+def test_runs_of_several_seeds_hold_out_the_same_alphabets(run, tmp_path):
+    other = train("glyphs", tmp_path / "other", **{**SMALL, "images": 64}, seed=1)
+    assert other.record.held_out == run.record.held_out
+
+
+def test_the_accuracy_of_a_run_has_its_interval(run):
+    summary = summarise(run)
+    low, high = summary.interval
+    assert low < summary.accuracy < high
+    assert high - low < 0.07  # 1,000 tasks
+
+
+def test_training_in_bfloat16_learns_as_much_and_leaves_a_float32_encoder(run, tmp_path):
+    fast = train("glyphs", tmp_path / "run", **SMALL, precision="bfloat16")
+    assert {str(weight.dtype) for weight in fast.encoder().weights} == {"float32"}
+    assert {layer.compute_dtype for layer in fast.encoder().layers} == {"float32"}
+    assert abs(summarise(fast).accuracy - summarise(run).accuracy) < 0.1
+    assert not all(np.array_equal(a, b) for a, b in zip(weights(run), weights(fast), strict=True))
+
+
+@pytest.mark.parametrize("objective", sorted(set(OBJECTIVES) - {"cosine"}))
+def test_every_objective_teaches_the_encoder_something(objective, tmp_path):
+    run = train("glyphs", tmp_path / "run", images=5120, size=24, embedding=32, objective=objective)
+    assert run.record.settings.objective == objective
+    assert summarise(run).accuracy > 0.36  # chance is 0.05, an untrained encoder about 0.25
+
+
+def test_a_resumed_run_keeps_its_objective(tmp_path):
+    def interrupt(progress):
+        if progress.images == 320:
+            signal.raise_signal(signal.SIGINT)
+
+    settings = {**SMALL, "images": 640, "objective": "koch"}
+    whole = train("glyphs", tmp_path / "whole", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        train("glyphs", tmp_path / "run", **settings, report=interrupt)
+    assert all(np.array_equal(a, b) for a, b in zip(weights(whole), weights(resume(tmp_path / "run")), strict=True))
+    with pytest.raises(TrainingError, match="was begun with objective koch, not triplet"):
+        require_same(tmp_path / "run", "glyphs", {"objective": "triplet"})
 
 
 def test_a_training_that_was_interrupted_goes_on_to_the_same_result(run, tmp_path):
@@ -112,7 +155,7 @@ def test_resume_refuses_other_settings(run):
 
 def test_a_run_of_another_version_is_refused_in_one_line(run, tmp_path):
     record = msgspec.json.decode((run.path / "run.json").read_bytes())
-    (tmp_path / "run.json").write_bytes(msgspec.json.encode({**record, "format": 2}))
+    (tmp_path / "run.json").write_bytes(msgspec.json.encode({**record, "format": 1}))
     with pytest.raises(TrainingError, match="made by another version") as caught:
         Run.open(tmp_path)
     assert caught.value.exit_code == 2

@@ -1,0 +1,19 @@
+"""The encoders that come with the package, trained: runs without their checkpoints."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from edge_oneshot.training.runs import Run
+
+Pretrained = Literal["base", "tiny"]
+PRETRAINED: tuple[Pretrained, ...] = ("base", "tiny")
+
+
+def pretrained_run(name: Pretrained) -> Run:
+    """A shipped run, to be exported as any other; weights/README.md says how it was made.
+
+    Raises:
+        TrainingError: The package lacks it.
+    """
+    return Run.open(Path(str(resources.files("edge_oneshot"))) / "weights" / name)

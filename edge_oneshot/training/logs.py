@@ -1,0 +1,36 @@
+"""Logs for TensorBoard, on request: the figures of each checkpoint."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import tensorflow as tf
+
+from edge_oneshot.errors import TrainingError
+from edge_oneshot.training.runs import Moment
+
+Log = Callable[[Moment], None]
+
+
+def open_log(run: Path) -> Log:
+    """A log in the run's folder ``tensorboard``; ``tensorboard --logdir RUN`` shows it.
+
+    Raises:
+        TrainingError: TensorBoard is not installed.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        message = "logs need the package tensorboard: pip install tensorboard, or leave out --tensorboard"
+        raise TrainingError(message, reason="no_tensorboard")
+    writer = tf.summary.create_file_writer(str(run / "tensorboard"))
+
+    def log(moment: Moment) -> None:
+        with writer.as_default(step=moment.images):
+            for name in ("loss", "accuracy", "images_per_second", "seconds"):
+                tf.summary.scalar(name, getattr(moment, name))
+        writer.flush()
+
+    return log
+
+
+def no_log(_moment: Moment) -> None:
+    """Keep no log."""

@@ -1,0 +1,57 @@
+"""What a training run came to."""
+
+from dataclasses import dataclass
+
+from edge_oneshot.errors import TrainingError
+from edge_oneshot.training.runs import Run
+from edge_oneshot.training.validation import EPISODES
+from edge_oneshot_export.metrics import proportion_interval
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSummary:
+    """What a run came to; what ``train --json`` prints.
+
+    Attributes:
+        seconds: Of training, validation included.
+        accuracy: One-shot accuracy of the Keras encoder on held-out groups, 0..1, `ways`-way;
+            within an alphabet where there are alphabets, by random pairs of drawers.
+        interval: 95 % interval of `accuracy` (Wilson), the tasks taken as independent.
+    """
+
+    run: str
+    data: str
+    finished: bool
+    images: int
+    seconds: float
+    images_per_second: float
+    loss: float
+    ways: int
+    accuracy: float
+    interval: tuple[float, float]
+    held_out: tuple[str, ...]
+    compiler: str
+    seed: int
+
+
+def summarise(run: Run) -> TrainingSummary:
+    """What a run came to."""
+    record = run.record
+    history = run.history()
+    if not history:
+        raise TrainingError(f"{run.path}: no checkpoint yet; go on with --resume", reason="run_unfinished")
+    return TrainingSummary(
+        run=str(run.path),
+        data=record.settings.data,
+        finished=record.finished,
+        images=record.images_seen,
+        seconds=record.seconds,
+        images_per_second=record.images_seen / record.seconds,
+        loss=history[-1].loss,
+        ways=history[-1].ways,
+        accuracy=history[-1].accuracy,
+        interval=proportion_interval(round(history[-1].accuracy * EPISODES), EPISODES),
+        held_out=record.held_out,
+        compiler=record.compiler,
+        seed=record.settings.seed,
+    )
