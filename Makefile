@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint typecheck check-floors pytest bench lock clean
+.PHONY: help setup demo test lint typecheck check-floors pytest bench soak lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +41,10 @@ pytest: setup
 
 bench: setup ## latency on this machine, side by side (pytest-benchmark)
 	$(BIN)/python -m pytest benchmarks
+
+soak: setup ## long campaigns, whole: how often bounds hold; counts as JSON in benchmarks/results
+	$(BIN)/python benchmarks/coverage.py --out benchmarks/results/coverage.json
+	$(BIN)/python benchmarks/coverage.py --tasks --out benchmarks/results/coverage-tasks.json
 
 lock: setup ## renew requirements.txt: the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \

@@ -1,6 +1,7 @@
 """Whether bounds and intervals hold what they promise: drawn people whose true rates are known, judged by what ships.
 
     python benchmarks/coverage.py --simulations 1000 --people 10,40,400 --out benchmarks/results/coverage.json
+    python benchmarks/coverage.py --tasks --out benchmarks/results/coverage-tasks.json
 
 People differ: embeddings share a direction of which each person has more or less, which lifts the scores of all
 comparisons with them (on both sides of a pair alike); each has a place of their own, which makes some pairs alike; and
@@ -23,15 +24,19 @@ from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_export.bounds import supports
+from edge_oneshot_export.bounds import mean_interval, supports
 from edge_oneshot_export.calibration import calibrate_embeddings
 from edge_oneshot_export.metrics import crossing, proportion_interval, threshold_at
-from edge_oneshot_export.protocols import genuine_and_impostor
+from edge_oneshot_export.protocols import genuine_and_impostor, one_shot, one_shot_episodes
+from edge_oneshot_export.rankings import accuracies, rank
 from edge_oneshot_export.verification import verification_rates
 
 TARGETS = (0.1, 1e-2, 1e-3, 1e-4)
 CALIBRATION, VERIFICATION = "calibration far_upper_95", "verification far_upper_95"
 EER, TPR = "interval of the EER", "interval of the TPR"
+ALL_TASKS, DRAWN_TASKS = "interval of the accuracy on all {}-way tasks", "interval of the accuracy on {}-way episodes"
+WAYS = (2, 5, 20)
+EPISODES = 2000
 
 _MOST_IMAGES = 10  # of a person, and 2,000 of all, whose pairs are scored one and all
 _SIZE = 32
@@ -40,6 +45,11 @@ _SCATTER = (0.8, 0.25)  # median of the images' scatter, and the spread of its l
 _EVERYBODY = 20_000
 _AT_ONCE = 500
 _BINS = 400_000
+_POOL = 1000  # of everybody, ranked at a time
+_POOL_IMAGES = 3  # of each there
+
+Outcome = tuple[bool, float, float]
+"""Whether the truth was held, the truth, and the bound or the interval's width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +57,9 @@ class Coverage:
     """How often a bound or an interval held the truth.
 
     Attributes:
-        what: One of `CALIBRATION`, `VERIFICATION`, `EER` and `TPR`.
+        what: One of `CALIBRATION`, `VERIFICATION`, `EER` and `TPR`, or `ALL_TASKS` or `DRAWN_TASKS` for some N.
         people, images: People in each simulation, and images of each.
-        rate: The wanted false accept rate; None for the equal error rate.
+        rate: The wanted false accept rate; None for the equal error rate and for accuracies.
         simulations: How many there were.
         covered: Share of them that held the truth.
         true_rate: Median of the true rate.
@@ -129,12 +139,12 @@ def simulate(
         everybody: What is true of them.
         progress: Called after each simulation.
     """
-    found: dict[tuple[str, float | None], list[tuple[bool, float, float]]] = {}
+    found: dict[tuple[str, float | None], list[Outcome]] = {}
 
     def keep(what: str, rate: float | None, holds: bool, true: float, stated: float) -> None:
         found.setdefault((what, rate), []).append((holds, true, stated))
 
-    images = min(_MOST_IMAGES, 2000 // people)
+    images = _images(people)
     labels = np.repeat(np.arange(people), images)
     for number in range(simulations):
         embeddings = draw(people, images, np.random.default_rng((seed, people, number))).reshape(len(labels), -1)
@@ -156,12 +166,39 @@ def simulate(
                 true = everybody.eer() if rate is None else everybody.tpr_at(rate)
                 keep(EER if rate is None else TPR, rate, low <= true <= high, true, high - low)
         progress()
-    results = []
-    for (what, rate), outcomes in found.items():
-        held, true, stated = np.array(outcomes).T
-        middle = [float(np.median(values)) for values in (true, stated)]
-        results.append(Coverage(what, people, images, rate, simulations, float(held.mean()), *middle))
-    return results
+    return _summarised(found, people, simulations)
+
+
+def true_accuracies(seed: int, people: int = _EVERYBODY) -> dict[int, float]:
+    """Accuracy of everybody on N-way tasks, for each of `WAYS`."""
+    embeddings = draw(people, _POOL_IMAGES, np.random.default_rng(seed)).reshape(people * _POOL_IMAGES, -1)
+    labels = np.repeat(np.arange(people), _POOL_IMAGES)
+    rankings = rank(embeddings, labels, "cosine", seed=seed, groups=labels // _POOL)
+    return {ways: accuracies(rankings, ways, ways)[0].share for ways in WAYS}
+
+
+def simulate_tasks(
+    people: int, simulations: int, seed: int, everybody: dict[int, float], progress: Callable[[], None] = lambda: None
+) -> list[Coverage]:
+    """Judge one-shot accuracy on fresh people again and again, arguments as `simulate` takes them."""
+    found: dict[tuple[str, float | None], list[Outcome]] = {}
+    labels = np.repeat(np.arange(people), _images(people))
+    for number in range(simulations):
+        rng = np.random.default_rng((seed, people, number))
+        embeddings = draw(people, _images(people), rng).reshape(len(labels), -1)
+        rankings = rank(embeddings, labels, "cosine", seed=number)
+        for ways, true in everybody.items():
+            if ways > people:
+                continue
+            episodes = one_shot_episodes(labels, ways, EPISODES, number)
+            solved = one_shot(embeddings, episodes, "cosine").astype(np.float64)
+            for what, (low, high) in (
+                (ALL_TASKS, accuracies(rankings, ways, ways)[0].interval),
+                (DRAWN_TASKS, mean_interval(solved, labels[episodes.query])),
+            ):
+                found.setdefault((what.format(ways), None), []).append((low <= true <= high, true, high - low))
+        progress()
+    return _summarised(found, people, simulations)
 
 
 def table(results: Sequence[Coverage]) -> Table:
@@ -187,6 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--simulations", type=int, default=1000, metavar="N", help="for each number of people (1000)")
     parser.add_argument("--people", type=_numbers, default=(10, 40, 400), metavar="N,...", help="(10,40,400)")
     parser.add_argument("--seed", type=int, default=0, help="of the people (0)")
+    parser.add_argument("--tasks", action="store_true", help="one-shot accuracy instead of verification")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="the results as JSON")
     arguments = parser.parse_args(argv)
     if arguments.out is not None and not arguments.out.parent.is_dir():
@@ -197,23 +235,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console) as bar:
         task = bar.add_task("counting everybody", total=None)
         # people of the simulations have a seed of three parts
-        everybody = truth(arguments.seed)
+        run = _campaign(arguments.seed, tasks=arguments.tasks)
         bar.remove_task(task)
         for people in arguments.people:
             task = bar.add_task(f"{people} people", total=arguments.simulations)
-            results += simulate(
-                people, arguments.simulations, arguments.seed, everybody, lambda task=task: bar.advance(task)
-            )
+            results += run(people, arguments.simulations, lambda task=task: bar.advance(task))
     Console().print(table(results))
     if arguments.out is not None:
         whole = {
             "command": f"python benchmarks/coverage.py --simulations {arguments.simulations}"
-            f" --people {','.join(map(str, arguments.people))} --seed {arguments.seed}",
+            f" --people {','.join(map(str, arguments.people))} --seed {arguments.seed}" + " --tasks" * arguments.tasks,
             "seconds": round(time.monotonic() - started),
             "results": [asdict(one) for one in results],
         }
         write_atomically(arguments.out, json.dumps(whole, indent=1).encode() + b"\n")
     return 0
+
+
+def _campaign(seed: int, *, tasks: bool) -> Callable[[int, int, Callable[[], None]], list[Coverage]]:
+    """What simulates so many people so often, the truth counted already."""
+    if tasks:
+        accuracy = true_accuracies(seed)
+        return lambda people, simulations, progress: simulate_tasks(people, simulations, seed, accuracy, progress)
+    everybody = truth(seed)
+    return lambda people, simulations, progress: simulate(people, simulations, seed, everybody, progress)
+
+
+def _images(people: int) -> int:
+    return min(_MOST_IMAGES, 2000 // people)
+
+
+def _summarised(found: dict[tuple[str, float | None], list[Outcome]], people: int, simulations: int) -> list[Coverage]:
+    results = []
+    for (what, rate), outcomes in found.items():
+        held, true, stated = np.array(outcomes).T
+        middle = [float(np.median(values)) for values in (true, stated)]
+        results.append(Coverage(what, people, _images(people), rate, simulations, float(held.mean()), *middle))
+    return results
 
 
 def _counted(scores: NDArray[np.float32]) -> NDArray[np.int64]:

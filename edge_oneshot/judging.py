@@ -51,7 +51,7 @@ def evaluate(
         ways: N of the episodes; the official runs are 20-way. For a range no episodes are drawn:
             one ranking of each query gives the accuracy at every N.
         episodes: Episodes for each N.
-        seed: Of the episodes and the resampling.
+        seed: Draws the episodes, the supports of a range, the sample of pairs and the halvings of the people.
         variant: Of the bundle.
         runtime: See `edge_oneshot_device.runtimes`.
         data_dir: Where Omniglot lies.

@@ -19,7 +19,9 @@ def open_log(run: Path) -> Log:
         TrainingError: TensorBoard is not installed.
     """
     if importlib.util.find_spec("tensorboard") is None:
-        message = "logs need the package tensorboard: pip install tensorboard, or leave out --tensorboard"
+        message = (
+            "logs need the package tensorboard: pip install 'edge-oneshot[tensorboard]', or leave out --tensorboard"
+        )
         raise TrainingError(message, reason="no_tensorboard")
     writer = tf.summary.create_file_writer(str(run / "tensorboard"))
 

@@ -118,8 +118,10 @@ def mean_interval(
 ) -> tuple[float, float]:
     """95 % interval of a mean of shares, 0..1, that come in clusters.
 
-    The variance is the cluster-robust one (Liang and Zeger 1986); the effective sample size is
-    not larger than that of the weights alone (Kish 1965).
+    The variance is the cluster-robust one (Liang and Zeger 1986), joined by one degree of freedom
+    of what it were if each cluster counted once: few clusters that happen to have no hard one
+    among them show too small a variance, and this is where they would differ most. The effective
+    sample size is not larger than that of the weights alone (Kish 1965).
 
     Args:
         values: (n,).
@@ -130,7 +132,8 @@ def mean_interval(
     rate = min(float(weights @ values), 1.0)
     parts = np.bincount(clusters, weights * (values - rate))
     count = int(np.count_nonzero(np.bincount(clusters, weights)))
-    variance = float((parts**2).sum()) * count / max(count - 1, 1)
+    # of count degrees of freedom, one is rate * (1 - rate) / count; the others are the robust variance
+    variance = float((parts**2).sum()) + rate * (1.0 - rate) / count**2
     return rate_interval(rate, variance, count, most=1 / float((weights**2).sum()))
 
 

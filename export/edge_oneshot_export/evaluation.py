@@ -213,16 +213,15 @@ def evaluate_range(
     """
     groups, drawers = _protocol_labels(protocol, groups, drawers)
     possible = largest_ways(people.labels, groups=groups, drawers=drawers)
-    if lowest < 2 or max(lowest, highest or lowest) > possible:
+    last = possible if highest is None else highest
+    if not 2 <= lowest <= last <= possible:
         wanted = f"{lowest}-way" if highest is None else f"{lowest}- to {highest}-way"
-        message = f"{wanted} tasks: the data allow 2 to {possible} ways; take a range within"
-        raise ModelError(message, reason="too_few_identities")
+        allowed = f"2 to {possible} ways; take a range within" if possible >= 2 else "none: give more images"
+        raise ModelError(f"{wanted} tasks: the data allow {allowed}", reason="too_few_identities")
     vectors = (encoder.embed_many(people.images, progress), _as_vectors(encoder, people.images))
     metrics: tuple[Metric, Metric] = (encoder.embedding.metric, "euclidean")
     found, by_pixels = (
-        accuracies(
-            rank(rows, people.labels, metric, seed=seed, groups=groups, drawers=drawers), lowest, highest or possible
-        )
+        accuracies(rank(rows, people.labels, metric, seed=seed, groups=groups, drawers=drawers), lowest, last)
         for rows, metric in zip(vectors, metrics, strict=True)
     )
     return [

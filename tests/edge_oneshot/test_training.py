@@ -212,3 +212,20 @@ def test_a_run_that_cannot_be_written_is_an_error_of_the_machine(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="file/run"):
         train("glyphs", tmp_path / "file" / "run", **SMALL)
+
+
+def test_logs_for_tensorboard_hold_the_figures_of_each_checkpoint(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train("glyphs", tmp_path / "run", **SMALL, tensorboard=True)
+    logs = EventAccumulator(str(run.path / "tensorboard"), {"tensors": 0}).Reload()
+    assert sorted(logs.Tags()["tensors"]) == ["accuracy", "images_per_second", "loss", "seconds"]
+    logged = [(event.step, float(event.tensor_proto.float_val[0])) for event in logs.Tensors("accuracy")]
+    assert logged == [(moment.images, pytest.approx(moment.accuracy)) for moment in run.history()]
+
+
+def test_logs_without_tensorboard_are_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(TrainingError, match="need the package tensorboard"):
+        train("glyphs", tmp_path / "run", **SMALL, tensorboard=True)
+    assert not (tmp_path / "run").exists()
