@@ -48,6 +48,7 @@ _MARGINS: Final = {"left": 0.1, "top": 0.97, "bottom": 0.17}
 NO_METADATA: Final = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _SUFFIXES: Final = (".svg", ".png", ".pdf")
 _FEW: Final = 10  # points that each get a mark and a number
+_APART: Final = 1.4  # of more, how far before the last N another is still named: their labels must not touch
 
 
 def require_figure(path: Path) -> None:
@@ -114,7 +115,7 @@ def draw_accuracy(axes: Axes, results: Sequence[OneShotResult]) -> None:
         axes.errorbar(ways, accuracy, reach, color=FIRST, marker="o", markersize=4, capsize=2.5)
     else:
         axes.plot(ways, accuracy, color=FIRST)
-    named = handful(results)
+    named = [one for one in handful(results) if few or one is results[-1] or one.ways * _APART < ways[-1]]
     for result in named:
         axes.annotate(
             percent(result.accuracy), (result.ways, result.interval[1]), (0, 4), textcoords="offset points",
@@ -138,7 +139,7 @@ def draw_roc(axes: Axes, result: VerificationResult) -> None:
     axes.fill_between(far, low, high, color=FIRST, alpha=0.18, linewidth=0)
     axes.plot(far, [point.tpr for point in points], color=FIRST)
     axes.plot(far, far, color=MUTED, linestyle=(0, (2, 2)), linewidth=1.2)
-    axes.annotate("chance", (far[-1], far[-1]), (-30, -16), textcoords="offset points", color=MUTED, va="center")
+    axes.annotate("chance", (0.5, 0.5), (-7, 0), textcoords="offset points", color=MUTED, ha="right", va="center")
     decades = 10.0 ** np.arange(np.floor(np.log10(far[0])), 1.0)
     axes.xaxis.set_major_locator(FixedLocator(list(decades)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -146,6 +147,7 @@ def draw_roc(axes: Axes, result: VerificationResult) -> None:
     axes.set_xlim(min(far[0], far[-1] / 10.0), 1.0)
     axes.set_xlabel("false accept rate")
     percent_axis(axes)
+    axes.set_ylim(0.0, 1.03)  # or the line is cut where all are accepted
 
 
 def percent_axis(axes: Axes) -> None:

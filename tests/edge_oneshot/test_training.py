@@ -216,11 +216,12 @@ def test_a_run_that_cannot_be_written_is_an_error_of_the_machine(tmp_path):
 
 def test_logs_for_tensorboard_hold_the_figures_of_each_checkpoint(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
 
     run = train("glyphs", tmp_path / "run", **SMALL, tensorboard=True)
     logs = EventAccumulator(str(run.path / "tensorboard"), {"tensors": 0}).Reload()
     assert sorted(logs.Tags()["tensors"]) == ["accuracy", "images_per_second", "loss", "seconds"]
-    logged = [(event.step, float(event.tensor_proto.float_val[0])) for event in logs.Tensors("accuracy")]
+    logged = [(event.step, float(make_ndarray(event.tensor_proto))) for event in logs.Tensors("accuracy")]
     assert logged == [(moment.images, pytest.approx(moment.accuracy)) for moment in run.history()]
 
 
