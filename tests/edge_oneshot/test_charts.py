@@ -36,7 +36,7 @@ def test_every_n_is_on_the_curve_and_a_handful_named(tmp_path):
 
 def test_one_result_is_a_chart(tmp_path):
     write_figure(tmp_path / "lake.svg", [one_shot("lake", 20, 0.98)])
-    assert "98.0 %" in "".join(ElementTree.fromstring((tmp_path / "lake.svg").read_bytes()).itertext())
+    assert "98.0 %" in (tmp_path / "lake.svg").read_text()
 
 
 @pytest.mark.parametrize(("name", "line"), [("a.jpg", "a figure is"), ("no/a.svg", "is no folder")])

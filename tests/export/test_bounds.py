@@ -9,7 +9,7 @@ from scipy.stats import binom
 
 from edge_oneshot_export.bounds import far_bounds, mean_interval, rate_interval, supports
 from edge_oneshot_export.metrics import far_at, proportion_interval, threshold_at
-from edge_oneshot_export.protocols import genuine_and_impostor
+from edge_oneshot_export.protocols import genuine_and_impostor, one_shot, one_shot_episodes
 
 CAMPAIGN = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
 
@@ -57,6 +57,40 @@ def test_a_bound_that_takes_comparisons_as_independent_would_not(campaign, every
         accepted = round(far_at(impostor, threshold) * len(impostor))
         covered += everybody.far_at(threshold) <= proportion_interval(accepted, len(impostor))[1]
     assert covered < binom.ppf(1e-4, simulations, 0.93)
+
+
+def test_forty_people_need_disjoint_people_and_what_comparisons_share(campaign, everybody):
+    simulations, labels = 60, np.repeat(np.arange(40), 4)
+    held, alone = 0, 0
+    for number in range(simulations):
+        rng = np.random.default_rng((0, 40, number))
+        pairs = genuine_and_impostor(campaign.draw(40, 4, rng).reshape(160, -1), labels, "cosine")
+        threshold = threshold_at(pairs.impostor, 0.1)
+        true = everybody.far_at(threshold)
+        held += true <= far_bounds(pairs.impostor, labels[pairs.impostor_pairs], [0.1], rng)[0].upper_95
+        # the same people for threshold and count, and each comparison for itself
+        accepted = round(far_at(pairs.impostor, threshold) * len(pairs.impostor))
+        alone += true <= proportion_interval(accepted, len(pairs.impostor))[1]
+    least = binom.ppf(1e-4, simulations, 0.93)
+    assert held >= least
+    assert alone < least
+
+
+def test_accuracy_on_tasks_about_few_identities_needs_what_tasks_share(campaign):
+    true = campaign.true_accuracies(1, people=3000)
+    assert true[2] > true[5] > true[20]
+    simulations, labels = 60, np.repeat(np.arange(10), 10)
+    found = {one.what: one for one in campaign.simulate_tasks(10, simulations, 0, {5: true[5]})}
+    least = binom.ppf(1e-4, simulations, 0.93)
+    for what in (campaign.ALL_TASKS, campaign.DRAWN_TASKS):
+        assert found[what.format(5)].covered * simulations >= least
+    alone = 0
+    for number in range(simulations):
+        embeddings = campaign.draw(10, 10, np.random.default_rng((0, 10, number))).reshape(100, -1)
+        solved = one_shot(embeddings, one_shot_episodes(labels, 5, 1000, number), "cosine")
+        low, high = proportion_interval(int(solved.sum()), 1000)
+        alone += low <= true[5] <= high
+    assert alone < least
 
 
 def test_a_bound_is_above_the_rate_and_the_rule_of_three():

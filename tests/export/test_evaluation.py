@@ -179,6 +179,11 @@ def test_a_range_beyond_the_largest_group_is_refused(encoder):
         evaluate_range(encoder, people, protocol="within-alphabet", highest=7, **options)
     with pytest.raises(ModelError, match="need the group of each image"):
         evaluate_range(encoder, people, protocol="within-alphabet", lowest=2, highest=None, seed=0)
+    for highest in (0, 2):
+        with pytest.raises(ModelError, match=f"3- to {highest}-way tasks: the data allow 2 to 12 ways"):
+            evaluate_range(encoder, people, protocol="random", lowest=3, highest=highest, seed=0)
+    with pytest.raises(ModelError, match="2-way tasks: the data allow none"):
+        evaluate_range(encoder, made_of(12, 1, noise=10), protocol="random", lowest=2, highest=None, seed=0)
 
 
 def test_tasks_that_ask_for_the_same_few_identities_have_a_wider_interval(encoder):
