@@ -112,11 +112,6 @@ class Trials:
         """Scores (t * (people - 1),) of all others."""
         return np.asarray(self.joined[self.owners[:, np.newaxis] != np.arange(self.people)])
 
-    def among(self, side: NDArray[np.bool_]) -> "Trials":
-        """The trials as they are when only the people of `side`, bool (people,), exist."""
-        rows = side[self.owners]
-        return Trials(self.joined[np.ix_(rows, side)], (np.cumsum(side) - 1)[self.owners[rows]])
-
 
 def one_shot_episodes(
     labels: Integers,

@@ -211,18 +211,6 @@ def test_one_gallery_of_two_people_is_what_a_hand_makes_of_it():
     assert trials.owners.tolist() == [0, 1]
 
 
-def test_trials_among_some_people_leave_the_others_out():
-    people = [np.arange(start, start + 4) for start in range(0, 40, 4)]
-    trials = gallery_trials(unit(40, 16), people, 1, "cosine", "best", np.random.default_rng(0), comparisons=300)
-    side = np.isin(np.arange(10), [1, 4, 8])
-    half = trials.among(side)
-    assert half.people == 3
-    assert set(half.owners) == {0, 1, 2}
-    rows = np.flatnonzero(np.isin(trials.owners, [1, 4, 8]))
-    assert (half.joined == trials.joined[rows][:, [1, 4, 8]]).all()
-    assert (half.genuine == trials.genuine[rows]).all()
-
-
 def test_more_people_than_comparisons_still_get_a_probe_each():
     people = [np.arange(start, start + 4) for start in range(0, 40, 4)]
     trials = gallery_trials(unit(40, 8), people, 1, "cosine", "best", np.random.default_rng(0), comparisons=20)
