@@ -338,12 +338,14 @@ class _Session:
             finished=finished,
             similarity=self.judge.similarity(encoder) if finished else None,
         )
+        accuracy, interval = self.judge.accuracy(encoder)
         moment = Moment(
             images=self.images,
             seconds=self.seconds,
             loss=self.loss,
             images_per_second=self.rate,
-            accuracy=self.judge.accuracy(encoder),
+            accuracy=accuracy,
+            interval=interval,
             ways=self.judge.ways,
         )
         # after a kill amid the last checkpoint the history may have it already

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.training.runs import Run
-from edge_oneshot.training.validation import EPISODES
-from edge_oneshot_export.metrics import proportion_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +14,7 @@ class TrainingSummary:
         seconds: Of training, validation included.
         accuracy: One-shot accuracy of the Keras encoder on held-out groups, 0..1, `ways`-way;
             within an alphabet where there are alphabets, by random pairs of drawers.
-        interval: 95 % interval of `accuracy` (Wilson), the tasks taken as independent.
+        interval: 95 % interval of `accuracy`.
     """
 
     run: str
@@ -50,7 +48,7 @@ def summarise(run: Run) -> TrainingSummary:
         loss=history[-1].loss,
         ways=history[-1].ways,
         accuracy=history[-1].accuracy,
-        interval=proportion_interval(round(history[-1].accuracy * EPISODES), EPISODES),
+        interval=history[-1].interval,
         held_out=record.held_out,
         compiler=record.compiler,
         seed=record.settings.seed,

@@ -10,10 +10,11 @@ from edge_oneshot.errors import DataError
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Record, Similarity
 from edge_oneshot_device.manifest import Metric
+from edge_oneshot_export.bounds import mean_interval
 from edge_oneshot_export.conversion import reference_embeddings
 from edge_oneshot_export.protocols import genuine_and_impostor, one_shot, one_shot_episodes
 
-EPISODES = 1000
+_EPISODES = 1000
 _WAYS = 20
 
 
@@ -30,17 +31,17 @@ class Validation:
         self.episodes = one_shot_episodes(
             held_out.labels,
             self.ways,
-            EPISODES,
+            _EPISODES,
             record.settings.seed,
             groups=held_out.groups if alphabets else None,
             drawers=held_out.drawers,
         )
 
-    def accuracy(self, encoder: keras.Model) -> float:
-        """One-shot accuracy of the Keras encoder, 0..1."""
-        correct = one_shot(self._embeddings(encoder, self.metric), self.episodes, self.metric)
-        self.last = float(np.mean(correct))
-        return self.last
+    def accuracy(self, encoder: keras.Model) -> tuple[float, tuple[float, float]]:
+        """One-shot accuracy of the Keras encoder, 0..1, and its 95 % interval."""
+        correct = one_shot(self._embeddings(encoder, self.metric), self.episodes, self.metric).astype(np.float64)
+        self.last = float(correct.mean())
+        return self.last, mean_interval(correct, self.held_out.labels[self.episodes.query])
 
     def similarity(self, encoder: keras.Model) -> Similarity:
         """Logistic curve over genuine and impostor cosines at equal priors (Platt 1999)."""

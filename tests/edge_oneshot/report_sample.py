@@ -23,7 +23,15 @@ def sample(title: str = "A report") -> ReportData:
         title=title,
         summary="What this is, in one line.",
         history=tuple(
-            Moment(images=100 * n, seconds=float(n), loss=10.0 / n, images_per_second=100.0, accuracy=n / 12, ways=20)
+            Moment(
+                images=100 * n,
+                seconds=float(n),
+                loss=10.0 / n,
+                images_per_second=100.0,
+                accuracy=n / 12,
+                interval=(n / 13, n / 11),
+                ways=20,
+            )
             for n in range(1, 11)
         ),
         accuracy=(

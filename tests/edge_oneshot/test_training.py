@@ -61,7 +61,7 @@ def test_the_accuracy_of_a_run_has_its_interval(run):
     summary = summarise(run)
     low, high = summary.interval
     assert low < summary.accuracy < high
-    assert high - low < 0.07  # 1,000 tasks
+    assert 0.03 < high - low < 0.3  # 1,000 tasks about 80 characters
 
 
 def test_training_in_bfloat16_learns_as_much_and_leaves_a_float32_encoder(run, tmp_path):
