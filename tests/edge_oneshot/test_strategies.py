@@ -26,11 +26,11 @@ def test_two_worker_processes_train_one_model_and_the_first_writes_it(tmp_path):
     code = """if True:
         import sys, numpy as np
         from edge_oneshot.training import loop
-        seen = loop._Session._store
-        def store(self, **changes):
-            np.savez(sys.argv[2], *self.trainer.encoder.get_weights())
-            return seen(self, **changes)
-        loop._Session._store = store
+        keep = loop._Session._keep
+        def kept(self, encoder, **last):
+            np.savez(sys.argv[2], *self.trainer.trainee.get_weights())
+            return keep(self, encoder, **last)
+        loop._Session._keep = kept
         loop.train("glyphs", sys.argv[1], strategy="multiworker", images=384, size=16, embedding=16, batch=64)
     """
     workers = [
