@@ -101,7 +101,8 @@ def frame_ink(image: Image.Image) -> Image.Image:
     Ink is what is darker than the middle between the darkest and the lightest pixel. Its longer
     side fills 4/5 of the square; but the square is at least 5/8 of the image's longer side, so
     that a dot stays small. What lies outside the image is as light as its lightest pixel. All of
-    it is integer arithmetic, the same everywhere. An image of one level comes back as it is.
+    it is integer arithmetic, the same everywhere. An image of one level comes back as it is. One
+    whose square would be of more than `MAX_PIXELS`, such as a long thin strip, is halved before.
 
     Args:
         image: Of mode L or RGB.
@@ -114,6 +115,8 @@ def frame_ink(image: Image.Image) -> Image.Image:
         return image
     left, right, top, bottom = int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1
     side = max(max(right - left, bottom - top) * 5 // 4, max(image.size) * 5 // 8, 1)
+    if side * side > MAX_PIXELS:
+        return frame_ink(image.reduce(2))
     paper = Image.new(image.mode, (side, side), (lightest,) * len(image.getbands()))
     paper.paste(image, ((side - left - right) // 2, (side - top - bottom) // 2))
     return paper

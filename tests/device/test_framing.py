@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from edge_oneshot_device.manifest import InputSection
-from edge_oneshot_device.preprocessing import frame_ink, prepare
+from edge_oneshot_device.preprocessing import MAX_PIXELS, MAX_SIDE, frame_ink, prepare
 
 SECTION = InputSection(
     height=48, width=48, colour="grey", resize="bilinear", mean=(0.0,), scale=(1.0,), value_range=(0.0, 255.0),
@@ -87,3 +87,13 @@ def test_framing_is_held_still():
     # a change here changes what every enrolled template means
     pixels = prepare(drawing(size=(140, 105), box=(3, 10, 90, 100), paper=240, ink=20), SECTION)
     assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == "5007601225c0a1ac"
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_long_thin_strip_does_not_become_a_square_of_its_length(mode):
+    strip = Image.new(mode, (1, MAX_SIDE), (255,) * len(mode))
+    for end in (0, MAX_SIDE - 1):
+        strip.putpixel((0, end), 0 if mode == "L" else (0, 0, 0))
+    framed = frame_ink(strip)
+    assert framed.size[0] * framed.size[1] <= MAX_PIXELS
+    assert prepare(strip, SECTION).shape == (48, 48, 1)
