@@ -12,6 +12,7 @@ from edge_oneshot.training.runs import Record, Similarity
 from edge_oneshot_device.manifest import Metric
 from edge_oneshot_export.bounds import mean_interval
 from edge_oneshot_export.conversion import reference_embeddings
+from edge_oneshot_export.drift import unit
 from edge_oneshot_export.protocols import genuine_and_impostor, one_shot, one_shot_episodes
 
 _EPISODES = 1000
@@ -53,11 +54,7 @@ class Validation:
 
     def _embeddings(self, encoder: keras.Model, metric: Metric) -> npt.NDArray[np.float32]:
         raw = reference_embeddings(encoder, self.held_out.images, self.section)
-        if metric == "euclidean":
-            return raw
-        lengths = np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)
-        unit: npt.NDArray[np.float32] = (raw / lengths).astype(np.float32)
-        return unit
+        return raw if metric == "euclidean" else unit(raw).astype(np.float32)
 
 
 def require_enough(training: Dataset, validation: Dataset) -> None:

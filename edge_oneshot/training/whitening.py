@@ -7,6 +7,7 @@ from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.training.augmentation import OVERSAMPLING
 from edge_oneshot_device.manifest import InputSection
 from edge_oneshot_export.conversion import reference_embeddings
+from edge_oneshot_export.drift import unit
 
 _RIDGE = 0.9  # of the mean variance, added to that of each direction; chosen on held-out alphabets
 
@@ -26,12 +27,11 @@ def whiten(encoder: keras.Model, training: Dataset, section: InputSection) -> No
     count, height, width, channels = training.images.shape
     blocks = (count, height // OVERSAMPLING, OVERSAMPLING, width // OVERSAMPLING, OVERSAMPLING, channels)
     images = training.images.reshape(blocks).mean(axis=(2, 4)).round().astype(np.uint8)
-    raw = reference_embeddings(encoder, images, section).astype(np.float64)
-    unit = raw / np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-12)
+    rows = unit(reference_embeddings(encoder, images, section))
     members = np.bincount(training.labels)
-    means = np.zeros((len(members), unit.shape[1]))
-    np.add.at(means, training.labels, unit)
-    around = unit - (means / np.maximum(members, 1)[:, None])[training.labels]
+    means = np.zeros((len(members), rows.shape[1]))
+    np.add.at(means, training.labels, rows)
+    around = rows - (means / np.maximum(members, 1)[:, None])[training.labels]
     variances, directions = np.linalg.eigh(around.T @ around / count)
     if variances.mean() < 1e-12:  # the images of each class are the same one
         return

@@ -38,7 +38,7 @@ def measure_drift(encoder: Encoder, reference: NDArray[np.float32], images: NDAr
     answered = encoder.embed_many(images)
     metric = encoder.embedding.metric
     origin = reference.mean(axis=0) if metric == "euclidean" else np.float32(0)
-    cosines = np.sum(_unit(answered - origin) * _unit(reference - origin), axis=1)
+    cosines = np.sum(unit(answered - origin) * unit(reference - origin), axis=1)
     changed = nearest(answered, metric) != nearest(reference, metric)
     return Drift(
         images=len(images),
@@ -74,7 +74,7 @@ def check_alive(reference: NDArray[np.float32], metric: Metric) -> None:
     if metric == "cosine" and not np.linalg.norm(reference, axis=1).all():
         message = "the model answers all zeros for some image, which has no direction to compare: train it anew"
         raise ModelError(message, reason="zero_embedding")
-    units = _unit(reference)
+    units = unit(reference)
     count = len(units)
     # the sum over all ordered pairs of different rows, without the matrix of them
     alike = float((np.square(units.sum(axis=0)).sum() - np.square(units).sum()) / (count * (count - 1)))
@@ -88,7 +88,7 @@ def check_alive(reference: NDArray[np.float32], metric: Metric) -> None:
 
 def nearest(embeddings: NDArray[np.float32], metric: Metric) -> NDArray[np.int64]:
     """For each row of (n, size) the position of its nearest other row."""
-    rows = _unit(embeddings) if metric == "cosine" else embeddings.astype(np.float64)
+    rows = unit(embeddings) if metric == "cosine" else embeddings.astype(np.float64)
     alike = rows @ rows.T
     if metric == "euclidean":
         alike = 2 * alike - np.square(rows).sum(axis=1)  # minus the squared distance, up to a constant per row
@@ -96,7 +96,8 @@ def nearest(embeddings: NDArray[np.float32], metric: Metric) -> NDArray[np.int64
     return np.asarray(alike.argmax(axis=1))
 
 
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+def unit(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Rows (n, d) of length 1; all zeros stay so."""
     wide = rows.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     return np.asarray(wide / np.maximum(lengths, np.finfo(np.float64).tiny))
