@@ -16,14 +16,14 @@ from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.exporting import ExportReport, LeftOut
 
 if TYPE_CHECKING:  # training imports TensorFlow, which evaluate has no need of
-    from edge_oneshot.training import loop
+    from edge_oneshot.training import session
     from edge_oneshot.training.summary import TrainingSummary
 
 _PLAIN_EVERY_SECONDS = 15.0
 
 
 @contextmanager
-def training_progress() -> Iterator[Callable[["loop.Progress"], None]]:
+def training_progress() -> Iterator[Callable[["session.Progress"], None]]:
     """A bar with loss, images/s and time left; a line now and then where there is no terminal."""
     console = _console()
     if not console.is_terminal:
@@ -39,7 +39,7 @@ def training_progress() -> Iterator[Callable[["loop.Progress"], None]]:
     with bar:
         task = bar.add_task("training", total=1.0, line="loading the data")
 
-        def report(now: "loop.Progress") -> None:
+        def report(now: "session.Progress") -> None:
             bar.update(task, completed=now.done, line=_progress_line(now))
 
         yield report
@@ -177,10 +177,10 @@ def _console() -> Console:
     return Console(file=os.fdopen(os.dup(2), "w"))
 
 
-def _plain_reporter(console: Console) -> Callable[["loop.Progress"], None]:
+def _plain_reporter(console: Console) -> Callable[["session.Progress"], None]:
     last = 0.0
 
-    def report(now: "loop.Progress") -> None:
+    def report(now: "session.Progress") -> None:
         nonlocal last
         if time.monotonic() - last >= _PLAIN_EVERY_SECONDS or now.done >= 1.0:
             last = time.monotonic()
@@ -189,7 +189,7 @@ def _plain_reporter(console: Console) -> Callable[["loop.Progress"], None]:
     return report
 
 
-def _progress_line(now: "loop.Progress") -> str:
+def _progress_line(now: "session.Progress") -> str:
     held_out = "" if now.accuracy is None else f"  held-out {now.accuracy:.1%}"
     minutes, seconds = divmod(round(min(now.seconds_left, 359_999)), 60)
     return (

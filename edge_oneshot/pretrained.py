@@ -7,7 +7,6 @@ from typing import Literal
 from edge_oneshot.training.runs import Run
 
 Pretrained = Literal["base", "tiny"]
-PRETRAINED: tuple[Pretrained, ...] = ("base", "tiny")
 
 
 def pretrained_run(name: Pretrained) -> Run:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:  # training imports TensorFlow
-    from edge_oneshot.training import loop
+    from edge_oneshot.training import session
 
 _PLAIN_EVERY_SECONDS: Final = 15.0
 
@@ -60,7 +60,7 @@ class Clock:
         """Tell what the stage is at."""
         self._watch(Stage(self._stage, None, detail))
 
-    def training(self, now: "loop.Progress") -> None:
+    def training(self, now: "session.Progress") -> None:
         """Tell how far the training is."""
         held_out = "" if now.accuracy is None else f", held-out {now.accuracy:.1%}"
         detail = f"loss {now.loss:.2f}{held_out}, {now.images_per_second:.0f} images/s"

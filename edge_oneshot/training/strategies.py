@@ -10,7 +10,6 @@ import tensorflow as tf
 from edge_oneshot.errors import TrainingError
 
 StrategyName = Literal["one", "mirrored", "multiworker"]
-STRATEGIES: tuple[StrategyName, ...] = ("one", "mirrored", "multiworker")
 
 
 @dataclass(frozen=True, slots=True)

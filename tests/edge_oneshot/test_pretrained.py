@@ -2,12 +2,12 @@ import pytest
 
 from edge_oneshot.bundling import export_run
 from edge_oneshot.judging import evaluate
-from edge_oneshot.pretrained import PRETRAINED, pretrained_run
+from edge_oneshot.pretrained import pretrained_run
 
 LARGEST = {"base": 1_000_000, "tiny": 100_000}  # bytes of the int8 file
 
 
-@pytest.fixture(scope="module", params=PRETRAINED)
+@pytest.fixture(scope="module", params=LARGEST)
 def shipped(request, tmp_path_factory, omniglot_dir):
     """An exported encoder: its name and report."""
     out = tmp_path_factory.mktemp("bundles") / f"{request.param}.oneshot"

@@ -25,12 +25,12 @@ def test_two_worker_processes_train_one_model_and_the_first_writes_it(tmp_path):
     cluster = {"worker": [f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"]}
     code = """if True:
         import sys, numpy as np
-        from edge_oneshot.training import loop
-        keep = loop._Session._keep
+        from edge_oneshot.training import loop, session
+        keep = session.Session._keep
         def kept(self, encoder, **last):
             np.savez(sys.argv[2], *self.trainer.trainee.get_weights())
             return keep(self, encoder, **last)
-        loop._Session._keep = kept
+        session.Session._keep = kept
         loop.train("glyphs", sys.argv[1], strategy="multiworker", images=384, size=16, embedding=16, batch=64)
     """
     workers = [

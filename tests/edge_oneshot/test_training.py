@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from edge_oneshot.errors import DataError, TrainingError
-from edge_oneshot.training import loop
+from edge_oneshot.training import session
 from edge_oneshot.training.loop import require_same, resume, train
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Run
@@ -37,7 +37,7 @@ def test_a_run_says_what_it_was_trained_on_and_what_was_held_out(run):
 
 
 def test_training_learns(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(session, "_CHECKPOINT_SECONDS", 0.0)
     run = train("glyphs", tmp_path / "run", images=9_600, size=24, embedding=32, batch=32)
     history = run.history()
     assert len(history) == 20
@@ -113,8 +113,8 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_result(run, tmp_pat
 def test_a_training_that_was_killed_goes_on_to_the_same_result(run, tmp_path):
     code = """if True:
         import sys
-        from edge_oneshot.training import loop
-        loop._CHECKPOINT_SECONDS = 0.0
+        from edge_oneshot.training import loop, session
+        session._CHECKPOINT_SECONDS = 0.0
         loop.train("glyphs", sys.argv[1], images=1280, size=16, embedding=16, batch=64)
     """
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stderr=subprocess.DEVNULL)
