@@ -19,16 +19,16 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from rough_recipe import NET
 
 from edge_oneshot_device.files import write_atomically
 
 WAYS = 20
-ROUGH_NET = "24 pool 48 pool 64 64 pool 96 128"
 
 
 def variants() -> Mapping[str, tuple[dict[str, Any], Callable[[ExitStack], None]]]:
     """Of each variant: what `train` is told, and what is changed beside it."""
-    from edge_oneshot.training import augmentation, loop, objectives, trainer
+    from edge_oneshot.training import augmentation, objectives, session, trainer
 
     def patched(target: Any, name: str, value: Any) -> Callable[[ExitStack], None]:
         return lambda stack: stack.enter_context(mock.patch.object(target, name, value))
@@ -49,9 +49,9 @@ def variants() -> Mapping[str, tuple[dict[str, Any], Callable[[ExitStack], None]
 
     return {
         "the recipe": ({}, as_it_is),
-        "plain net": ({"net": ROUGH_NET.replace("24", "32", 1)}, as_it_is),
+        "plain net": ({"net": NET}, as_it_is),
         "whole image, not framed": ({"framing": "whole"}, as_it_is),
-        "no whitening": ({}, patched(loop, "whiten", lambda *_: None)),
+        "no whitening": ({}, patched(session, "whiten", lambda *_: None)),
         "8 orientations": ({"orientations": 8}, as_it_is),
         "upright alone": ({"orientations": 1}, as_it_is),
         "scale 20": ({}, softmax(objectives.MARGIN, 20.0)),
@@ -72,16 +72,17 @@ def judge(run: Any, data_dir: Path | None) -> dict[str, float]:
     from edge_oneshot.training.loop import load_held_out
     from edge_oneshot.training.objectives import OBJECTIVES
     from edge_oneshot_export.conversion import reference_embeddings
+    from edge_oneshot_export.drift import unit
     from edge_oneshot_export.rankings import accuracies, rank
 
     held_out = load_held_out(run.record, data_dir)
     metric = OBJECTIVES[run.record.settings.objective].metric
     embeddings = reference_embeddings(run.encoder(), held_out.images, run.record.input)
     if metric == "cosine":
-        embeddings /= np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+        embeddings = unit(embeddings).astype(np.float32)
     errors = {}
-    for name, groups in (("within", held_out.groups), ("random", None)):
-        rankings = rank(embeddings, held_out.labels, metric, seed=0, groups=groups, drawers=held_out.drawers)
+    for name, groups, drawers in (("within", held_out.groups, held_out.drawers), ("random", None, None)):
+        rankings = rank(embeddings, held_out.labels, metric, seed=0, groups=groups, drawers=drawers)
         errors[name] = 1.0 - accuracies(rankings, WAYS, WAYS)[0].share
     return errors
 

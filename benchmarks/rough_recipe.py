@@ -28,7 +28,7 @@ def main() -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
     from edge_oneshot import display
-    from edge_oneshot.training import augmentation, loop, objectives, trainer
+    from edge_oneshot.training import augmentation, loop, objectives, session, trainer
     from edge_oneshot.training.summary import summarise
 
     augmentation.PRESETS["rough"] = augmentation.Augmentation(
@@ -48,7 +48,7 @@ def main() -> int:
         loss=lambda e, head, y: objectives.cosine_softmax(e, head[0], y, margin=0.15, scale=20.0),
     )
     trainer.WEIGHT_DECAY = 1e-4
-    loop.whiten = lambda *_: None
+    session.whiten = lambda *_: None
     with display.training_progress() as report:
         run = loop.train(
             "omniglot",
