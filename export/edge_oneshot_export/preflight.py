@@ -1,0 +1,294 @@
+"""What the Edge TPU compiler would do with a .tflite file, operator by operator, without the compiler."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from edge_oneshot_device.files import read_file
+from edge_oneshot_export import edgetpu_rules as rules
+from edge_oneshot_export.edgetpu_rules import Fault, Use
+from edge_oneshot_export.errors import ModelError
+from edge_oneshot_export.tflite_file import EDGETPU_OP, Operator, Subgraph, Tensor, TfliteFile, read_tflite
+
+# coral.ai/docs/edgetpu/compiler: "roughly 8 MB", of which the program takes some as well
+ON_CHIP_BYTES = 8_000_000
+MAX_MODEL_BYTES = 1 << 30
+
+_STATIC = (
+    "Attempting to use a delegate that only supports static-sized tensors with a graph that has dynamic-sized tensors"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSummary:
+    """A tensor: free sides of its shape are -1; several scales mean one a channel."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scales: tuple[float, ...]
+    zero_points: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpVerdict:
+    """What becomes of one operator.
+
+    Attributes:
+        index: Its place in the file, from 0, through all subgraphs.
+        op: As BuiltinOperator names it, or the custom code.
+        version: Of the operator.
+        target: Where it runs.
+        status: In the words of the compiler's own log.
+        reason: The same words, and what is wrong in this file.
+        outputs: What it computes.
+    """
+
+    index: int
+    op: str
+    version: int
+    target: Literal["edgetpu", "cpu"]
+    status: str
+    reason: str
+    outputs: tuple[TensorSummary, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledOps:
+    """A row of the log's table: how many operators of a kind have a status."""
+
+    op: str
+    count: int
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompilerLog:
+    """What the compiler's log says; None where it does not.
+
+    Attributes:
+        version: Of the compiler.
+        milliseconds: That the compilation took.
+        on_chip_bytes: Parameters that stay beside the Edge TPU.
+        off_chip_bytes: Parameters that are sent anew for each inference.
+        subgraphs: Edge TPU subgraphs.
+        edgetpu_ops: Operators that run on the Edge TPU.
+        cpu_ops: Operators that run on the CPU.
+        ops: The table of operators.
+    """
+
+    version: str | None
+    milliseconds: int | None
+    on_chip_bytes: int | None
+    off_chip_bytes: int | None
+    subgraphs: int | None
+    edgetpu_ops: int | None
+    cpu_ops: int | None
+    ops: tuple[CompiledOps, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CompilerRun:
+    """What the compiler itself did with the file.
+
+    Attributes:
+        file: What it wrote; None when it refused.
+        error: Why it refused; None when it did not.
+        disagreements: Where it did other than the prediction.
+        parsed: What its log says.
+        log: All that it printed.
+    """
+
+    file: str | None
+    error: str | None
+    disagreements: tuple[str, ...]
+    parsed: CompilerLog
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreflightReport:
+    """A prediction of what the Edge TPU compiler, version 16, does with a file.
+
+    Attributes:
+        model: The file's path, or "the model".
+        mapped: Whether all operators run on the Edge TPU.
+        subgraphs: Edge TPU subgraphs, 0 or 1: what is mapped becomes one custom operator.
+        edgetpu_ops: How many operators are mapped.
+        cpu_ops: How many are not.
+        faults: Why the compiler refuses the file as a whole; then nothing is mapped.
+        notes: What else is worth knowing.
+        compiled: Whether the compiler wrote this file; then the report says what it did.
+        parameter_bytes: Size of the weights and other constants that operators read.
+        fits_on_chip: Whether they fit into the 8 MB beside the Edge TPU; else they are sent
+            anew for each inference.
+        inputs: Of the model.
+        outputs: Of the model.
+        ops: One verdict an operator, in the file's order.
+        compiler: What the compiler itself did; None where it was not run.
+    """
+
+    model: str
+    mapped: bool
+    subgraphs: int
+    edgetpu_ops: int
+    cpu_ops: int
+    faults: tuple[str, ...]
+    notes: tuple[str, ...]
+    compiled: bool
+    parameter_bytes: int
+    fits_on_chip: bool
+    inputs: tuple[TensorSummary, ...]
+    outputs: tuple[TensorSummary, ...]
+    ops: tuple[OpVerdict, ...]
+    compiler: CompilerRun | None = None
+
+
+def preflight(source: str | os.PathLike[str] | bytes) -> PreflightReport:
+    """Predict what the Edge TPU compiler maps.
+
+    The compiler makes one Edge TPU subgraph, from the inputs to the first operators that it
+    cannot map; what depends on those stays on the CPU as well (models-intro, "Compiling"). A
+    QUANTIZE of a float input stays before it (models-intro, "Float input and output tensors").
+
+    Args:
+        source: Path of a .tflite file, or its content.
+
+    Raises:
+        ModelError: ``not_tflite``.
+        InputError: The path leads to no file.
+    """
+    name = "the model" if isinstance(source, bytes) else os.fspath(source)
+    content = source if isinstance(source, bytes) else read_file(source, MAX_MODEL_BYTES)
+    file = read_tflite(content, name)
+    try:
+        faults = () if file.compiled else tuple(_refusals(file))
+        ops = tuple(_left(file) if file.compiled else _verdicts(file, refused=bool(faults)))
+    except (LookupError, ValueError, TypeError, ZeroDivisionError) as error:
+        message = f"{name}: not a .tflite file: an operator lacks what its kind has; give one as the converter wrote it"
+        raise ModelError(message, reason="not_tflite") from error
+    graph = file.subgraphs[0]
+    mapped = sum(op.target == "edgetpu" for op in ops)
+    parameters = _parameter_bytes(file)
+    return PreflightReport(
+        model=name,
+        mapped=mapped == len(ops) > 0,
+        subgraphs=sum(op.op == EDGETPU_OP for op in ops) if file.compiled else int(mapped > 0),
+        edgetpu_ops=mapped,
+        cpu_ops=len(ops) - mapped,
+        faults=faults,
+        notes=tuple(_notes(file, parameters)),
+        compiled=file.compiled,
+        parameter_bytes=parameters,
+        fits_on_chip=parameters <= ON_CHIP_BYTES,
+        inputs=_summaries(graph, graph.inputs),
+        outputs=_summaries(graph, graph.outputs),
+        ops=ops,
+    )
+
+
+def _refusals(file: TfliteFile) -> Iterable[str]:
+    dynamic = [tensor for graph in file.subgraphs for tensor in graph.tensors if tensor.dynamic]
+    if dynamic:
+        graph = file.subgraphs[0]
+        inputs = [graph.tensors[index] for index in graph.inputs if index >= 0 and graph.tensors[index].dynamic]
+        first = (inputs or dynamic)[0]
+        shape = f"{first.name[-60:]!r} has the shape {first.shape_signature}"
+        yield f"{_free(first)}: {shape}; export with a fixed batch of 1: {_STATIC}"
+    values = [tensor for graph in file.subgraphs for tensor in graph.tensors if not tensor.constant]
+    if not any(tensor.dtype in ("int8", "uint8") for tensor in values):
+        yield "no operator works on int8 or uint8; export with full int8 quantization: Model not quantized"
+    unread: dict[str, str] = {}
+    for graph in file.subgraphs:
+        for operator in graph.operators:
+            found = rules.fault(_use(graph, operator)) if rules.unread(operator) else None
+            # operators of a kind share their version; the one that is the cause has the most to say
+            if found is not None and len(found.reason) > len(unread.get(operator.name, "")):
+                unread[operator.name] = found.reason
+    yield from (f"{name}: {reason}" for name, reason in unread.items())
+
+
+def _verdicts(file: TfliteFile, *, refused: bool) -> Iterable[OpVerdict]:
+    index = 0
+    for number, graph in enumerate(file.subgraphs):
+        late: set[int] = set()  # tensors that the CPU computes, from other than a model's input
+        for operator in graph.operators:
+            use = _use(graph, operator)
+            found = rules.fault(use)
+            free = [tensor for tensor in (*filter(None, use.inputs), *use.outputs) if tensor.dynamic]
+            if found is None and free:
+                found = Fault(_STATIC, _free(free[0]))
+            elif found is None and refused:
+                found = Fault("Compilation failed!", "the compiler refuses the file for another operator")
+            elif found is None and (number > 0 or late & {*operator.inputs}):
+                found = Fault(rules.MORE_SUBGRAPHS, "it depends on an operator that stays on the CPU")
+            if found is not None and not _quantizes_input(graph, operator):
+                late.update(operator.outputs)
+            yield _verdict(index, operator, found, _summaries(graph, operator.outputs))
+            index += 1
+
+
+def _left(file: TfliteFile) -> Iterable[OpVerdict]:
+    """What the compiler did: its own operator, and all else on the CPU."""
+    index = 0
+    for graph in file.subgraphs:
+        for operator in graph.operators:
+            own = operator.custom and operator.name == EDGETPU_OP
+            found = None if own else Fault("Not mapped", "the compiler left it on the CPU; its log says why")
+            yield _verdict(index, operator, found, _summaries(graph, operator.outputs))
+            index += 1
+
+
+def _verdict(index: int, operator: Operator, found: Fault | None, outputs: tuple[TensorSummary, ...]) -> OpVerdict:
+    return OpVerdict(
+        index=index,
+        op=operator.name,
+        version=operator.version,
+        target="edgetpu" if found is None else "cpu",
+        status=rules.MAPPED if found is None else found.status,
+        reason=rules.MAPPED if found is None else f"{found.status}: {found.reason}",
+        outputs=outputs,
+    )
+
+
+def _use(graph: Subgraph, operator: Operator) -> Use:
+    inputs = tuple(graph.tensors[index] if index >= 0 else None for index in operator.inputs)
+    return Use(operator, inputs, tuple(graph.tensors[index] for index in operator.outputs))
+
+
+def _quantizes_input(graph: Subgraph, operator: Operator) -> bool:
+    return operator.name == "QUANTIZE" and {*operator.inputs} <= {*graph.inputs}
+
+
+def _parameter_bytes(file: TfliteFile) -> int:
+    read: dict[int, Tensor] = {}
+    for graph in file.subgraphs:
+        for operator in graph.operators:
+            for index in operator.inputs:
+                if index >= 0 and graph.tensors[index].constant:
+                    read[graph.tensors[index].buffer] = graph.tensors[index]
+    programs = sum(len(operator.custom_options) for operator in file.operators if operator.name == EDGETPU_OP)
+    return sum(tensor.bytes for tensor in read.values()) + programs
+
+
+def _notes(file: TfliteFile, parameters: int) -> Iterable[str]:
+    graph = file.subgraphs[0]
+    if file.compiled:
+        yield "this file is compiled already; the report says what the compiler did, not what it would do"
+    for kind, indices in (("input", graph.inputs), ("output", graph.outputs)):
+        if any(graph.tensors[index].dtype == "float32" for index in indices if index >= 0):
+            yield f"the {kind} is float32, so the CPU converts it; export with int8 in and out"
+    if len(file.subgraphs) > 1:
+        yield f"{len(file.subgraphs)} subgraphs: bodies of branches and loops stay on the CPU"
+    if parameters > ON_CHIP_BYTES:
+        yield f"parameters of {parameters:,} bytes do not fit on the chip; the rest is sent anew for each inference"
+
+
+def _free(tensor: Tensor) -> str:
+    return "free batch" if tensor.shape_signature[0] < 0 else "free size"
+
+
+def _summaries(graph: Subgraph, indices: Iterable[int]) -> tuple[TensorSummary, ...]:
+    tensors = (graph.tensors[index] for index in indices if index >= 0)
+    return tuple(TensorSummary(t.name, t.shape_signature, t.dtype, t.scales, t.zero_points) for t in tensors)
