@@ -1,13 +1,15 @@
 # Everything is set up on the first call; needs Python 3.11 to 3.13 (with venv) and make.
 PYTHON ?= python3
 BIN := .venv/bin
+TFLITE_PYTHON ?= python3.11
+TFLITE_BIN := .venv-tflite-runtime/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint typecheck check-floors pytest bench soak lock clean
+.PHONY: help setup demo test lint typecheck check-floors pytest bench soak schema test-tflite-runtime lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
 
 setup: ## make .venv with everything, versions locked with hashes (PYTHON=python3.12 for another interpreter)
 	@command -v "$(PYTHON)" >/dev/null || { echo "make: $(PYTHON) not found; install Python 3.11 to 3.13, or say PYTHON=/path/to/python" >&2; exit 2; }
@@ -39,17 +41,41 @@ check-floors: setup
 pytest: setup
 	$(BIN)/python -m pytest
 
+test-tflite-runtime: setup ## bundles made here and opened in tflite-runtime 2.14, which needs Python 3.11 and numpy 1
+	@if ! "$(TFLITE_PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then \
+		echo "make: test-tflite-runtime is skipped: $(TFLITE_PYTHON) is no Python 3.11; say TFLITE_PYTHON=/path/to/python3.11" >&2; \
+		exit 0; \
+	fi; \
+	set -e; \
+	stamp="$$("$(TFLITE_PYTHON)" -VV | cksum) $$(cat requirements-tflite-runtime.txt device/pyproject.toml | cksum)"; \
+	if [ "$$(cat .venv-tflite-runtime/.stamp 2>/dev/null)" != "$$stamp" ]; then \
+		echo "Setting up .venv-tflite-runtime (260 MB)"; \
+		"$(TFLITE_PYTHON)" -m venv --clear .venv-tflite-runtime; \
+		$(TFLITE_BIN)/pip install --quiet --require-hashes -r requirements-tflite-runtime.txt; \
+		$(TFLITE_BIN)/pip install --quiet --no-deps --no-build-isolation -e ./device; \
+		echo "$$stamp" > .venv-tflite-runtime/.stamp; \
+	fi; \
+	$(BIN)/python tests/tflite_runtime/make_bundles.py build/tflite-runtime; \
+	$(TFLITE_BIN)/pytest tests/tflite_runtime
+
 bench: setup ## latency on this machine, side by side (pytest-benchmark)
 	$(BIN)/python -m pytest benchmarks
 
 soak: setup ## long campaigns, whole: how often bounds hold; counts as JSON in benchmarks/results
 	$(BIN)/python benchmarks/coverage.py --out benchmarks/results/coverage.json
 	$(BIN)/python benchmarks/coverage.py --tasks --out benchmarks/results/coverage-tasks.json
+	$(BIN)/python benchmarks/hostile_bundles.py --out benchmarks/results/hostile-bundles.json
 
-lock: setup ## renew requirements.txt: the newest versions that pyproject.toml allows
+schema: setup ## renew docs/bundle.schema.json from the manifest's types
+	$(BIN)/python -m edge_oneshot_device.schema > docs/bundle.schema.json
+
+lock: setup ## renew both requirements files: the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \
 		--no-emit-package edge-oneshot-device --no-emit-index-url --no-header --group dev --all-extras \
 		pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --python-platform linux --generate-hashes \
+		--no-emit-package edge-oneshot-device --no-emit-index-url --no-header --extra tflite-runtime \
+		--group pyproject.toml:tflite-runtime device/pyproject.toml -o requirements-tflite-runtime.txt
 
 clean: ## remove what the other targets made, but no run and no bundle
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks build dist demo
+	rm -rf .venv .venv-tflite-runtime .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks build dist demo

@@ -4,14 +4,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge_oneshot.data.loading import is_named, load_data
+from edge_oneshot.data.loading import load_data
 from edge_oneshot.errors import DataError, TrainingError
-from edge_oneshot.judging import published_names
+from edge_oneshot.judging import published_data, published_names
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Run
 from edge_oneshot_device.manifest import Licence, Provenance
-from edge_oneshot_export.exporting import ExportReport, check_arguments, export
+from edge_oneshot_export.assembling import ExportReport
+from edge_oneshot_export.exporting import check_arguments, export
 from edge_oneshot_export.protocols import LabelledImages
 
 DEFAULT_VARIANTS = ("int8", "float32")
@@ -28,8 +30,10 @@ def export_run(
     out: str | Path,
     *,
     variants: Sequence[str] = DEFAULT_VARIANTS,
+    target_far: float | None = None,
     asked: bool = False,
     data_dir: Path | None = None,
+    key: Ed25519PrivateKey | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> ExportReport:
     """Export a run's encoder, measured and calibrated on the groups that it was not trained on.
@@ -37,9 +41,11 @@ def export_run(
     Args:
         run: Finished, or stopped after a checkpoint.
         out: ``NAME.oneshot``.
-        variants: Of `edge_oneshot_export.exporting.VARIANTS`.
+        variants: Of `edge_oneshot_export.variants.VARIANTS`.
+        target_far: See `edge_oneshot_export.export`.
         asked: The user named them, so that one that fails is an error and not left out.
         data_dir: Where Omniglot lies.
+        key: Signs the bundle; None leaves it unsigned.
         progress: Called with each step's name as it begins.
 
     Raises:
@@ -67,14 +73,16 @@ def export_run(
         metric=OBJECTIVES[record.settings.objective].metric,
         variants=variants,
         provenance=_provenance(run),
+        target_far=target_far,
         asked=asked,
+        key=key,
         progress=progress,
     )
 
 
 def _provenance(run: Run) -> Provenance:
     record = run.record
-    name = record.settings.data if is_named(record.settings.data) else "a folder"
+    name = published_data(record.settings.data)
     return Provenance(
         data=name,
         seed=record.settings.seed,

@@ -1,4 +1,4 @@
-"""The workstation's program: edge-oneshot train, export, evaluate, inspect, demo."""
+"""The workstation's program: edge-oneshot train, export, evaluate, inspect, keygen, demo."""
 
 import argparse
 import logging
@@ -7,9 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_oneshot.ways import WaysRange, parse_ways
 from edge_oneshot_device import console
+from edge_oneshot_device.errors import InputError
+
+if TYPE_CHECKING:
+    from edge_oneshot_export.assembling import ExportReport
 
 _DEFAULT_MINUTES = 20.0
 
@@ -47,8 +52,11 @@ def _parser() -> console.Parser:
     _add_demo(commands)
     _add_train(commands)
     _add_export(commands)
+    _add_calibrate(commands)
     _add_evaluate(commands)
+    _add_preflight(commands)
     _add_inspect(commands)
+    _add_keygen(commands)
     return parser
 
 
@@ -123,19 +131,54 @@ def _add_train(commands: "_Commands[console.Parser]") -> None:
 
 
 def _add_export(commands: "_Commands[console.Parser]") -> None:
-    export = commands.add_parser("export", help="export a run's encoder, or a shipped one, as a calibrated bundle")
+    export = commands.add_parser(
+        "export", help="export a run's encoder, a shipped one, or one of your own as a calibrated bundle"
+    )
     subject = export.add_mutually_exclusive_group(required=True)
     subject.add_argument("run", type=Path, nargs="?", metavar="RUN", help="folder of the run")
     subject.add_argument("--pretrained", choices=("base", "tiny"), help="an encoder that is already trained")
-    export.add_argument("--out", type=Path, required=True, metavar="NAME.oneshot", help="the bundle")
+    subject.add_argument(
+        "--model", type=Path, nargs="+", metavar="FILE", help=".tflite and .onnx files of an encoder of your own"
+    )
     export.add_argument(
         "--variants",
         metavar="V,...",
-        help="float32, int8, onnx-float32, onnx-int8, or all (int8,float32); a named one that fails is an error",
+        help="float32, float16, dynamic, int8, coral, onnx-float32, onnx-float16, onnx-int8, or all (int8,float32); "
+        "a named one that fails is an error",
     )
+    own = export.add_argument_group("for --model")
+    own.add_argument("--data", metavar="DATA", help="people that it was not trained on, one folder of images each")
+    own.add_argument("--mean", type=_numbers, metavar="M,...", help="of (pixel - mean) / scale; one or three (127.5)")
+    own.add_argument("--scale", type=_numbers, metavar="S,...", help="likewise (127.5)")
+    own.add_argument("--metric", choices=("cosine", "euclidean"), help="how embeddings are compared (cosine)")
+    _add_bundle_options(export)
+    export.add_argument("--report", type=Path, metavar="FILE.html", help="what each variant costs, as a page")
     _add_data_dir(export)
     console.add_json(export)
     export.set_defaults(command=_export)
+
+
+def _add_calibrate(commands: "_Commands[console.Parser]") -> None:
+    calibrate = commands.add_parser(
+        "calibrate", help="thresholds from your own images, without training; nobody has to enrol again"
+    )
+    calibrate.add_argument("bundle", type=Path, metavar="NAME.oneshot")
+    calibrate.add_argument("--data", required=True, metavar="DATA", help="a folder with one folder of images a person")
+    _add_bundle_options(calibrate)
+    _add_data_dir(calibrate)
+    console.add_json(calibrate)
+    calibrate.set_defaults(command=_calibrate)
+
+
+def _add_bundle_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="NAME.oneshot", help="the new bundle")
+    parser.add_argument(
+        "--target-far",
+        type=_rate,
+        metavar="F",
+        help="wanted false accept rate of a comparison, such as 0.001 (the smallest that the images support)",
+    )
+    parser.add_argument("--sign", type=Path, metavar="KEY", help="sign the bundle with this private key, see keygen")
 
 
 def _add_evaluate(commands: "_Commands[console.Parser]") -> None:
@@ -163,11 +206,28 @@ def _add_evaluate(commands: "_Commands[console.Parser]") -> None:
     evaluate.set_defaults(command=_evaluate)
 
 
+def _add_preflight(commands: "_Commands[console.Parser]") -> None:
+    preflight = commands.add_parser("preflight", help="what the Edge TPU compiler would do with a .tflite file")
+    preflight.add_argument("model", type=Path, metavar="MODEL.tflite")
+    console.add_json(preflight)
+    preflight.set_defaults(command=_preflight)
+
+
 def _add_inspect(commands: "_Commands[console.Parser]") -> None:
-    inspect = commands.add_parser("inspect", help="what a bundle holds, on one screen")
+    inspect = commands.add_parser("inspect", help="what a bundle holds, on one screen, or what two differ in")
     inspect.add_argument("bundle", type=Path, metavar="NAME.oneshot")
+    inspect.add_argument("other", type=Path, metavar="OTHER.oneshot", nargs="?")
     console.add_json(inspect)
     inspect.set_defaults(command=_inspect)
+
+
+def _add_keygen(commands: "_Commands[console.Parser]") -> None:
+    keygen = commands.add_parser("keygen", help="make a key that signs bundles")
+    keygen.add_argument(
+        "--out", type=Path, required=True, metavar="KEY", help="the private key; the public one gets the name KEY.pub"
+    )
+    console.add_json(keygen)
+    keygen.set_defaults(command=_keygen)
 
 
 def _add_data_dir(parser: argparse.ArgumentParser) -> None:
@@ -223,32 +283,75 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    _import_tensorflow()
+    from edge_oneshot_export.signing import load_key
+
+    key = load_key(arguments.sign) if arguments.sign else None
+    own = {name: getattr(arguments, name) for name in ("data", "mean", "scale", "metric")}
+    own = {name: value for name, value in own.items() if value is not None}
+    how = {name: getattr(arguments, name) for name in ("target_far", "data_dir")} | {"key": key}
+    if arguments.model and (arguments.variants or "data" not in own):
+        message = "--model needs --data, and takes no --variants: each file is one"
+        raise InputError(message, reason="wrong_use")
+    if own and not arguments.model:
+        raise InputError(f"--{next(iter(own))} goes with --model: a run knows its own", reason="wrong_use")
+    if not arguments.model:
+        _import_tensorflow()
     from edge_oneshot import display
-    from edge_oneshot.bundling import DEFAULT_VARIANTS, export_run
-    from edge_oneshot.pretrained import pretrained_run
-    from edge_oneshot.training.runs import Run
+
+    if arguments.report:
+        from edge_oneshot.report.report import require_page, write_drift_report
+
+        require_page(arguments.report)
+    with display.steps() as progress:
+        if arguments.model:
+            from edge_oneshot.adopting import export_files
+
+            report = export_files(arguments.model, arguments.out, progress=progress, **own, **how)
+        else:
+            from edge_oneshot import bundling
+            from edge_oneshot.pretrained import pretrained_run
+            from edge_oneshot.training.runs import Run
+            from edge_oneshot_export.variants import VARIANTS
+
+            named = arguments.variants not in (None, "all")
+            variants = VARIANTS if arguments.variants == "all" else bundling.DEFAULT_VARIANTS
+            report = bundling.export_run(
+                Run.open(arguments.run) if arguments.run else pretrained_run(arguments.pretrained),
+                arguments.out,
+                variants=arguments.variants.split(",") if named else variants,
+                asked=named,
+                progress=progress,
+                **how,
+            )
+    if arguments.report:
+        write_drift_report(report, arguments.report)
+    _print_export(report, (), arguments.json)
+    return 0
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from edge_oneshot import display
+    from edge_oneshot.calibrating import calibrate_bundle
+    from edge_oneshot_export.signing import load_key
+
+    key = load_key(arguments.sign) if arguments.sign else None
+    how = {name: getattr(arguments, name) for name in ("target_far", "data_dir")}
+    with display.steps() as progress:
+        report, seen = calibrate_bundle(
+            arguments.bundle, arguments.out, arguments.data, key=key, progress=progress, **how
+        )
+    _print_export(report, seen, arguments.json)
+    return 0
+
+
+def _print_export(report: "ExportReport", seen: Sequence[str], as_json: bool) -> None:
+    from edge_oneshot import display
     from edge_oneshot_device import Bundle
     from edge_oneshot_device.summary import summarise
-    from edge_oneshot_export.exporting import VARIANTS
 
-    asked = arguments.variants is not None
-    variants: Sequence[str] = arguments.variants.split(",") if asked else DEFAULT_VARIANTS
-    if arguments.variants == "all":
-        variants = VARIANTS
-    with display.steps() as progress:
-        report = export_run(
-            Run.open(arguments.run) if arguments.run else pretrained_run(arguments.pretrained),
-            arguments.out,
-            variants=variants,
-            asked=asked,
-            data_dir=arguments.data_dir,
-            progress=progress,
-        )
     summary = summarise(Bundle.open(report.path))
-    as_text = display.export_text(report, summary)
-    console.print_result(display.bundle_summary(report, summary), arguments.json, as_text)
-    return 0
+    text = display.export_text(report, summary, seen)
+    console.print_result(display.bundle_summary(report, summary, seen), as_json, text)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -278,12 +381,35 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _inspect(arguments: argparse.Namespace) -> int:
-    from edge_oneshot_device import Bundle
-    from edge_oneshot_device.summary import describe, summarise
+def _preflight(arguments: argparse.Namespace) -> int:
+    from edge_oneshot.preflight_text import preflight_text
+    from edge_oneshot_export.edgetpu_compiler import check
 
-    summary = summarise(Bundle.open(arguments.bundle))
-    console.print_result(summary, arguments.json, describe(summary))
+    report = check(arguments.model)
+    console.print_result(report, arguments.json, preflight_text(report))
+    run = report.compiler
+    return 0 if report.mapped and (run is None or (run.file and not run.parsed.cpu_ops)) else 1
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from edge_oneshot_device.comparison import inspect
+
+    result, text = inspect(arguments.bundle, arguments.other)
+    console.print_result(result, arguments.json, text)
+    return 0
+
+
+def _keygen(arguments: argparse.Namespace) -> int:
+    from edge_oneshot_export.signing import generate_key
+
+    pair = generate_key(arguments.out)
+    text = (
+        f"{pair.private}: the private key: keep it secret, and a copy of it safe\n"
+        f"{pair.public}: the public key {pair.key}\n"
+        f"next: edge-oneshot export RUN --out NAME.oneshot --sign {pair.private}; "
+        f"edge-oneshot-device init NAME.oneshot --trust {pair.public}"
+    )
+    console.print_result(pair, arguments.json, text)
     return 0
 
 
@@ -306,6 +432,20 @@ def _positive(text: str) -> float:
     if not 0.0 < value < math.inf:
         raise argparse.ArgumentTypeError("must be a positive number")
     return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError("must be above 0 and below 1")
+    return value
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    values = tuple(float(part) for part in text.split(","))
+    if not all(math.isfinite(value) for value in values):
+        raise argparse.ArgumentTypeError("must be numbers")
+    return values
 
 
 def _side(text: str) -> int:

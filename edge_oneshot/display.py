@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from edge_oneshot.judging import handful
+from edge_oneshot_device.manifest import Drift
 from edge_oneshot_device.summary import Operation, Summary, align, describe
+from edge_oneshot_export.assembling import ExportReport, LeftOut
 from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
-from edge_oneshot_export.exporting import ExportReport, LeftOut
 
 if TYPE_CHECKING:  # training imports TensorFlow, which evaluate has no need of
     from edge_oneshot.training import session
@@ -88,22 +89,30 @@ def training_text(summary: "TrainingSummary") -> str:
 
 @dataclass(frozen=True, slots=True)
 class BundleSummary:
-    """What ``export --json`` prints."""
+    """What ``export --json`` and ``calibrate --json`` print.
+
+    Attributes:
+        left_out: Variants that failed.
+        trained_on_left_out: Groups of images that the encoder was trained on, so that they calibrate nothing.
+        drift: Of each variant.
+    """
 
     name: str
     format: int
     variants: list[str]
     fingerprints: dict[str, str]
     calibration: list[Operation]
-    signed_by: None
+    signed_by: str | None
     bytes: int
     path: str
     left_out: list[LeftOut]
+    trained_on_left_out: list[str]
+    drift: dict[str, Drift | None]
     seconds: float
 
 
-def bundle_summary(report: ExportReport, summary: Summary) -> BundleSummary:
-    """What an export wrote, in brief."""
+def bundle_summary(report: ExportReport, summary: Summary, seen: Sequence[str]) -> BundleSummary:
+    """What was written, in brief; `seen` are groups left out because the encoder was trained on them."""
     return BundleSummary(
         name=summary.name,
         format=summary.format,
@@ -114,13 +123,18 @@ def bundle_summary(report: ExportReport, summary: Summary) -> BundleSummary:
         bytes=summary.bytes,
         path=str(report.path),
         left_out=list(report.left_out),
+        trained_on_left_out=list(seen),
+        drift={file.variant: file.drift for file in summary.files},
         seconds=report.seconds,
     )
 
 
-def export_text(report: ExportReport, summary: Summary) -> str:
-    """What is in the new bundle, what was left out, and what to do next."""
+def export_text(report: ExportReport, summary: Summary, seen: Sequence[str]) -> str:
+    """What is in the new bundle, what was left out, and what to do next; `seen` as for `bundle_summary`."""
     lines = [describe(summary), ""]
+    if seen:
+        some = ", ".join(seen[:4]) + (", ..." if len(seen) > 4 else "")
+        lines.append(f"not calibrated on {len(seen)} groups that the encoder was trained on: {some}")
     lines += [f"left out: {left.reason}" for left in report.left_out]
     lines.append(f"{report.path} in {report.seconds:.0f} s; next: edge-oneshot-device init {report.path}")
     return "\n".join(lines)

@@ -71,7 +71,7 @@ def evaluate(
             )
         runs = [(run.support, run.queries, run.answers) for run in load_lake_runs(encoder.input, data_dir)]
         return [evaluate_runs(encoder, runs, progress=progress)]
-    unseen = load_unseen(data, opened.manifest, data_dir)
+    unseen, _ = load_unseen(data, opened.manifest, data_dir)
     people = LabelledImages(unseen.images, unseen.labels, unseen.identities)
     if protocol == "verification":
         return evaluate_verification(encoder, people, seed=seed, progress=progress)
@@ -111,21 +111,21 @@ def handful(results: Sequence[OneShotResult]) -> list[OneShotResult]:
     return [one for one in results if one.ways in (2, 5, 10, 20, 50, 100) or one in (results[0], results[-1])]
 
 
-def load_unseen(data: str, manifest: Manifest, data_dir: Path | None = None) -> Dataset:
-    """The groups of a data set that a bundle's encoder was not trained on.
+def load_unseen(data: str, manifest: Manifest, data_dir: Path | None = None) -> tuple[Dataset, tuple[str, ...]]:
+    """The groups of a data set that a bundle's encoder was not trained on, and the names of those left out.
 
     Raises:
         DataError: It was trained on all of them.
     """
     if data == "omniglot" and has_evaluation(data_dir):
-        return load_data(data, manifest.input, data_dir=data_dir, subset="evaluation")
+        return load_data(data, manifest.input, data_dir=data_dir, subset="evaluation"), ()
     everything = load_data(data, manifest.input, data_dir=data_dir)
     names = published_names(data, everything.group_names)
     trained = set(manifest.provenance.trained_on)
     seen = [group for group, name in zip(everything.group_names, names, strict=True) if name in trained]
     if len(seen) == len(everything.group_names):
-        raise DataError(f"{data}: the encoder was trained on all of it; judge it on other data", reason="all_seen")
-    return everything.without(seen) if seen else everything
+        raise DataError(f"{data}: the encoder was trained on all of it; give other data", reason="all_seen")
+    return everything.without(seen) if seen else everything, tuple(seen)
 
 
 def published_names(name: str, groups: Sequence[str]) -> tuple[str, ...]:
@@ -133,3 +133,8 @@ def published_names(name: str, groups: Sequence[str]) -> tuple[str, ...]:
     if is_named(name):
         return tuple(groups)
     return tuple(f"sha256:{hashlib.sha256(group.encode()).hexdigest()}" for group in groups)
+
+
+def published_data(data: str) -> str:
+    """What a bundle may say of where its images come from: no path of anybody's machine."""
+    return data if is_named(data) else "a folder"

@@ -3,7 +3,8 @@
 A bundle is a zip of the plainest kind: members stored without compression, one after another
 from the first byte, then the central directory, then its end record, and nothing else. Any
 byte that this layout does not account for is refused, so no two zip readers can see
-different files in it.
+different files in it. manifest.json comes first and, where the bundle is signed, manifest.sig
+second; a signature is checked before anything of the manifest is parsed.
 """
 
 import hashlib
@@ -14,9 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from edge_oneshot_device.console import one_line
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.files import read_file
 from edge_oneshot_device.manifest import MANIFEST_NAME, Manifest, decode_manifest
+from edge_oneshot_device.signature import SIGNATURE_NAME, short, verify
 
 MAX_BUNDLE_BYTES = 256 << 20
 MAX_MANIFEST_BYTES = 4 << 20
@@ -25,6 +28,12 @@ MAX_MANIFEST_BYTES = 4 << 20
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END = struct.Struct("<4s4H2IH")
+
+_MAX_MESSAGE = 300
+_ADVICE = {
+    "unsigned": "get one that is signed by the trusted key",
+    "untrusted_key": "get one that is signed by the trusted key, or name another with init --trust KEY.pub",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +44,31 @@ class Bundle:
         manifest: The parsed manifest.
         content: The bundle file, byte for byte.
         sha256: SHA-256 of `content`, in hex.
-        members: Path to content of every member other than the manifest.
+        members: Path to content of every member other than the manifest and its signature.
+        signed_by: The Ed25519 public key whose signature it bears, in hex; None when unsigned.
+            It says who signed; whether to trust them is what `trust` is for.
     """
 
     manifest: Manifest
     content: bytes
     sha256: str
     members: Mapping[str, bytes]
+    signed_by: str | None
 
     @classmethod
-    def open(cls, source: str | os.PathLike[str] | bytes) -> "Bundle":
+    def open(cls, source: str | os.PathLike[str] | bytes, *, trust: str | None = None) -> "Bundle":
         """Read a bundle once into memory and check all of it.
+
+        A signature that is there is verified, whether or not a key is trusted.
 
         Args:
             source: Path, or the file's content.
+            trust: The public key, in hex, that has to have signed it; None opens any bundle.
 
         Raises:
             InputError: The path leads to no file (``not_found``, ``not_a_file``).
-            IntegrityError: ``not_a_bundle`` (not laid out as a bundle), ``bad_manifest`` or
+            IntegrityError: ``not_a_bundle`` (not laid out as a bundle), ``bad_signature``,
+                ``unsigned`` or ``untrusted_key`` (where a key is trusted), ``bad_manifest`` or
                 ``member_mismatch`` (its members are not those of the manifest).
             MachineError: The file cannot be read.
         """
@@ -60,13 +76,15 @@ class Bundle:
         name = "the bundle" if isinstance(source, bytes) else str(source)
         try:
             files = _unzip(content)
-            manifest = _manifest(files)
+            text, signature = _take_manifest(files)
+            signed_by = None if signature is None else verify(signature, text)
+            _require_trusted(signed_by, trust)
+            manifest = decode_manifest(text)
             _check_members(manifest, files)
         except IntegrityError as error:
-            raise IntegrityError(
-                f"{name} is refused: {error}; get an intact copy, or export it again", reason=error.reason
-            ) from error
-        return cls(manifest, content, hashlib.sha256(content).hexdigest(), MappingProxyType(files))
+            advice = _ADVICE.get(error.reason, "get an intact copy, or export it again")
+            raise IntegrityError(f"{name} is refused: {_brief(error)}; {advice}", reason=error.reason) from error
+        return cls(manifest, content, hashlib.sha256(content).hexdigest(), MappingProxyType(files), signed_by)
 
     def read(self, path: str) -> bytes:
         """Content of a member that the manifest lists.
@@ -77,17 +95,31 @@ class Bundle:
         return self.members[path]
 
 
-def _manifest(files: dict[str, bytes]) -> Manifest:
-    content = files.pop(MANIFEST_NAME, None)
-    if content is None:
-        raise IntegrityError(f"it has no {MANIFEST_NAME}", reason="not_a_bundle")
-    if len(content) > MAX_MANIFEST_BYTES:
-        raise IntegrityError(f"{MANIFEST_NAME} is larger than {MAX_MANIFEST_BYTES >> 20} MiB", reason="bad_manifest")
-    return decode_manifest(content)
+def _take_manifest(files: dict[str, bytes]) -> tuple[bytes, bytes | None]:
+    """Content of the manifest and of its signature, if any; what is left are the members that it lists."""
+    places = {name: place for place, name in enumerate(files)}
+    if MANIFEST_NAME not in places:
+        raise _not_a_bundle(f"it has no {MANIFEST_NAME}")
+    for place, name in enumerate((MANIFEST_NAME, SIGNATURE_NAME)):
+        if places.get(name, place) != place:
+            raise _not_a_bundle(f"{name} is not its member number {place + 1}")
+    return files.pop(MANIFEST_NAME), files.pop(SIGNATURE_NAME, None)
+
+
+def _require_trusted(signed_by: str | None, trust: str | None) -> None:
+    if trust is None:
+        return
+    if signed_by is None:
+        raise IntegrityError(f"it is unsigned, and {short(trust)} alone is trusted", reason="unsigned")
+    if signed_by != trust:
+        message = f"it is signed by {short(signed_by)}, and {short(trust)} alone is trusted"
+        raise IntegrityError(message, reason="untrusted_key")
 
 
 def _check_members(manifest: Manifest, files: dict[str, bytes]) -> None:
     listed = {member.path: member for member in manifest.members}
+    if SIGNATURE_NAME in listed:
+        raise IntegrityError(f"{MANIFEST_NAME}: lists {SIGNATURE_NAME}, which signs it", reason="bad_manifest")
     for path in listed.keys() - files.keys():
         raise IntegrityError(f"the member {path} is missing", reason="member_mismatch")
     for path in files.keys() - listed.keys():
@@ -119,8 +151,13 @@ def _walk(content: bytes) -> dict[str, bytes]:
     for _ in range(count):
         name, size, checksum, entry = _read_entry(content, entry, position)
         position += _LOCAL.size + len(name) + size
+        if position > directory:
+            raise _not_a_bundle(f"{name} reaches into its directory")
+        if name == MANIFEST_NAME and size > MAX_MANIFEST_BYTES:
+            message = f"{MANIFEST_NAME} is larger than {MAX_MANIFEST_BYTES >> 20} MiB"
+            raise IntegrityError(message, reason="bad_manifest")
         data = content[position - size : position]
-        if position > directory or zlib.crc32(data) != checksum:
+        if zlib.crc32(data) != checksum:
             raise _not_a_bundle(f"the content of {name} is damaged")
         if name in files:
             raise _not_a_bundle(f"it holds {name} twice")
@@ -148,6 +185,12 @@ def _read_entry(content: bytes, entry: int, position: int) -> tuple[str, int, in
     if local_name_size != name_size or content[start : start + name_size] != name_bytes:
         raise _not_a_bundle(f"the two names of {name!r} differ")
     return name, size, checksum, following
+
+
+def _brief(error: IntegrityError) -> str:
+    """Its message, which may quote a name or a key of megabytes, on one line of bearable length."""
+    line = one_line(str(error)[: _MAX_MESSAGE + 1])
+    return line if len(line) <= _MAX_MESSAGE else f"{line[:_MAX_MESSAGE]}..."
 
 
 def _not_a_bundle(message: str) -> IntegrityError:

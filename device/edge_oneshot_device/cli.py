@@ -53,6 +53,11 @@ def _parser() -> console.Parser:
         metavar="F",
         help="wanted false accept rate of an attempt, such as 0.001 (the smallest that the calibration supports)",
     )
+    init.add_argument(
+        "--trust",
+        metavar="KEY.pub",
+        help="take bundles that this key signed, and no others, from now on (the key named before, if any)",
+    )
 
     enrol = add("enrol", _enrol, "enrol a person from one image or more", state=True)
     enrol.add_argument("person", metavar="PERSON")
@@ -78,8 +83,9 @@ def _parser() -> console.Parser:
     _add_model_options(bench)
     bench.add_argument("--runs", type=int, default=200, metavar="N", help="timed runs (%(default)s)")
 
-    inspect = add("inspect", _inspect, "show what a bundle holds", state=False)
+    inspect = add("inspect", _inspect, "show what a bundle holds, or what two differ in", state=False)
     inspect.add_argument("bundle", metavar="NAME.oneshot")
+    inspect.add_argument("other", metavar="OTHER.oneshot", nargs="?")
     return parser
 
 
@@ -109,6 +115,7 @@ def _init(arguments: argparse.Namespace) -> int:
         runtime=arguments.runtime,
         target_far=arguments.target_far,
         threads=arguments.threads,
+        trust=arguments.trust,
     )
     console.print_result(installation, arguments.json, _installation_text(installation))
     return 0
@@ -170,11 +177,10 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from edge_oneshot_device.bundle import Bundle
-    from edge_oneshot_device.summary import describe, summarise
+    from edge_oneshot_device.comparison import inspect
 
-    summary = summarise(Bundle.open(arguments.bundle))
-    console.print_result(summary, arguments.json, describe(summary))
+    result, text = inspect(arguments.bundle, arguments.other)
+    console.print_result(result, arguments.json, text)
     return 0
 
 
@@ -215,10 +221,12 @@ def _people_text(people: "list[Person]") -> str:
 
 
 def _installation_text(installation: "Installation") -> str:
-    from edge_oneshot_device.summary import UNCALIBRATED, align, percent
+    from edge_oneshot_device.summary import UNCALIBRATED, UNSIGNED, align, percent
 
+    signer = installation.signed_by or UNSIGNED
     rows = [
         ("installed", f"{installation.name}, {installation.bytes:,} bytes"),
+        ("signed by", f"{signer}, trusted" if installation.trusted else signer),
         (
             "variant",
             f"{installation.variant} on {installation.runtime}, {_count(installation.threads, 'thread')}, "

@@ -114,8 +114,12 @@ def run(main: Callable[[], int | None], *, as_json: bool = False) -> int:
 
 def one_line(text: str) -> str:
     """The text without line breaks, terminal escapes and other unprintable characters."""
-    words = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """The text with terminal escapes and other unprintable characters spelt out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _call(main: Callable[[], int | None]) -> int:

@@ -179,6 +179,7 @@ def self_test(encoder: Encoder, bundle: Bundle) -> None:
             than the bundle's tolerance.
     """
     test = bundle.manifest.self_test
+    tolerance = test.tolerance[encoder.variant]
     for path, expected in zip(test.images, test.outputs[encoder.variant], strict=True):
         try:
             output = encoder.raw(load_image(bundle.read(path), encoder.input))
@@ -187,7 +188,7 @@ def self_test(encoder: Encoder, bundle: Bundle) -> None:
                 f"the self-test image {path} cannot be used: {error}", reason="self_test_failed"
             ) from error
         difference = float(np.max(np.abs(output.astype(np.float64) - np.array(expected))))
-        unit, tolerance = ("", test.tolerance) if output.dtype == np.float32 else (" LSB", test.tolerance_lsb)
+        unit = "" if output.dtype == np.float32 else " LSB"
         if not difference <= tolerance:  # so that NaN fails
             raise IntegrityError(
                 f"the self-test of variant {encoder.variant} on {encoder.runtime} fails: its output for {path} is"

@@ -117,20 +117,23 @@ def join(
         template_scores: float32 (n,).
         owners: Integers (n,): the person, 0..people-1, that each template belongs to.
         people: How many persons there are.
-        rule: ``best``: the highest score of the person's templates.
+        rule: ``best``: the highest score of the person's templates; ``mean``: their mean.
 
     Returns:
         float32 (people,); minus infinity for a person without a template.
     """
-    if rule != "best":
-        raise ValueError(f"no such rule: {rule}")
     joined = np.full(people, -np.inf, dtype=np.float32)
-    np.maximum.at(joined, owners, template_scores)
+    if rule == "best":
+        np.maximum.at(joined, owners, template_scores)
+        return joined
+    counts = np.bincount(owners, minlength=people)
+    sums = np.bincount(owners, weights=template_scores, minlength=people)
+    np.divide(sums, counts, out=joined, where=counts > 0, casting="same_kind")
     return joined
 
 
 def calibration_for(manifest: Manifest, variant: str, templates: int) -> Calibration:
-    """The calibration for persons with `templates` templates: that of the next count up.
+    """The calibration of the manifest's rule for persons with `templates` templates: that of the next count up.
 
     Raises:
         InputError: Reason ``too_many_templates`` above `MAX_TEMPLATES`, ``uncalibrated`` when
@@ -139,7 +142,7 @@ def calibration_for(manifest: Manifest, variant: str, templates: int) -> Calibra
     if templates > MAX_TEMPLATES:
         message = f"{templates} templates a person: at most {MAX_TEMPLATES} are possible"
         raise InputError(message, reason="too_many_templates")
-    own = [c for c in manifest.calibration if c.variant == variant]
+    own = [c for c in manifest.calibration if c.variant == variant and c.rule == manifest.rule]
     enough = [c for c in own if c.templates >= templates]
     if enough:
         return min(enough, key=lambda c: c.templates)

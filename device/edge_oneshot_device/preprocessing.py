@@ -122,6 +122,19 @@ def frame_ink(image: Image.Image) -> Image.Image:
     return paper
 
 
+def has_content(images: NDArray[np.uint8], section: InputSection) -> NDArray[np.bool_]:
+    """Which images show something: whether a channel has the contrast `section` asks for.
+
+    Args:
+        images: uint8 (n, height, width, channels).
+        section: Holds `min_contrast`.
+
+    Returns:
+        bool (n,).
+    """
+    return np.asarray(np.ptp(images, axis=(1, 2)).max(axis=1, initial=0) >= section.min_contrast)
+
+
 def require_content(pixels: NDArray[np.uint8], section: InputSection, name: str = "the image") -> None:
     """Refuse an image that shows nothing.
 

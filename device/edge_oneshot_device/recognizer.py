@@ -124,7 +124,7 @@ class Recognizer:
         calibration = self._calibration(int(enrolled.counts[index]))
         probe = self._encoder.embed_image(image)
         own = scores(probe, enrolled.matrix[enrolled.owners == index], self._encoder.embedding.metric)
-        score = float(join(own, np.zeros(len(own), dtype=np.int64), 1)[0])
+        score = float(join(own, np.zeros(len(own), dtype=np.int64), 1, calibration.rule)[0])
         return decide_verify(person, score, calibration, self._target(calibration), self._encoder)
 
     def identify(self, image: ImageSource) -> Decision:
@@ -140,7 +140,7 @@ class Recognizer:
         calibration = self._calibration(int(enrolled.counts.max(initial=1)))
         probe = self._encoder.embed_image(image)
         every = scores(probe, enrolled.matrix, self._encoder.embedding.metric)
-        joined = join(every, enrolled.owners, len(enrolled.names))
+        joined = join(every, enrolled.owners, len(enrolled.names), calibration.rule)
         return decide_identify(enrolled.names, joined, calibration, self._target(calibration), self._encoder)
 
     def people(self) -> list[Person]:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Protocol, get_args
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -109,7 +110,7 @@ class TfliteModel:
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
             raise _mismatch(f"{len(inputs)} inputs and {len(outputs)} outputs; one of each is expected")
-        self.input, self.output = _tflite_tensor(inputs[0]), _tflite_tensor(outputs[0])
+        self.input, self.output = _tflite_tensor(inputs[0]), _vector(_tflite_tensor(outputs[0]))
         self._input_index, self._output_index = inputs[0]["index"], outputs[0]["index"]
         self._set, self._invoke, self._get = interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor
 
@@ -121,7 +122,7 @@ class TfliteModel:
             result: NDArray[Any] = self._get(self._output_index)
         except (ValueError, RuntimeError) as error:
             raise _failed(self.runtime, error) from error
-        return result
+        return result.reshape(self.output.shape)
 
 
 class OnnxModel:
@@ -167,6 +168,13 @@ def _tflite_tensor(details: dict[str, Any]) -> TensorSpec:
         raise _mismatch("an input or output quantized per channel; one scale is expected")
     scale, zero_point = details["quantization"]
     return _tensor(dtype, shape, float(scale), int(zero_point))
+
+
+def _vector(tensor: TensorSpec) -> TensorSpec:
+    """An output such as (1, 1, 1, size) as (1, size)."""
+    shape = tensor.shape
+    sizes = [side for side in shape if side > 1]
+    return msgspec.structs.replace(tensor, shape=(1, *sizes)) if len(shape) > 2 and len(sizes) == 1 else tensor
 
 
 def _onnx_tensor(argument: Any) -> TensorSpec:

@@ -24,6 +24,7 @@ from edge_oneshot_device.files import read_file, write_atomically
 from edge_oneshot_device.gallery import Gallery
 from edge_oneshot_device.manifest import Digest, Manifest, Positive, Runtime, Slug
 from edge_oneshot_device.matching import calibration_for, threshold_for
+from edge_oneshot_device.signature import load_public_key
 from edge_oneshot_device.summary import Operation, summarise
 
 ENVIRONMENT: Final = "EDGE_ONESHOT_STATE"
@@ -45,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         previous: The bundle that was in use before, kept.
         runtime: The runtime that passed the self-test.
         target_far: None for the smallest that the calibration supports.
+        trust: The public key, in hex, that has to have signed a bundle; None takes any bundle.
     """
 
     format: Literal[1]
@@ -55,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     runtime: Runtime
     threads: Positive
     target_far: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] | None
+    trust: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Installation:
         target_far: Wanted false accept rate; None when the variant is uncalibrated.
         provisional: True when `target_far` is smaller than what the calibration supports, or
             the calibration itself is provisional.
+        trusted: Whether bundles signed by `signed_by` alone are taken from now on.
         people: How many are enrolled.
         state: The state folder.
     """
@@ -76,13 +80,14 @@ class Installation:
     variants: list[str]
     fingerprints: dict[str, str]
     calibration: list[Operation]
-    signed_by: None
+    signed_by: str | None
     bytes: int
     variant: str
     runtime: str
     threads: int
     target_far: float | None
     provisional: bool
+    trusted: bool
     people: int
     state: str
 
@@ -128,6 +133,7 @@ def install(
     runtime: str | None = None,
     target_far: float | None = None,
     threads: int = 1,
+    trust: str | os.PathLike[str] | None = None,
 ) -> Installation:
     """Check a bundle, run its self-test, and put it in use.
 
@@ -139,17 +145,23 @@ def install(
         target_far: Wanted false accept rate of an attempt; None takes the smallest that the
             calibration supports.
         threads: Threads of one inference.
+        trust: The file of a public key: from now on this bundle, and every one after it, has to
+            be signed by it. None keeps the key that is trusted already, if there is one.
 
     Raises:
         InputError: Reason ``bad_target_far``, ``variant_missing``, ``uncalibrated`` (with a
-            `target_far`), or as `Bundle.open` and `Encoder.open` say.
-        IntegrityError: Reason ``gallery_of_other_fingerprint``, or as those say.
+            `target_far`), or as `Bundle.open`, `Encoder.open` and `load_public_key` say.
+        IntegrityError: Reason ``gallery_of_other_fingerprint``, ``trust_changed`` (by another
+            `install` at the same time), or as those say.
         MachineError: The disk does not allow it, or the runtime failed.
     """
     if target_far is not None and not 0.0 < target_far < 1.0:
         raise InputError(f"target FAR {target_far}: must be above 0 and below 1", reason="bad_target_far")
     folder = state_dir(state)
-    opened = Bundle.open(bundle)
+    former = _read_settings(folder)
+    kept = None if former is None else former.trust
+    key = kept if trust is None else load_public_key(trust)
+    opened = Bundle.open(bundle, trust=key)
     manifest = opened.manifest
     name = choose_variant(manifest, variant)
     encoder = Encoder.open(opened, name, runtime=runtime, threads=threads)
@@ -165,11 +177,12 @@ def install(
         runtime=msgspec.convert(encoder.runtime, Runtime),
         threads=threads,
         target_far=target_far,
+        trust=key,
     )
     with Gallery.open(folder / GALLERY, encoder.fingerprint, encoder.embedding.size) as gallery:
         with gallery.changing():  # keeps out another install, and an enrolment with the former encoder
             gallery.require_fingerprint()
-            _commit(folder, settings, opened.content)
+            _commit(folder, settings, opened.content, kept)
         people = len(gallery.people())
     summary = summarise(opened)
     return Installation(
@@ -178,13 +191,14 @@ def install(
         variants=summary.variants,
         fingerprints=summary.fingerprints,
         calibration=summary.calibration,
-        signed_by=None,
+        signed_by=summary.signed_by,
         bytes=summary.bytes,
         variant=name,
         runtime=encoder.runtime,
         threads=threads,
         target_far=resolved,
         provisional=provisional,
+        trusted=key is not None,
         people=people,
         state=str(folder),
     )
@@ -213,7 +227,7 @@ def load(state: str | os.PathLike[str] | None = None) -> tuple[Settings, Bundle]
     if hashlib.sha256(content).hexdigest() != settings.sha256:
         message = f"{path} was altered since it was installed: run init again with an intact copy"
         raise IntegrityError(message, reason="bundle_altered")
-    return settings, Bundle.open(content)
+    return settings, Bundle.open(content, trust=settings.trust)
 
 
 def _resolve_target(manifest: Manifest, variant: str, target_far: float | None) -> tuple[float | None, bool]:
@@ -232,10 +246,20 @@ def _make_folder(folder: Path) -> None:
         raise MachineError(f"cannot create the folder {folder}: {error.strerror}", reason="cannot_write") from error
 
 
-def _commit(folder: Path, settings: Settings, content: bytes) -> None:
-    """Write the bundle, then the settings that name it, then tidy up."""
+def _commit(folder: Path, settings: Settings, content: bytes, trusted: str | None) -> None:
+    """Write the bundle, then the settings that name it, then tidy up.
+
+    Args:
+        folder: The state folder.
+        settings: All but `previous`.
+        content: The bundle.
+        trusted: The key that the former settings named when the bundle was checked.
+    """
     former = _read_settings(folder)
     if former is not None:
+        if former.trust != trusted:
+            message = f"another init changed meanwhile which key is trusted in {folder}: run init again"
+            raise IntegrityError(message, reason="trust_changed")
         kept = former.previous if former.bundle == settings.bundle else former.bundle
         settings = msgspec.structs.replace(settings, previous=kept)
     write_atomically(folder / BUNDLES / settings.bundle, content, mode=0o600)

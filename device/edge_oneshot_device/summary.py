@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from edge_oneshot_device.bundle import Bundle
+from edge_oneshot_device.console import printable
 from edge_oneshot_device.manifest import (
     Calibration,
+    Change,
     Drift,
     EmbeddingSection,
     InputSection,
@@ -15,13 +17,18 @@ from edge_oneshot_device.manifest import (
     Provenance,
     Variant,
 )
+from edge_oneshot_device.matching import threshold_for
 
 UNCALIBRATED: Final = "uncalibrated: verify and identify will refuse; export it with calibration images"
+
+_GALLERIES: Final = (1, 10, 100, 1000)
+
+UNSIGNED: Final = "nobody: the digests say that it is intact, not where it comes from"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """One variant: its file, and how far it is from the float model."""
+    """One variant: its file, and how far it is from the float model, where that is known."""
 
     variant: str
     format: str
@@ -29,23 +36,37 @@ class ModelFile:
     input_dtype: str
     output_dtype: str
     runtimes: list[str]
-    drift: Drift
+    drift: Drift | None
     fingerprint: str
+    compiled: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """The threshold of an attempt at the default target against so many people enrolled."""
+
+    people: int
+    threshold: float
+    provisional: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A calibration at its default target, the smallest that its data supports."""
+    """A calibration at its default target; `far_upper_95` and `frr` as in `OperatingPoint`."""
 
     variant: str
+    rule: str
     templates: int
     target_far: float
     threshold: float
     far_upper_95: float
     frr: float
     people: int
+    failures_to_enrol: int
+    failures_to_acquire: int
     data: str
     provisional: bool
+    gallery: list[Threshold]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +77,9 @@ class Summary:
         name, format, created: As the manifest says.
         variants: Names of the variants.
         fingerprints: Fingerprint of each.
-        calibration: One line a variant and count of templates; empty when uncalibrated.
-        signed_by: None: signatures are not supported yet.
+        rule: How the device joins the scores of a person's templates.
+        calibration: One line a variant, rule and count of templates; empty when uncalibrated.
+        signed_by: The public key that signed it, in hex; None when it is unsigned.
         bytes, sha256: Of the bundle file.
         files: The variants in more detail.
         input, embedding, provenance: As the manifest says.
@@ -68,8 +90,9 @@ class Summary:
     created: str
     variants: list[str]
     fingerprints: dict[str, str]
+    rule: str
     calibration: list[Operation]
-    signed_by: None
+    signed_by: str | None
     bytes: int
     sha256: str
     files: list[ModelFile]
@@ -87,8 +110,9 @@ def summarise(bundle: Bundle) -> Summary:
         created=manifest.created,
         variants=[variant.name for variant in manifest.variants],
         fingerprints={variant.name: variant.fingerprint for variant in manifest.variants},
+        rule=manifest.rule,
         calibration=operations(manifest),
-        signed_by=None,
+        signed_by=bundle.signed_by,
         bytes=len(bundle.content),
         sha256=bundle.sha256,
         files=[_model_file(variant) for variant in manifest.variants],
@@ -109,14 +133,15 @@ def describe(summary: Summary) -> str:
     scaling = ", ".join(f"(pixel - {m:g}) / {s:g}" for m, s in zip(section.mean, section.scale, strict=True))
     low, high = section.value_range
     facts = [
-        ("bundle", f"{summary.name}, format {summary.format}, {summary.created}, {summary.bytes:,} bytes, unsigned"),
+        ("bundle", f"{summary.name}, format {summary.format}, {summary.created}, {summary.bytes:,} bytes"),
         ("sha256", summary.sha256),
+        ("signed by", summary.signed_by or UNSIGNED),
         (
             "input",
             f"{section.width} x {section.height} {section.colour}, {section.resize}, {scaling}: {low:g}..{high:g}",
         ),
         ("embedding", f"{summary.embedding.size} values, {summary.embedding.metric}"),
-        ("data", f"{provenance.data}, seed {provenance.seed}, {provenance.images_seen:,} images seen"),
+        ("data", _data(provenance)),
         ("trained on", _groups(provenance.trained_on)),
         ("held out", _groups(provenance.held_out)),
         ("versions", ", ".join(f"{name} {version}" for name, version in provenance.versions.items()) or "unknown"),
@@ -124,13 +149,15 @@ def describe(summary: Summary) -> str:
         *(("calibrated", data) for data in dict.fromkeys(operation.data for operation in summary.calibration)),
         *(("licence", f"{part.what}: {part.licence} ({part.source})") for part in provenance.licences),
     ]
-    blocks = [align(facts), align(_variant_rows(summary.files))]
-    blocks.append(align(_calibration_rows(summary.calibration)) if summary.calibration else UNCALIBRATED)
+    blocks = [align(facts), align(_variant_rows(summary.files)), align(drift_rows(summary.files))]
+    used = [operation for operation in summary.calibration if operation.rule == summary.rule]
+    blocks.append(align(_calibration_rows(used)) if used else UNCALIBRATED)
     return "\n\n".join(blocks)
 
 
 def align(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of equal length as lines with aligned columns."""
+    """Rows of equal length as lines with aligned columns; what would steer a terminal is spelt out."""
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
@@ -151,6 +178,7 @@ def _model_file(variant: Variant) -> ModelFile:
         runtimes=list(variant.runtimes),
         drift=variant.drift,
         fingerprint=variant.fingerprint,
+        compiled=variant.compiled,
     )
 
 
@@ -158,56 +186,103 @@ def _operation(calibration: Calibration) -> Operation:
     point = _default_point(calibration)
     return Operation(
         variant=calibration.variant,
+        rule=calibration.rule,
         templates=calibration.templates,
         target_far=point.target_far,
         threshold=point.threshold,
         far_upper_95=point.far_upper_95,
         frr=point.frr,
         people=calibration.people,
+        failures_to_enrol=calibration.failures_to_enrol,
+        failures_to_acquire=calibration.failures_to_acquire,
         data=calibration.data,
         provisional=calibration.provisional,
+        gallery=[_threshold(calibration, people) for people in _GALLERIES],
     )
+
+
+def _threshold(calibration: Calibration, people: int) -> Threshold:
+    found = threshold_for(calibration, calibration.target_far, people)
+    return Threshold(people, found.value, found.provisional)
 
 
 def _default_point(calibration: Calibration) -> OperatingPoint:
     return next(point for point in calibration.points if point.target_far == calibration.target_far)
 
 
-def _variant_rows(files: list[ModelFile]) -> list[tuple[str, ...]]:
-    head = ("variant", "bytes", "in", "out", "drift: mean", "1 %", "least", "neighbour changed", "fingerprint")
+def drift_rows(files: Sequence[ModelFile]) -> list[tuple[str, ...]]:
+    """What each variant costs beside the float model: changes in points, with 95 % intervals."""
+    known = [(file.variant, file.drift) for file in files if file.drift is not None]
+    rates = list(dict.fromkeys(rate for _, drift in known for rate in drift.tpr_at_fpr))
+    ways = known[0][1].ways if known else 0
+    tprs = [f"TPR at FAR {rate}" for rate in rates]
+    head = ("drift", "cosine", "1 %", "least", "neighbour", "EER", *tprs, f"{ways}-way")
     rows = [
         (
-            file.variant,
-            f"{file.bytes:,}",
-            file.input_dtype,
-            file.output_dtype,
-            f"{file.drift.cosine_mean:.4f}",
-            f"{file.drift.cosine_p01:.4f}",
-            f"{file.drift.cosine_min:.4f}",
-            percent(file.drift.neighbour_changed),
-            file.fingerprint[:12],
+            variant,
+            f"{drift.cosine_mean:.4f}",
+            f"{drift.cosine_p01:.4f}",
+            f"{drift.cosine_min:.4f}",
+            percent(drift.neighbour_changed),
+            points(drift.eer),
+            *(points(drift.tpr_at_fpr[rate]) if rate in drift.tpr_at_fpr else "" for rate in rates),
+            points(drift.one_shot),
         )
-        for file in files
+        for variant, drift in known
     ]
+    unknown = [file.variant for file in files if file.drift is None]
+    if unknown and not known:
+        return [("drift", f"unknown of {', '.join(unknown)}: there was no float file to compare with")]
     return [head, *rows]
 
 
+def points(change: Change) -> str:
+    """A change of a rate in percentage points: ``-0.31 (-0.52 to -0.10)``."""
+    low, high = (100.0 * end for end in change.interval)
+    return f"{100.0 * change.difference:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def _variant_rows(files: list[ModelFile]) -> list[tuple[str, ...]]:
+    head = ("variant", "bytes", "in", "out", "runtimes", "fingerprint")
+    return [
+        head,
+        *(
+            (
+                file.variant,
+                f"{file.bytes:,}",
+                file.input_dtype,
+                file.output_dtype,
+                ", ".join([*file.runtimes, *(["Edge TPU"] if file.compiled else [])]),
+                file.fingerprint[:12],
+            )
+            for file in files
+        ),
+    ]
+
+
 def _calibration_rows(operations: list[Operation]) -> list[tuple[str, ...]]:
-    head = ("calibration", "templates", "target FAR", "at most (95 %)", "FRR", "threshold", "people", "")
+    enrolled = [f"of {threshold.people:,}" for threshold in operations[0].gallery]
+    head = ("calibration", "templates", "target FAR", "at most (95 %)", "FRR", "people", "threshold", *enrolled[1:], "")
     rows = [
         (
             operation.variant,
-            str(operation.templates),
+            f"{operation.rule} of {operation.templates}",
             percent(operation.target_far),
             percent(operation.far_upper_95),
             percent(operation.frr),
-            f"{operation.threshold:.4f}",
             str(operation.people),
+            *(f"{one.threshold:.4f}{'?' * one.provisional}" for one in operation.gallery),
             "provisional" if operation.provisional else "",
         )
         for operation in operations
     ]
     return [head, *rows]
+
+
+def _data(provenance: Provenance) -> str:
+    if provenance.seed is None:
+        return provenance.data
+    return f"{provenance.data}, seed {provenance.seed}, {provenance.images_seen:,} images seen"
 
 
 def _groups(names: tuple[str, ...], shown: int = 4) -> str:

@@ -22,9 +22,10 @@ from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.matching import calibration_for
 from edge_oneshot_device.summary import align
+from edge_oneshot_export.assembling import LeftOut
 from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
-from edge_oneshot_export.exporting import VARIANTS, LeftOut
+from edge_oneshot_export.variants import VARIANTS
 
 if TYPE_CHECKING:
     from edge_oneshot.training.runs import Run
@@ -128,7 +129,7 @@ def demo(
     bundle = Bundle.open(bundle_path)
     encoder = Encoder.open(bundle, VARIANT)
     calibration = calibration_for(bundle.manifest, VARIANT, 1)
-    unseen = load_unseen("glyphs", bundle.manifest)
+    unseen, _ = load_unseen("glyphs", bundle.manifest)
     drawings = [glyphs.draw_alphabet(glyphs.ALPHABETS + number) for number in range(FRESH_ALPHABETS)]
     accuracy = measurements.one_shot_curves(encoder, unseen, seed=seed)
     clock.say("scores of pairs")
@@ -172,6 +173,7 @@ def demo(
         tasks=tasks,
         scores=scores,
         variants=variants,
+        drift=tuple((row.variant, row.drift) for row in variants),
         left_out=left_out,
         session=steps,
         made=_made(run, bundle, out, seed, clock.seconds),

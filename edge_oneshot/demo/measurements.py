@@ -60,6 +60,7 @@ def measure_variants(
         encoder = Encoder.open(bundle, name)
         accuracy = _evaluate(encoder, data, [_headline_ways(data)], seed, within=data.drawers is not None)
         model = next(variant for variant in bundle.manifest.variants if variant.name == name)
+        assert model.drift is not None
         latency = bench(bundle, name, runs=_TIMED)
         rows.append(VariantRow(name, encoder.runtime, model.bytes, model.drift, accuracy[0], latency))
     return tuple(rows)

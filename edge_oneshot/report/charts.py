@@ -44,7 +44,7 @@ _STYLE: Final[dict[Any, Any]] = {
     "lines.solid_capstyle": "round",
 }
 _SIZE: Final = (4.4, 2.7)
-_MARGINS: Final = {"left": 0.1, "top": 0.97, "bottom": 0.17}
+_MARGINS: Final = {"top": 0.97, "bottom": 0.17}
 NO_METADATA: Final = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _SUFFIXES: Final = (".svg", ".png", ".pdf")
 _FEW: Final = 10  # points that each get a mark and a number
@@ -87,11 +87,12 @@ def write_figure(path: Path, result: Sequence[OneShotResult] | VerificationResul
 
 
 @contextmanager
-def chart(right: float = 0.975) -> Iterator[Axes]:
+def chart(left: float = 0.1, right: float = 0.975) -> Iterator[Axes]:
     """Axes in the report's style."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=_SIZE)
-        figure.subplots_adjust(**_MARGINS, right=right)  # the same for all, so that charts side by side align
+        # the same for all that have no names at the left, so that charts side by side align
+        figure.subplots_adjust(**_MARGINS, left=left, right=right)
         yield figure.add_subplot()
 
 

@@ -77,7 +77,7 @@ def loss_chart(history: Sequence["Moment"]) -> str:
         _images_axis(axes, history)
         axes.set_ylim(bottom=0.0)
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        return _svg(axes, "loss")
+        return svg(axes, "loss")
 
 
 def held_out_chart(history: Sequence["Moment"]) -> str:
@@ -92,14 +92,14 @@ def held_out_chart(history: Sequence["Moment"]) -> str:
         _note(axes, images[-1], accuracy[-1], percent(accuracy[-1]), FIRST, above=accuracy[-1] < 0.9)
         _images_axis(axes, history)
         percent_axis(axes)
-        return _svg(axes, "held-out")
+        return svg(axes, "held-out")
 
 
 def accuracy_chart(results: Sequence[OneShotResult]) -> str:
     """Accuracy of one protocol against N: the encoder with its interval, pixels, chance."""
     with chart(right=0.885) as axes:
         draw_accuracy(axes, results)
-        return _svg(axes, re.sub(r"\W+", "-", f"accuracy {results[0].protocol}"))
+        return svg(axes, re.sub(r"\W+", "-", f"accuracy {results[0].protocol}"))
 
 
 def score_chart(genuine: NDArray[np.float32], impostor: NDArray[np.float32], threshold: float) -> str:
@@ -120,7 +120,7 @@ def score_chart(genuine: NDArray[np.float32], impostor: NDArray[np.float32], thr
         _threshold(axes, threshold)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-        return _svg(axes, "scores")
+        return svg(axes, "scores")
 
 
 def degree_chart(
@@ -138,7 +138,7 @@ def degree_chart(
         _threshold(axes, threshold)
         axes.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])
         axes.set_xlabel("score")
-        return _svg(axes, "degree")
+        return svg(axes, "degree")
 
 
 def drawing_map(
@@ -191,6 +191,26 @@ def data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
+def svg(axes: Axes, name: str) -> str:
+    """The figure for use inside a page: no ids that clash, colours and font of the page."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata=NO_METADATA)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r' (?:xmlns(?::xlink)?|version)="[^"]*"', "", text)
+    text = re.sub(r'<svg width="[^"]*" height="[^"]*"', '<svg aria-hidden="true"', text, count=1)
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
+    text = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
+    text = re.sub(r'(href="|url\()#', rf"\g<1>#{name}-", text)
+    text = re.sub(r"font-family: [^;\"]+;?", "", text)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    return text.strip()
+
+
 def _spread(places: NDArray[np.float64], room: NDArray[np.float64]) -> NDArray[np.float64]:
     """Push places apart that are nearer than most of a thumbnail, within the room."""
     wanted = 0.8 * _THUMBNAIL
@@ -234,23 +254,3 @@ def _score_edges(genuine: NDArray[np.float32], impostor: NDArray[np.float32], th
     low = min(float(impostor.min()), float(genuine.min()), threshold)
     high = max(float(impostor.max()), float(genuine.max()), threshold)
     return np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
-
-
-def _svg(axes: Axes, name: str) -> str:
-    """The figure for use inside a page: no ids that clash, colours and font of the page."""
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata=NO_METADATA)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r' (?:xmlns(?::xlink)?|version)="[^"]*"', "", text)
-    text = re.sub(r'<svg width="[^"]*" height="[^"]*"', '<svg aria-hidden="true"', text, count=1)
-    used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
-    text = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
-    text = re.sub(r'(href="|url\()#', rf"\g<1>#{name}-", text)
-    text = re.sub(r"font-family: [^;\"]+;?", "", text)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
-    return text.strip()

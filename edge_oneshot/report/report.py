@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.bench import BenchResult
+from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.manifest import Calibration, Drift
 from edge_oneshot_device.matching import threshold_for
+from edge_oneshot_export.assembling import ExportReport, LeftOut
 from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
-from edge_oneshot_export.exporting import LeftOut
 
 if TYPE_CHECKING:
     from edge_oneshot.training.runs import Moment
@@ -146,6 +147,7 @@ class ReportData:
         tasks: One-shot tasks with the encoder's answers.
         scores: Genuine and impostor scores of the headline variant.
         variants: One row a variant; the first is the headline variant.
+        drift: Name and drift of each variant whose drift is known.
         left_out: Variants that failed their gate.
         session: Commands on the device and their output.
         made: How the report was made: pairs of a word and its value.
@@ -161,6 +163,7 @@ class ReportData:
     tasks: tuple[Task, ...] = ()
     scores: Scores | None = None
     variants: tuple[VariantRow, ...] = ()
+    drift: tuple[tuple[str, Drift], ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     session: tuple[Step, ...] = ()
     made: tuple[tuple[str, str], ...] = ()
@@ -175,11 +178,49 @@ def write_report(data: ReportData, path: Path) -> None:
     write_atomically(path, render(data).encode())
 
 
+def require_page(path: Path) -> None:
+    """Check that a page can be written there.
+
+    Raises:
+        InputError: Another suffix than .html, or no such folder.
+    """
+    if path.suffix.lower() != ".html":
+        raise InputError(f"{path}: a report is a page; name it .html", reason="bad_report")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: {path.parent} is no folder; make it first", reason="not_found")
+
+
+def write_drift_report(export: ExportReport, path: Path) -> None:
+    """Write what each variant of a bundle costs beside the float model.
+
+    Raises:
+        InputError: See `require_page`.
+        MachineError: It cannot be written.
+    """
+    require_page(path)
+    manifest = export.manifest
+    known = tuple((variant.name, variant.drift) for variant in manifest.variants if variant.drift is not None)
+    provenance = manifest.provenance
+    data = ReportData(
+        title=f"What the variants of {manifest.name} cost",
+        summary=f"{export.path.name}, {manifest.created}: {len(manifest.variants)} variants, "
+        f"calibrated on {manifest.calibration[0].data}.",
+        drift=known,
+        left_out=export.left_out,
+        made=(
+            ("versions", ", ".join(f"{name} {version}" for name, version in provenance.versions.items())),
+            ("commit", provenance.commit or "not a checkout"),
+            *((f"fingerprint {variant.name}", variant.fingerprint) for variant in manifest.variants),
+        ),
+    )
+    write_report(data, path)
+
+
 def render(data: ReportData) -> str:
     """The report as HTML: no script, and nothing that is fetched from anywhere."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from edge_oneshot.report import figures
+    from edge_oneshot.report import drift_figures, figures
 
     environment = Environment(
         loader=PackageLoader("edge_oneshot.report"),
@@ -195,6 +236,7 @@ def render(data: ReportData) -> str:
     return environment.get_template("report.html.j2").render(
         data=data,
         figures=figures,
+        drift_figures=drift_figures,
         protocols=[(_PROTOCOLS.get(name, name), results) for name, results in by_protocol(data.accuracy)],
         threshold=data.scores and threshold_for(data.scores.calibration, data.scores.target_far).value,
     )

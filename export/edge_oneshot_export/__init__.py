@@ -6,9 +6,10 @@ from edge_oneshot_device.lazy import attribute_of
 from edge_oneshot_export.errors import ExportError
 
 if TYPE_CHECKING:
+    from edge_oneshot_export.assembling import ExportReport
     from edge_oneshot_export.calibration import calibrate
     from edge_oneshot_export.evaluation import evaluate_episodes, evaluate_runs, evaluate_verification
-    from edge_oneshot_export.exporting import ExportReport, export
+    from edge_oneshot_export.exporting import export
     from edge_oneshot_export.protocols import LabelledImages
 
 __all__ = [
@@ -25,7 +26,7 @@ __all__ = [
 __getattr__ = attribute_of(
     __name__,
     {
-        "ExportReport": "exporting",
+        "ExportReport": "assembling",
         "LabelledImages": "protocols",
         "calibrate": "calibration",
         "evaluate_episodes": "evaluation",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_export.cells import Integers
-from edge_oneshot_export.metrics import Scores, threshold_at, wilson_interval
+from edge_oneshot_export.metrics import Scores, thresholds_at, wilson_interval
 
 _SPLITS: Final = 5
 
@@ -38,6 +38,12 @@ def supports(people: int, far: float) -> bool:
     comparisons between the same two people are not independent.
     """
     return far * (people * (people - 1) // 2) >= 3 - 1e-9
+
+
+def people_needed(far: float) -> int:
+    """The fewest people that support a false accept rate, see `supports`."""
+    people = max(math.ceil(0.5 + math.sqrt(0.25 + 6.0 / far)) - 1, 2)
+    return people if supports(people, far) else people + 1
 
 
 def supported_targets(people: int) -> tuple[float, ...]:
@@ -75,8 +81,8 @@ def far_bounds(impostor: Scores, sides: Integers, targets: Sequence[float], rng:
         fitted, inside = impostor[~(one_in | other_in)], np.flatnonzero(one_in & other_in)
         held_out, first, second = impostor[inside], one[inside], other[inside]
         made += _each(first, second, people)
-        for counted, target in zip(hits, targets, strict=True):
-            accepted = held_out >= threshold_at(fitted, target)
+        for counted, threshold in zip(hits, thresholds_at(fitted, targets), strict=True):
+            accepted = held_out >= threshold
             counted += _each(first[accepted], second[accepted], people)
     least = 3 / (people * (people - 1) / 2)
     quantile = float(t.ppf(0.95, people - 1))

@@ -1,6 +1,7 @@
 """Thresholds for target false accept rates, fitted on identities the encoder was not trained on."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -8,12 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.encoder import Encoder
-from edge_oneshot_device.manifest import Calibration, Metric, OperatingPoint, Rule, SimilarityMap, Tail
+from edge_oneshot_device.manifest import (
+    Calibration,
+    InputSection,
+    Metric,
+    OperatingPoint,
+    Rule,
+    SimilarityMap,
+    Tail,
+)
 from edge_oneshot_device.matching import threshold_for
-from edge_oneshot_export.bounds import far_bounds, supported_targets
+from edge_oneshot_device.preprocessing import has_content
+from edge_oneshot_export.bounds import far_bounds, people_needed, supported_targets, supports
 from edge_oneshot_export.cells import Integers
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.metrics import Scores, frr_at, threshold_at
+from edge_oneshot_export.metrics import Scores, frr_at, thresholds_at
 from edge_oneshot_export.protocols import ROUNDING, LabelledImages, Trials, gallery_trials
 
 MIN_PEOPLE: Final = 4
@@ -28,55 +38,93 @@ _MOST_EXCEEDANCES: Final = 10_000  # that are looked at: more change nothing but
 _SHAPES: Final = (-0.5, 0.5)  # outside, the likelihood is not regular or the variance infinite (Smith 1985)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """The images that a calibration rests on.
+
+    Attributes:
+        chosen: int64 (m,), positions of images that show something.
+        labels: int64 (m,), the identity of each.
+        empty: int64 (identities,), of each identity the images that show nothing.
+    """
+
+    chosen: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    empty: NDArray[np.int64]
+
+
+def draw_sample(people: LabelledImages, section: InputSection, *, seed: int = 0) -> Sample:
+    """At most 1,000 identities and 25 images of each, drawn with the seed.
+
+    Raises:
+        ModelError: Reason ``too_few_people``: they allow no calibration.
+    """
+    rng = np.random.default_rng(seed)
+    every = _people(people.labels, 1)
+    kept = np.sort(rng.permutation(len(every))[:_MAX_PEOPLE])
+    drawn = [np.zeros(0, np.int64), *(rng.permutation(every[person])[:_MAX_IMAGES] for person in kept)]
+    chosen = np.sort(np.concatenate(drawn))
+    shown = has_content(people.images[chosen], section)
+    empty = np.bincount(people.labels[chosen[~shown]], minlength=len(people.names))
+    sample = Sample(chosen[shown], people.labels[chosen[shown]], empty)
+    if len(_people(sample.labels, 1)) < MIN_PEOPLE:
+        raise _too_few(sample.labels, 1)
+    return sample
+
+
 def calibrate(
     encoder: Encoder,
     people: LabelledImages,
     *,
-    rule: Rule = "best",
     counts: Sequence[int] = (1, 3, 5),
+    target_far: float | None = None,
     data: str,
     seed: int = 0,
     provisional: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Calibration, ...]:
-    """Calibrate an exported variant for each count of templates a person, as the device runs it.
+    """Calibrate an exported variant for each rule and count of templates, as the device runs it.
 
     For a count of k, galleries are drawn in which each identity has k templates; its other
     images are probes, compared with every person by `edge_oneshot_device.matching`.
 
     - Targets are those that the identities support, see `bounds.supports`.
     - The threshold of a target comes from all impostor comparisons, the FRR from all genuine
-      ones at that threshold. The FAR and its upper bound are cross-fitted, see `bounds.far_bounds`.
+      ones at that threshold. Images that show nothing are failures to acquire, identities
+      with too few others failures to enrol; the FRR counts both in, as the generalized false
+      reject rate of ISO/IEC 19795-1 does. The FAR and its upper bound are cross-fitted, see
+      `bounds.far_bounds`.
     - The tail is a generalized Pareto distribution, fitted by maximum likelihood to the scores
       above a lower threshold (Pickands 1975) and anchored at the smallest supported target.
     - The degree of similarity is the isotonic posterior at equal priors.
     - The margin is the smallest lead over the runner-up that keeps wrong acceptances within
-      the smallest supported target, in closed-set 1:N trials of these identities at the
-      threshold for so many people; at least what rounding makes.
+      the default target, in closed-set 1:N trials of these identities at the threshold for so
+      many people; at least what rounding makes.
 
     Args:
         encoder: The variant on its runtime.
-        people: Held-out identities; for a count of k those with more than k images. At most
-            1,000 identities and 25 images of each are used, drawn with the seed.
-        rule: How the scores of a person's templates are joined.
+        people: Held-out identities; for a count of k those with more than k images. See `draw_sample`.
         counts: Templates a person; those that the data cannot give are left out.
+        target_far: The default target; otherwise the smallest that is supported.
         data: What the figures come from, in words.
         seed: The same seed gives the same calibration.
         provisional: Whether the user's own people were not seen.
         progress: Handed to `Encoder.embed_many`.
 
     Raises:
-        ModelError: Reason ``too_few_people``: not even the lowest count can be given.
+        ModelError: Reason ``too_few_people``: not even the lowest count can be given;
+            ``unsupported_target``: the identities do not support `target_far`.
     """
-    chosen = _subsample(people.labels, min(counts), np.random.default_rng(seed))
-    embeddings = encoder.embed_many(people.images[chosen], progress)
+    sample = draw_sample(people, encoder.input, seed=seed)
+    embeddings = encoder.embed_many(people.images[sample.chosen], progress)
     return calibrate_embeddings(
         embeddings,
-        people.labels[chosen],
+        sample.labels,
         encoder.embedding.metric,
+        empty=sample.empty,
         variant=encoder.variant,
-        rule=rule,
         counts=counts,
+        target_far=target_far,
         data=data,
         seed=seed,
         provisional=provisional,
@@ -88,42 +136,105 @@ def calibrate_embeddings(
     labels: Integers,
     metric: Metric,
     *,
+    empty: Integers | None = None,
     variant: str,
-    rule: Rule = "best",
     counts: Sequence[int] = (1, 3, 5),
+    target_far: float | None = None,
     data: str,
     seed: int = 0,
     provisional: bool = False,
 ) -> tuple[Calibration, ...]:
-    """`calibrate` from embeddings, float32 (n, d), and the identity of each, integers (n,)."""
-    calibrations = []
+    """`calibrate` from embeddings, float32 (n, d), the identity of each, integers (n,), and images without content.
+
+    Args:
+        embeddings: Of images that show something.
+        labels: The identity of each, 0..identities-1.
+        metric: How embeddings are compared.
+        empty: Integers (identities,), further images of each identity, which show nothing.
+        variant: As `calibrate` takes it, as are the others.
+        counts: See there.
+        target_far: See there.
+        data: See there.
+        seed: See there.
+        provisional: See there.
+    """
+    calibrations: list[Calibration] = []
     for count in sorted(set(counts)):
         rng = np.random.default_rng((seed, count))
         people = _people(labels, count)
         if len(people) < MIN_PEOPLE:
             continue
-        trials = gallery_trials(embeddings, people, count, metric, rule, rng, comparisons=_COMPARISONS)
-        thresholds, tail = _fit(trials.impostor, supported_targets(len(people)))
-        points = _points(trials, thresholds, rng)
-        draft = Calibration(
-            variant=variant,
-            rule=rule,
-            templates=count,
-            points=points,
-            target_far=points[-1].target_far,
-            tail=tail,
-            margin=0.0,
-            similarity=similarity_map(trials.genuine, trials.impostor),
-            genuine=len(trials.genuine),
-            impostor=len(trials.impostor),
-            people=len(people),
-            data=data,
-            provisional=provisional,
-        )
-        calibrations.append(msgspec.structs.replace(draft, margin=_margin(trials, draft)))
+        targets = supported_targets(len(people))
+        if target_far is not None and not supports(len(people), target_far):
+            if count == min(counts):
+                raise _unsupported(target_far, len(people), targets[-1])
+            continue
+        wanted = targets[-1] if target_far is None else target_far
+        failures = _failures(labels, empty, count)
+        by_rule = gallery_trials(embeddings, people, count, metric, rng, comparisons=_COMPARISONS)
+        for rule, trials in by_rule.items():
+            if count == 1 and calibrations:  # every rule is the same
+                calibrations.append(msgspec.structs.replace(calibrations[0], rule=rule))
+                continue
+            thresholds, tail = _fit(trials.impostor, sorted({*targets, wanted}, reverse=True))
+            draft = Calibration(
+                variant=variant,
+                rule=rule,
+                templates=count,
+                points=_points(trials, thresholds, failures, rng),
+                target_far=wanted,
+                tail=tail,
+                margin=0.0,
+                similarity=similarity_map(trials.genuine, trials.impostor),
+                genuine=len(trials.genuine),
+                impostor=len(trials.impostor),
+                people=len(people),
+                failures_to_enrol=failures.to_enrol,
+                failures_to_acquire=failures.to_acquire,
+                data=data,
+                provisional=provisional,
+            )
+            calibrations.append(msgspec.structs.replace(draft, margin=_margin(trials, draft)))
     if not calibrations:
         raise _too_few(labels, min(counts))
     return tuple(calibrations)
+
+
+def better_rule(calibrations: Sequence[Calibration]) -> Rule:
+    """The rule that rejects fewer genuine attempts at the default targets, over variants and counts above one."""
+    rejected: dict[Rule, list[float]] = {"best": [], "mean": []}
+    for calibration in calibrations:
+        point = next(point for point in calibration.points if point.target_far == calibration.target_far)
+        if calibration.templates > 1:
+            rejected[calibration.rule].append(point.frr)
+    return "mean" if sum(rejected["mean"]) < sum(rejected["best"]) else "best"
+
+
+@dataclass(frozen=True, slots=True)
+class _Failures:
+    """Identities that cannot be enrolled, of how many; images that cannot be probes, of how many."""
+
+    to_enrol: int
+    people: int
+    to_acquire: int
+    images: int
+
+    def counted_in(self, frr: float) -> float:
+        """The generalized false reject rate for a share of genuine comparisons that are rejected."""
+        enrolled = 1.0 - self.to_enrol / self.people
+        acquired = 1.0 - self.to_acquire / self.images
+        return 1.0 - enrolled * acquired * (1.0 - frr)
+
+
+def _failures(labels: Integers, empty: Integers | None, count: int) -> _Failures:
+    shown = np.bincount(labels)
+    if empty is None:
+        empty = np.zeros_like(shown)
+    shown = np.pad(shown, (0, len(empty) - len(shown)))
+    enrolled = shown > count
+    wanted = shown + empty > count
+    images = int((shown + empty)[enrolled].sum())
+    return _Failures(int((wanted & ~enrolled).sum()), int(wanted.sum()), int(empty[enrolled].sum()), images)
 
 
 def _people(labels: Integers, count: int) -> list[NDArray[np.int64]]:
@@ -133,27 +244,27 @@ def _people(labels: Integers, count: int) -> list[NDArray[np.int64]]:
     return [own for own in images if len(own) > count]
 
 
-def _subsample(labels: Integers, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    people = _people(labels, count)
-    if len(people) < MIN_PEOPLE:
-        raise _too_few(labels, count)
-    kept = rng.permutation(len(people))[:_MAX_PEOPLE]
-    return np.sort(np.concatenate([rng.permutation(people[person])[:_MAX_IMAGES] for person in kept]))
-
-
 def _too_few(labels: Integers, count: int) -> ModelError:
     message = (
         f"calibration for {count} template{'s' * (count > 1)} a person needs at least {MIN_PEOPLE} identities with at"
-        f" least {count + 1} images each, got {len(_people(labels, count))}: give more images"
+        f" least {count + 1} images each that show something, got {len(_people(labels, count))}: give more images"
     )
     return ModelError(message, reason="too_few_people")
+
+
+def _unsupported(target_far: float, people: int, smallest: float) -> ModelError:
+    message = (
+        f"a false accept rate of {target_far:g} needs at least {people_needed(target_far):,} identities to be"
+        f" measured on, the data has {people}, who support {smallest:g}: give more people, or ask for that"
+    )
+    return ModelError(message, reason="unsupported_target")
 
 
 def _fit(impostor: Scores, targets: Sequence[float]) -> tuple[dict[float, float], Tail]:
     """Threshold of each target, and the tail from the smallest on."""
     from scipy.stats import genpareto
 
-    thresholds = {target: threshold_at(impostor, target) for target in targets}
+    thresholds = dict(zip(targets, thresholds_at(impostor, targets), strict=True))
     smallest = targets[-1]
     enough = [target for target in targets if target * len(impostor) >= _FEWEST_EXCEEDANCES] or targets[:1]
     start = thresholds[min(enough, key=lambda target: abs(np.log(target / (10 * smallest))))]
@@ -172,7 +283,9 @@ def _fit(impostor: Scores, targets: Sequence[float]) -> tuple[dict[float, float]
     return thresholds, Tail(threshold=thresholds[smallest], far=smallest, scale=max(scale, least), shape=float(shape))
 
 
-def _points(trials: Trials, thresholds: dict[float, float], rng: np.random.Generator) -> tuple[OperatingPoint, ...]:
+def _points(
+    trials: Trials, thresholds: dict[float, float], failures: _Failures, rng: np.random.Generator
+) -> tuple[OperatingPoint, ...]:
     probe, person = np.nonzero(trials.owners[:, np.newaxis] != np.arange(trials.people))
     sides = np.stack([trials.owners[probe], person], axis=1)
     bounds = far_bounds(trials.impostor, sides, list(thresholds), rng)
@@ -182,7 +295,7 @@ def _points(trials: Trials, thresholds: dict[float, float], rng: np.random.Gener
             threshold=threshold,
             far=bound.far,
             far_upper_95=bound.upper_95,
-            frr=frr_at(trials.genuine, threshold),
+            frr=failures.counted_in(frr_at(trials.genuine, threshold)),
         )
         for (target, threshold), bound in zip(thresholds.items(), bounds, strict=True)
     )

@@ -123,6 +123,8 @@ def converting(variant: str) -> Iterator[None]:
             with quiet(log.fileno()), warnings.catch_warnings():
                 # asked of every int8 model, though a representative data set was given
                 warnings.filterwarnings("ignore", message="Statistics for quantized inputs", category=UserWarning)
+                # of the quantization debugger, which runs on it
+                warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is", category=UserWarning)
                 yield
         except (ExportError, OSError, MemoryError):
             raise

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.encoder import Encoder
-from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.manifest import Metric
-from edge_oneshot_device.preprocessing import require_content, scale
+from edge_oneshot_device.preprocessing import has_content, scale
 from edge_oneshot_export.bounds import mean_interval
 from edge_oneshot_export.cells import Integers, largest_ways
 from edge_oneshot_export.errors import ModelError
@@ -244,7 +243,7 @@ def evaluate_verification(
     Raises:
         ModelError: There is no genuine or no impostor pair.
     """
-    usable = np.array([_has_content(encoder, pixels) for pixels in people.images], dtype=bool)
+    usable = has_content(people.images, encoder.input)
     identities, labels = np.unique(people.labels[usable], return_inverse=True)
     if len(identities) < 2 or len(labels) == len(identities):
         message = f"verification needs two identities and two images of one, got {len(labels)} usable images of"
@@ -306,11 +305,3 @@ def _one_shot_result(
         chance=1 / found.ways,
         pixel_accuracy=pixel_accuracy,
     )
-
-
-def _has_content(encoder: Encoder, pixels: NDArray[np.uint8]) -> bool:
-    try:
-        require_content(pixels, encoder.input)
-    except InputError:
-        return False
-    return True

@@ -1,6 +1,7 @@
 """Rates of wrong decisions from scores, and their intervals. Accept means: score at or above the threshold."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -41,14 +42,20 @@ def threshold_at(impostor: Scores, far: float) -> float:
     Raises:
         ValueError: There are no scores.
     """
+    return thresholds_at(impostor, (far,))[0]
+
+
+def thresholds_at(impostor: Scores, fars: Sequence[float]) -> list[float]:
+    """`threshold_at` for several rates at the price of one sort."""
     if not len(impostor):
         raise ValueError("no impostor scores")
-    allowed = int(far * len(impostor) + 1e-9)
-    if allowed >= len(impostor):
-        return float(impostor.min())
-    place = len(impostor) - 1 - allowed
-    refused = np.partition(impostor, place)[place]
-    return float(np.nextafter(refused, np.float32(np.inf), dtype=np.float32))
+    rising = np.sort(impostor)
+    allowed = [int(far * len(rising) + 1e-9) for far in fars]
+    refused = [None if many >= len(rising) else rising[len(rising) - 1 - many] for many in allowed]
+    return [
+        float(rising[0] if score is None else np.nextafter(score, np.float32(np.inf), dtype=np.float32))
+        for score in refused
+    ]
 
 
 def roc(genuine: Scores, impostor: Scores) -> Roc:

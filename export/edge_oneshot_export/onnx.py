@@ -1,4 +1,4 @@
-"""Keras to ONNX: float32, and int8 as quantize-dequantize pairs (QDQ)."""
+"""Keras to ONNX: float32, float16, and int8 as quantize-dequantize pairs (QDQ)."""
 
 import tempfile
 from collections import Counter
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from edge_oneshot_export.conversion import INPUT_NAME, converting, fixed
-from edge_oneshot_export.errors import ExportError
+from edge_oneshot_export.errors import ExportError, ModelError
 
 if TYPE_CHECKING:
     import keras
@@ -25,7 +26,7 @@ def to_onnx(model: "keras.Model", variant: str, representative: NDArray[np.float
 
     Args:
         model: Maps an image to a vector, see `edge_oneshot_export.conversion.check_model`.
-        variant: ``onnx-float32`` or ``onnx-int8`` (float32 in and out, int8 inside).
+        variant: ``onnx-float32``; ``onnx-float16`` or ``onnx-int8``, both float32 in and out.
         representative: float32 (n, h, w, c), scaled; a few hundred images set the int8 ranges.
 
     Returns:
@@ -41,6 +42,10 @@ def to_onnx(model: "keras.Model", variant: str, representative: NDArray[np.float
         signature = [tf.TensorSpec((1, *representative.shape[1:]), tf.float32, name=INPUT_NAME)]
         wrapped = fixed(model, representative.shape[1:])
         converted = _canonical(tf2onnx.convert.from_keras(wrapped, input_signature=signature, opset=OPSET)[0])
+        if variant == "onnx-float16":
+            from onnxruntime.transformers.float16 import convert_float_to_float16
+
+            converted = _canonical(convert_float_to_float16(converted, keep_io_types=True))
         if variant == "onnx-int8":
             converted = _canonical(_quantized(converted, representative))
     return bytes(converted.SerializeToString(deterministic=True))
@@ -52,6 +57,83 @@ def op_names(content: bytes) -> tuple[str, ...]:
 
     nodes = onnx.load_from_string(content).graph.node
     return tuple(f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in nodes)
+
+
+def adapted(content: bytes) -> bytes:
+    """Somebody's ONNX encoder as a bundle takes it: batch 1, channels last, one vector as its answer.
+
+    Raises:
+        ModelError: It is no ONNX file, or cannot be adapted.
+    """
+    import onnx
+    from onnx.tools.update_model_dims import update_inputs_outputs_dims
+
+    try:
+        model = onnx.load_from_string(content)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"it is no ONNX model: {str(error).splitlines()[0][:200]}", reason="bad_model") from error
+    constants = {tensor.name for tensor in model.graph.initializer}
+    images = [value for value in model.graph.input if value.name not in constants]
+    if len(images) != 1 or len(model.graph.output) != 1:
+        message = f"it has {len(images)} inputs and {len(model.graph.output)} outputs; one of each is expected"
+        raise ModelError(message, reason="bad_input")
+    sides, answer = _sides(images[0]), _sides(model.graph.output[0])
+    if len(sides) != 4 or not all(sides[1:]) or not answer or not all(answer[1:]):
+        message = f"its input is {sides} and its output {answer}; only the batch size may be free"
+        raise ModelError(message, reason="bad_input")
+    try:
+        model = update_inputs_outputs_dims(
+            model, {images[0].name: [1, *sides[1:]]}, {model.graph.output[0].name: [1, *answer[1:]]}
+        )
+    except (ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        message = f"it does not take a batch of 1: {str(error).splitlines()[0][:200]}"
+        raise ModelError(message, reason="bad_input") from error
+    if sides[1] in (1, 3) and sides[3] not in (1, 3):
+        _put_before(model, [0, 3, 1, 2])
+    if len(answer) > 2:
+        _put_behind(model, int(np.prod(answer[1:])))
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def holds_float16(content: bytes) -> bool:
+    """Whether weights of an ONNX file are of half precision."""
+    import onnx
+
+    return any(
+        tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in onnx.load_from_string(content).graph.initializer
+    )
+
+
+def _sides(value: "onnx.ValueInfoProto") -> list[int]:
+    """Sides of a tensor; 0 for a free one."""
+    return [int(side.dim_value) for side in value.type.tensor_type.shape.dim]
+
+
+def _put_before(model: "onnx.ModelProto", order: list[int]) -> None:
+    """A transposition before the model: the input of rank 4 has its channels last from now on."""
+    import onnx
+
+    image = next(value for value in model.graph.input if value.name not in {t.name for t in model.graph.initializer})
+    sides = _sides(image)
+    last = [sides[order.index(axis)] for axis in range(4)]
+    outer = onnx.helper.make_tensor_value_info(f"{image.name}_nhwc", image.type.tensor_type.elem_type, last)
+    turn = onnx.helper.make_node("Transpose", [outer.name], [image.name], f"{image.name}_transpose", perm=order)
+    model.graph.input.remove(image)
+    model.graph.input.append(outer)
+    model.graph.node.insert(0, turn)
+
+
+def _put_behind(model: "onnx.ModelProto", size: int) -> None:
+    """A flattening behind the model: its answer is (1, size) from now on."""
+    import onnx
+
+    answer = model.graph.output[0]
+    flat = onnx.helper.make_tensor_value_info(f"{answer.name}_flat", answer.type.tensor_type.elem_type, [1, size])
+    model.graph.node.append(onnx.helper.make_node("Flatten", [answer.name], [flat.name], f"{answer.name}_flatten"))
+    model.graph.output.remove(answer)
+    model.graph.output.append(flat)
 
 
 def _quantized(model: "onnx.ModelProto", representative: NDArray[np.float32]) -> "onnx.ModelProto":

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -30,8 +31,10 @@ from edge_oneshot_device.manifest import (
     SelfTest,
     encode_manifest,
 )
-from edge_oneshot_device.preprocessing import load_image
+from edge_oneshot_device.preprocessing import has_content, load_image
+from edge_oneshot_device.signature import SIGNATURE_NAME
 from edge_oneshot_export.errors import ModelError
+from edge_oneshot_export.signing import sign
 
 GOLDEN_IMAGES: Final = 3
 TOLERANCE_LSB: Final = (2, 16)
@@ -41,6 +44,9 @@ measured 1 to 2 steps of the int8 output for four layers, 5 for seven. So it is 
 FLOAT_TOLERANCE: Final = 1e-4
 """Of the largest golden output. LiteRT, ONNX Runtime and Keras differ by 1e-6 of it (measured)."""
 
+FLOAT16_TOLERANCE: Final = 5e-3
+"""Likewise where a runtime may compute in 11 bits, as some processors and accelerators do."""
+
 INT8_TOLERANCE: Final = 0.03
 """Likewise for a float output that was int8 inside: ONNX Runtime's fused and plain kernels differ by
 one of the 256 steps of the output's range (measured); this is two to four of them."""
@@ -49,7 +55,13 @@ _PACKAGES = ("edge-oneshot", "tensorflow", "keras", "numpy", "ai-edge-litert", "
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say; a bundle's date stands in its manifest
 
 
-def write_bundle(path: str | os.PathLike[str], manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
+def write_bundle(
+    path: str | os.PathLike[str],
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    *,
+    key: Ed25519PrivateKey | None = None,
+) -> Bundle:
     """Write a bundle in one step: whatever was at `path` stays until the new one is whole.
 
     Before it is written it is opened as the device opens it, self-test of every variant included.
@@ -58,6 +70,7 @@ def write_bundle(path: str | os.PathLike[str], manifest: Manifest, files: Mappin
         path: ``NAME.oneshot``.
         manifest: Everything but `members`, which is computed here.
         files: Path to content of every member.
+        key: Signs it, see `edge_oneshot_export.signing.load_key`; None leaves it unsigned.
 
     Returns:
         The bundle as the device reads it.
@@ -66,7 +79,7 @@ def write_bundle(path: str | os.PathLike[str], manifest: Manifest, files: Mappin
         IntegrityError: The manifest contradicts itself or the files; nothing was written.
         MachineError: It cannot be written; nothing was changed.
     """
-    bundle = Bundle.open(_zipped(manifest, files))
+    bundle = Bundle.open(_zipped(manifest, files, key))
     for variant in bundle.manifest.variants:
         Encoder.open(bundle, variant.name)
     write_atomically(path, bundle.content)
@@ -83,8 +96,7 @@ def golden_images(images: NDArray[np.uint8], section: InputSection) -> dict[str,
     Raises:
         ModelError: None of the images shows anything.
     """
-    contrast = np.ptp(images, axis=(1, 2)).max(axis=1)
-    full = np.flatnonzero(contrast >= section.min_contrast)
+    full = np.flatnonzero(has_content(images, section))
     if not len(full):
         message = f"no calibration image has a contrast of {section.min_contrast}: give images that show something"
         raise ModelError(message, reason="no_content")
@@ -100,22 +112,24 @@ def self_test(goldens: Mapping[str, bytes], encoders: Iterable[tuple[Encoder, En
         encoders: Every variant; beside it the same file on other kernels that a device may
             have, if there are any: the tolerance is one step more than they differ by.
     """
-    outputs, tolerance, steps = {}, 0.0, TOLERANCE_LSB[0]
+    outputs, tolerance = {}, {}
     for encoder, other in encoders:
         raw = _raw(encoder, goldens)
-        if other is not None:
-            steps = max(steps, 1 + int(np.abs(raw.astype(int) - _raw(other, goldens).astype(int)).max()))
         # the shortest decimal of a float32 is exact; that of the same number as a float64 is twice as long
         outputs[encoder.variant] = tuple(tuple(float(str(value)) for value in vector) for vector in raw)
-        if raw.dtype == np.float32:
-            relative = INT8_TOLERANCE if encoder.variant.endswith("int8") else FLOAT_TOLERANCE
-            tolerance = max(tolerance, relative * float(np.abs(raw).max()))
-    return SelfTest(
-        images=tuple(goldens),
-        outputs=outputs,
-        tolerance_lsb=min(steps, TOLERANCE_LSB[1]),
-        tolerance=min(float(f"{tolerance:.3g}"), 1.0),
-    )
+        if raw.dtype != np.float32:
+            apart = 0 if other is None else int(np.abs(raw.astype(int) - _raw(other, goldens).astype(int)).max())
+            tolerance[encoder.variant] = float(np.clip(1 + apart, *TOLERANCE_LSB))
+        else:
+            relative = _tolerance(encoder.variant) * float(np.abs(raw).max())
+            tolerance[encoder.variant] = float(f"{relative:.3g}")
+    return SelfTest(images=tuple(goldens), outputs=outputs, tolerance=tolerance)
+
+
+def _tolerance(variant: str) -> float:
+    if variant in ("float32", "onnx-float32"):
+        return FLOAT_TOLERANCE
+    return FLOAT16_TOLERANCE if variant.endswith("float16") else INT8_TOLERANCE
 
 
 def with_versions(provenance: Provenance | None) -> Provenance:
@@ -159,16 +173,19 @@ def created() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", moment)
 
 
-def _zipped(manifest: Manifest, files: Mapping[str, bytes]) -> bytes:
-    """The same bytes for the same content: nothing compressed, no times, the manifest first."""
+def _zipped(manifest: Manifest, files: Mapping[str, bytes], key: Ed25519PrivateKey | None) -> bytes:
+    """The same bytes for the same content: nothing compressed, no times, the manifest and its signature first."""
     members = tuple(
         Member(path=path, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
         for path, content in sorted(files.items())
     )
     text = encode_manifest(msgspec.structs.replace(manifest, members=members))
+    first = [(MANIFEST_NAME, text)]
+    if key is not None:
+        first.append((SIGNATURE_NAME, sign(text, key)))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for path, content in ((MANIFEST_NAME, text), *sorted(files.items())):
+        for path, content in (*first, *sorted(files.items())):
             entry = zipfile.ZipInfo(path, _ZIP_DATE)
             entry.create_system = 3  # Unix, wherever it is written
             entry.external_attr = 0o100644 << 16

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.manifest import Metric, Rule
-from edge_oneshot_device.matching import join, scores
+from edge_oneshot_device.matching import scores
 from edge_oneshot_export.cells import Integers, sort_into_cells
 from edge_oneshot_export.errors import ModelError
 
@@ -231,24 +231,35 @@ def genuine_and_impostor(
     return Pairs(values[same], values[~same], pairs[same], pairs[~same])
 
 
+def score_matrix(probes: NDArray[np.float32], templates: NDArray[np.float32], metric: Metric) -> NDArray[np.floating]:
+    """`edge_oneshot_device.matching.scores` of many probes (p, d) against templates (n, d), as (p, n)."""
+    if metric == "cosine":
+        return np.asarray(np.clip(probes @ templates.T, -1.0, 1.0))
+    # about their middle and in double precision: the products cancel
+    middle = templates.mean(axis=0, dtype=np.float64)
+    one, other = probes - middle, templates - middle
+    square = np.einsum("ij,ij->i", one, one)[:, np.newaxis] + np.einsum("ij,ij->i", other, other) - 2 * one @ other.T
+    return np.asarray(-np.sqrt(np.maximum(square, 0.0)))
+
+
 def gallery_trials(
     embeddings: NDArray[np.float32],
     people: Sequence[NDArray[np.int64]],
     templates: int,
     metric: Metric,
-    rule: Rule,
     rng: np.random.Generator,
     *,
     comparisons: int,
-) -> Trials:
-    """Probes against random galleries in which each person has `templates` templates.
+) -> dict[Rule, Trials]:
+    """Probes against random galleries in which each person has `templates` templates, by each rule that joins them.
+
+    Scores are those of `edge_oneshot_device.matching`, joined as its `join` does.
 
     Args:
         embeddings: float32 (n, d).
         people: The positions of each person's images, more than `templates` of them.
         templates: Images of a person that become templates; the others are probes.
         metric: How a probe and a template are compared.
-        rule: How the scores of a person's templates are joined.
         rng: Draws the galleries.
         comparisons: About how many comparisons of a probe with a person to make; one probe
             a person is always made.
@@ -256,18 +267,22 @@ def gallery_trials(
     most = max(1, comparisons // len(people) ** 2)
     probes = sum(min(len(own) - templates, most) for own in people)
     galleries = max(1, min(comparisons // (probes * len(people)), min(len(own) for own in people)))
-    template_owners = np.repeat(np.arange(len(people)), templates)
-    joined, owners = [], []
+    best, mean, owners = [], [], []
     for _ in range(galleries):
         drawn = [rng.permutation(own) for own in people]
         gallery = embeddings[np.concatenate([own[:templates] for own in drawn])]
-        for person, own in enumerate(drawn):
-            for probe in own[templates : templates + most]:
-                alike = scores(embeddings[probe], gallery, metric)
-                joined.append(join(alike, template_owners, len(people), rule))
-                owners.append(person)
-    order = np.argsort(owners, kind="stable")
-    return Trials(np.stack(joined)[order], np.array(owners)[order])
+        asked = [own[templates : templates + most] for own in drawn]
+        alike = score_matrix(embeddings[np.concatenate(asked)], gallery, metric)
+        alike = alike.reshape(-1, len(people), templates)
+        best.append(alike.max(axis=2).astype(np.float32))
+        mean.append(alike.mean(axis=2, dtype=np.float64).astype(np.float32))
+        owners.append(np.repeat(np.arange(len(people)), [len(own) for own in asked]))
+    owner = np.concatenate(owners)
+    order = np.argsort(owner, kind="stable")
+    return {
+        "best": Trials(np.concatenate(best)[order], owner[order]),
+        "mean": Trials(np.concatenate(mean)[order], owner[order]),
+    }
 
 
 def _distinct(rng: np.random.Generator, rows: int, size: int, take: int) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edge_oneshot_device.manifest import Metric
 from edge_oneshot_export.bounds import mean_interval
 from edge_oneshot_export.cells import Cells, Integers, sort_into_cells
-from edge_oneshot_export.protocols import ROUNDING
+from edge_oneshot_export.protocols import ROUNDING, score_matrix
 
 _SCORES_AT_ONCE: Final = 4_000_000
 _PRODUCTS: Final = 5_000_000_000  # multiplications spent on drawing supports again and again, about
@@ -134,17 +134,6 @@ def accuracies(rankings: Rankings, lowest: int, highest: int) -> list[Accuracy]:
         tasks = int(np.count_nonzero(large[rankings.pool]))
         found.append(Accuracy(ways, tasks, min(float(weights @ solved), 1.0), interval))
     return found
-
-
-def score_matrix(probes: NDArray[np.float32], templates: NDArray[np.float32], metric: Metric) -> NDArray[np.floating]:
-    """`edge_oneshot_device.matching.scores` of many probes (p, d) against templates (n, d), as (p, n)."""
-    if metric == "cosine":
-        return np.asarray(np.clip(probes @ templates.T, -1.0, 1.0))
-    # about their middle and in double precision: the products cancel
-    middle = templates.mean(axis=0, dtype=np.float64)
-    one, other = probes - middle, templates - middle
-    square = np.einsum("ij,ij->i", one, one)[:, np.newaxis] + np.einsum("ij,ij->i", other, other) - 2 * one @ other.T
-    return np.asarray(-np.sqrt(np.maximum(square, 0.0)))
 
 
 def _queries(

@@ -1,16 +1,25 @@
-"""Keras to TFLite: float32 and full int8."""
+"""Keras to TFLite: float32, float16, dynamic range, full int8, and int8 as the Edge TPU wants it."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edge_oneshot_device.runtimes import Model
 from edge_oneshot_export.conversion import converting, fixed
 from edge_oneshot_export.errors import ExportError
+from edge_oneshot_export.tflite_file import read_tflite
 
 if TYPE_CHECKING:
     import keras
+
+QUANTIZED: Final = ("int8", "coral")
+"""Variants that are int8 in, out and inside."""
+
+_HEADROOM: Final = 1.25
+_RESCALING: Final = ("ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")  # their output has a scale of its own
+_FLOATS = ("float16", "float32", "float64")
 
 
 def to_tflite(model: "keras.Model", variant: str, representative: NDArray[np.float32]) -> bytes:
@@ -18,7 +27,10 @@ def to_tflite(model: "keras.Model", variant: str, representative: NDArray[np.flo
 
     Args:
         model: Maps an image to a vector, see `edge_oneshot_export.conversion.check_model`.
-        variant: ``float32`` or ``int8`` (int8 in, out and inside).
+        variant: ``float32``; ``float16``: its weights, computed in float32; ``dynamic``: int8 weights,
+            and activations where a kernel quantizes them itself; ``int8``: in, out and inside;
+            ``coral``: the same with one scale for all of a dense layer's weights, since the Edge
+            TPU compiler knows no other dense layer.
         representative: float32 (n, h, w, c), scaled; a few hundred images set the int8 ranges.
 
     Returns:
@@ -28,24 +40,35 @@ def to_tflite(model: "keras.Model", variant: str, representative: NDArray[np.flo
         ExportError: The converter failed, or left something in floating point in an int8 file.
     """
     with converting(variant):
-        import tensorflow as tf
-
-        converter = tf.lite.TFLiteConverter.from_keras_model(fixed(model, representative.shape[1:]))
-        if variant == "int8":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = lambda: ([image[np.newaxis]] for image in representative)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = converter.inference_output_type = tf.int8
-        content = bytes(converter.convert())
-    if variant == "int8":
-        _refuse_floats(content)
+        content = bytes(converter_of(model, variant, representative).convert())
+    if variant in QUANTIZED:
+        _refuse_floats(variant, content)
+        content = _with_headroom(content)
     return content
+
+
+def converter_of(model: "keras.Model", variant: str, representative: NDArray[np.float32]) -> Any:
+    """TensorFlow's converter, set for a variant; arguments as for `to_tflite`."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(fixed(model, representative.shape[1:]))
+    if variant != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if variant == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if variant in QUANTIZED:
+        converter.representative_dataset = lambda: ([image[np.newaxis]] for image in representative)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    if variant in ("coral", "dynamic"):
+        # tflite-runtime 2.14 refuses a dynamic dense layer with a scale a channel; the setting has no public name
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    return converter
 
 
 def op_names(content: bytes) -> tuple[str, ...]:
     """Operators of a TFLite file in order, as BuiltinOperator names them, or the custom code."""
-    model = _parse(content)
-    return tuple(_op_name(model, operator) for graph in _graphs(model) for operator in _operators(graph))
+    return tuple(operator.name for operator in read_tflite(content).operators)
 
 
 class PlainModel:
@@ -74,55 +97,31 @@ class PlainModel:
         return result
 
 
-def _refuse_floats(content: bytes) -> None:
-    """A normalisation layer that did not fuse leaves float ops in an int8 file without any error."""
-    from ai_edge_litert import schema_py_generated as schema
+def _with_headroom(content: bytes) -> bytes:
+    """The same file whose embeddings use four fifths of the 8 bits.
 
-    floats = {schema.TensorType.FLOAT16, schema.TensorType.FLOAT32, schema.TensorType.FLOAT64}
-    model = _parse(content)
-    for graph in _graphs(model):
-        left = {index for index in range(graph.TensorsLength()) if graph.Tensors(index).Type() in floats}
+    The range of the output is that of the representative images; others may go beyond it, and
+    would be cut off. And runtimes that round differently inside come out fewer steps apart.
+    """
+    patched = bytearray(content)
+    graph = schema.Model.GetRootAs(patched).Subgraphs(0)
+    last = read_tflite(content).subgraphs[0].operators[-1]
+    if last.name in _RESCALING and last.outputs[0] == graph.Outputs(0):
+        scale = graph.Tensors(graph.Outputs(0)).Quantization().ScaleAsNumpy()  # a view of the file
+        scale *= np.float32(_HEADROOM)
+    return bytes(patched)
+
+
+def _refuse_floats(variant: str, content: bytes) -> None:
+    """A normalisation layer that did not fuse leaves float ops in an int8 file without any error."""
+    for graph in read_tflite(content).subgraphs:
+        left = {index for index, tensor in enumerate(graph.tensors) if tensor.dtype in _FLOATS}
         if not left:
             continue
-        touching = dict.fromkeys(
-            _op_name(model, op)
-            for op in _operators(graph)
-            if left & {*_numbers(op.InputsAsNumpy()), *_numbers(op.OutputsAsNumpy())}
-        )
+        touching = dict.fromkeys(op.name for op in graph.operators if left & {*op.inputs, *op.outputs})
         ops = [op for op in touching if op not in ("QUANTIZE", "DEQUANTIZE")] or touching
         message = (
-            f"int8: {', '.join(ops)} stayed in floating point; leave such layers "
+            f"{variant}: {', '.join(ops)} stayed in floating point; leave such layers "
             "(L2 normalisation, say, which the device does) out of the model"
         )
         raise ExportError(message, reason="float_left")
-
-
-def _parse(content: bytes) -> Any:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return schema.Model.GetRootAs(content)
-
-
-def _graphs(model: Any) -> list[Any]:
-    return [model.Subgraphs(index) for index in range(model.SubgraphsLength())]
-
-
-def _operators(graph: Any) -> list[Any]:
-    return [graph.Operators(index) for index in range(graph.OperatorsLength())]
-
-
-def _op_name(model: Any, operator: Any) -> str:
-    from ai_edge_litert import schema_py_generated as schema
-
-    code = model.OperatorCodes(operator.OpcodeIndex())
-    # codes below 127 stand in the deprecated field as well, and in files of old in that alone
-    number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-    if number == schema.BuiltinOperator.CUSTOM:
-        return str(code.CustomCode().decode())
-    names: dict[int, str] = {n: name for name, n in vars(schema.BuiltinOperator).items() if isinstance(n, int)}
-    return names[number]
-
-
-def _numbers(tensors: Any) -> list[int]:
-    # flatbuffers answers a plain 0 for an absent vector
-    return [int(index) for index in tensors] if isinstance(tensors, np.ndarray) else []

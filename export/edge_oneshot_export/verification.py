@@ -1,11 +1,13 @@
 """Error rates of verification with the intervals that people, not pairs, allow."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_oneshot_device.manifest import Change
 from edge_oneshot_export.bounds import far_bounds, rate_interval, supports
 from edge_oneshot_export.cells import Integers
 from edge_oneshot_export.metrics import Roc, Scores, crossing, roc
@@ -60,29 +62,17 @@ def verification_rates(pairs: Pairs, labels: Integers, *, seed: int = 0) -> Veri
     """
     people = int(labels.max()) + 1
     sides = labels[pairs.impostor_pairs]
-    whole = roc(pairs.genuine, pairs.impostor)
-    equal = crossing(whole.far, whole.frr)
-    wanted = list(FALSE_POSITIVE_RATES.values())
-    grid = np.logspace(-_DECADES, 0, _DECADES * _POINTS_A_DECADE + 1)
-    # rounding must not take a point's last comparison from it
-    places = np.searchsorted(whole.far, np.append(wanted, grid[grid * len(pairs.impostor) >= 1.0]) + 1e-12, "right") - 1
-    drawn = np.unique(places[len(wanted) :])
-    places = np.concatenate([[np.argmax(whole.far >= whole.frr)], places[: len(wanted)], drawn])
-    genuine = _Parts.of(pairs.genuine, labels[pairs.genuine_pairs[:, :1]], people, whole.thresholds[places])
-    impostor = _Parts.of(pairs.impostor, sides, people, whole.thresholds[places])
-    slopes = _slopes(whole, impostor)
-    variances = ((genuine.parts - slopes * impostor.parts) ** 2).sum(axis=0)
-    # where both errors are equal, each moves the crossing by its share of the slope
-    variances[0] /= (1.0 + slopes[0]) ** 2
-    shown = len(np.unique(labels[pairs.genuine_pairs[:, 0]]))
-    variances *= shown / max(shown - 1, 1)
-    rates = np.append(equal, genuine.rates[1:])
+    linear = Linearised.of(pairs, labels, curve=True)
+    rates, far = linear.rates, linear.far
+    variances = linear.variances(linear.parts)
+    shown = linear.people
     intervals = [
         rate_interval(float(rate), float(variance), shown, most=len(labels))
         for rate, variance in zip(rates, variances, strict=True)
     ]
     names = ("eer", *FALSE_POSITIVE_RATES)
     curve = slice(len(names), None)
+    equal = float(rates[0])
     upper: dict[str, float | None] = dict.fromkeys(FALSE_POSITIVE_RATES)
     supported = {name: rate for name, rate in FALSE_POSITIVE_RATES.items() if supports(people, rate)}
     if supported:
@@ -95,9 +85,91 @@ def verification_rates(pairs: Pairs, labels: Integers, *, seed: int = 0) -> Veri
         far_upper_95=upper,
         roc=tuple(
             RocPoint(float(far), float(tpr), interval)
-            for far, tpr, interval in zip(impostor.rates[curve], rates[curve], intervals[curve], strict=True)
+            for far, tpr, interval in zip(far[curve], rates[curve], intervals[curve], strict=True)
         ),
     )
+
+
+def rate_changes(reference: "Linearised", variant: "Linearised") -> dict[str, Change]:
+    """How the EER and the rates at `FALSE_POSITIVE_RATES` differ between two encoders, on the same pairs of images.
+
+    What each person adds to the error of either rate is subtracted before it is squared, so that
+    what is hard for both is in neither (paired, see `verification_rates`). A variance of 0 where
+    no decision changed would be too little to believe: one changed image of each kind is added
+    (Agresti and Min 2005).
+
+    Returns:
+        For ``eer`` and each key of `FALSE_POSITIVE_RATES` that the people support the change.
+    """
+    variances = reference.variances(variant.parts - reference.parts) + 1.0 / reference.images**2
+    named = zip(("eer", *FALSE_POSITIVE_RATES), reference.rates, variant.rates, variances, strict=True)
+    return {
+        name: change(float(before), float(after), float(variance), reference.people)
+        for name, before, after, variance in named
+        if name == "eer" or supports(len(reference.parts), FALSE_POSITIVE_RATES[name])
+    }
+
+
+def change(reference: float, variant: float, variance: float, people: int) -> Change:
+    """A change of a rate with Student's 95 % interval.
+
+    Args:
+        reference: Rate before, 0..1.
+        variant: Rate after.
+        variance: Of the difference.
+        people: Whom it comes from.
+    """
+    from scipy.stats import t
+
+    difference = variant - reference
+    reach = float(t.ppf(0.975, max(people - 1, 1))) * math.sqrt(variance)
+    interval = (max(difference - reach, -1.0), min(difference + reach, 1.0))
+    return Change(reference=reference, variant=variant, difference=difference, interval=interval)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linearised:
+    """The EER, the rates at `FALSE_POSITIVE_RATES`, the rates of a curve, and what each person adds to their error.
+
+    Attributes:
+        rates: float64 (r,).
+        far: float64 (r,), the false accept rate at each.
+        parts: float64 (people, r).
+        people: Those who are in genuine pairs.
+        images: How many.
+    """
+
+    rates: NDArray[np.float64]
+    far: NDArray[np.float64]
+    parts: NDArray[np.float64]
+    people: int
+    images: int
+
+    @classmethod
+    def of(cls, pairs: Pairs, labels: Integers, *, curve: bool = False) -> "Linearised":
+        """Of pairs of images with these labels, integers (n,), 0..people-1; with the rates of a curve or without."""
+        people = int(labels.max()) + 1
+        whole = roc(pairs.genuine, pairs.impostor)
+        wanted = list(FALSE_POSITIVE_RATES.values())
+        grid = np.logspace(-_DECADES, 0, _DECADES * _POINTS_A_DECADE + 1) if curve else np.zeros(0)
+        grid = np.append(wanted, grid[grid * len(pairs.impostor) >= 1.0])
+        # rounding must not take a point's last comparison from it
+        places = np.searchsorted(whole.far, grid + 1e-12, "right") - 1
+        drawn = np.unique(places[len(wanted) :])
+        places = np.concatenate([[np.argmax(whole.far >= whole.frr)], places[: len(wanted)], drawn])
+        thresholds = whole.thresholds[places]
+        genuine = _Parts.of(pairs.genuine, labels[pairs.genuine_pairs[:, :1]], people, thresholds)
+        impostor = _Parts.of(pairs.impostor, labels[pairs.impostor_pairs], people, thresholds)
+        slopes = _slopes(whole, impostor)
+        parts = genuine.parts - slopes * impostor.parts
+        # where both errors are equal, each moves the crossing by its share of the slope; the EER rises as the TPR falls
+        parts[:, 0] /= -(1.0 + slopes[0])
+        rates = np.append(crossing(whole.far, whole.frr), genuine.rates[1:])
+        return cls(rates, impostor.rates, parts, len(np.unique(labels[pairs.genuine_pairs[:, 0]])), len(labels))
+
+    def variances(self, parts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Variance (r,) of sums of such parts (people, r)."""
+        return np.asarray(np.square(parts).sum(axis=0) * self.people / max(self.people - 1, 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

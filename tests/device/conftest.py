@@ -15,6 +15,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from PIL import Image
 
 from edge_oneshot_device.encoder import Encoder
@@ -22,6 +24,7 @@ from edge_oneshot_device.manifest import (
     FORMAT,
     MANIFEST_NAME,
     Calibration,
+    Change,
     Drift,
     EmbeddingSection,
     InputSection,
@@ -39,6 +42,7 @@ from edge_oneshot_device.manifest import (
 )
 from edge_oneshot_device.preprocessing import load_image
 from edge_oneshot_device.runtimes import open_model
+from edge_oneshot_device.signature import SIGNATURE_NAME, Signature, encode_signature, signed_bytes
 
 DATA = Path(__file__).parent / "data"
 FILES = {
@@ -72,10 +76,58 @@ def zip_stored(files: dict[str, bytes]) -> bytes:
     return content.getvalue()
 
 
+NO_CHANGE = Change(reference=0.9, variant=0.9, difference=0.0, interval=(-0.01, 0.01))
+DRIFT = Drift(
+    images=10, people=5, cosine_mean=1.0, cosine_p01=0.999, cosine_min=0.999, neighbour_changed=0.0, eer=NO_CHANGE,
+    tpr_at_fpr={"1e-2": NO_CHANGE}, one_shot=NO_CHANGE, ways=5,
+)  # fmt: skip
+
+
 @pytest.fixture
 def zip_of() -> Callable[[dict[str, bytes]], bytes]:
     """Lays members out as a bundle does, whatever they are."""
     return zip_stored
+
+
+def sign_bundle(path: Path, key: Ed25519PrivateKey) -> Path:
+    """Signs a bundle where it lies; a signature that it has is replaced."""
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist() if name != SIGNATURE_NAME}
+    text = files.pop(MANIFEST_NAME)
+    made = Signature(key.public_key().public_bytes_raw().hex(), key.sign(signed_bytes(text)).hex())
+    path.write_bytes(zip_stored({MANIFEST_NAME: text, SIGNATURE_NAME: encode_signature(made), **files}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def key() -> Ed25519PrivateKey:
+    """The key of who makes bundles."""
+    return Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+
+
+@pytest.fixture(scope="session")
+def stranger() -> Ed25519PrivateKey:
+    """A key that nobody trusts."""
+    return Ed25519PrivateKey.from_private_bytes(bytes(range(32, 64)))
+
+
+@pytest.fixture
+def sign() -> Callable[[Path, Ed25519PrivateKey], Path]:
+    """Signs a bundle where it lies."""
+    return sign_bundle
+
+
+@pytest.fixture
+def public_file(tmp_path: Path) -> Callable[[Ed25519PrivateKey], Path]:
+    """Writes the public key as `edge-oneshot keygen` does."""
+
+    def write(key: Ed25519PrivateKey) -> Path:
+        content = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        path = tmp_path / f"{hashlib.sha256(content).hexdigest()[:8]}.pub"
+        path.write_bytes(content)
+        return path
+
+    return write
 
 
 @pytest.fixture
@@ -110,7 +162,7 @@ def make_bundle(tmp_path: Path, people: dict[str, tuple[bytes, ...]], section: I
     """Writes a valid bundle of the tiny models.
 
     Keywords: `name` (also the file's), `metric`, `variants` (of int8, float32, onnx-float32),
-    `calibrated`, `counts` (templates calibrated), `min_contrast` (another value gives other
+    `calibrated`, `rule`, `counts` (templates calibrated), `min_contrast` (another value gives other
     fingerprints), `seed` (of the provenance, to make another file of the same fingerprints),
     `change` (a function that edits the manifest as plain data before it is written).
     """
@@ -121,6 +173,7 @@ def make_bundle(tmp_path: Path, people: dict[str, tuple[bytes, ...]], section: I
         metric: str = "cosine",
         variants: tuple[str, ...] = ("int8", "float32", "onnx-float32"),
         calibrated: bool = True,
+        rule: str = "best",
         counts: tuple[int, ...] = (1, 3, 5),
         min_contrast: int = 16,
         seed: int = 0,
@@ -145,8 +198,11 @@ def make_bundle(tmp_path: Path, people: dict[str, tuple[bytes, ...]], section: I
             input=input_section,
             embedding=embedding,
             variants=tuple(described),
-            calibration=tuple(_calibration(v, n, metric) for v in variants for n in counts) if calibrated else (),
-            self_test=SelfTest(images=tuple(goldens), outputs=outputs, tolerance_lsb=2, tolerance=1e-3),
+            rule=rule,
+            calibration=tuple(_calibration(v, n, metric, rule) for v in variants for n in counts) if calibrated else (),
+            self_test=SelfTest(
+                images=tuple(goldens), outputs=outputs, tolerance={v: 2.0 if v == "int8" else 1e-3 for v in variants}
+            ),
             provenance=Provenance(
                 data="patterns drawn from a seed",
                 seed=seed,
@@ -183,7 +239,7 @@ def _describe(name: str, models: dict[str, bytes], section: InputSection, embedd
         output=model.output,
         ops=("CONV_2D", "RESHAPE", "FULLY_CONNECTED") if format_ == "tflite" else ("Conv", "Reshape", "MatMul"),
         runtimes=("litert", "tflite-runtime") if format_ == "tflite" else ("onnxruntime",),
-        drift=Drift(images=5, cosine_mean=1.0, cosine_p01=0.999, cosine_min=0.999, neighbour_changed=0.0),
+        drift=DRIFT,
         fingerprint=fingerprint(hashlib.sha256(content).hexdigest(), section, embedding),
     )
 
@@ -200,7 +256,7 @@ def _golden_outputs(
     return tuple(tuple(map(float, encoder.raw(load_image(image, section)))) for image in goldens.values())
 
 
-def _calibration(variant: str, templates: int, metric: str) -> Calibration:
+def _calibration(variant: str, templates: int, metric: str, rule: str) -> Calibration:
     """Plausible numbers; the best of more templates scores higher, so its thresholds do too."""
 
     def score(cosine: float) -> float:
@@ -209,7 +265,7 @@ def _calibration(variant: str, templates: int, metric: str) -> Calibration:
 
     return Calibration(
         variant=variant,
-        rule="best",
+        rule=rule,
         templates=templates,
         points=tuple(
             OperatingPoint(target_far=far, threshold=score(t), far=far / 2, far_upper_95=far, frr=0.001)
@@ -224,6 +280,8 @@ def _calibration(variant: str, templates: int, metric: str) -> Calibration:
         genuine=300,
         impostor=3000,
         people=80,
+        failures_to_enrol=0,
+        failures_to_acquire=0,
         data="made up for tests",
         provisional=False,
     )

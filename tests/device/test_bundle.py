@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import struct
 import zipfile
 import zlib
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from edge_oneshot_device.bundle import MAX_BUNDLE_BYTES, MAX_MANIFEST_BYTES, Bundle
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.manifest import MANIFEST_NAME, encode_manifest
+from edge_oneshot_device.signature import SIGNATURE_NAME
 
 LOCAL, CENTRAL, END = b"PK\3\4", b"PK\1\2", b"PK\5\6"
 # Offsets of fields in a local header, a central directory entry and the end record.
@@ -294,3 +296,107 @@ def test_every_flipped_bit_of_the_headers_is_refused_or_means_the_same(content):
             tolerated += 1
     # What says nothing of the content: per entry "made by" and the attributes.
     assert tolerated == 4 * 8 * (2 + 2 + 4)
+
+
+# signed
+
+
+@pytest.fixture
+def signed(content, key, sign, tmp_path) -> bytes:
+    path = tmp_path / "signed.oneshot"
+    path.write_bytes(content)
+    return sign(path, key).read_bytes()
+
+
+def hex_of(key) -> str:
+    return key.public_key().public_bytes_raw().hex()
+
+
+def members(content: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_a_signed_bundle_says_who_signed_and_is_the_unsigned_one_else(content, signed, key):
+    assert list(members(signed))[:2] == [MANIFEST_NAME, SIGNATURE_NAME]
+    bundle, unsigned = Bundle.open(signed), Bundle.open(content)
+    assert (bundle.signed_by, unsigned.signed_by) == (hex_of(key), None)
+    assert (bundle.manifest, bundle.members) == (unsigned.manifest, unsigned.members)
+    with pytest.raises(KeyError):
+        bundle.read(SIGNATURE_NAME)
+    assert Bundle.open(signed, trust=hex_of(key)) == bundle
+
+
+def test_where_a_key_is_trusted_nothing_else_opens(content, signed, key, stranger):
+    for file, trust, reason in (
+        (content, hex_of(key), "unsigned"),
+        (signed, hex_of(stranger), "untrusted_key"),
+        (signed, hex_of(key).upper(), "untrusted_key"),
+        (signed, "", "untrusted_key"),
+    ):
+        with pytest.raises(IntegrityError) as caught:
+            Bundle.open(file, trust=trust)
+        assert caught.value.reason == reason
+        assert "\n" not in str(caught.value)
+
+
+def test_a_signature_is_checked_whether_or_not_a_key_is_trusted(signed, key, zip_of):
+    files = members(signed)
+    other = files | {MANIFEST_NAME: files[MANIFEST_NAME] + b"\n"}
+    bad = files | {SIGNATURE_NAME: b"{}"}
+    for trust in (None, hex_of(key)):
+        for altered in (other, bad):
+            with pytest.raises(IntegrityError) as caught:
+                Bundle.open(zip_of(altered), trust=trust)
+            assert caught.value.reason == "bad_signature"
+
+
+def test_a_signature_is_checked_before_the_manifest_is_parsed(signed, key, stranger, zip_of, tmp_path, sign):
+    path = tmp_path / "garbage.oneshot"
+    path.write_bytes(zip_of(members(signed) | {MANIFEST_NAME: b"[" * 1_000_000}))
+    with pytest.raises(IntegrityError) as caught:
+        Bundle.open(sign(path, stranger), trust=hex_of(key))
+    assert caught.value.reason == "untrusted_key"
+    with pytest.raises(IntegrityError) as caught:
+        Bundle.open(sign(path, key), trust=hex_of(key))
+    assert caught.value.reason == "bad_manifest"
+
+
+def test_manifest_and_signature_have_their_places(signed, files, zip_of):
+    bound = members(signed)[SIGNATURE_NAME]
+    text = files.pop(MANIFEST_NAME)
+    refused(zip_of({SIGNATURE_NAME: bound, MANIFEST_NAME: text, **files}), "not_a_bundle", "manifest.json is not its")
+    refused(zip_of({MANIFEST_NAME: text, **files, SIGNATURE_NAME: bound}), "not_a_bundle", "manifest.sig is not its")
+    refused(zip_of({**files, MANIFEST_NAME: text}), "not_a_bundle", "is not its member number 1")
+
+
+def test_a_manifest_cannot_list_its_own_signature(make_bundle, sign, key):
+    def list_signature(plain: dict) -> None:
+        plain["members"].append({"path": SIGNATURE_NAME, "bytes": 1, "sha256": "0" * 64})
+
+    path = make_bundle(variants=("int8",), counts=(1,), change=list_signature)
+    refused(path.read_bytes(), "bad_manifest", "lists manifest.sig")
+    refused(sign(path, key).read_bytes(), "bad_manifest", "lists manifest.sig")
+
+
+def test_every_flipped_bit_of_a_signed_bundle_is_refused_or_means_the_same(signed, key):
+    original = Bundle.open(signed)
+    directory = signed.index(CENTRAL)
+    second = signed.index(LOCAL, 4)
+    for position in [*range(30), *range(second, signed.index(LOCAL, second + 4)), *range(directory, len(signed))]:
+        edited = patched(signed, (position, "<B", signed[position] ^ 1))
+        try:
+            bundle = Bundle.open(edited, trust=hex_of(key))
+        except IntegrityError:
+            continue
+        assert (bundle.manifest, bundle.members) == (original.manifest, original.members)
+
+
+def test_a_refusal_quotes_no_more_than_a_line(files, zip_of):
+    refused(zip_of(files | {"\x1b[2J" * 5000: b""}), "member_mismatch", r"it holds '\\x1b\[2J")
+    for key in ("a" * 1_000_000, "\n" * 1000):
+        text = files[MANIFEST_NAME][:-1] + f", {json.dumps(key)}: 0}}".encode()
+        with pytest.raises(IntegrityError) as caught:
+            Bundle.open(zip_of(files | {MANIFEST_NAME: text}))
+        assert len(str(caught.value)) < 500
+        assert str(caught.value).isprintable()

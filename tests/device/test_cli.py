@@ -244,6 +244,50 @@ def test_inspect_shows_a_bundle_on_one_screen(program: Program, make_bundle: Mak
     assert program("inspect", "tiny.oneshot", "--json")["calibration"] == []
 
 
+def test_inspect_of_two_shows_what_differs_and_whether_templates_carry_over(
+    program: Program, make_bundle: MakeBundle
+) -> None:
+    make_bundle()
+    make_bundle(name="recalibrated", counts=(1, 3), seed=7)
+    make_bundle(name="other", min_contrast=17)
+    text = program("inspect", "tiny.oneshot", "recalibrated.oneshot")
+    assert re.search(r"^ +A: tiny\.oneshot +B: recalibrated\.oneshot$", text, re.MULTILINE)
+    assert re.search(r"^provenance\.seed +0 +7$", text, re.MULTILINE)
+    assert re.search(r"^threshold of int8, best of 5 +0\.8160 for FAR 1 %.* -$", text, re.MULTILINE)
+    assert "min_contrast" not in text
+    assert "templates carry over from A to B: int8, float32, onnx-float32\n" in text
+    text = program("inspect", "tiny.oneshot", "other.oneshot")
+    assert re.search(r"^input\.min_contrast +16 +17$", text, re.MULTILINE)
+    assert "templates do not carry over from A to B, everybody is enrolled again: int8, float32" in text
+    told = program("inspect", "tiny.oneshot", "other.oneshot", "--json")
+    assert (told["a"]["name"], told["b"]["name"], told["same"]) == ("tiny", "other", False)
+    assert {"field": "input.min_contrast", "a": 16, "b": 17} in told["differences"]
+    assert told["templates"] == {"int8": [], "float32": [], "onnx-float32": []}
+    assert program("inspect", "tiny.oneshot", "tiny.oneshot").endswith("are the same, byte for byte\n")
+    assert program("inspect", "tiny.oneshot", "absent.oneshot", "--json", code=2)["reason"] == "not_found"
+
+
+def test_a_device_that_trusts_a_key_takes_nothing_else(
+    program: Program, make_bundle: MakeBundle, sign: Any, key: Any, stranger: Any, public_file: Any
+) -> None:
+    signed = sign(make_bundle(name="signed"), key)
+    make_bundle(name="unsigned")
+    sign(make_bundle(name="strange"), stranger)
+    digits = key.public_key().public_bytes_raw().hex()
+    installed = program("init", "signed.oneshot", "--trust", public_file(key).name)
+    assert re.search(rf"^signed by +{digits}, trusted$", installed, re.MULTILINE)
+    assert program("init", "unsigned.oneshot", "--json", code=3)["reason"] == "unsigned"
+    assert program("init", "strange.oneshot", "--json", code=3)["reason"] == "untrusted_key"
+    assert program("init", "signed.oneshot", "--trust", "signed.oneshot", "--json", code=2)["reason"] == "bad_key"
+    assert program("init", "signed.oneshot", "--json")["signed_by"] == digits
+    assert program("inspect", "signed.oneshot", "--json")["signed_by"] == digits
+    assert re.search(rf"^signed by +{digits}$", program("inspect", "signed.oneshot"), re.MULTILINE)
+    assert re.search(r"^signed by +nobody", program("inspect", "unsigned.oneshot"), re.MULTILINE)
+    signed.write_bytes(signed.read_bytes()[:-1])
+    program("enrol", "ada", "ada-0.png")
+    assert program("identify", "ada-1.png").startswith("accepted")
+
+
 def test_the_state_argument_comes_before_the_environment(program: Program, make_bundle: MakeBundle) -> None:
     make_bundle()
     program("init", "tiny.oneshot", "--state", "elsewhere")
@@ -297,7 +341,7 @@ def test_the_device_loads_neither_tensorflow_nor_the_other_floors(make_bundle: M
     )
     light, whole = (set(line.split()) for line in done.stderr.splitlines())
     assert "edge_oneshot_device" in light
-    assert not light & {"numpy", "PIL", "ai_edge_litert", "sqlite3"}
+    assert not light & {"numpy", "PIL", "ai_edge_litert", "sqlite3", "cryptography"}
     assert whole >= {"numpy", "PIL", "ai_edge_litert", "sqlite3"}
     heavy = {"tensorflow", "keras", "onnxruntime", "onnx", "scipy", "sklearn", "cv2", "edge_oneshot",
              "edge_oneshot_export"}  # fmt: skip

@@ -109,13 +109,18 @@ FAULTS = [
     (put("variants.2.runtimes", ["litert"]), "format onnx with runtime litert"),
     (put("self_test.images", ["golden/none.png"]), "golden/none.png is not a member"),
     (put("self_test.images", []), "one output an image, and at least one"),
-    (put("self_test.outputs.other", [[0.0] * 16] * 2), "does not name just the variants"),
-    (lambda plain: plain["self_test"]["outputs"].pop("int8"), "does not name just the variants"),
+    (put("self_test.outputs.other", [[0.0] * 16] * 2), "do not name just the variants"),
+    (lambda plain: plain["self_test"]["outputs"].pop("int8"), "do not name just the variants"),
     (put("self_test.outputs.int8", []), "one output an image, and at least one"),
     (put("self_test.outputs.int8.1", [0.0] * 15), "16 values an image"),
-    (put("self_test.tolerance_lsb", 17), "tolerance_lsb"),
-    (put("self_test.tolerance", math.nan), "malformed"),
-    (put("self_test.tolerance", math.inf), "malformed"),
+    (put("self_test.tolerance.int8", -1), "tolerance"),
+    (put("self_test.tolerance.int8", math.nan), "malformed"),
+    (put("self_test.tolerance.int8", math.inf), "malformed"),
+    (lambda plain: plain["self_test"]["tolerance"].pop("int8"), "self_test.tolerance do not name just the variants"),
+    (put("rule", "worst"), "rule"),
+    (put("variants.0.compiled", "models/none.tflite"), "models/none.tflite is not a member"),
+    (put("variants.2.compiled", "models/tiny.onnx"), "or it is no .tflite"),
+    (put("variants.0.drift.layers", [{"op": "ADD", "name": "sum"}]), "sqnr_db"),
     (put("calibration.0.variant", "coral"), "no such variant"),
     (put("calibration", repeat_first), "a calibration is listed twice"),
     (put("calibration.0.points", []), "must fall in target_far"),
@@ -154,7 +159,7 @@ def test_every_key_is_required_or_has_its_documented_default(plain):
             found += strip(place[0], (*path, 0))
         return found
 
-    optional = {"scale", "zero_point"}
+    optional = {"scale", "zero_point", "compiled", "layers", "1e-2"}
     for path in strip(plain, ()):
         copy = json.loads(json.dumps(plain))
         place = copy

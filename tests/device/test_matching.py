@@ -55,6 +55,8 @@ def calibration(
         genuine=100,
         impostor=1000,
         people=20,
+        failures_to_enrol=0,
+        failures_to_acquire=0,
         data="made up",
         provisional=False,
     )
@@ -236,6 +238,23 @@ def test_a_smaller_target_or_more_people_never_lower_the_threshold(
 
 
 # the calibration used
+
+
+def test_the_mean_of_a_persons_templates_counts_each_of_them_and_nobody_without_one() -> None:
+    values = np.array([0.2, 0.9, 0.4, -0.5], np.float32)
+    owners = np.array([0, 2, 0, 2])
+    assert join(values, owners, 3, "mean").tolist() == pytest.approx([0.3, -math.inf, 0.2])
+    assert join(values, owners, 3, "mean").dtype == np.float32
+    assert join(values, owners, 3, "best").tolist() == pytest.approx([0.4, -math.inf, 0.9])
+
+
+def test_the_calibration_used_is_that_of_the_manifests_rule(make_bundle: Any) -> None:
+    manifest = _manifest(make_bundle(rule="mean"))
+    assert calibration_for(manifest, "int8", 3).rule == "mean"
+    other = msgspec.structs.replace(manifest, rule="best")
+    with pytest.raises(InputError) as refused:
+        calibration_for(other, "int8", 3)
+    assert refused.value.reason == "uncalibrated"
 
 
 def test_a_count_between_two_calibrated_ones_takes_the_next_one_up(make_bundle: Any) -> None:

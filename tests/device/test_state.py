@@ -302,3 +302,118 @@ def test_settings_that_are_a_folder_are_refused(folder: Path) -> None:
     with pytest.raises(IntegrityError) as refused:
         state.load(folder)
     assert refused.value.reason == "settings_unreadable"
+
+
+# trust
+
+Sign = Callable[[Path, Any], Path]
+PublicFile = Callable[[Any], Path]
+
+
+def hex_of(key: Any) -> str:
+    digits: str = key.public_key().public_bytes_raw().hex()
+    return digits
+
+
+def install_trusted(make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any, public_file: PublicFile) -> None:
+    installation = state.install(sign(make_bundle(), key), folder, trust=public_file(key))
+    assert (installation.signed_by, installation.trusted) == (hex_of(key), True)
+
+
+def test_a_trusted_key_is_kept_and_asked_of_every_bundle_from_then_on(
+    make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any, stranger: Any, public_file: PublicFile
+) -> None:
+    install_trusted(make_bundle, folder, sign, key, public_file)
+    settings, bundle = state.load(folder)
+    assert settings.trust == bundle.signed_by == hex_of(key)
+    before = contents(folder)
+    for other, reason in (
+        (make_bundle(name="other"), "unsigned"),
+        (sign(make_bundle(name="another"), stranger), "untrusted_key"),
+    ):
+        with pytest.raises(IntegrityError) as refused:
+            state.install(other, folder)
+        assert refused.value.reason == reason
+    assert contents(folder) == before
+    installation = state.install(sign(make_bundle(name="other"), key), folder)
+    assert (installation.name, installation.signed_by, installation.trusted) == ("other", hex_of(key), True)
+    assert state.load(folder)[0].trust == hex_of(key)
+
+
+def test_another_key_takes_the_place_of_the_trusted_one_only_when_named(
+    make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any, stranger: Any, public_file: PublicFile
+) -> None:
+    install_trusted(make_bundle, folder, sign, key, public_file)
+    with pytest.raises(IntegrityError, match="is signed by"):
+        state.install(sign(make_bundle(), key), folder, trust=public_file(stranger))
+    assert state.load(folder)[0].trust == hex_of(key)
+    state.install(sign(make_bundle(), stranger), folder, trust=public_file(stranger))
+    assert state.load(folder)[0].trust == hex_of(stranger)
+    with pytest.raises(IntegrityError):
+        state.install(sign(make_bundle(), key), folder)
+
+
+def test_a_refused_first_init_with_a_key_creates_nothing(
+    make_bundle: MakeBundle, folder: Path, key: Any, public_file: PublicFile, tmp_path: Path
+) -> None:
+    with pytest.raises(IntegrityError):
+        state.install(make_bundle(), folder, trust=public_file(key))
+    (tmp_path / "no.pub").write_text("no key")
+    with pytest.raises(InputError):
+        state.install(make_bundle(), folder, trust=tmp_path / "no.pub")
+    assert not folder.exists()
+
+
+def test_without_a_key_signed_and_unsigned_bundles_are_installed_and_nobody_is_trusted(
+    make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any
+) -> None:
+    installation = state.install(sign(make_bundle(), key), folder)
+    assert (installation.signed_by, installation.trusted) == (hex_of(key), False)
+    installation = state.install(make_bundle(), folder)
+    assert (installation.signed_by, installation.trusted) == (None, False)
+
+
+def test_whoever_exchanges_the_bundle_and_its_digest_is_stopped_by_the_signature(
+    make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any, public_file: PublicFile
+) -> None:
+    install_trusted(make_bundle, folder, sign, key, public_file)
+    other = make_bundle(seed=1).read_bytes()
+    settings = json.loads((folder / "settings.json").read_bytes())
+    (folder / "bundles" / settings["bundle"]).write_bytes(other)
+    settings["sha256"] = hashlib.sha256(other).hexdigest()
+    (folder / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(IntegrityError) as refused:
+        state.load(folder)
+    assert refused.value.reason == "unsigned"
+
+
+def test_settings_of_before_there_was_trust_are_read(make_bundle: MakeBundle, folder: Path) -> None:
+    state.install(make_bundle(), folder)
+    settings = json.loads((folder / "settings.json").read_bytes())
+    del settings["trust"]
+    (folder / "settings.json").write_text(json.dumps(settings))
+    assert state.load(folder)[0].trust is None
+
+
+def test_two_inits_at_once_do_not_lose_the_key(
+    make_bundle: MakeBundle,
+    folder: Path,
+    sign: Sign,
+    key: Any,
+    public_file: PublicFile,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unsigned = make_bundle(name="unsigned")
+
+    original = state.choose_variant
+
+    def choose(*arguments: Any) -> str:
+        monkeypatch.setattr(state, "choose_variant", original)
+        install_trusted(make_bundle, folder, sign, key, public_file)
+        return original(*arguments)
+
+    monkeypatch.setattr(state, "choose_variant", choose)
+    with pytest.raises(IntegrityError) as refused:
+        state.install(unsigned, folder)
+    assert refused.value.reason == "trust_changed"
+    assert state.load(folder)[1].signed_by == hex_of(key)

@@ -8,7 +8,7 @@ from PIL import Image
 from edge_oneshot.report.report import EmbeddingMap, ReportData, Scores, Step, Task, VariantRow
 from edge_oneshot.training.runs import Moment
 from edge_oneshot_device.bench import BenchResult
-from edge_oneshot_device.manifest import Calibration, Drift, OperatingPoint, SimilarityMap, Tail
+from edge_oneshot_device.manifest import Calibration, Change, Drift, LayerError, OperatingPoint, SimilarityMap, Tail
 from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.exporting import LeftOut
 from edge_oneshot_export.verification import RocPoint
@@ -125,6 +125,8 @@ def calibration() -> Calibration:
         genuine=400,
         impostor=4000,
         people=20,
+        failures_to_enrol=0,
+        failures_to_acquire=0,
         data="20 made-up people",
         provisional=False,
     )
@@ -132,7 +134,12 @@ def calibration() -> Calibration:
 
 def variant(name: str) -> VariantRow:
     """A row of the table of variants."""
-    drift = Drift(images=100, cosine_mean=0.99871, cosine_p01=0.995, cosine_min=0.99, neighbour_changed=0.02)
+    lost = Change(reference=0.9, variant=0.897, difference=-0.003, interval=(-0.006, 0.0))
+    drift = Drift(
+        images=100, people=20, cosine_mean=0.99871, cosine_p01=0.995, cosine_min=0.99, neighbour_changed=0.02,
+        eer=lost, tpr_at_fpr={"1e-2": lost}, one_shot=lost, ways=20,
+        layers=(LayerError(op="CONV_2D", name="first", sqnr_db=31.4), LayerError(op="ADD", name="sum", sqnr_db=40.2)),
+    )  # fmt: skip
     latency = BenchResult(
         variant=name, runtime="litert", board="a board", init_ms=1.5, warmup_first_ms=0.3, warmup_avg_ms=0.2,
         avg_ms=0.2, min_ms=0.1, max_ms=0.3, median_ms=0.2, std_ms=0.01, p5_ms=0.15, p95_ms=0.24, p99_ms=0.25,

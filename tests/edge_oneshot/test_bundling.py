@@ -32,7 +32,8 @@ def test_the_bundle_says_what_the_encoder_was_trained_on(run, report):
 
 
 def test_thresholds_come_from_the_held_out_alphabets(run, report):
-    assert [c.variant for c in report.manifest.calibration if c.templates == 1] == ["int8", "float32"]
+    single = [(c.variant, c.rule) for c in report.manifest.calibration if c.templates == 1]
+    assert single == [(variant, rule) for variant in ("int8", "float32") for rule in ("best", "mean")]
     assert all(c.people == 20 * len(run.record.held_out) for c in report.manifest.calibration)
 
 
@@ -58,8 +59,9 @@ def test_an_unknown_variant_is_named(run, tmp_path):
 
 
 def test_the_shipped_file_is_judged_only_on_alphabets_it_never_saw(run, report):
-    unseen = load_unseen("glyphs", report.manifest)
+    unseen, seen = load_unseen("glyphs", report.manifest)
     assert set(unseen.group_names) == set(run.record.held_out)
+    assert set(seen) == set(run.record.trained_on)
 
 
 def test_one_shot_accuracy_beats_pixels_and_chance(report):

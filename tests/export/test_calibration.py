@@ -13,8 +13,8 @@ from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.fake import FakeModel
 from edge_oneshot_device.manifest import Calibration, EmbeddingSection, TensorSpec
 from edge_oneshot_device.matching import decide_identify, join, scores, similarity, threshold_for
-from edge_oneshot_export.bounds import supported_targets
-from edge_oneshot_export.calibration import calibrate, calibrate_embeddings, similarity_map
+from edge_oneshot_export.bounds import people_needed, supported_targets, supports
+from edge_oneshot_export.calibration import better_rule, calibrate, calibrate_embeddings, similarity_map
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.metrics import far_at
 from edge_oneshot_export.protocols import LabelledImages, genuine_and_impostor
@@ -30,8 +30,9 @@ def gaussian_people(people, images, *, seed, noise=0.6, size=16, normalised=True
     return embeddings.reshape(people * images, size), np.repeat(np.arange(people), images)
 
 
-def calibrated(embeddings, labels, metric="cosine", **options):
-    return calibrate_embeddings(embeddings, labels, metric, variant="int8", data="made-up people", **options)
+def calibrated(embeddings, labels, metric="cosine", rule="best", **options):
+    found = calibrate_embeddings(embeddings, labels, metric, variant="int8", data="made-up people", **options)
+    return [calibration for calibration in found if calibration.rule == rule]
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +267,55 @@ def test_people_with_too_few_images_are_left_out_of_a_count_only():
     kept = ~((labels >= 5) & (np.arange(len(labels)) % 6 >= 2))
     one, three, five = calibrated(embeddings[kept], labels[kept])
     assert (one.people, three.people, five.people) == (12, 5, 5)
+    assert (one.failures_to_enrol, three.failures_to_enrol) == (0, 0)
+
+
+def test_images_that_show_nothing_are_failures_and_count_in_the_false_reject_rate():
+    embeddings, labels = gaussian_people(12, 6, seed=0)
+    plain = calibrated(embeddings, labels, counts=(1, 5))
+    empty = np.zeros(12, np.int64)
+    empty[0] = 6  # of the first every second image
+    lacking = ~((labels == 1) & (np.arange(len(labels)) % 6 >= 3))
+    empty[1] = 3  # of the second half of six
+    one, five = calibrated(embeddings[lacking], labels[lacking], empty=empty, counts=(1, 5))
+    assert (one.people, one.failures_to_enrol, one.failures_to_acquire) == (12, 0, 9)
+    assert (five.people, five.failures_to_enrol, five.failures_to_acquire) == (11, 1, 6)
+    assert plain[1].points[0].frr == 0.0
+    # 11 of 12 can be enrolled, 66 of 72 images of theirs are probes
+    assert five.points[0].frr == pytest.approx(1 - 11 / 12 * 66 / 72)
+
+
+def test_a_target_that_the_people_do_not_support_is_refused_with_how_many_would_be_needed():
+    people = gaussian_people(40, 2, seed=0)
+    with pytest.raises(
+        ModelError, match=r"0\.0001 needs at least 246 identities.*has 40, who support 0\.005"
+    ) as refused:
+        calibrated(*people, target_far=1e-4)
+    assert (refused.value.reason, refused.value.exit_code) == ("unsupported_target", 2)
+    found = calibrated(*people, target_far=0.03)[0]
+    assert found.target_far == 0.03
+    assert [point.target_far for point in found.points] == [0.5, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005]
+
+
+@pytest.mark.parametrize("far", [0.5, 0.1, 1e-2, 5e-3, 1e-3, 1e-4, 1e-6, 0.0123])
+def test_the_people_needed_are_the_fewest_that_support_a_target(far):
+    people = people_needed(far)
+    assert supports(people, far)
+    assert not supports(people - 1, far)
+
+
+def test_the_mean_of_templates_has_thresholds_of_its_own_and_the_better_rule_is_taken(sixty):
+    mean = calibrated(*gaussian_people(60, 8, seed=1), rule="mean")
+    assert [c.rule for c in mean] == ["mean"] * 3
+    assert mean[0].points == sixty[0].points
+    assert all(m.points[-1].threshold < b.points[-1].threshold for m, b in zip(mean[1:], sixty[1:], strict=True))
+    # the mean of Gaussian images is nearer to their centre than any of them
+    assert better_rule([*sixty, *mean]) == "mean"
+    worse = [
+        msgspec.structs.replace(c, points=tuple(msgspec.structs.replace(p, frr=1.0) for p in c.points)) for c in mean
+    ]
+    assert better_rule([*sixty, *worse]) == "best"
+    assert better_rule(sixty[:1]) == "best"
 
 
 def test_a_collapsed_encoder_accepts_nobody():
@@ -283,7 +333,9 @@ def test_a_collapsed_encoder_accepts_nobody():
 def test_too_few_people_or_images_are_refused_in_one_plain_line(people, images, encoder):
     labels = np.repeat(np.arange(people), images)
     names = tuple(map(str, range(people)))
-    with pytest.raises(ModelError, match="needs at least 4 identities with at least 2 images each") as refused:
+    with pytest.raises(
+        ModelError, match="needs at least 4 identities with at least 2 images each that show something"
+    ) as refused:
         calibrate(encoder, LabelledImages(np.zeros((len(labels), 8, 8, 1), np.uint8), labels, names), data="none")
     assert refused.value.reason == "too_few_people"
     assert refused.value.exit_code == 2
@@ -313,7 +365,7 @@ def test_an_encoder_is_calibrated_on_what_it_says_of_the_images(encoder):
     seen = []
     found = calibrate(encoder, people, data="patterns", progress=seen.append)
     assert seen == list(range(1, 9 * 25 + 1))  # no more than 25 images a person
-    assert [c.templates for c in found] == [1, 3, 5]
+    assert [(c.templates, c.rule) for c in found] == [(n, rule) for n in (1, 3, 5) for rule in ("best", "mean")]
     for calibration in found:
         assert (calibration.variant, calibration.data, calibration.people) == ("int8", "patterns", 9)
         assert calibration.points[-1].frr < 0.05

@@ -7,8 +7,9 @@ from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.manifest import Licence, Provenance
 from edge_oneshot_device.preprocessing import scale
 from edge_oneshot_export.errors import ExportError, ModelError
-from edge_oneshot_export.exporting import VARIANTS, export, spread
+from edge_oneshot_export.exporting import export, spread
 from edge_oneshot_export.protocols import LabelledImages
+from edge_oneshot_export.variants import VARIANTS
 
 PROVENANCE = Provenance(
     data="made-up people", seed=3, images_seen=0, trained_on=(), held_out=(), versions={}, commit=None,
@@ -26,7 +27,17 @@ def test_every_public_name_can_be_imported_and_the_list_is_sorted():
 
 
 @pytest.mark.parametrize(
-    ("variant", "least"), [("float32", 0.999999), ("int8", 0.99), ("onnx-float32", 0.999999), ("onnx-int8", 0.99)]
+    ("variant", "least"),
+    [
+        ("float32", 0.999999),
+        ("float16", 0.9999),
+        ("dynamic", 0.99),
+        ("int8", 0.99),
+        ("coral", 0.99),
+        ("onnx-float32", 0.999999),
+        ("onnx-float16", 0.9999),
+        ("onnx-int8", 0.99),
+    ],
 )
 def test_every_variant_opens_on_the_device_and_answers_as_the_keras_model_does(variant, least, exported, model, people):
     encoder = Encoder.open(Bundle.open(exported.path), variant)
@@ -60,12 +71,21 @@ def test_variants_stand_in_the_order_asked_for_with_their_files_and_figures(expo
     assert by_name["int8"].bytes < by_name["float32"].bytes / 2
     assert by_name["float32"].drift.cosine_min > 0.999999
     assert 0.99 < by_name["int8"].drift.cosine_mean < 0.99999
-    assert len({variant.fingerprint for variant in manifest.variants}) == 4
+    assert by_name["float16"].bytes < by_name["float32"].bytes * 0.6
+    assert by_name["dynamic"].bytes < by_name["float32"].bytes / 2
+    assert by_name["onnx-float16"].bytes < by_name["onnx-float32"].bytes * 0.7
+    assert len({variant.fingerprint for variant in manifest.variants}) == len(VARIANTS)
+    # of the int8 file alone what each layer loses is known; one that only moves values about loses nothing
+    assert [name for name, variant in by_name.items() if variant.drift.layers] == ["int8"]
+    losses = {layer.op: layer.sqnr_db for layer in by_name["int8"].drift.layers}
+    assert losses["RESHAPE"] == 100.0
+    assert 15.0 < losses["FULLY_CONNECTED"] < 60.0
 
 
 def test_every_variant_is_calibrated_for_one_three_and_five_templates(exported):
-    keys = {(entry.variant, entry.templates) for entry in exported.manifest.calibration}
-    assert keys == {(variant, count) for variant in VARIANTS for count in (1, 3, 5)}
+    keys = {(entry.variant, entry.rule, entry.templates) for entry in exported.manifest.calibration}
+    assert keys == {(variant, rule, n) for variant in VARIANTS for rule in ("best", "mean") for n in (1, 3, 5)}
+    assert exported.manifest.rule in ("best", "mean")
     assert {entry.data for entry in exported.manifest.calibration} == {"24 held-out identities of data not stated"}
     assert {entry.people for entry in exported.manifest.calibration} == {24}
 
@@ -120,7 +140,9 @@ def test_a_colour_model_with_a_euclidean_metric_is_exported_over_an_older_file(
 def test_a_variant_beyond_its_bound_is_left_out_and_named(make_encoder, images, people, section, destination):
     report = export(make_encoder(outlier=True), destination, images=images, calibration=people, input=section)
     assert [entry.variant for entry in report.left_out] == ["int8"]
-    assert report.left_out[0].reason.startswith("int8: the mean cosine to the Keras model is ")
+    assert report.left_out[0].reason.startswith("int8: the mean cosine to the float model is ")
+    # the first layer's channels are drowned by one that is a thousand times larger
+    assert "; the layer that loses most is CONV_2D conv2d" in report.left_out[0].reason
     assert [variant.name for variant in report.manifest.variants] == ["float32"]
     assert Encoder.open(Bundle.open(destination), "float32").variant == "float32"
 
@@ -128,7 +150,9 @@ def test_a_variant_beyond_its_bound_is_left_out_and_named(make_encoder, images, 
 def test_a_variant_asked_for_by_name_beyond_its_bound_is_exit_1_and_nothing_is_written(
     make_encoder, images, people, section, destination
 ):
-    with pytest.raises(ExportError, match=r"^int8: the mean cosine .* below 0\.99; nothing was written$") as caught:
+    with pytest.raises(
+        ExportError, match=r"^int8: the mean cosine .* below 0\.99; the layer .*; nothing was written$"
+    ) as caught:
         export(make_encoder(outlier=True), destination, images=images, calibration=people, input=section, asked=True)
     assert (caught.value.exit_code, caught.value.reason) == (1, "drifted")
     assert list(destination.parent.iterdir()) == []
@@ -280,7 +304,7 @@ def test_a_path_that_cannot_hold_a_bundle_is_refused_at_once(path, message, reas
 @pytest.mark.parametrize(
     ("variants", "message"),
     [
-        (("int8", "float64"), "no variant 'float64'; the variants are float32, int8, onnx-float32, onnx-int8"),
+        (("int8", "float64"), "no variant 'float64'; the variants are float32, float16, dynamic, int8, coral, onnx-"),
         (("int8", "int8"), "the variant int8 is named twice"),
         ((), "no variant is named"),
     ],

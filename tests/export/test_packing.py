@@ -10,6 +10,7 @@ import zipfile
 import msgspec
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 
 from edge_oneshot_device import Bundle, Encoder
@@ -17,6 +18,7 @@ from edge_oneshot_device.errors import IntegrityError, MachineError
 from edge_oneshot_device.preprocessing import load_image
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.packing import created, golden_images, self_test, with_versions, write_bundle
+from edge_oneshot_export.signing import sign
 
 KILLED_WHILE_WRITING = """
 import os, pickle, signal, sys
@@ -34,7 +36,9 @@ def parts(exported):
     bundle = Bundle.open(exported.path)
     manifest = bundle.manifest
     (variant,) = (variant for variant in manifest.variants if variant.name == "int8")
-    test = msgspec.structs.replace(manifest.self_test, outputs={"int8": manifest.self_test.outputs["int8"]})
+    of = manifest.self_test
+    one = {"outputs": {"int8": of.outputs["int8"]}, "tolerance": {"int8": of.tolerance["int8"]}}
+    test = msgspec.structs.replace(of, **one)
     calibration = tuple(entry for entry in manifest.calibration if entry.variant == "int8")
     manifest = msgspec.structs.replace(manifest, variants=(variant,), calibration=calibration, self_test=test)
     return manifest, {path: bundle.read(path) for path in (variant.file, *test.images)}
@@ -56,6 +60,18 @@ def test_the_same_content_makes_the_same_bytes_whatever_order_the_files_come_in(
     second = write_bundle(tmp_path / "b.oneshot", manifest, dict(reversed(files.items())))
     assert (tmp_path / "a.oneshot").read_bytes() == (tmp_path / "b.oneshot").read_bytes() == first.content
     assert first.sha256 == second.sha256
+
+
+def test_a_signed_bundle_is_the_unsigned_one_and_a_signature_the_same_every_time(parts, tmp_path):
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    signed, again = (write_bundle(tmp_path / f"{name}.oneshot", *parts, key=key) for name in "ab")
+    unsigned = write_bundle(tmp_path / "c.oneshot", *parts)
+    assert signed.content == again.content
+    assert (signed.manifest, signed.members) == (unsigned.manifest, unsigned.members)
+    assert signed.signed_by == key.public_key().public_bytes_raw().hex()
+    with zipfile.ZipFile(tmp_path / "a.oneshot") as archive:
+        assert archive.namelist() == ["manifest.json", "manifest.sig", *sorted(parts[1])]
+        assert archive.read("manifest.sig") == sign(archive.read("manifest.json"), key)
 
 
 def test_members_are_counted_from_the_files_whatever_the_manifest_said(parts, destination):
@@ -154,9 +170,10 @@ def test_expected_outputs_are_exact_and_the_float_tolerance_follows_their_size(g
     answers = {n: [e.raw(load_image(c, e.input)) for c in goldens.values()] for n, e in encoders.items()}
     for name, vectors in answers.items():
         np.testing.assert_array_equal(np.array(test.outputs[name]).astype(vectors[0].dtype), np.array(vectors))
-    assert test.tolerance == pytest.approx(0.03 * np.abs(answers["onnx-int8"]).max(), rel=1e-2)
+    assert test.tolerance["onnx-int8"] == pytest.approx(0.03 * np.abs(answers["onnx-int8"]).max(), rel=1e-2)
     floats = self_test(goldens, [(encoders["float32"], None), (encoders["int8"], None)])
-    assert floats.tolerance == pytest.approx(1e-4 * np.abs(answers["float32"]).max(), rel=1e-2)
+    assert floats.tolerance["float32"] == pytest.approx(1e-4 * np.abs(answers["float32"]).max(), rel=1e-2)
+    assert floats.tolerance["int8"] == 2
 
 
 @pytest.mark.parametrize(("difference", "tolerance"), [(0, 2), (1, 2), (4, 5), (15, 16), (40, 16)])
@@ -171,7 +188,7 @@ def test_the_tolerance_is_one_step_more_than_other_kernels_differ_by(difference,
             return answer.astype(np.int8)
 
     test = self_test(goldens, [(encoders["int8"], Shifted(encoders["int8"]))])
-    assert test.tolerance_lsb == tolerance
+    assert test.tolerance == {"int8": tolerance}
 
 
 def test_a_bundle_passes_its_self_test_on_the_kernels_of_tflite_runtime(exported):

@@ -179,7 +179,7 @@ def test_too_many_impostor_pairs_are_sampled_and_all_genuine_ones_kept():
 def test_trials_compare_every_probe_with_every_person_as_the_device_does(templates):
     embeddings = unit(60, 16)
     people = [np.arange(start, start + 6) for start in range(0, 60, 6)]
-    trials = gallery_trials(embeddings, people, templates, "cosine", "best", np.random.default_rng(0), comparisons=2000)
+    trials = gallery_trials(embeddings, people, templates, "cosine", np.random.default_rng(0), comparisons=2000)["best"]
     assert trials.joined.shape == (len(trials.owners), 10)
     assert (np.diff(trials.owners) >= 0).all()
     probes = (6 - templates) * 10
@@ -197,7 +197,7 @@ def test_trials_compare_every_probe_with_every_person_as_the_device_does(templat
 def test_one_gallery_of_two_people_is_what_a_hand_makes_of_it():
     embeddings = np.array([[1, 0], [0.6, 0.8], [0, 1], [0.8, 0.6]], dtype=np.float32)
     people = [np.array([0, 1]), np.array([2, 3])]
-    trials = gallery_trials(embeddings, people, 1, "cosine", "best", np.random.default_rng(0), comparisons=1)
+    trials = gallery_trials(embeddings, people, 1, "cosine", np.random.default_rng(0), comparisons=1)["best"]
     possible = []
     for first in (0, 1):
         for second in (2, 3):
@@ -213,8 +213,28 @@ def test_one_gallery_of_two_people_is_what_a_hand_makes_of_it():
 
 def test_more_people_than_comparisons_still_get_a_probe_each():
     people = [np.arange(start, start + 4) for start in range(0, 40, 4)]
-    trials = gallery_trials(unit(40, 8), people, 1, "cosine", "best", np.random.default_rng(0), comparisons=20)
+    trials = gallery_trials(unit(40, 8), people, 1, "cosine", np.random.default_rng(0), comparisons=20)["best"]
     assert np.bincount(trials.owners).tolist() == [1] * 10
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("rule", ["best", "mean"])
+def test_trials_join_templates_as_the_device_does(rule, metric):
+    embeddings = unit(24, 16)
+    people = [np.arange(start, start + 4) for start in range(0, 24, 4)]
+
+    class InOrder:
+        """A generator that leaves everything where it is: the first three images become the templates."""
+
+        def permutation(self, values):
+            return values
+
+    trials = gallery_trials(embeddings, people, 3, metric, InOrder(), comparisons=1)[rule]
+    gallery = np.concatenate([embeddings[own[:3]] for own in people])
+    expected = [
+        join(scores(embeddings[own[3]], gallery, metric), np.repeat(np.arange(6), 3), 6, rule) for own in people
+    ]
+    np.testing.assert_allclose(trials.joined, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

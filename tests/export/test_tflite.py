@@ -1,13 +1,16 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge_oneshot_device.manifest import TensorSpec
 from edge_oneshot_device.preprocessing import scale
+from edge_oneshot_device.quantization import quantize
 from edge_oneshot_device.runtimes import open_model
 from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.tflite import op_names, to_tflite
+from edge_oneshot_export.tflite_file import read_tflite
 
 CORAL = Path(__file__).parents[2] / "../shared/data/coral"
 OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "CONV_2D", "RESHAPE", "FULLY_CONNECTED")
@@ -45,7 +48,36 @@ def test_int8_input_scale_covers_the_range_of_the_representative_images(int8, re
     assert high >= representative.max() - tensor.scale / 2
 
 
-@pytest.mark.parametrize("variant", ["float32", "int8"])
+def test_int8_embeddings_of_the_representative_images_leave_a_fifth_of_the_range_free(int8, representative):
+    opened = open_model("tflite", int8)
+    codes = quantize(representative, opened.input)
+    answered = np.concatenate([opened.run(code[np.newaxis]) for code in codes]).astype(int) - opened.output.zero_point
+    low, high = -128 - opened.output.zero_point, 127 - opened.output.zero_point
+    assert 0.7 < max(answered.max() / high, answered.min() / low) < 0.85
+
+
+def test_float16_keeps_half_the_bytes_and_dynamic_a_quarter_with_float_ends(model, representative):
+    files = {name: to_tflite(model, name, representative) for name in ("float32", "float16", "dynamic")}
+    for content in files.values():
+        opened = open_model("tflite", content)
+        assert (opened.input.dtype, opened.output.dtype) == ("float32", "float32")
+    kinds = {name: {t.dtype for t in read_tflite(c).subgraphs[0].tensors if t.constant} for name, c in files.items()}
+    assert "float16" in kinds["float16"]
+    assert "int8" in kinds["dynamic"]
+    assert len(files["float16"]) < 0.6 * len(files["float32"])
+    assert len(files["dynamic"]) < 0.45 * len(files["float32"])
+
+
+def test_coral_has_one_scale_for_all_weights_of_a_dense_layer_where_int8_has_one_a_unit(model, int8, representative):
+    scales = {}
+    for name, content in (("int8", int8), ("coral", to_tflite(model, "coral", representative))):
+        graph = read_tflite(content).subgraphs[0]
+        dense = next(op for op in graph.operators if op.name == "FULLY_CONNECTED")
+        scales[name] = len(graph.tensors[dense.inputs[1]].scales)
+    assert scales == {"int8": 32, "coral": 1}
+
+
+@pytest.mark.parametrize("variant", ["float32", "float16", "dynamic", "int8", "coral"])
 def test_converting_twice_gives_the_same_bytes(variant, model, representative):
     assert to_tflite(model, variant, representative) == to_tflite(model, variant, representative)
 

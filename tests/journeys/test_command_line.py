@@ -1,15 +1,19 @@
 """From training to the door through both programs, as a user types it."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from edge_oneshot.data import glyphs
+from edge_oneshot_export.signing import load_key, sign
+from edge_oneshot_export.variants import VARIANTS
 
 BIN = Path(sys.executable).parent
 
@@ -41,7 +45,9 @@ def bundle(run) -> Path:
     path = run.parent / "glyphs.oneshot"
     written = json.loads(call("edge-oneshot", "export", run, "--out", path, "--variants", "all", "--json").stdout)
     assert set(written) >= {"name", "format", "variants", "fingerprints", "calibration", "signed_by", "bytes"}
-    assert written["variants"] == ["float32", "int8", "onnx-float32", "onnx-int8"]
+    assert written["variants"] == list(VARIANTS)
+    assert written["left_out"] == []
+    assert written["drift"]["int8"]["tpr_at_fpr"]["1e-2"]["interval"]
     assert written["bytes"] == path.stat().st_size
     return path
 
@@ -86,7 +92,7 @@ def test_the_door_knows_who_was_enrolled_and_forgets_who_left(bundle, drawings, 
 
 
 def test_every_variant_runs_at_the_device(bundle):
-    for variant in ("float32", "int8", "onnx-float32", "onnx-int8"):
+    for variant in VARIANTS:
         bench = call("edge-oneshot-device", "bench", bundle, "--variant", variant, "--runs", 20, "--json")
         figures = json.loads(bench.stdout)
         assert figures["variant"] == variant
@@ -104,8 +110,87 @@ def test_the_bundle_is_judged_from_the_command_line(bundle):
     assert f"{twenty['accuracy']:.2%}" in text
 
 
+def test_thresholds_come_from_ones_own_images_and_nobody_enrols_again(bundle, drawings, tmp_path):
+    device, state = "edge-oneshot-device", ("--state", tmp_path / "state")
+    call(device, "init", bundle, *state)
+    call(device, "enrol", "alpha", drawings / "alpha-0.png", *state)
+    new = tmp_path / "new.oneshot"
+    command = ("edge-oneshot", "calibrate", bundle, "--data", "glyphs", "--out", new, "--target-far", "0.01")
+    made = json.loads(call(*command, "--json").stdout)
+    before = json.loads(call("edge-oneshot", "inspect", bundle, "--json").stdout)
+    assert made["fingerprints"] == before["fingerprints"]
+    assert {one["target_far"] for one in made["calibration"]} == {0.01}
+    # what the encoder was trained on calibrates nothing
+    assert len(made["trained_on_left_out"]) == len(before["provenance"]["trained_on"])
+    call(device, "init", new, *state)
+    found = json.loads(call(device, "identify", drawings / "alpha-0.png", "--json", *state).stdout)
+    assert (found["person"], found["target_far"]) == ("alpha", 0.01)
+    unsupported = call(*command[:-1], "1e-6", code=2)
+    assert "needs at least 2,450 identities" in unsupported.stderr.splitlines()[-1]
+
+
+def test_an_encoder_of_ones_own_becomes_a_bundle_with_a_page_about_what_it_costs(bundle, tmp_path):
+    with zipfile.ZipFile(bundle) as archive:
+        for name in ("int8.tflite", "float32.tflite"):
+            (tmp_path / name).write_bytes(archive.read(f"models/{name}"))
+    own = ("edge-oneshot", "export", "--out", "own.oneshot", "--model", "int8.tflite", "float32.tflite")
+    scaled = ("--data", "glyphs", "--mean", "255", "--scale", "-255", "--report", "own.html")
+    made = json.loads(call(*own, *scaled, "--json", cwd=tmp_path).stdout)
+    assert made["variants"] == ["int8", "float32"]
+    assert made["drift"]["int8"]["cosine_mean"] > 0.99
+    assert "What quantization did" in (tmp_path / "own.html").read_text()
+    assert json.loads(call("edge-oneshot", "inspect", "own.oneshot", "--json", cwd=tmp_path).stdout)["input"][
+        "mean"
+    ] == [255.0]
+    for wrong, words in (
+        (own, "--model needs --data"),
+        ((*own, "--data", "glyphs", "--mean", "1,2"), "--mean has 2 values: give one, or 1"),
+        ((*own, "--data", "glyphs", "--variants", "int8"), "takes no --variants"),
+        ((*own, "--data", "glyphs", "--report", "own.txt"), "own.txt: a report is a page; name it .html"),
+    ):
+        assert words in call(*wrong, code=2, cwd=tmp_path).stderr.splitlines()[-1]
+
+
 def test_both_programs_show_the_same_of_a_bundle(bundle):
     assert call("edge-oneshot", "inspect", bundle).stdout == call("edge-oneshot-device", "inspect", bundle).stdout
+
+
+def test_a_door_that_trusts_a_key_opens_only_to_bundles_signed_by_it(run, drawings, tmp_path):
+    device, state = "edge-oneshot-device", ("--state", tmp_path / "state")
+    made = [json.loads(call("edge-oneshot", "keygen", "--out", tmp_path / f"{who}.key", "--json").stdout)
+            for who in ("maker", "stranger")]  # fmt: skip
+    bundle = tmp_path / "signed.oneshot"
+    export = ("edge-oneshot", "export", run, "--out", bundle, "--variants", "int8", "--sign", tmp_path / "maker.key")
+    assert json.loads(call(*export, "--json").stdout)["signed_by"] == made[0]["key"]
+    installed = json.loads(call(device, "init", bundle, "--trust", tmp_path / "maker.key.pub", "--json", *state).stdout)
+    assert (installed["signed_by"], installed["trusted"]) == (made[0]["key"], True)
+    call(device, "enrol", "alpha", drawings / "alpha-0.png", *state)
+    before = {path: path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file()}
+
+    stranger = load_key(tmp_path / "stranger.key")
+    with zipfile.ZipFile(bundle) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    text, signature = files.pop("manifest.json"), files.pop("manifest.sig")
+    lax = re.sub(rb'"threshold": -?[0-9.e-]+', b'"threshold": -2.0', text)
+    assert lax != text
+    for name, members, reason in (
+        ("altered", {"manifest.json": lax, "manifest.sig": signature}, "bad_signature"),
+        ("unsigned", {"manifest.json": text}, "unsigned"),
+        ("rewritten", {"manifest.json": lax}, "unsigned"),
+        ("signed anew", {"manifest.json": text, "manifest.sig": sign(text, stranger)}, "untrusted_key"),
+        ("rewritten and signed anew", {"manifest.json": lax, "manifest.sig": sign(lax, stranger)}, "untrusted_key"),
+    ):
+        hostile = tmp_path / f"{name}.oneshot"
+        with zipfile.ZipFile(hostile, "w") as archive:
+            for path, content in (members | files).items():
+                archive.writestr(zipfile.ZipInfo(path), content)
+        refused = call(device, "init", hostile, "--json", *state, code=3)
+        assert (json.loads(refused.stderr)["reason"], refused.stdout) == (reason, "")
+        told = call(device, "init", hostile, *state, code=3).stderr
+        assert told.count("\n") == 1
+        assert hostile.name in told
+    assert {path: path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file()} == before
+    assert json.loads(call(device, "identify", drawings / "alpha-0.png", "--json", *state).stdout)["person"] == "alpha"
 
 
 def test_training_twice_gives_the_same_encoder_and_the_same_models(bundle, tmp_path):
@@ -130,6 +215,10 @@ def test_training_twice_gives_the_same_encoder_and_the_same_models(bundle, tmp_p
         (["edge-oneshot", "export", "RUN", "--out", "x.zip"], 2, ".oneshot"),
         (["edge-oneshot", "export", "RUN", "--out", "no/folder/x.oneshot"], 2, "no/folder"),
         (["edge-oneshot", "export", "RUN", "--out", "x.oneshot", "--variants", "int9"], 2, "int9"),
+        (["edge-oneshot", "export", "RUN", "--out", "x.oneshot", "--sign", "no.key"], 2, "no.key"),
+        (["edge-oneshot", "export", "RUN", "--out", "x.oneshot", "--sign", "FLIPPED"], 2, "no private key"),
+        (["edge-oneshot", "keygen", "--out", "flipped.oneshot"], 2, "never overwritten"),
+        (["edge-oneshot-device", "init", "BUNDLE", "--trust", "FLIPPED", "--state", "state"], 2, "no public key"),
         (["edge-oneshot", "evaluate", "nowhere.oneshot", "--data", "glyphs", "--protocol", "random"], 2, "nowhere"),
         (["edge-oneshot", "evaluate", "BUNDLE", "--data", "glyphs", "--protocol", "random", "--ways", "1"],
          2, "--ways"),

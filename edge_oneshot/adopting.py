@@ -1,0 +1,96 @@
+"""An encoder that somebody else made, with preprocessing and images of one's own, as a bundle."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edge_oneshot.data.loading import load_data
+from edge_oneshot.errors import DataError
+from edge_oneshot.judging import published_data, published_names
+from edge_oneshot_device.manifest import InputSection, Metric, Provenance
+from edge_oneshot_export.adopting import EncoderFile, adopt, read_encoder
+from edge_oneshot_export.assembling import ExportReport, check_target
+from edge_oneshot_export.protocols import LabelledImages
+
+
+def export_files(
+    files: Sequence[Path],
+    out: str | Path,
+    data: str,
+    *,
+    mean: Sequence[float] = (127.5,),
+    scale: Sequence[float] = (127.5,),
+    metric: Metric = "cosine",
+    target_far: float | None = None,
+    data_dir: Path | None = None,
+    key: Ed25519PrivateKey | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> ExportReport:
+    """Export an encoder that somebody else made, calibrated on images of one's own.
+
+    Args:
+        files: .tflite and .onnx files of one encoder, one of a kind.
+        out: ``NAME.oneshot``.
+        data: Identities that it was not trained on, as `load_data` takes them.
+        mean: Of the pixels, one value or one a channel; the model is given (pixel - mean) / scale.
+        scale: Likewise.
+        metric: How its embeddings are compared.
+        target_far: See `edge_oneshot_export.export`.
+        data_dir: Where Omniglot lies.
+        key: Signs the bundle.
+        progress: Called with each step's name as it begins.
+
+    Raises:
+        DataError: The data is missing, broken or too little.
+        InputError, ModelError, ExportError: See `edge_oneshot_export.adopting`.
+    """
+    check_target(Path(out))
+    encoders = [read_encoder(path) for path in files]
+    if progress:
+        progress("loading the images")
+    section = _section(encoders[0], mean, scale)
+    people = load_data(data, section, data_dir=data_dir)
+    return adopt(
+        encoders,
+        out,
+        calibration=LabelledImages(people.images, people.labels, people.identities),
+        input=section,
+        metric=metric,
+        provenance=Provenance(
+            data=published_data(data),
+            seed=None,
+            images_seen=0,
+            trained_on=(),
+            held_out=published_names(data, people.group_names),
+            versions={},
+            commit=None,
+            licences=(),
+        ),
+        target_far=target_far,
+        key=key,
+        progress=progress,
+    )
+
+
+def _section(encoder: EncoderFile, mean: Sequence[float], scale: Sequence[float]) -> InputSection:
+    """How photos become this encoder's input."""
+    _, height, width, channels = encoder.input.shape
+    for name, values in (("mean", mean), ("scale", scale)):
+        if len(values) not in (1, channels):
+            message = f"--{name} has {len(values)} values: give one, or {channels} for this encoder"
+            raise DataError(message, reason="bad_scaling")
+    if 0.0 in scale:
+        raise DataError("--scale 0: pixels are divided by it; give another", reason="bad_scaling")
+    means, scales = (tuple(values) * (channels if len(values) == 1 else 1) for values in (mean, scale))
+    ends = [(level - m) / s for level in (0.0, 255.0) for m, s in zip(means, scales, strict=True)]
+    return InputSection(
+        height=height,
+        width=width,
+        colour="grey" if channels == 1 else "rgb",
+        resize="bilinear",
+        mean=means,
+        scale=scales,
+        value_range=(min(ends), max(ends)),
+        min_contrast=16,
+    )

@@ -1,0 +1,67 @@
+"""Pictures of drift: what each variant costs at a false accept rate, and what each int8 layer loses."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from edge_oneshot.report.charts import FIRST, INK, MUTED, SECOND, chart
+from edge_oneshot.report.figures import svg
+from edge_oneshot_device.manifest import Change, Drift, LayerError
+
+_LOSSLESS_DB: Final = 99.0
+_LAYERS: Final = 14
+_LEFT: Final = 0.25
+
+
+def drift_chart(drifts: Sequence[tuple[str, Drift]]) -> str:
+    """The change of the genuine accepts at each false accept rate, or of the EER where people are few, with intervals.
+
+    Args:
+        drifts: Name and drift of each variant; all measured on the same images.
+    """
+    with chart(left=_LEFT) as axes:
+        rates = list(drifts[0][1].tpr_at_fpr)[:2]
+        shown = {f"FAR {100 * float(rate):g} %": [drift.tpr_at_fpr[rate] for _, drift in drifts] for rate in rates}
+        shown = shown or {"EER": [drift.eer for _, drift in drifts]}
+        for line, ((label, changes), colour) in enumerate(zip(shown.items(), (FIRST, SECOND), strict=False)):
+            _forest(axes, changes, 0.16 * (2 * line - len(shown) + 1), colour)
+            axes.annotate(
+                label, (1, 1), (0, -2 - 11 * line), "axes fraction", "offset points", color=colour, ha="right", va="top"
+            )
+        axes.axvline(0.0, color=INK, linewidth=0.8)
+        _names(axes, [name for name, _ in drifts])
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:+.1f}" if share else "0"))
+        axes.set_xlabel(f"points of {'genuine pairs accepted' if rates else 'equal error rate'}, against float")
+        return svg(axes, "drift")
+
+
+def layer_chart(layers: Sequence[LayerError]) -> str:
+    """Signal to quantization noise of the layers that lose anything; the worst stands out."""
+    lossy = [layer for layer in layers if layer.sqnr_db < _LOSSLESS_DB]
+    kept = sorted(sorted(range(len(lossy)), key=lambda place: lossy[place].sqnr_db)[:_LAYERS])
+    lossy = [lossy[place] for place in kept]
+    worst = min(layer.sqnr_db for layer in lossy)
+    with chart(left=_LEFT + 0.12) as axes:
+        colours = [SECOND if layer.sqnr_db == worst else MUTED for layer in lossy]
+        axes.hlines(range(len(lossy)), 0, [layer.sqnr_db for layer in lossy], colours, linewidth=1.2)
+        axes.scatter([layer.sqnr_db for layer in lossy], range(len(lossy)), s=14, c=colours, zorder=3)
+        _names(axes, [f"{layer.op.lower()} {layer.name.split(' + ')[0]}"[:26] for layer in lossy])
+        axes.set_xlim(left=0.0)
+        axes.set_xlabel("signal to quantization noise, dB")
+        return svg(axes, "layers")
+
+
+def _forest(axes: Axes, changes: Sequence[Change], shift: float, colour: str) -> None:
+    places = [place + shift for place in range(len(changes))]
+    axes.hlines(places, [c.interval[0] for c in changes], [c.interval[1] for c in changes], colour, linewidth=1.4)
+    axes.scatter([change.difference for change in changes], places, s=16, c=colour, zorder=3)
+
+
+def _names(axes: Axes, names: Sequence[str]) -> None:
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.9)

@@ -1,0 +1,73 @@
+"""Which layer quantization hurts: the int8 output of each against its float one."""
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_oneshot_device.manifest import LayerError
+from edge_oneshot_export.conversion import converting
+from edge_oneshot_export.tflite import converter_of
+
+if TYPE_CHECKING:
+    import keras
+
+_IMAGES: Final = 50
+_MOST_DB: Final = 100.0  # an error of nothing has no logarithm; layers that only move values about have none
+
+
+def layer_errors(model: "keras.Model", representative: NDArray[np.float32]) -> tuple[LayerError, ...]:
+    """Signal to quantization noise of each layer of the int8 file, in the order of computation.
+
+    TensorFlow's quantization debugger runs a float twin beside every int8 op, on what the int8 ops
+    before it answer: so each figure is the layer's own. It is the mean in decibels over channels
+    and images, so that a channel drowned by a larger one shows.
+
+    Args:
+        model: As `edge_oneshot_export.tflite.to_tflite` takes it.
+        representative: float32 (n, h, w, c), scaled; the ranges come from all, the errors from some.
+
+    Raises:
+        ExportError: The converter failed.
+    """
+    some = representative[np.linspace(0, len(representative) - 1, min(_IMAGES, len(representative))).astype(int)]
+    dump = io.StringIO()
+    with converting("int8"):
+        import tensorflow as tf
+
+        debugger = tf.lite.experimental.QuantizationDebugger(
+            converter=converter_of(model, "int8", representative),
+            debug_dataset=lambda: ([image[np.newaxis]] for image in some),
+            debug_options=tf.lite.experimental.QuantizationDebugOptions(
+                layer_direct_compare_metrics={"sqnr_db": _sqnr_db}
+            ),
+        )
+        debugger.run()
+        debugger.layer_statistics_dump(dump)
+    dump.seek(0)
+    return tuple(
+        LayerError(op=row["op_name"], name=_short(row["tensor_name"]), sqnr_db=round(float(row["sqnr_db"]), 2))
+        for row in csv.DictReader(dump)
+    )
+
+
+def _sqnr_db(exact: NDArray[np.float32], code: NDArray[Any], scale: float, zero_point: int) -> float:
+    error = exact - (code.astype(np.float32) - zero_point) * scale
+    places = tuple(range(exact.ndim - 1)) if exact.ndim == 4 else None
+    signal, noise = (np.atleast_1d(np.square(part, dtype=np.float64).sum(axis=places)) for part in (exact, error))
+    shown = signal > 0.0
+    if not shown.any():
+        return _MOST_DB
+    return float(np.minimum(10.0 * np.log10(signal[shown] / np.maximum(noise[shown], 1e-300)), _MOST_DB).mean())
+
+
+def _short(name: str) -> str:
+    """The layers behind a fused op's output, without the path to them."""
+    if name.startswith("StatefulPartitionedCall"):
+        return "the output"
+    # the wrapper, the model, the layer, its ops
+    parts = (part.split("/") for part in name.split(";"))
+    # what is fused into a layer stands before it
+    return " + ".join(reversed(dict.fromkeys(part[min(2, len(part) - 1)] for part in parts)))

@@ -1,0 +1,103 @@
+"""Keys that sign bundles (Ed25519), and the signature itself; `edge_oneshot_device.signature` verifies it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from edge_oneshot_device.errors import InputError, MachineError
+from edge_oneshot_device.files import read_file, write_atomically
+from edge_oneshot_device.signature import MAX_KEY_BYTES, Signature, bad_key, encode_signature, signed_bytes
+
+PUBLIC_SUFFIX: Final = ".pub"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """What `generate_key` wrote.
+
+    Attributes:
+        private: File of the private key; whoever has it signs in your name.
+        public: File of the public key, for devices to trust.
+        key: The public key, in hex, as `inspect` shows it.
+    """
+
+    private: str
+    public: str
+    key: str
+
+
+def generate_key(path: str | os.PathLike[str]) -> KeyPair:
+    """Write a new private key to `path` (PKCS #8, PEM, mode 0600), the public one beside it as `path`.pub.
+
+    Raises:
+        InputError: ``key_exists``: one of the two files is there already; ``no_folder``: the one
+            that they are to lie in is not. Neither is written.
+        MachineError: ``cannot_write``: neither stays.
+    """
+    private = Path(path)
+    public = private.with_name(private.name + PUBLIC_SUFFIX)
+    if not private.parent.is_dir():
+        raise InputError(f"the folder {private.parent} does not exist: make it first", reason="no_folder")
+    for file in (private, public):
+        if os.path.lexists(file):
+            message = f"{file} exists, and a key is never overwritten: name another file"
+            raise InputError(message, reason="key_exists")
+    key = Ed25519PrivateKey.generate()
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    write_atomically(public, pem)
+    try:
+        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        write_atomically(private, secret, mode=0o600)
+    except MachineError:
+        public.unlink(missing_ok=True)
+        raise
+    return KeyPair(str(private), str(public), key.public_key().public_bytes_raw().hex())
+
+
+def load_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
+    """The private key in a file.
+
+    Args:
+        path: A PEM file, as `generate_key` and ``openssl genpkey -algorithm ed25519`` write it.
+
+    Raises:
+        InputError: It cannot be found, or ``bad_key``: a public key, one of another kind, one
+            behind a passphrase, or no key at all.
+        MachineError: It cannot be read.
+    """
+    content = read_file(path, MAX_KEY_BYTES)
+    if b"PUBLIC KEY-----" in content:
+        raise bad_key(f"{path} is a public key, which cannot sign: name the private one, KEY")
+    try:
+        key = load_pem_private_key(content, password=None)
+    except TypeError as error:
+        message = f"{path} is behind a passphrase: give a copy without one, openssl pkey -in {path} -out KEY"
+        raise bad_key(message) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise bad_key(f"{path} is no private key in PEM: make one with edge-oneshot keygen --out KEY") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        kind = type(key).__name__.removesuffix("PrivateKey")
+        raise bad_key(f"{path} is a key of the kind {kind}, not Ed25519: make one with edge-oneshot keygen --out KEY")
+    return key
+
+
+def sign(manifest: bytes, key: Ed25519PrivateKey) -> bytes:
+    """Content of `manifest.sig`: the same for the same manifest and key (RFC 8032).
+
+    Args:
+        manifest: Content of `manifest.json`.
+        key: Of who vouches for the bundle.
+    """
+    signature = key.sign(signed_bytes(manifest)).hex()
+    return encode_signature(Signature(key.public_key().public_bytes_raw().hex(), signature))
