@@ -66,7 +66,7 @@ def surrounded(subject: Subject, rng: random.Random) -> bytes:
         (rng.randbytes(rng.randint(1, 99)), bytes(rng.randint(1, 9)), b"\x7fELF" + bytes(60), b"%PDF-1.7\n",
          b"#!/bin/sh\n", b"PK\5\6" + bytes(18), subject.content)
     )  # fmt: skip
-    entries = [Entry(name.encode(), data) for name, data in subject.files.items()]
+    entries = subject.entries
     return rng.choice(
         (
             lambda: spare + subject.content,
@@ -118,11 +118,12 @@ def header_field(subject: Subject, rng: random.Random) -> bytes:
 
 def claimed_size(subject: Subject, rng: random.Random) -> bytes:
     """A member is said to be larger or smaller than it is, in both headers."""
-    entries = [Entry(name.encode(), data) for name, data in subject.files.items()]
+    entries = subject.entries
     place = rng.randrange(len(entries))
     one = entries[place]
     size = rng.choice((*EXTREMES, len(one.data) + rng.choice((-1, 1, 30, 46)), rng.getrandbits(32)))
-    entries[place] = Entry(one.name, one.data, size=size)
+    told = rng.choice(({"size": size}, {"stored": size}, {"stored": size, "size": size}))
+    entries[place] = Entry(one.name, one.data, **told)
     return zipped(entries)
 
 
@@ -140,12 +141,13 @@ def compressed(subject: Subject, rng: random.Random) -> bytes:
 def bomb(subject: Subject, rng: random.Random) -> bytes:
     """A member that would unpack to gigabytes, its sizes told truly or not."""
     method, data = rng.choice(_bombs())
-    entries = [Entry(name.encode(), content) for name, content in subject.files.items()]
+    entries = subject.entries
     size = rng.choice((len(data), 64 * MIB, 0xFFFFFFFF))
-    hostile = Entry(rng.choice(entries).name, data, rng.choice((0, method)), size, rng.getrandbits(32))
+    told = {"size": size, "checksum": rng.getrandbits(32)}
+    hostile = Entry(rng.choice(entries).name, data, rng.choice((0, method)), **told)
     place = rng.randrange(len(entries) + 1)
     if rng.random() < 0.5 and place < len(entries):
-        entries[place] = Entry(entries[place].name, data, method, size)
+        entries[place] = Entry(entries[place].name, data, method, size=size)
     else:
         entries.insert(place, hostile)
     return zipped(entries)
@@ -153,10 +155,10 @@ def bomb(subject: Subject, rng: random.Random) -> bytes:
 
 def overlapping(subject: Subject, rng: random.Random) -> bytes:
     """Entries share one content, the way a bomb without compression is made."""
-    entries = [Entry(name.encode(), data) for name, data in subject.files.items()]
+    entries = subject.entries
     if rng.random() < 0.5:
         many = rng.choice((2, 10, 1000, 60_000))
-        entries += [Entry(b"models/%d" % number, b"", size=MIB, offset=0) for number in range(many)]
+        entries += [Entry(b"models/%d" % number, b"", stored=MIB, size=MIB, offset=0) for number in range(many)]
         return zipped(entries[:65_535])
     place, other = rng.sample(range(len(entries)), 2)
     offset = sum(30 + len(one.name) + len(one.data) for one in entries[:other])
@@ -185,7 +187,7 @@ def zip64(subject: Subject, rng: random.Random) -> bytes:
 
 def extra_field(subject: Subject, rng: random.Random) -> bytes:
     """Extra fields and comments of members."""
-    entries = [Entry(name.encode(), data) for name, data in subject.files.items()]
+    entries = subject.entries
     place = rng.randrange(len(entries))
     one, spare = entries[place], struct.pack("<2H", rng.getrandbits(16), 8) + rng.randbytes(8)
     told = rng.choice(({"extra": spare}, {"comment": spare}, {"extra": spare, "comment": b"!"}, {"extra": b"x"}))
@@ -214,7 +216,7 @@ def renamed(subject: Subject, rng: random.Random) -> bytes:
 
 def two_names(subject: Subject, rng: random.Random) -> bytes:
     """The two headers of a member name it differently."""
-    entries = [Entry(name.encode(), data) for name, data in subject.files.items()]
+    entries = subject.entries
     place = rng.randrange(len(entries))
     one = entries[place]
     other = rng.choice((b"../x", one.name.upper(), one.name + b"x", b"", rng.choice(entries).name + b"/"))
@@ -224,7 +226,7 @@ def two_names(subject: Subject, rng: random.Random) -> bytes:
 
 def stray(subject: Subject, rng: random.Random) -> bytes:
     """A member that the manifest does not list."""
-    entries = [Entry(name.encode(), data) for name, data in subject.files.items()]
+    entries = subject.entries
     name = rng.choice((b"x", b"models/", b"../../x", b"/x", b"__main__.py", b"META-INF/x", b".sig", b"manifest.json/"))
     entries.insert(rng.randint(0, len(entries)), Entry(name, rng.choice((b"", b"x", subject.content))))
     return zipped(entries)
@@ -232,7 +234,7 @@ def stray(subject: Subject, rng: random.Random) -> bytes:
 
 def duplicated(subject: Subject, rng: random.Random) -> bytes:
     """A member stands twice, with the same content or another."""
-    entries = [Entry(name.encode(), data) for name, data in subject.files.items()]
+    entries = subject.entries
     one = rng.choice(entries)
     data = rng.choice((one.data, one.data[:-1], b"", rng.choice(entries).data))
     entries.insert(rng.randint(0, len(entries)), Entry(one.name, data))

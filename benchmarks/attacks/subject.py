@@ -27,6 +27,7 @@ class Entry:
     name: bytes
     data: bytes
     method: int = 0
+    stored: int | None = None
     size: int | None = None
     checksum: int | None = None
     extra: bytes = b""
@@ -58,6 +59,11 @@ class Subject:
         """The manifest as plain data, to be edited."""
         parsed: dict[str, Any] = json.loads(self.files[MANIFEST_NAME])
         return parsed
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All members as the zip has them, to be edited."""
+        return [Entry(name.encode(), data) for name, data in self.files.items()]
 
     @property
     def members(self) -> dict[str, bytes]:
@@ -109,8 +115,8 @@ def zipped(
     for one in entries:
         offset = len(body) if one.offset is None else one.offset
         checksum = zlib.crc32(one.data) if one.checksum is None else one.checksum
-        size = len(one.data) if one.size is None else one.size
-        common = (20, 0, one.method, 0, 0x21, checksum & 0xFFFFFFFF, len(one.data), size & 0xFFFFFFFF)
+        stored, size = (len(one.data) if told is None else told & 0xFFFFFFFF for told in (one.stored, one.size))
+        common = (20, 0, one.method, 0, 0x21, checksum, stored, size)
         local = one.name if one.local_name is None else one.local_name
         body += struct.pack("<4s5H3I2H", b"PK\3\4", *common, len(local), len(one.extra)) + local + one.extra + one.data
         sizes = (len(one.name), len(one.extra), len(one.comment))

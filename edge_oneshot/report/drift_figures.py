@@ -38,8 +38,8 @@ def drift_chart(drifts: Sequence[tuple[str, Drift]]) -> str:
         return svg(axes, "drift")
 
 
-def layer_chart(layers: Sequence[LayerError]) -> str:
-    """Signal to quantization noise of the layers that lose anything; the worst stands out."""
+def layer_chart(variant: str, layers: Sequence[LayerError]) -> str:
+    """Signal to quantization noise of the layers of a variant that lose anything; the worst stands out."""
     lossy = [layer for layer in layers if layer.sqnr_db < _LOSSLESS_DB]
     kept = sorted(sorted(range(len(lossy)), key=lambda place: lossy[place].sqnr_db)[:_LAYERS])
     lossy = [lossy[place] for place in kept]
@@ -51,7 +51,7 @@ def layer_chart(layers: Sequence[LayerError]) -> str:
         _names(axes, [f"{layer.op.lower()} {layer.name.split(' + ')[0]}"[:26] for layer in lossy])
         axes.set_xlim(left=0.0)
         axes.set_xlabel("signal to quantization noise, dB")
-        return svg(axes, "layers")
+        return svg(axes, f"layers-{variant}")
 
 
 def _forest(axes: Axes, changes: Sequence[Change], shift: float, colour: str) -> None:

@@ -9,11 +9,11 @@ from edge_oneshot.report.report import EmbeddingMap, ReportData, Scores, Step, T
 from edge_oneshot.training.runs import Moment
 from edge_oneshot_device.bench import BenchResult
 from edge_oneshot_device.manifest import Calibration, Change, Drift, LayerError, OperatingPoint, SimilarityMap, Tail
+from edge_oneshot_export.assembling import LeftOut
 from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
-from edge_oneshot_export.exporting import LeftOut
 from edge_oneshot_export.verification import RocPoint
 
-SECTIONS = ("headline", "training", "accuracy", "map", "tasks", "scores", "variants", "device", "made")
+SECTIONS = ("headline", "training", "accuracy", "map", "tasks", "scores", "variants", "drift", "device", "made")
 
 
 def sample(title: str = "A report") -> ReportData:
@@ -54,6 +54,7 @@ def sample(title: str = "A report") -> ReportData:
             data="All pairs of made-up drawings.",
         ),
         variants=(variant("int8"), variant("float32")),
+        drift=tuple((name, variant(name).drift) for name in ("int8", "float32")),
         left_out=(LeftOut("onnx-int8", "mean cosine to the Keras model 0.9012"),),
         session=(
             Step("edge-oneshot-device identify a.png", "accepted  ada", 0, 0, png(rng), "Which one is this?"),

@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -61,6 +62,23 @@ def test_the_report_is_well_formed_and_has_every_section(html):
     assert len(page.ids()) == len(set(page.ids()))
 
 
+def test_drift_stands_in_points_with_intervals_and_the_layer_that_loses_most_is_named(html):
+    text = " ".join(Page(html).text.split())
+    assert "on the same 100 images of 20 held-out identities" in text
+    assert "at a FAR of 1 %" in text
+    assert "-0.30-0.60 to +0.00" in text
+    assert "the lowest is first" in text
+
+
+def test_drift_alone_is_a_page_where_people_are_too_few_for_any_rate():
+    whole = report_sample.sample()
+    name, drift = whole.drift[0]
+    few = msgspec.structs.replace(drift, tpr_at_fpr={}, layers=())
+    page = Page(report.render(report.ReportData(title="Drift", summary="Of few.", drift=((name, few),))))
+    assert page.ids() == ["headline", "drift", *(one for one in page.ids() if one.startswith("drift-"))]
+    assert "points of equal error rate, against float" in page.text
+
+
 def test_the_report_needs_nothing_from_anywhere(html):
     for tag, attrs in Page(html).elements:
         assert tag not in ("script", "iframe", "object", "embed", "base"), tag
@@ -88,7 +106,7 @@ def test_every_picture_has_a_text_in_its_place_and_decodes(html):
         with Image.open(io.BytesIO(base64.b64decode(attrs["src"].partition(",")[2]))) as image:
             assert image.size == (16, 16)
     charts = [attrs.keys() for tag, attrs in Page(html).elements if tag == "svg"]
-    assert len(charts) == 7
+    assert len(charts) == 7 + 3
     # hidden ones are described by the figure around them
     assert all(keys & {"aria-label", "aria-hidden"} for keys in charts)
 
