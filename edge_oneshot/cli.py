@@ -1,22 +1,14 @@
-"""The workstation's program: edge-oneshot train, export, evaluate, inspect, keygen, demo."""
+"""The workstation's program `edge-oneshot`: what its commands are called and take; `commands` has what they do."""
 
 import argparse
-import logging
 import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from edge_oneshot import commands
 from edge_oneshot.ways import WaysRange, parse_ways
 from edge_oneshot_device import console
-from edge_oneshot_device.errors import InputError
-
-if TYPE_CHECKING:
-    from edge_oneshot_export.assembling import ExportReport
-
-_DEFAULT_MINUTES = 20.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,17 +22,6 @@ def _main(argv: Sequence[str] | None) -> int:
     return result
 
 
-def _import_tensorflow() -> None:
-    """Import TensorFlow without its start-up notes: an error is one line on stderr, not the tenth."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from edge_oneshot_export.conversion import quiet
-
-    with Path(os.devnull).open("w") as null, quiet(null.fileno()):
-        import tensorflow  # noqa: F401 - for its side effects, once and here
-    for name in ("tensorflow", "absl", "tf2onnx"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
 def _parser() -> console.Parser:
     from edge_oneshot import __version__
 
@@ -48,31 +29,31 @@ def _parser() -> console.Parser:
         prog="edge-oneshot", description="One-shot recognition: train an encoder, export it, judge what ships."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_demo(commands)
-    _add_train(commands)
-    _add_export(commands)
-    _add_calibrate(commands)
-    _add_evaluate(commands)
-    _add_preflight(commands)
-    _add_inspect(commands)
-    _add_keygen(commands)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_demo(subparsers)
+    _add_train(subparsers)
+    _add_export(subparsers)
+    _add_calibrate(subparsers)
+    _add_evaluate(subparsers)
+    _add_preflight(subparsers)
+    _add_inspect(subparsers)
+    _add_keygen(subparsers)
     return parser
 
 
 _Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 
-def _add_demo(commands: "_Commands[console.Parser]") -> None:
-    demo = commands.add_parser("demo", help="the whole way on embedded data, a few minutes; ends with a report")
+def _add_demo(subparsers: "_Commands[console.Parser]") -> None:
+    demo = subparsers.add_parser("demo", help="the whole way on embedded data, a few minutes; ends with a report")
     demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder of the results (demo)")
     demo.add_argument("--seed", type=_natural, default=0, help="of everything random (0)")
     console.add_json(demo)
-    demo.set_defaults(command=_demo)
+    demo.set_defaults(command=commands.demo)
 
 
-def _add_train(commands: "_Commands[console.Parser]") -> None:
-    train = commands.add_parser("train", help="train a siamese encoder")
+def _add_train(subparsers: "_Commands[console.Parser]") -> None:
+    train = subparsers.add_parser("train", help="train a siamese encoder")
     train.add_argument(
         "data", metavar="DATA", help="glyphs, omniglot, glyphs+omniglot, or a folder with one folder of images a person"
     )
@@ -127,11 +108,11 @@ def _add_train(commands: "_Commands[console.Parser]") -> None:
     train.add_argument("--tensorboard", action="store_true", help="keep logs for TensorBoard in RUN/tensorboard")
     _add_data_dir(train)
     console.add_json(train)
-    train.set_defaults(command=_train)
+    train.set_defaults(command=commands.train)
 
 
-def _add_export(commands: "_Commands[console.Parser]") -> None:
-    export = commands.add_parser(
+def _add_export(subparsers: "_Commands[console.Parser]") -> None:
+    export = subparsers.add_parser(
         "export", help="export a run's encoder, a shipped one, or one of your own as a calibrated bundle"
     )
     subject = export.add_mutually_exclusive_group(required=True)
@@ -155,11 +136,11 @@ def _add_export(commands: "_Commands[console.Parser]") -> None:
     export.add_argument("--report", type=Path, metavar="FILE.html", help="what each variant costs, as a page")
     _add_data_dir(export)
     console.add_json(export)
-    export.set_defaults(command=_export)
+    export.set_defaults(command=commands.export)
 
 
-def _add_calibrate(commands: "_Commands[console.Parser]") -> None:
-    calibrate = commands.add_parser(
+def _add_calibrate(subparsers: "_Commands[console.Parser]") -> None:
+    calibrate = subparsers.add_parser(
         "calibrate", help="thresholds from your own images, without training; nobody has to enrol again"
     )
     calibrate.add_argument("bundle", type=Path, metavar="NAME.oneshot")
@@ -167,7 +148,7 @@ def _add_calibrate(commands: "_Commands[console.Parser]") -> None:
     _add_bundle_options(calibrate)
     _add_data_dir(calibrate)
     console.add_json(calibrate)
-    calibrate.set_defaults(command=_calibrate)
+    calibrate.set_defaults(command=commands.calibrate)
 
 
 def _add_bundle_options(parser: argparse.ArgumentParser) -> None:
@@ -181,8 +162,8 @@ def _add_bundle_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sign", type=Path, metavar="KEY", help="sign the bundle with this private key, see keygen")
 
 
-def _add_evaluate(commands: "_Commands[console.Parser]") -> None:
-    evaluate = commands.add_parser("evaluate", help="judge a bundle through the device runtime, on data it never saw")
+def _add_evaluate(subparsers: "_Commands[console.Parser]") -> None:
+    evaluate = subparsers.add_parser("evaluate", help="judge a bundle through the device runtime, on data it never saw")
     evaluate.add_argument("bundle", type=Path, metavar="NAME.oneshot")
     evaluate.add_argument("--data", required=True, metavar="DATA", help="omniglot, glyphs, or a folder of folders")
     evaluate.add_argument(
@@ -203,31 +184,31 @@ def _add_evaluate(commands: "_Commands[console.Parser]") -> None:
     )
     _add_data_dir(evaluate)
     console.add_json(evaluate)
-    evaluate.set_defaults(command=_evaluate)
+    evaluate.set_defaults(command=commands.evaluate)
 
 
-def _add_preflight(commands: "_Commands[console.Parser]") -> None:
-    preflight = commands.add_parser("preflight", help="what the Edge TPU compiler would do with a .tflite file")
+def _add_preflight(subparsers: "_Commands[console.Parser]") -> None:
+    preflight = subparsers.add_parser("preflight", help="what the Edge TPU compiler would do with a .tflite file")
     preflight.add_argument("model", type=Path, metavar="MODEL.tflite")
     console.add_json(preflight)
-    preflight.set_defaults(command=_preflight)
+    preflight.set_defaults(command=commands.preflight)
 
 
-def _add_inspect(commands: "_Commands[console.Parser]") -> None:
-    inspect = commands.add_parser("inspect", help="what a bundle holds, on one screen, or what two differ in")
+def _add_inspect(subparsers: "_Commands[console.Parser]") -> None:
+    inspect = subparsers.add_parser("inspect", help="what a bundle holds, on one screen, or what two differ in")
     inspect.add_argument("bundle", type=Path, metavar="NAME.oneshot")
     inspect.add_argument("other", type=Path, metavar="OTHER.oneshot", nargs="?")
     console.add_json(inspect)
-    inspect.set_defaults(command=_inspect)
+    inspect.set_defaults(command=commands.inspect)
 
 
-def _add_keygen(commands: "_Commands[console.Parser]") -> None:
-    keygen = commands.add_parser("keygen", help="make a key that signs bundles")
+def _add_keygen(subparsers: "_Commands[console.Parser]") -> None:
+    keygen = subparsers.add_parser("keygen", help="make a key that signs bundles")
     keygen.add_argument(
         "--out", type=Path, required=True, metavar="KEY", help="the private key; the public one gets the name KEY.pub"
     )
     console.add_json(keygen)
-    keygen.set_defaults(command=_keygen)
+    keygen.set_defaults(command=commands.keygen)
 
 
 def _add_data_dir(parser: argparse.ArgumentParser) -> None:
@@ -237,180 +218,6 @@ def _add_data_dir(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of Omniglot's archives (EDGE_ONESHOT_DATA; without either, downloaded to the user's cache)",
     )
-
-
-def _demo(arguments: argparse.Namespace) -> int:
-    _import_tensorflow()
-    from edge_oneshot.demo.demo import run_demo
-
-    return run_demo(arguments.out, seed=arguments.seed, as_json=arguments.json)
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    _import_tensorflow()
-    from edge_oneshot import display
-    from edge_oneshot.errors import StoppedError
-    from edge_oneshot.training import loop
-    from edge_oneshot.training.runs import Run
-    from edge_oneshot.training.summary import summarise
-
-    names = [
-        *("minutes", "images", "seed", "size", "embedding", "batch", "held_out", "augment", "orientations", "framing"),
-        *("learning_rate", "net", "objective", "precision"),
-    ]
-    how = {name: getattr(arguments, name) for name in ("strategy", "tensorboard", "data_dir")}
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    try:
-        with display.training_progress() as report:
-            if arguments.resume:
-                loop.require_same(arguments.out, arguments.data, given)
-                run = loop.resume(arguments.out, report=report, **how)
-            else:
-                if not {"minutes", "images"} & given.keys():
-                    given["minutes"] = _DEFAULT_MINUTES
-                run = loop.train(arguments.data, arguments.out, report=report, **how, **given)
-    except KeyboardInterrupt:
-        if not (arguments.out / "run.json").exists():
-            raise
-        seen = Run.open(arguments.out).record.images_seen
-        message = f"{arguments.out}: stopped after {seen:,} images; it can be exported as it is; go on with --resume"
-        raise StoppedError(message, reason="interrupted") from None
-    if not (run.path / "run.json").exists():
-        return 0  # a worker beside the first, which writes the run
-    result = summarise(run)
-    console.print_result(result, arguments.json, display.training_text(result))
-    return 0
-
-
-def _export(arguments: argparse.Namespace) -> int:
-    from edge_oneshot_export.signing import load_key
-
-    key = load_key(arguments.sign) if arguments.sign else None
-    own = {name: getattr(arguments, name) for name in ("data", "mean", "scale", "metric")}
-    own = {name: value for name, value in own.items() if value is not None}
-    how = {name: getattr(arguments, name) for name in ("target_far", "data_dir")} | {"key": key}
-    if arguments.model and (arguments.variants or "data" not in own):
-        message = "--model needs --data, and takes no --variants: each file is one"
-        raise InputError(message, reason="wrong_use")
-    if own and not arguments.model:
-        raise InputError(f"--{next(iter(own))} goes with --model: a run knows its own", reason="wrong_use")
-    if not arguments.model:
-        _import_tensorflow()
-    from edge_oneshot import display
-
-    if arguments.report:
-        from edge_oneshot.report.report import require_page, write_drift_report
-
-        require_page(arguments.report)
-    with display.steps() as progress:
-        if arguments.model:
-            from edge_oneshot.adopting import export_files
-
-            report = export_files(arguments.model, arguments.out, progress=progress, **own, **how)
-        else:
-            from edge_oneshot import bundling
-            from edge_oneshot.pretrained import pretrained_run
-            from edge_oneshot.training.runs import Run
-            from edge_oneshot_export.variants import VARIANTS
-
-            named = arguments.variants not in (None, "all")
-            variants = VARIANTS if arguments.variants == "all" else bundling.DEFAULT_VARIANTS
-            report = bundling.export_run(
-                Run.open(arguments.run) if arguments.run else pretrained_run(arguments.pretrained),
-                arguments.out,
-                variants=arguments.variants.split(",") if named else variants,
-                asked=named,
-                progress=progress,
-                **how,
-            )
-    if arguments.report:
-        write_drift_report(report, arguments.report)
-    _print_export(report, (), arguments.json)
-    return 0
-
-
-def _calibrate(arguments: argparse.Namespace) -> int:
-    from edge_oneshot import display
-    from edge_oneshot.calibrating import calibrate_bundle
-    from edge_oneshot_export.signing import load_key
-
-    key = load_key(arguments.sign) if arguments.sign else None
-    how = {name: getattr(arguments, name) for name in ("target_far", "data_dir")}
-    with display.steps() as progress:
-        report, seen = calibrate_bundle(
-            arguments.bundle, arguments.out, arguments.data, key=key, progress=progress, **how
-        )
-    _print_export(report, seen, arguments.json)
-    return 0
-
-
-def _print_export(report: "ExportReport", seen: Sequence[str], as_json: bool) -> None:
-    from edge_oneshot import display
-    from edge_oneshot_device import Bundle
-    from edge_oneshot_device.summary import summarise
-
-    summary = summarise(Bundle.open(report.path))
-    text = display.export_text(report, summary, seen)
-    console.print_result(display.bundle_summary(report, summary, seen), as_json, text)
-
-
-def _evaluate(arguments: argparse.Namespace) -> int:
-    from edge_oneshot import display
-    from edge_oneshot.judging import evaluate
-
-    if arguments.figure is not None:
-        from edge_oneshot.report import charts
-
-        charts.require_figure(arguments.figure)
-    with display.counter("images embedded") as progress:
-        result = evaluate(
-            arguments.bundle,
-            arguments.data,
-            arguments.protocol,
-            ways=arguments.ways,
-            episodes=arguments.episodes,
-            seed=arguments.seed,
-            variant=arguments.variant,
-            runtime=arguments.runtime,
-            data_dir=arguments.data_dir,
-            progress=progress,
-        )
-    if arguments.figure is not None:
-        charts.write_figure(arguments.figure, result)
-    console.print_result(result, arguments.json, display.evaluation_text(result))
-    return 0
-
-
-def _preflight(arguments: argparse.Namespace) -> int:
-    from edge_oneshot.preflight_text import preflight_text
-    from edge_oneshot_export.edgetpu_compiler import check
-
-    report = check(arguments.model)
-    console.print_result(report, arguments.json, preflight_text(report))
-    run = report.compiler
-    return 0 if report.mapped and (run is None or (run.file and not run.parsed.cpu_ops)) else 1
-
-
-def _inspect(arguments: argparse.Namespace) -> int:
-    from edge_oneshot_device.comparison import inspect
-
-    result, text = inspect(arguments.bundle, arguments.other)
-    console.print_result(result, arguments.json, text)
-    return 0
-
-
-def _keygen(arguments: argparse.Namespace) -> int:
-    from edge_oneshot_export.signing import generate_key
-
-    pair = generate_key(arguments.out)
-    text = (
-        f"{pair.private}: the private key: keep it secret, and a copy of it safe\n"
-        f"{pair.public}: the public key {pair.key}\n"
-        f"next: edge-oneshot export RUN --out NAME.oneshot --sign {pair.private}; "
-        f"edge-oneshot-device init NAME.oneshot --trust {pair.public}"
-    )
-    console.print_result(pair, arguments.json, text)
-    return 0
 
 
 def _natural(text: str) -> int:

@@ -1,0 +1,211 @@
+"""What each command of `edge-oneshot` does: calls, and prints. Each takes its arguments and returns the exit code.
+
+Everything heavy is imported by the command that needs it, so that --help is quick.
+"""
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_oneshot_device import console
+from edge_oneshot_device.errors import InputError
+
+if TYPE_CHECKING:
+    from edge_oneshot_export.assembling import ExportReport
+
+_DEFAULT_MINUTES = 20.0
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """The whole way on embedded data."""
+    _import_tensorflow()
+    from edge_oneshot.demo.demo import run_demo
+
+    return run_demo(arguments.out, seed=arguments.seed, as_json=arguments.json)
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train an encoder, or go on with it."""
+    _import_tensorflow()
+    from edge_oneshot import display
+    from edge_oneshot.errors import StoppedError
+    from edge_oneshot.training import loop
+    from edge_oneshot.training.runs import Run
+    from edge_oneshot.training.summary import summarise
+
+    names = [
+        *("minutes", "images", "seed", "size", "embedding", "batch", "held_out", "augment", "orientations", "framing"),
+        *("learning_rate", "net", "objective", "precision"),
+    ]
+    how = {name: getattr(arguments, name) for name in ("strategy", "tensorboard", "data_dir")}
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    try:
+        with display.training_progress() as report:
+            if arguments.resume:
+                loop.require_same(arguments.out, arguments.data, given)
+                run = loop.resume(arguments.out, report=report, **how)
+            else:
+                if not {"minutes", "images"} & given.keys():
+                    given["minutes"] = _DEFAULT_MINUTES
+                run = loop.train(arguments.data, arguments.out, report=report, **how, **given)
+    except KeyboardInterrupt:
+        if not (arguments.out / "run.json").exists():
+            raise
+        seen = Run.open(arguments.out).record.images_seen
+        message = f"{arguments.out}: stopped after {seen:,} images; it can be exported as it is; go on with --resume"
+        raise StoppedError(message, reason="interrupted") from None
+    if not (run.path / "run.json").exists():
+        return 0  # a worker beside the first, which writes the run
+    result = summarise(run)
+    console.print_result(result, arguments.json, display.training_text(result))
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write a calibrated bundle of a run, a shipped encoder, or files of somebody else's."""
+    from edge_oneshot_export.signing import load_key
+
+    key = load_key(arguments.sign) if arguments.sign else None
+    own = {name: getattr(arguments, name) for name in ("data", "mean", "scale", "metric")}
+    own = {name: value for name, value in own.items() if value is not None}
+    how = {name: getattr(arguments, name) for name in ("target_far", "data_dir")} | {"key": key}
+    if arguments.model and (arguments.variants or "data" not in own):
+        message = "--model needs --data, and takes no --variants: each file is one"
+        raise InputError(message, reason="wrong_use")
+    if own and not arguments.model:
+        raise InputError(f"--{next(iter(own))} goes with --model: a run knows its own", reason="wrong_use")
+    if not arguments.model:
+        _import_tensorflow()
+    from edge_oneshot import display
+
+    if arguments.report:
+        from edge_oneshot.report.report import require_page, write_drift_report
+
+        require_page(arguments.report)
+    with display.steps() as progress:
+        if arguments.model:
+            from edge_oneshot.adopting import export_files
+
+            report = export_files(arguments.model, arguments.out, progress=progress, **own, **how)
+        else:
+            from edge_oneshot import bundling
+            from edge_oneshot.pretrained import pretrained_run
+            from edge_oneshot.training.runs import Run
+            from edge_oneshot_export.variants import VARIANTS
+
+            named = arguments.variants not in (None, "all")
+            variants = VARIANTS if arguments.variants == "all" else bundling.DEFAULT_VARIANTS
+            report = bundling.export_run(
+                Run.open(arguments.run) if arguments.run else pretrained_run(arguments.pretrained),
+                arguments.out,
+                variants=arguments.variants.split(",") if named else variants,
+                asked=named,
+                progress=progress,
+                **how,
+            )
+    if arguments.report:
+        write_drift_report(report, arguments.report)
+    _print_export(report, (), arguments.json)
+    return 0
+
+
+def calibrate(arguments: argparse.Namespace) -> int:
+    """Write a bundle with thresholds from other images."""
+    from edge_oneshot import display
+    from edge_oneshot.calibrating import calibrate_bundle
+    from edge_oneshot_export.signing import load_key
+
+    key = load_key(arguments.sign) if arguments.sign else None
+    how = {name: getattr(arguments, name) for name in ("target_far", "data_dir")}
+    with display.steps() as progress:
+        report, seen = calibrate_bundle(
+            arguments.bundle, arguments.out, arguments.data, key=key, progress=progress, **how
+        )
+    _print_export(report, seen, arguments.json)
+    return 0
+
+
+def _print_export(report: "ExportReport", seen: Sequence[str], as_json: bool) -> None:
+    from edge_oneshot import display
+    from edge_oneshot_device import Bundle
+    from edge_oneshot_device.summary import summarise
+
+    summary = summarise(Bundle.open(report.path))
+    text = display.export_text(report, summary, seen)
+    console.print_result(display.bundle_summary(report, summary, seen), as_json, text)
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Judge a bundle."""
+    from edge_oneshot import display, judging
+
+    if arguments.figure is not None:
+        from edge_oneshot.report import charts
+
+        charts.require_figure(arguments.figure)
+    with display.counter("images embedded") as progress:
+        result = judging.evaluate(
+            arguments.bundle,
+            arguments.data,
+            arguments.protocol,
+            ways=arguments.ways,
+            episodes=arguments.episodes,
+            seed=arguments.seed,
+            variant=arguments.variant,
+            runtime=arguments.runtime,
+            data_dir=arguments.data_dir,
+            progress=progress,
+        )
+    if arguments.figure is not None:
+        charts.write_figure(arguments.figure, result)
+    console.print_result(result, arguments.json, display.evaluation_text(result))
+    return 0
+
+
+def preflight(arguments: argparse.Namespace) -> int:
+    """Say what the Edge TPU compiler would do with a file; 1 when an operator stays on the CPU."""
+    from edge_oneshot.preflight_text import preflight_text
+    from edge_oneshot_export.edgetpu_compiler import check
+
+    report = check(arguments.model)
+    console.print_result(report, arguments.json, preflight_text(report))
+    run = report.compiler
+    return 0 if report.mapped and (run is None or (run.file and not run.parsed.cpu_ops)) else 1
+
+
+def inspect(arguments: argparse.Namespace) -> int:
+    """Show a bundle, or what two differ in."""
+    from edge_oneshot_device import comparison
+
+    result, text = comparison.inspect(arguments.bundle, arguments.other)
+    console.print_result(result, arguments.json, text)
+    return 0
+
+
+def keygen(arguments: argparse.Namespace) -> int:
+    """Make a pair of keys."""
+    from edge_oneshot_export.signing import generate_key
+
+    pair = generate_key(arguments.out)
+    text = (
+        f"{pair.private}: the private key: keep it secret, and a copy of it safe\n"
+        f"{pair.public}: the public key {pair.key}\n"
+        f"next: edge-oneshot export RUN --out NAME.oneshot --sign {pair.private}; "
+        f"edge-oneshot-device init NAME.oneshot --trust {pair.public}"
+    )
+    console.print_result(pair, arguments.json, text)
+    return 0
+
+
+def _import_tensorflow() -> None:
+    """Import TensorFlow without its start-up notes: an error is one line on stderr, not the tenth."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from edge_oneshot_export.conversion import quiet
+
+    with Path(os.devnull).open("w") as null, quiet(null.fileno()):
+        import tensorflow  # noqa: F401 - for its side effects, once and here
+    for name in ("tensorflow", "absl", "tf2onnx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
