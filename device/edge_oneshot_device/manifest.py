@@ -49,6 +49,45 @@ class Member(_Part, frozen=True):
     sha256: Digest
 
 
+Place = tuple[float, float]
+Share = Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
+
+
+class FaceDetector(_Part, frozen=True):
+    """What finds faces: a BlazeFace .tflite, see `edge_oneshot_device.faces.detection`.
+
+    Attributes:
+        file: The member.
+        sha256: Its digest, here as well, so that it is in the fingerprints.
+        scheme: How its output is to be read.
+        size: Side of its input in pixels.
+        min_score: What it has to be sure of, 0..1, to call something a face.
+        max_overlap: Intersection over union above which two boxes are of the same face.
+    """
+
+    file: MemberPath
+    sha256: Digest
+    scheme: Literal["short-range", "full-range"]
+    size: Annotated[int, msgspec.Meta(ge=32, le=1024)]
+    min_score: Share
+    max_overlap: Share
+
+
+class FaceSection(_Part, frozen=True):
+    """How the face in a photo becomes the model's input, see `edge_oneshot_device.faces`.
+
+    Attributes:
+        detector: Finds the face and its points.
+        template: Where its first points belong, x and y in 0..1 of the input: the eye to the left of the image,
+            that to the right, the tip of the nose, the middle of the mouth; the eyes at least.
+        min_eye_distance: In pixels of the photo; a smaller face is refused.
+    """
+
+    detector: FaceDetector
+    template: Annotated[tuple[Place, ...], msgspec.Meta(min_length=2, max_length=4)]
+    min_eye_distance: Annotated[float, msgspec.Meta(gt=0.0)]
+
+
 class InputSection(_Part, frozen=True, omit_defaults=True):
     """How an image becomes the model's input, enough to repeat it bit for bit.
 
@@ -63,6 +102,8 @@ class InputSection(_Part, frozen=True, omit_defaults=True):
         framing: ``whole``: the image as it is. ``ink``: the square about what is drawn on it, see
             `edge_oneshot_device.preprocessing.frame_ink`. ``whole`` is left unsaid, so that templates
             made before there was a choice keep their fingerprint.
+        face: The model is given the aligned face in a photo, cut and not framed; what is above describes
+            the cut. Unsaid where the model is given the whole image.
     """
 
     height: Annotated[int, msgspec.Meta(ge=8, le=1024)]
@@ -74,6 +115,7 @@ class InputSection(_Part, frozen=True, omit_defaults=True):
     value_range: tuple[float, float]
     min_contrast: Annotated[int, msgspec.Meta(ge=1, le=255)]
     framing: Literal["whole", "ink"] = "whole"
+    face: FaceSection | None = None
 
     @property
     def channels(self) -> int:

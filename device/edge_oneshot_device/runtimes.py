@@ -95,18 +95,8 @@ class TfliteModel:
     """A .tflite file in LiteRT, or in its predecessor tflite-runtime, on the processor."""
 
     def __init__(self, content: bytes, threads: int, runtime: str) -> None:
-        module = _import("ai_edge_litert.interpreter" if runtime == "litert" else "tflite_runtime.interpreter", runtime)
+        interpreter = _interpreter(content, threads, runtime)
         self.runtime = runtime
-        try:
-            # The default resolver applies XNNPACK: other kernels give other int8 outputs.
-            interpreter = module.Interpreter(model_content=content, num_threads=threads)
-            interpreter.allocate_tensors()
-        except MemoryError as error:
-            raise _out_of_memory(runtime) from error
-        except SystemError as error:  # tflite-runtime beside numpy 2
-            raise _broken(runtime, error.__cause__ or error) from error
-        except (ValueError, RuntimeError) as error:
-            raise _refused(runtime, error) from error
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
             raise _mismatch(f"{len(inputs)} inputs and {len(outputs)} outputs; one of each is expected")
@@ -158,6 +148,27 @@ class OnnxModel:
         except self._faults as error:
             raise _failed(self.runtime, error) from error
         return result
+
+
+def open_tflite(content: bytes, runtime: str, threads: int) -> Any:
+    """The interpreter of a .tflite file that is no encoder; errors as those of `open_model`."""
+    with _quiet_stderr():
+        return _interpreter(content, threads, runtime)
+
+
+def _interpreter(content: bytes, threads: int, runtime: str) -> Any:
+    module = _import("ai_edge_litert.interpreter" if runtime == "litert" else "tflite_runtime.interpreter", runtime)
+    try:
+        # The default resolver applies XNNPACK: other kernels give other int8 outputs.
+        interpreter = module.Interpreter(model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()
+    except MemoryError as error:
+        raise _out_of_memory(runtime) from error
+    except SystemError as error:  # tflite-runtime beside numpy 2
+        raise _broken(runtime, error.__cause__ or error) from error
+    except (ValueError, RuntimeError) as error:
+        raise _refused(runtime, error) from error
+    return interpreter
 
 
 def _tflite_tensor(details: dict[str, Any]) -> TensorSpec:
