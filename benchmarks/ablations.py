@@ -71,9 +71,9 @@ def judge(run: Any, data_dir: Path | None) -> dict[str, float]:
     """Errors within alphabets and over random characters, 0..1, of a finished run's encoder."""
     from edge_oneshot.training.loop import load_held_out
     from edge_oneshot.training.objectives import OBJECTIVES
-    from edge_oneshot_export.conversion import reference_embeddings
-    from edge_oneshot_export.drift import unit
-    from edge_oneshot_export.rankings import accuracies, rank
+    from edge_oneshot_export.formats.conversion import reference_embeddings
+    from edge_oneshot_export.judging.drift import unit
+    from edge_oneshot_export.judging.rankings import accuracies, rank
 
     held_out = load_held_out(run.record, data_dir)
     metric = OBJECTIVES[run.record.settings.objective].metric

@@ -20,9 +20,9 @@ import numpy as np
 from edge_oneshot.judging import load_unseen
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_export.calibration import calibrate_embeddings
-from edge_oneshot_export.metrics import far_at
-from edge_oneshot_export.protocols import genuine_and_impostor
+from edge_oneshot_export.judging.calibration import calibrate_embeddings
+from edge_oneshot_export.judging.metrics import far_at
+from edge_oneshot_export.judging.protocols import genuine_and_impostor
 
 
 def main() -> int:

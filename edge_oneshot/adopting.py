@@ -11,7 +11,7 @@ from edge_oneshot.judging import published_data, published_names
 from edge_oneshot_device.manifest import InputSection, Metric, Provenance
 from edge_oneshot_export.adopting import EncoderFile, adopt, read_encoder
 from edge_oneshot_export.assembling import ExportReport, check_target
-from edge_oneshot_export.protocols import LabelledImages
+from edge_oneshot_export.judging.protocols import LabelledImages
 
 
 def export_files(

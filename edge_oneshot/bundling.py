@@ -14,7 +14,7 @@ from edge_oneshot.training.runs import Run
 from edge_oneshot_device.manifest import Licence, Provenance
 from edge_oneshot_export.assembling import ExportReport
 from edge_oneshot_export.exporting import check_arguments, export
-from edge_oneshot_export.protocols import LabelledImages
+from edge_oneshot_export.judging.protocols import LabelledImages
 
 DEFAULT_VARIANTS = ("int8", "float32")
 _REPRESENTATIVE = 400

@@ -168,7 +168,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 def preflight(arguments: argparse.Namespace) -> int:
     """Say what the Edge TPU compiler would do with a file; 1 when an operator stays on the CPU."""
     from edge_oneshot.preflight_text import preflight_text
-    from edge_oneshot_export.edgetpu_compiler import check
+    from edge_oneshot_export.edgetpu.compiler import check
 
     report = check(arguments.model)
     console.print_result(report, arguments.json, preflight_text(report))
@@ -203,7 +203,7 @@ def keygen(arguments: argparse.Namespace) -> int:
 def _import_tensorflow() -> None:
     """Import TensorFlow without its start-up notes: an error is one line on stderr, not the tenth."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from edge_oneshot_export.conversion import quiet
+    from edge_oneshot_export.formats.conversion import quiet
 
     with Path(os.devnull).open("w") as null, quiet(null.fileno()):
         import tensorflow  # noqa: F401 - for its side effects, once and here

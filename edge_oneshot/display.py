@@ -14,7 +14,7 @@ from edge_oneshot.judging import handful
 from edge_oneshot_device.manifest import Drift
 from edge_oneshot_device.summary import Operation, Summary, align, describe
 from edge_oneshot_export.assembling import ExportReport, LeftOut
-from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
+from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 
 if TYPE_CHECKING:  # training imports TensorFlow, which evaluate has no need of
     from edge_oneshot.training import session

@@ -12,7 +12,7 @@ from edge_oneshot.errors import DataError
 from edge_oneshot.ways import WaysRange
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.manifest import Manifest
-from edge_oneshot_export.evaluation import (
+from edge_oneshot_export.judging.evaluation import (
     OneShotResult,
     VerificationResult,
     evaluate_episodes,
@@ -20,7 +20,7 @@ from edge_oneshot_export.evaluation import (
     evaluate_runs,
     evaluate_verification,
 )
-from edge_oneshot_export.protocols import LabelledImages
+from edge_oneshot_export.judging.protocols import LabelledImages
 
 Protocol = Literal["lake", "within-alphabet", "random", "verification"]
 PROTOCOLS: tuple[Protocol, ...] = ("lake", "within-alphabet", "random", "verification")

@@ -24,7 +24,7 @@ from edge_oneshot_device.matching import calibration_for
 from edge_oneshot_device.summary import align
 from edge_oneshot_export.assembling import LeftOut
 from edge_oneshot_export.errors import ExportError
-from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
+from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.variants import VARIANTS
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from edge_oneshot_device.bench import bench
 from edge_oneshot_device.manifest import Calibration, InputSection
 from edge_oneshot_device.matching import scores, similarity
 from edge_oneshot_device.preprocessing import prepare
-from edge_oneshot_export.evaluation import OneShotResult, evaluate_episodes, evaluate_verification
-from edge_oneshot_export.protocols import LabelledImages, genuine_and_impostor, one_shot, one_shot_episodes
+from edge_oneshot_export.judging.evaluation import OneShotResult, evaluate_episodes, evaluate_verification
+from edge_oneshot_export.judging.protocols import LabelledImages, genuine_and_impostor, one_shot, one_shot_episodes
 
 EPISODES: Final = 2000
 MOST_WAYS: Final = 20

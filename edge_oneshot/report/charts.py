@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 from edge_oneshot.judging import handful
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
+from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 
 INK, MUTED, LINE, PAGE, FIRST, SECOND = "#1b2430", "#5d6876", "#d9dee5", "#fffffe", "#1769aa", "#b9521a"
 _STYLE: Final[dict[Any, Any]] = {

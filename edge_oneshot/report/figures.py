@@ -28,7 +28,7 @@ from edge_oneshot.report.charts import (
     percent_axis,
 )
 from edge_oneshot_device.manifest import Calibration
-from edge_oneshot_export.evaluation import OneShotResult
+from edge_oneshot_export.judging.evaluation import OneShotResult
 
 if TYPE_CHECKING:
     from edge_oneshot.training.runs import Moment

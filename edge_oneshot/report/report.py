@@ -14,7 +14,7 @@ from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.manifest import Calibration, Drift
 from edge_oneshot_device.matching import threshold_for
 from edge_oneshot_export.assembling import ExportReport, LeftOut
-from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
+from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 
 if TYPE_CHECKING:
     from edge_oneshot.training.runs import Moment

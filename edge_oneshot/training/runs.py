@@ -97,7 +97,7 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         loss: Mean over the images since the line before.
         accuracy: One-shot accuracy on held-out groups, 0..1.
-        interval: 95 % interval of `accuracy`, see `edge_oneshot_export.bounds.mean_interval`.
+        interval: 95 % interval of `accuracy`, see `edge_oneshot_export.judging.bounds.mean_interval`.
         ways: Of the one-shot tasks that `accuracy` is over.
     """
 

@@ -10,10 +10,10 @@ from edge_oneshot.errors import DataError
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Record, Similarity
 from edge_oneshot_device.manifest import Metric
-from edge_oneshot_export.bounds import mean_interval
-from edge_oneshot_export.conversion import reference_embeddings
-from edge_oneshot_export.drift import unit
-from edge_oneshot_export.protocols import genuine_and_impostor, one_shot, one_shot_episodes
+from edge_oneshot_export.formats.conversion import reference_embeddings
+from edge_oneshot_export.judging.bounds import mean_interval
+from edge_oneshot_export.judging.drift import unit
+from edge_oneshot_export.judging.protocols import genuine_and_impostor, one_shot, one_shot_episodes
 
 _EPISODES = 1000
 _WAYS = 20

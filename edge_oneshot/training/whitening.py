@@ -6,8 +6,8 @@ import numpy as np
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.training.augmentation import OVERSAMPLING
 from edge_oneshot_device.manifest import InputSection
-from edge_oneshot_export.conversion import reference_embeddings
-from edge_oneshot_export.drift import unit
+from edge_oneshot_export.formats.conversion import reference_embeddings
+from edge_oneshot_export.judging.drift import unit
 
 _RIDGE = 0.9  # of the mean variance, added to that of each direction; chosen on held-out alphabets
 

@@ -7,10 +7,10 @@ from edge_oneshot_export.errors import ExportError
 
 if TYPE_CHECKING:
     from edge_oneshot_export.assembling import ExportReport
-    from edge_oneshot_export.calibration import calibrate
-    from edge_oneshot_export.evaluation import evaluate_episodes, evaluate_runs, evaluate_verification
     from edge_oneshot_export.exporting import export
-    from edge_oneshot_export.protocols import LabelledImages
+    from edge_oneshot_export.judging.calibration import calibrate
+    from edge_oneshot_export.judging.evaluation import evaluate_episodes, evaluate_runs, evaluate_verification
+    from edge_oneshot_export.judging.protocols import LabelledImages
 
 __all__ = [
     "ExportError",
@@ -27,11 +27,11 @@ __getattr__ = attribute_of(
     __name__,
     {
         "ExportReport": "assembling",
-        "LabelledImages": "protocols",
-        "calibrate": "calibration",
-        "evaluate_episodes": "evaluation",
-        "evaluate_runs": "evaluation",
-        "evaluate_verification": "evaluation",
+        "LabelledImages": "judging.protocols",
+        "calibrate": "judging.calibration",
+        "evaluate_episodes": "judging.evaluation",
+        "evaluate_runs": "judging.evaluation",
+        "evaluate_verification": "judging.evaluation",
         "export": "exporting",
     },
 )

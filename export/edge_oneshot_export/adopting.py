@@ -14,13 +14,13 @@ from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.files import read_file
 from edge_oneshot_device.manifest import EmbeddingSection, InputSection, Metric, Provenance, TensorSpec
 from edge_oneshot_device.runtimes import open_model
-from edge_oneshot_export import onnx
 from edge_oneshot_export.assembling import ExportReport, Packer, check_images, check_target
-from edge_oneshot_export.calibration import draw_sample
-from edge_oneshot_export.drift import Reference, check_alive
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.protocols import LabelledImages
-from edge_oneshot_export.tflite_file import read_tflite
+from edge_oneshot_export.formats import onnx
+from edge_oneshot_export.formats.tflite_file import read_tflite
+from edge_oneshot_export.judging.calibration import draw_sample
+from edge_oneshot_export.judging.drift import Reference, check_alive
+from edge_oneshot_export.judging.protocols import LabelledImages
 from edge_oneshot_export.variants import Subject, format_of, measure
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.manifest import FORMAT, InputSection, Manifest, Provenance
-from edge_oneshot_export.calibration import better_rule
-from edge_oneshot_export.edgetpu_compiler import compile_for_edgetpu
+from edge_oneshot_export.edgetpu.compiler import compile_for_edgetpu
+from edge_oneshot_export.edgetpu.preflight import preflight
 from edge_oneshot_export.errors import ModelError
+from edge_oneshot_export.judging.calibration import better_rule
+from edge_oneshot_export.judging.protocols import LabelledImages
 from edge_oneshot_export.packing import created, golden_images, self_test, with_versions, write_bundle
-from edge_oneshot_export.preflight import preflight
-from edge_oneshot_export.protocols import LabelledImages
 from edge_oneshot_export.variants import Measured, Subject
 
 if TYPE_CHECKING:

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.manifest import EmbeddingSection, InputSection, LayerError, Metric, Provenance
 from edge_oneshot_device.preprocessing import scale
-from edge_oneshot_export import onnx, tflite
 from edge_oneshot_export.assembling import ExportReport, LeftOut, Packer, check_images, check_target
-from edge_oneshot_export.calibration import draw_sample
-from edge_oneshot_export.conversion import check_model, reference_embeddings
-from edge_oneshot_export.drift import Reference, check_alive
+from edge_oneshot_export.edgetpu.preflight import preflight
 from edge_oneshot_export.errors import ExportError, ModelError
-from edge_oneshot_export.layers import layer_errors
-from edge_oneshot_export.preflight import preflight
-from edge_oneshot_export.protocols import LabelledImages
+from edge_oneshot_export.formats import onnx, tflite
+from edge_oneshot_export.formats.conversion import check_model, reference_embeddings
+from edge_oneshot_export.formats.layers import layer_errors
+from edge_oneshot_export.judging.calibration import draw_sample
+from edge_oneshot_export.judging.drift import Reference, check_alive
+from edge_oneshot_export.judging.protocols import LabelledImages
 from edge_oneshot_export.variants import VARIANTS, Measured, Subject, format_of, measure
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def export(
 
     Each variant is converted, compared with the Keras model on the calibration images, and
     calibrated, both through the device's own encoder on the exported bytes. A variant that
-    drifts beyond its bound (see `edge_oneshot_export.drift`) is left out and named.
+    drifts beyond its bound (see `edge_oneshot_export.judging.drift`) is left out and named.
 
     Args:
         model: Takes float32 (batch, h, w, c) scaled as `input` says; returns float32

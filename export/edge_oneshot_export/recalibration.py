@@ -12,9 +12,9 @@ from edge_oneshot_device.bundle import Bundle
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.manifest import Calibration
 from edge_oneshot_export.assembling import ExportReport, check_images, check_target
-from edge_oneshot_export.calibration import better_rule, calibrate
+from edge_oneshot_export.judging.calibration import better_rule, calibrate
+from edge_oneshot_export.judging.protocols import LabelledImages
 from edge_oneshot_export.packing import created, write_bundle
-from edge_oneshot_export.protocols import LabelledImages
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -19,10 +19,10 @@ from edge_oneshot_device.manifest import (
     fingerprint,
 )
 from edge_oneshot_device.runtimes import RUNTIMES, open_model
-from edge_oneshot_export import onnx, tflite
-from edge_oneshot_export.calibration import Sample, calibrate_embeddings
-from edge_oneshot_export.drift import Reference, gate, measure_drift
 from edge_oneshot_export.errors import ExportError
+from edge_oneshot_export.formats import onnx, tflite
+from edge_oneshot_export.judging.calibration import Sample, calibrate_embeddings
+from edge_oneshot_export.judging.drift import Reference, gate, measure_drift
 
 VARIANTS: Final = ("float32", "float16", "dynamic", "int8", "coral", "onnx-float32", "onnx-float16", "onnx-int8")
 

@@ -10,8 +10,8 @@ from edge_oneshot.training.runs import Moment
 from edge_oneshot_device.bench import BenchResult
 from edge_oneshot_device.manifest import Calibration, Change, Drift, LayerError, OperatingPoint, SimilarityMap, Tail
 from edge_oneshot_export.assembling import LeftOut
-from edge_oneshot_export.evaluation import OneShotResult, VerificationResult
-from edge_oneshot_export.verification import RocPoint
+from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
+from edge_oneshot_export.judging.verification import RocPoint
 
 SECTIONS = ("headline", "training", "accuracy", "map", "tasks", "scores", "variants", "drift", "device", "made")
 

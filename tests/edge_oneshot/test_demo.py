@@ -19,7 +19,8 @@ from edge_oneshot.training import loop as training
 from edge_oneshot.training.runs import Run
 from edge_oneshot_device import Bundle, Recognizer, cli
 from edge_oneshot_device.errors import MachineError
-from edge_oneshot_export import drift, exporting
+from edge_oneshot_export import exporting
+from edge_oneshot_export.judging import drift
 from edge_oneshot_export.errors import ExportError, ModelError
 
 ALPHABETS = 4

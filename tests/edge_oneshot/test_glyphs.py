@@ -7,7 +7,7 @@ import pytest
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.glyphs import draw_alphabet, load_glyphs
 from edge_oneshot.data.loading import default_input, load_data
-from edge_oneshot_export.protocols import one_shot, one_shot_episodes
+from edge_oneshot_export.judging.protocols import one_shot, one_shot_episodes
 
 SECTION = default_input("glyphs")
 SMALL = default_input("glyphs", size=24)

@@ -5,7 +5,7 @@ from edge_oneshot.data.loading import default_input, load_data
 from edge_oneshot.training.encoders import build_encoder
 from edge_oneshot.training.loop import oversampled
 from edge_oneshot.training.whitening import whiten
-from edge_oneshot_export.conversion import reference_embeddings
+from edge_oneshot_export.formats.conversion import reference_embeddings
 
 SECTION = default_input("glyphs", 24)
 

@@ -13,7 +13,7 @@ from edge_oneshot_device.manifest import InputSection
 from edge_oneshot_device.preprocessing import scale
 from edge_oneshot_export.assembling import ExportReport
 from edge_oneshot_export.exporting import export
-from edge_oneshot_export.protocols import LabelledImages
+from edge_oneshot_export.judging.protocols import LabelledImages
 from edge_oneshot_export.variants import VARIANTS
 
 SIZE = 32

@@ -55,7 +55,7 @@ def test_without_a_float_file_the_drift_is_unknown_and_the_thresholds_are_measur
 
 
 def test_a_file_that_lies_far_from_the_float_one_is_refused(files, people, section, destination, make_encoder):
-    from edge_oneshot_export.tflite import to_tflite
+    from edge_oneshot_export.formats.tflite import to_tflite
 
     other = destination.parent / "other.tflite"
     other.write_bytes(to_tflite(make_encoder(outlier=True), "float32", np.zeros((1, *section.shape), np.float32)))

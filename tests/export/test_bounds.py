@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from edge_oneshot_export.bounds import far_bounds, mean_interval, rate_interval, supports
-from edge_oneshot_export.metrics import far_at, proportion_interval, threshold_at
-from edge_oneshot_export.protocols import genuine_and_impostor, one_shot, one_shot_episodes
+from edge_oneshot_export.judging.bounds import far_bounds, mean_interval, rate_interval, supports
+from edge_oneshot_export.judging.metrics import far_at, proportion_interval, threshold_at
+from edge_oneshot_export.judging.protocols import genuine_and_impostor, one_shot, one_shot_episodes
 
 CAMPAIGN = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
 

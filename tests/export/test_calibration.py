@@ -13,11 +13,11 @@ from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.fake import FakeModel
 from edge_oneshot_device.manifest import Calibration, EmbeddingSection, TensorSpec
 from edge_oneshot_device.matching import decide_identify, join, scores, similarity, threshold_for
-from edge_oneshot_export.bounds import people_needed, supported_targets, supports
-from edge_oneshot_export.calibration import better_rule, calibrate, calibrate_embeddings, similarity_map
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.metrics import far_at
-from edge_oneshot_export.protocols import LabelledImages, genuine_and_impostor
+from edge_oneshot_export.judging.bounds import people_needed, supported_targets, supports
+from edge_oneshot_export.judging.calibration import better_rule, calibrate, calibrate_embeddings, similarity_map
+from edge_oneshot_export.judging.metrics import far_at
+from edge_oneshot_export.judging.protocols import LabelledImages, genuine_and_impostor
 
 
 def gaussian_people(people, images, *, seed, noise=0.6, size=16, normalised=True):

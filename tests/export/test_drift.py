@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from edge_oneshot_device.manifest import Change, Drift, LayerError
-from edge_oneshot_export.drift import MOST_LOST, Reference, check_alive, gate, measure_drift, nearest, unit
 from edge_oneshot_export.errors import ModelError
+from edge_oneshot_export.judging.drift import MOST_LOST, Reference, check_alive, gate, measure_drift, nearest, unit
 
 SIZE = 8
 SAME = Change(reference=0.9, variant=0.9, difference=0.0, interval=(-0.01, 0.01))

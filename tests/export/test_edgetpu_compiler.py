@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from edge_oneshot_device.errors import MachineError
-from edge_oneshot_export.edgetpu_compiler import check, compile_for_edgetpu, disagreements, parse_log
+from edge_oneshot_export.edgetpu.compiler import check, compile_for_edgetpu, disagreements, parse_log
+from edge_oneshot_export.edgetpu.preflight import CompiledOps, preflight
 from edge_oneshot_export.errors import ExportError
-from edge_oneshot_export.preflight import CompiledOps, preflight
 
 CORAL = Path(__file__).parents[2] / "../shared/data/coral"
 pytestmark = pytest.mark.skipif(not CORAL.is_dir(), reason="the Coral models are not on this machine")

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from edge_oneshot_export.edgetpu_rules import UNSPECIFIED, Fault, Use, fault
-from edge_oneshot_export.tflite_file import Operator, Tensor
+from edge_oneshot_export.edgetpu.rules import UNSPECIFIED, Fault, Use, fault
+from edge_oneshot_export.formats.tflite_file import Operator, Tensor
 
 
 def tensor(*shape, dtype="int8", scales=(0.1,), values=None):

@@ -12,9 +12,14 @@ from edge_oneshot_device.fake import FakeModel
 from edge_oneshot_device.manifest import EmbeddingSection, TensorSpec
 from edge_oneshot_device.matching import scores
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.evaluation import evaluate_episodes, evaluate_range, evaluate_runs, evaluate_verification
-from edge_oneshot_export.metrics import eer, proportion_interval, tpr_at_fpr
-from edge_oneshot_export.protocols import LabelledImages, genuine_and_impostor
+from edge_oneshot_export.judging.evaluation import (
+    evaluate_episodes,
+    evaluate_range,
+    evaluate_runs,
+    evaluate_verification,
+)
+from edge_oneshot_export.judging.metrics import eer, proportion_interval, tpr_at_fpr
+from edge_oneshot_export.judging.protocols import LabelledImages, genuine_and_impostor
 
 SIDE, SIZE = 8, 24
 KEYS = ["protocol", "ways", "episodes", "accuracy", "error", "interval", "alphabets", "seed"]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import norm
 
-from edge_oneshot_export.metrics import (
+from edge_oneshot_export.judging.metrics import (
     eer,
     far_at,
     frr_at,

@@ -11,13 +11,13 @@ from edge_oneshot_device.manifest import TensorSpec
 from edge_oneshot_device.preprocessing import scale
 from edge_oneshot_device.runtimes import open_model
 from edge_oneshot_export.errors import ExportError
-from edge_oneshot_export.onnx import op_names, to_onnx
+from edge_oneshot_export.formats.onnx import op_names, to_onnx
 
 OTHER_PROCESS = """
 import hashlib, sys
 import keras, numpy as np
-from edge_oneshot_export.onnx import to_onnx
-from edge_oneshot_export.tflite import to_tflite
+from edge_oneshot_export.formats.onnx import to_onnx
+from edge_oneshot_export.formats.tflite import to_tflite
 
 model, representative = keras.models.load_model(sys.argv[1]), np.load(sys.argv[2])
 for convert, variant in ((to_tflite, "int8"), (to_onnx, "onnx-float32"), (to_onnx, "onnx-int8")):
@@ -86,7 +86,7 @@ def test_converting_twice_gives_the_same_bytes(variant, float32, int8, model, re
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras, when it saves a model
 def test_another_process_with_other_hashes_gives_the_same_bytes_as_this_one(model, representative, tmp_path):
-    from edge_oneshot_export.tflite import to_tflite
+    from edge_oneshot_export.formats.tflite import to_tflite
 
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", representative[:20])

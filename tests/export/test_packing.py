@@ -195,7 +195,7 @@ def test_a_bundle_passes_its_self_test_on_the_kernels_of_tflite_runtime(exported
     from edge_oneshot_device.encoder import load_encoder
     from edge_oneshot_device.encoder import self_test as check
     from edge_oneshot_device.runtimes import open_model
-    from edge_oneshot_export.tflite import PlainModel
+    from edge_oneshot_export.formats.tflite import PlainModel
 
     bundle = Bundle.open(exported.path)
     content = bundle.read("models/int8.tflite")

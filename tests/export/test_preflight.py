@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device.preprocessing import scale
-from edge_oneshot_export.conversion import converting
+from edge_oneshot_export.edgetpu.preflight import preflight
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.preflight import preflight
-from edge_oneshot_export.tflite import converter_of, to_tflite
-from edge_oneshot_export.tflite_file import read_tflite
+from edge_oneshot_export.formats.conversion import converting
+from edge_oneshot_export.formats.tflite import converter_of, to_tflite
+from edge_oneshot_export.formats.tflite_file import read_tflite
 
 from .tflite_edit import damaged, edited
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edge_oneshot_device.matching import join, scores
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.protocols import (
+from edge_oneshot_export.judging.protocols import (
     Episodes,
     LabelledImages,
     gallery_trials,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device.matching import scores
-from edge_oneshot_export.protocols import one_shot, one_shot_episodes
-from edge_oneshot_export.rankings import Rankings, accuracies, rank, score_matrix
+from edge_oneshot_export.judging.protocols import one_shot, one_shot_episodes
+from edge_oneshot_export.judging.rankings import Rankings, accuracies, rank, score_matrix
 
 
 def drawings(groups, drawers, *, most=1, seed=0, noise=1.2):

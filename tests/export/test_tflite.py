@@ -9,8 +9,8 @@ from edge_oneshot_device.preprocessing import scale
 from edge_oneshot_device.quantization import quantize
 from edge_oneshot_device.runtimes import open_model
 from edge_oneshot_export.errors import ExportError
-from edge_oneshot_export.tflite import op_names, to_tflite
-from edge_oneshot_export.tflite_file import read_tflite
+from edge_oneshot_export.formats.tflite import op_names, to_tflite
+from edge_oneshot_export.formats.tflite_file import read_tflite
 
 CORAL = Path(__file__).parents[2] / "../shared/data/coral"
 OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "CONV_2D", "RESHAPE", "FULLY_CONNECTED")

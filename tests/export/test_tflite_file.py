@@ -8,8 +8,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from edge_oneshot_device.preprocessing import scale
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.tflite import to_tflite
-from edge_oneshot_export.tflite_file import read_tflite
+from edge_oneshot_export.formats.tflite import to_tflite
+from edge_oneshot_export.formats.tflite_file import read_tflite
 
 from .tflite_edit import damaged, edited
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from edge_oneshot_export.metrics import far_at, frr_at, threshold_at
-from edge_oneshot_export.protocols import genuine_and_impostor
-from edge_oneshot_export.verification import verification_rates
+from edge_oneshot_export.judging.metrics import far_at, frr_at, threshold_at
+from edge_oneshot_export.judging.protocols import genuine_and_impostor
+from edge_oneshot_export.judging.verification import verification_rates
 
 
 def people(count, images, seed=0):

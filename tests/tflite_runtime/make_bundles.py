@@ -20,8 +20,8 @@ from edge_oneshot_device import Bundle
 from edge_oneshot_device.encoder import Encoder, load_encoder
 from edge_oneshot_device.runtimes import open_model
 from edge_oneshot_export.exporting import export
-from edge_oneshot_export.protocols import LabelledImages
-from edge_oneshot_export.tflite import PlainModel
+from edge_oneshot_export.formats.tflite import PlainModel
+from edge_oneshot_export.judging.protocols import LabelledImages
 
 OMNIGLOT = Path(os.environ.get("EDGE_ONESHOT_DATA") or Path(__file__).parents[2] / "../shared/data/omniglot")
 VARIANTS = ("float32", "float16", "dynamic", "int8", "coral")

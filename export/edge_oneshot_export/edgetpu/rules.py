@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edge_oneshot_export.tflite_file import Operator, Tensor
+from edge_oneshot_export.formats.tflite_file import Operator, Tensor
 
 MAPPED = "Mapped to Edge TPU"
 DATA_TYPE = "Operation is working on an unsupported data type"

@@ -7,9 +7,9 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edge_oneshot_device.runtimes import Model
-from edge_oneshot_export.conversion import converting, fixed
 from edge_oneshot_export.errors import ExportError
-from edge_oneshot_export.tflite_file import read_tflite
+from edge_oneshot_export.formats.conversion import converting, fixed
+from edge_oneshot_export.formats.tflite_file import read_tflite
 
 if TYPE_CHECKING:
     import keras
@@ -26,7 +26,7 @@ def to_tflite(model: "keras.Model", variant: str, representative: NDArray[np.flo
     """Convert a model to TFLite with static batch 1.
 
     Args:
-        model: Maps an image to a vector, see `edge_oneshot_export.conversion.check_model`.
+        model: Maps an image to a vector, see `edge_oneshot_export.formats.conversion.check_model`.
         variant: ``float32``; ``float16``: its weights, computed in float32; ``dynamic``: int8 weights,
             and activations where a kernel quantizes them itself; ``int8``: in, out and inside;
             ``coral``: the same with one scale for all of a dense layer's weights, since the Edge

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.manifest import Metric
-from edge_oneshot_export.bounds import mean_interval
-from edge_oneshot_export.cells import Cells, Integers, sort_into_cells
-from edge_oneshot_export.protocols import ROUNDING, score_matrix
+from edge_oneshot_export.judging.bounds import mean_interval
+from edge_oneshot_export.judging.cells import Cells, Integers, sort_into_cells
+from edge_oneshot_export.judging.protocols import ROUNDING, score_matrix
 
 _SCORES_AT_ONCE: Final = 4_000_000
 _PRODUCTS: Final = 5_000_000_000  # multiplications spent on drawing supports again and again, about

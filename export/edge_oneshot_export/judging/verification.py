@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.manifest import Change
-from edge_oneshot_export.bounds import far_bounds, rate_interval, supports
-from edge_oneshot_export.cells import Integers
-from edge_oneshot_export.metrics import Roc, Scores, crossing, roc
-from edge_oneshot_export.protocols import Pairs
+from edge_oneshot_export.judging.bounds import far_bounds, rate_interval, supports
+from edge_oneshot_export.judging.cells import Integers
+from edge_oneshot_export.judging.metrics import Roc, Scores, crossing, roc
+from edge_oneshot_export.judging.protocols import Pairs
 
 FALSE_POSITIVE_RATES: Final = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
 
@@ -36,7 +36,7 @@ class RocPoint:
 
 @dataclass(frozen=True, slots=True)
 class VerificationRates:
-    """Rates over pairs of images; see `edge_oneshot_export.evaluation.VerificationResult`."""
+    """Rates over pairs of images; see `edge_oneshot_export.judging.evaluation.VerificationResult`."""
 
     eer: float
     tpr_at_fpr: dict[str, float]

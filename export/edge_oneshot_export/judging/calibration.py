@@ -20,11 +20,11 @@ from edge_oneshot_device.manifest import (
 )
 from edge_oneshot_device.matching import threshold_for
 from edge_oneshot_device.preprocessing import has_content
-from edge_oneshot_export.bounds import far_bounds, people_needed, supported_targets, supports
-from edge_oneshot_export.cells import Integers
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.metrics import Scores, frr_at, thresholds_at
-from edge_oneshot_export.protocols import ROUNDING, LabelledImages, Trials, gallery_trials
+from edge_oneshot_export.judging.bounds import far_bounds, people_needed, supported_targets, supports
+from edge_oneshot_export.judging.cells import Integers
+from edge_oneshot_export.judging.metrics import Scores, frr_at, thresholds_at
+from edge_oneshot_export.judging.protocols import ROUNDING, LabelledImages, Trials, gallery_trials
 
 MIN_PEOPLE: Final = 4
 """Fewer identities make at most 3 pairs of people, which support no target."""

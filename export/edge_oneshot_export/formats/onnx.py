@@ -10,8 +10,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from edge_oneshot_export.conversion import INPUT_NAME, converting, fixed
 from edge_oneshot_export.errors import ExportError, ModelError
+from edge_oneshot_export.formats.conversion import INPUT_NAME, converting, fixed
 
 if TYPE_CHECKING:
     import keras
@@ -25,7 +25,7 @@ def to_onnx(model: "keras.Model", variant: str, representative: NDArray[np.float
     """Convert a model to ONNX with static batch 1 and the NHWC input kept.
 
     Args:
-        model: Maps an image to a vector, see `edge_oneshot_export.conversion.check_model`.
+        model: Maps an image to a vector, see `edge_oneshot_export.formats.conversion.check_model`.
         variant: ``onnx-float32``; ``onnx-float16`` or ``onnx-int8``, both float32 in and out.
         representative: float32 (n, h, w, c), scaled; a few hundred images set the int8 ranges.
 

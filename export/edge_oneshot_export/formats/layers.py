@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.manifest import LayerError
-from edge_oneshot_export.conversion import converting
-from edge_oneshot_export.tflite import converter_of
+from edge_oneshot_export.formats.conversion import converting
+from edge_oneshot_export.formats.tflite import converter_of
 
 if TYPE_CHECKING:
     import keras
@@ -26,7 +26,7 @@ def layer_errors(model: "keras.Model", representative: NDArray[np.float32]) -> t
     and images, so that a channel drowned by a larger one shows.
 
     Args:
-        model: As `edge_oneshot_export.tflite.to_tflite` takes it.
+        model: As `edge_oneshot_export.formats.tflite.to_tflite` takes it.
         representative: float32 (n, h, w, c), scaled; the ranges come from all, the errors from some.
 
     Raises:

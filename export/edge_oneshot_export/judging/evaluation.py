@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.manifest import Metric
 from edge_oneshot_device.preprocessing import has_content, scale
-from edge_oneshot_export.bounds import mean_interval
-from edge_oneshot_export.cells import Integers, largest_ways
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.metrics import proportion_interval
-from edge_oneshot_export.protocols import (
+from edge_oneshot_export.judging.bounds import mean_interval
+from edge_oneshot_export.judging.cells import Integers, largest_ways
+from edge_oneshot_export.judging.metrics import proportion_interval
+from edge_oneshot_export.judging.protocols import (
     Episodes,
     LabelledImages,
     genuine_and_impostor,
     one_shot,
     one_shot_episodes,
 )
-from edge_oneshot_export.rankings import Accuracy, accuracies, rank
-from edge_oneshot_export.verification import RocPoint, verification_rates
+from edge_oneshot_export.judging.rankings import Accuracy, accuracies, rank
+from edge_oneshot_export.judging.verification import RocPoint, verification_rates
 
 Run = tuple[NDArray[np.uint8], NDArray[np.uint8], Integers]
 """Support images (n, h, w, c), queries (q, h, w, c), and for each query its place in the support."""

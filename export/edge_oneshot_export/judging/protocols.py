@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from edge_oneshot_device.manifest import Metric, Rule
 from edge_oneshot_device.matching import scores
-from edge_oneshot_export.cells import Integers, sort_into_cells
 from edge_oneshot_export.errors import ModelError
+from edge_oneshot_export.judging.cells import Integers, sort_into_cells
 
 PAIR_LIMIT: Final = 4_000_000
 """Impostor pairs scored at most."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge_oneshot_device.files import read_file
-from edge_oneshot_export import edgetpu_rules as rules
-from edge_oneshot_export.edgetpu_rules import Fault, Use
+from edge_oneshot_export.edgetpu import rules
+from edge_oneshot_export.edgetpu.rules import Fault, Use
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.tflite_file import EDGETPU_OP, Operator, Subgraph, Tensor, TfliteFile, read_tflite
+from edge_oneshot_export.formats.tflite_file import EDGETPU_OP, Operator, Subgraph, Tensor, TfliteFile, read_tflite
 
 # coral.ai/docs/edgetpu/compiler: "roughly 8 MB", of which the program takes some as well
 ON_CHIP_BYTES = 8_000_000

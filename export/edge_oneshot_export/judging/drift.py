@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.manifest import Change, Drift, LayerError, Metric
-from edge_oneshot_export.cells import Integers
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.protocols import Episodes, genuine_and_impostor, one_shot, one_shot_episodes
-from edge_oneshot_export.verification import Linearised, change, rate_changes
+from edge_oneshot_export.judging.cells import Integers
+from edge_oneshot_export.judging.protocols import Episodes, genuine_and_impostor, one_shot, one_shot_episodes
+from edge_oneshot_export.judging.verification import Linearised, change, rate_changes
 
 FLOAT_COSINE_MIN: Final = 0.9999
 """Float variants repeat Keras: 1 - cosine measured below 1e-10, in LiteRT and ONNX Runtime, for seven layers."""
@@ -83,7 +83,7 @@ def measure_drift(answered: NDArray[np.float32], reference: Reference, layers: t
     Args:
         answered: float32 (n, size), the variant's embeddings of the images behind `reference`.
         reference: What the float model answers.
-        layers: See `edge_oneshot_export.layers.layer_errors`.
+        layers: See `edge_oneshot_export.formats.layers.layer_errors`.
     """
     metric, labels = reference.metric, reference.labels
     origin = reference.embeddings.mean(axis=0) if metric == "euclidean" else np.float32(0)

@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_export.cells import Integers
-from edge_oneshot_export.metrics import Scores, thresholds_at, wilson_interval
+from edge_oneshot_export.judging.cells import Integers
+from edge_oneshot_export.judging.metrics import Scores, thresholds_at, wilson_interval
 
 _SPLITS: Final = 5
 

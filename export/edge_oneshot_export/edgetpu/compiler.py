@@ -16,9 +16,8 @@ from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import read_file, write_atomically
-from edge_oneshot_export import edgetpu_rules as rules
-from edge_oneshot_export.errors import ExportError
-from edge_oneshot_export.preflight import (
+from edge_oneshot_export.edgetpu import rules
+from edge_oneshot_export.edgetpu.preflight import (
     MAX_MODEL_BYTES,
     CompiledOps,
     CompilerLog,
@@ -26,7 +25,8 @@ from edge_oneshot_export.preflight import (
     PreflightReport,
     preflight,
 )
-from edge_oneshot_export.tflite_file import EDGETPU_OP, read_tflite
+from edge_oneshot_export.errors import ExportError
+from edge_oneshot_export.formats.tflite_file import EDGETPU_OP, read_tflite
 
 PROGRAM = "edgetpu_compiler"
 # runtime 14 is what compiler 16 and libedgetpu 16 have, and what the rules of the preflight are for

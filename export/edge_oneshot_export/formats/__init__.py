@@ -1,0 +1,1 @@
+"""Keras to .tflite and .onnx, and what such files say of themselves."""

@@ -1,0 +1,1 @@
+"""What an encoder is worth: tasks, rates with their intervals, drift, thresholds."""
