@@ -1,1 +1,0 @@
-"""Faces: found in a photo, aligned to the encoder's chip."""

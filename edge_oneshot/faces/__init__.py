@@ -1,1 +1,0 @@
-"""The face encoder: weights and detector from installed packages, as a bundle."""
