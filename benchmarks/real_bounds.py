@@ -69,7 +69,7 @@ def main() -> int:
         print("FAR {target_far:g}: of others {rate_median:.2g}, bound {bound_median:.2g}, within {within:.1%}".format(
             **results[-1]))  # fmt: skip
     found = {
-        "command": "python " + " ".join(["benchmarks/real_bounds.py", Path(sys.argv[1]).name, *sys.argv[2:]]),
+        "command": " ".join(["python benchmarks/real_bounds.py", *(one.rpartition("/")[2] for one in sys.argv[1:])]),
         "data": arguments.data if arguments.data in ("omniglot", "glyphs") else "a folder",
         "people": people,
         "images": len(unseen.images),

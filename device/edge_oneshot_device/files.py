@@ -24,7 +24,8 @@ def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
             raise InputError(f"{path} is {kind}; name a file", reason="not_a_file")
         if status.st_size > limit:
-            message = f"{path} is larger than {limit >> 20} MiB, the most that is read"
+            most = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit >> 10} KiB"
+            message = f"{path} is larger than {most}, the most that is read"
             raise InputError(message, reason="file_too_large")
         with open(path, "rb") as file:  # noqa: PTH123 (takes any PathLike)
             return file.read(status.st_size + 1)

@@ -114,6 +114,8 @@ def test_a_file_over_the_limit_is_refused_and_one_at_the_limit_is_read(tmp_path)
     with pytest.raises(InputError, match="larger than 1 MiB") as caught:
         read_file(path, 1 << 20)
     assert caught.value.reason == "file_too_large"
+    with pytest.raises(InputError, match="larger than 64 KiB"):
+        read_file(path, 64 << 10)
 
 
 def test_a_file_that_cannot_be_read_is_the_machines_failure():
