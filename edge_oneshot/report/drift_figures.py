@@ -64,4 +64,4 @@ def _names(axes: Axes, names: Sequence[str]) -> None:
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x")
     axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.9)
+    axes.set_ylim(len(names) - 0.4, -1.5)  # room for a legend

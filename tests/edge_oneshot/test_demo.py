@@ -20,8 +20,8 @@ from edge_oneshot.training.runs import Run
 from edge_oneshot_device import Bundle, Recognizer, cli
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_export import exporting
-from edge_oneshot_export.judging import drift
 from edge_oneshot_export.errors import ExportError, ModelError
+from edge_oneshot_export.judging import drift
 
 ALPHABETS = 4
 SMALL = {"images": 4800, "size": 16}
