@@ -19,11 +19,13 @@ from edge_oneshot.training import loop as training
 from edge_oneshot.training.runs import Run
 from edge_oneshot_device import Bundle, Recognizer, cli
 from edge_oneshot_device.errors import MachineError
-from edge_oneshot_export import exporting
+from edge_oneshot_export import variants
 from edge_oneshot_export.errors import ExportError, ModelError
 from edge_oneshot_export.judging import drift
+from edge_oneshot_export.variants import VARIANTS
 
 ALPHABETS = 4
+DEMO = ("int8", *(name for name in VARIANTS if name != "int8"))
 SMALL = {"images": 4800, "size": 16}
 
 
@@ -53,7 +55,7 @@ def remade(made):
     (out / "mine.txt").write_text("mine")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "train", trained_before(out / "run"))
-        patch.setattr(exporting, "gate", failing("onnx-int8"))
+        patch.setattr(variants, "gate", failing("onnx-int8"))
         return first, demos.demo(out, **SMALL)
 
 
@@ -71,7 +73,7 @@ def trained_before(run):
     return train
 
 
-def failing(variant, gate=exporting.gate):
+def failing(variant, gate=drift.gate):
     """A gate that one variant never passes."""
     return lambda name, measured: "too far" if name == variant else gate(name, measured)
 
@@ -80,7 +82,7 @@ def test_a_demo_leaves_what_it_says(made):
     out, result, _ = made
     names = {path.name for path in out.iterdir()}
     assert names == {"run", "demo.oneshot", "images", "state", "report.html", demos.MARKER}
-    assert [row.variant for row in result.variants] == ["int8", "float32", "onnx-float32", "onnx-int8"]
+    assert [row.variant for row in result.variants] == list(DEMO)
     assert result.left_out == ()
     bundle = Bundle.open(result.bundle)
     assert [variant.name for variant in bundle.manifest.variants] == [row.variant for row in result.variants]
@@ -93,7 +95,7 @@ def test_a_demo_leaves_what_it_says(made):
 
 def test_a_variant_that_fails_its_gate_is_named_not_fatal(remade):
     _, result = remade
-    assert [row.variant for row in result.variants] == ["int8", "float32", "onnx-float32"]
+    assert [row.variant for row in result.variants] == [name for name in DEMO if name != "onnx-int8"]
     assert [left.variant for left in result.left_out] == ["onnx-int8"]
     assert all("onnx-int8: too far" in left.reason for left in result.left_out)
     assert "left out: onnx-int8" in demos.summary(result)
@@ -107,7 +109,7 @@ def test_another_demo_replaces_the_first_and_leaves_the_rest_alone(remade):
     assert (out / "mine.txt").read_text() == "mine"
     assert first.bundle == second.bundle
     kept = [variant.name for variant in Bundle.open(second.bundle).manifest.variants]
-    assert kept == ["int8", "float32", "onnx-float32"]
+    assert kept == [name for name in DEMO if name != "onnx-int8"]
     assert [step.exit_code for step in second.session if " enrol " in step.command] == [0] * 6
     assert len(list((out / "state" / "bundles").iterdir())) == 1
 
@@ -171,7 +173,7 @@ def test_the_report_repeats_the_figures_of_the_result(made):
 
 def test_int8_beyond_its_bound_is_an_error_of_one_line(made, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "train", trained_before(made[0] / "run"))
-    monkeypatch.setattr(exporting, "gate", failing("int8"))
+    monkeypatch.setattr(variants, "gate", failing("int8"))
     with pytest.raises(ExportError) as raised:
         demos.demo(tmp_path / "demo", **SMALL)
     assert raised.value.exit_code == 1

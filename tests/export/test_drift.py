@@ -124,11 +124,11 @@ def test_paired_intervals_hold_the_true_change_and_are_narrower_than_unpaired_on
         ("onnx-float32", "cosine_min", 0.9999),
         ("float16", "cosine_min", 0.999),
         ("onnx-float16", "cosine_min", 0.999),
-        ("dynamic", "cosine_mean", 0.99),
-        ("int8", "cosine_mean", 0.99),
-        ("coral", "cosine_p01", 0.97),
-        ("onnx-int8", "cosine_mean", 0.99),
-        ("onnx-int8", "cosine_p01", 0.97),
+        ("dynamic", "cosine_mean", 0.98),
+        ("int8", "cosine_mean", 0.98),
+        ("coral", "cosine_p01", 0.95),
+        ("onnx-int8", "cosine_mean", 0.98),
+        ("onnx-int8", "cosine_p01", 0.95),
     ],
 )
 def test_the_gate_passes_at_its_bound_and_names_the_figure_below_it(variant, figure, bound):
