@@ -195,12 +195,13 @@ def test_a_door_that_trusts_a_key_opens_only_to_bundles_signed_by_it(run, drawin
 
 def test_training_twice_gives_the_same_encoder_and_the_same_models(bundle, tmp_path):
     train(tmp_path / "again")
-    call("edge-oneshot", "export", tmp_path / "again", "--out", tmp_path / "again.oneshot", "--variants", "all")
-    fingerprints = [
+    some = ("--variants", "int8,onnx-int8")
+    call("edge-oneshot", "export", tmp_path / "again", "--out", tmp_path / "again.oneshot", *some)
+    first, again = (
         json.loads(call("edge-oneshot", "inspect", path, "--json").stdout)["fingerprints"]
         for path in (bundle, tmp_path / "again.oneshot")
-    ]
-    assert fingerprints[0] == fingerprints[1]
+    )
+    assert again == {name: first[name] for name in ("int8", "onnx-int8")}
 
 
 @pytest.mark.parametrize(
