@@ -65,7 +65,7 @@ def test_the_report_fits_the_screen_and_every_picture_is_drawn(tmp_path, width, 
     assert min(found["sections"].values()) > 60
     assert found["pictures"] == 12
     assert found["undrawn"] == 0
-    assert len(found["charts"]) == 7
+    assert len(found["charts"]) == 7 + 3
     assert min(found["charts"]) >= narrowest_chart
     assert found["ink"] == "rgb(23, 105, 170)"  # the page's own colour reaches into the charts
 
