@@ -78,8 +78,9 @@ def _add_train(subparsers: "_Commands[console.Parser]") -> None:
     train.add_argument(
         "--orientations",
         type=int,
-        choices=(1, 4, 8),
-        help="upright; turned by quarters, each a class; or mirrored too (4 for drawings, 1 for photos)",
+        choices=(1, 4, 8, 16),
+        help="upright; turned by quarters, each a class; mirrored too; and turned by 45 degrees "
+        "(4 for drawings, 1 for photos)",
     )
     train.add_argument(
         "--framing", choices=("whole", "ink"), help="of an image: all of it, or centred on its ink (ink for drawings)"
@@ -99,6 +100,7 @@ def _add_train(subparsers: "_Commands[console.Parser]") -> None:
         choices=("float32", "bfloat16"),
         help="of the step (float32); bfloat16 is faster on processors with AMX and on GPUs",
     )
+    train.add_argument("--start", metavar="RUN", help="begin with this run's encoder, in place of a random one")
     train.add_argument(
         "--strategy",
         choices=("one", "mirrored", "multiworker"),
@@ -117,7 +119,11 @@ def _add_export(subparsers: "_Commands[console.Parser]") -> None:
     )
     subject = export.add_mutually_exclusive_group(required=True)
     subject.add_argument("run", type=Path, nargs="?", metavar="RUN", help="folder of the run")
-    subject.add_argument("--pretrained", choices=("base", "tiny"), help="an encoder that is already trained")
+    subject.add_argument(
+        "--pretrained",
+        choices=("base", "tiny", "faces"),
+        help="an encoder that is already trained (faces: with the extra of that name)",
+    )
     subject.add_argument(
         "--model", type=Path, nargs="+", metavar="FILE", help=".tflite and .onnx files of an encoder of your own"
     )

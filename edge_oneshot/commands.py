@@ -6,7 +6,7 @@ Everything heavy is imported by the command that needs it, so that --help is qui
 import argparse
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ from edge_oneshot_device import console
 from edge_oneshot_device.errors import InputError
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from edge_oneshot_export.assembling import ExportReport
 
 _DEFAULT_MINUTES = 20.0
@@ -38,7 +40,7 @@ def train(arguments: argparse.Namespace) -> int:
 
     names = [
         *("minutes", "images", "seed", "size", "embedding", "batch", "held_out", "augment", "orientations", "framing"),
-        *("learning_rate", "net", "objective", "precision"),
+        *("learning_rate", "net", "objective", "precision", "start"),
     ]
     how = {name: getattr(arguments, name) for name in ("strategy", "tensorboard", "data_dir")}
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
@@ -91,25 +93,42 @@ def export(arguments: argparse.Namespace) -> int:
 
             report = export_files(arguments.model, arguments.out, progress=progress, **own, **how)
         else:
-            from edge_oneshot import bundling
-            from edge_oneshot.pretrained import pretrained_run
-            from edge_oneshot.training.runs import Run
-            from edge_oneshot_export.variants import VARIANTS
-
-            named = arguments.variants not in (None, "all")
-            variants = VARIANTS if arguments.variants == "all" else bundling.DEFAULT_VARIANTS
-            report = bundling.export_run(
-                Run.open(arguments.run) if arguments.run else pretrained_run(arguments.pretrained),
-                arguments.out,
-                variants=arguments.variants.split(",") if named else variants,
-                asked=named,
-                progress=progress,
-                **how,
-            )
+            report = _export_encoder(arguments, key, progress)
     if arguments.report:
         write_drift_report(report, arguments.report)
     _print_export(report, (), arguments.json)
     return 0
+
+
+def _export_encoder(
+    arguments: argparse.Namespace, key: "Ed25519PrivateKey | None", progress: Callable[[str], None]
+) -> "ExportReport":
+    """A run's encoder, or one that is already trained."""
+    from edge_oneshot import bundling
+    from edge_oneshot.pretrained import pretrained_run
+    from edge_oneshot.training.runs import Run
+    from edge_oneshot_export.variants import VARIANTS
+
+    asked = arguments.variants not in (None, "all")
+    every = VARIANTS if arguments.variants == "all" else bundling.DEFAULT_VARIANTS
+    variants = tuple(arguments.variants.split(",")) if asked else every
+    target_far = arguments.target_far
+    if arguments.pretrained == "faces":
+        from edge_oneshot.faces.exporting import export_faces
+
+        return export_faces(
+            arguments.out, variants=variants, target_far=target_far, asked=asked, key=key, progress=progress
+        )
+    return bundling.export_run(
+        Run.open(arguments.run) if arguments.run else pretrained_run(arguments.pretrained),
+        arguments.out,
+        variants=variants,
+        target_far=target_far,
+        asked=asked,
+        data_dir=arguments.data_dir,
+        key=key,
+        progress=progress,
+    )
 
 
 def calibrate(arguments: argparse.Namespace) -> int:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from edge_oneshot.errors import TrainingError
 
+Orientations = Literal[1, 4, 8, 16]
+
 OVERSAMPLING = 2
 _ELASTIC_GRID = 6
 
@@ -25,7 +27,8 @@ class Augmentation:
     Attributes:
         orientations: 1: images stay upright. 4: each rotation of an identity by 90 degrees is an
             identity of its own, as in Santoro et al. 2016. 8: so is each rotation of its mirror
-            image. Only for images without a natural upright.
+            image. 16: so are these after a turn by 45 degrees, framed anew by their ink if on paper.
+            Only for images without a natural upright.
         degrees: Largest rotation.
         zoom, shear, shift: Largest relative change of size (each axis), shear, translation.
         elastic: Standard deviation of a smooth displacement field.
@@ -35,7 +38,7 @@ class Augmentation:
         paper: What is outside the image: white paper, else the edge goes on.
     """
 
-    orientations: Literal[1, 4, 8]
+    orientations: Orientations
     degrees: float
     zoom: float
     shear: float
@@ -74,7 +77,7 @@ PHOTOS = Augmentation(
 PRESETS = {"drawings": DRAWINGS, "photos": PHOTOS}
 
 
-def preset(name: str, orientations: Literal[1, 4, 8] | None = None) -> Augmentation:
+def preset(name: str, orientations: Orientations | None = None) -> Augmentation:
     """A variation by its name, with other `orientations` than its own if given.
 
     Raises:
@@ -92,7 +95,8 @@ def augment(
 
     Args:
         images: (n, 2h, 2w, c), 0..255.
-        orientations: (n,), below ``how.orientations``: quarter turns, from 4 on of the mirror image.
+        orientations: (n,), below ``how.orientations``: quarter turns, from 4 on of the mirror image;
+            from 8 on the same after a turn by 45 degrees.
         how: The extent of the variation.
         rng: Source of randomness; the same state gives the same result.
 
@@ -100,6 +104,7 @@ def augment(
         (n, h, w, c), 0..255.
     """
     count, height, width, channels = images.shape
+    slanted, orientations = orientations >= 8, orientations % 8
     mirrored = orientations >= 4
     if how.mirror:
         mirrored = mirrored ^ (rng.random(count) < 0.5)
@@ -109,6 +114,8 @@ def augment(
     result = np.empty((count, *x.shape[1:], channels), np.uint8)
     for number, stroke in enumerate(strokes):
         image = images[number]
+        if slanted[number]:
+            image = _turned(image, 45.0, how.paper)
         if stroke >= 0:
             change, pen = _STROKES[stroke]
             image = change(image, pen)
@@ -129,6 +136,25 @@ _STROKES = tuple(
     for change in (cv2.erode, cv2.dilate)
     for pen in (np.ones((2, 2), np.uint8), cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
 )
+
+
+def _turned(image: npt.NDArray[np.uint8], degrees: float, paper: bool) -> npt.NDArray[np.uint8]:
+    """Turned about the middle of the image; on paper, ink keeps its middle and its longer side, as framing would."""
+    height, width, _ = image.shape
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    ink = np.argwhere(image.min(axis=2) < 128)[:, ::-1]
+    if paper and len(ink):
+        turned = ink @ matrix[:, :2].T
+        scale = np.ptp(ink, axis=0).max() / max(np.ptp(turned, axis=0).max(), 1.0)
+        matrix[:, :2] *= scale
+        matrix[:, 2] = _middle(ink) - scale * _middle(turned)
+    border = cv2.BORDER_CONSTANT if paper else cv2.BORDER_REPLICATE
+    result = cv2.warpAffine(image, matrix, (width, height), borderMode=border, borderValue=(255.0, 255.0, 255.0, 255.0))
+    return np.asarray(result, np.uint8).reshape(image.shape)
+
+
+def _middle(points: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+    return np.asarray((points.min(axis=0) + points.max(axis=0)) / 2, np.float64)
 
 
 def _warps(

@@ -10,7 +10,7 @@ from edge_oneshot import __version__
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import default_input, is_named, load_data
 from edge_oneshot.errors import DataError, TrainingError
-from edge_oneshot.training.augmentation import OVERSAMPLING, preset
+from edge_oneshot.training.augmentation import OVERSAMPLING, Orientations, preset
 from edge_oneshot.training.encoders import Precision
 from edge_oneshot.training.logs import no_log, open_log
 from edge_oneshot.training.objectives import ObjectiveName
@@ -35,12 +35,13 @@ def train(
     batch: int = 64,
     held_out: int | None = None,
     augment: str | None = None,
-    orientations: Literal[1, 4, 8] | None = None,
+    orientations: Orientations | None = None,
     framing: Literal["whole", "ink"] | None = None,
     learning_rate: float = 2e-3,
     net: str = "base",
     objective: ObjectiveName = "cosine",
     precision: Precision = "float32",
+    start: str | Path | None = None,
     strategy: StrategyName = "one",
     tensorboard: bool = False,
     data_dir: Path | None = None,
@@ -62,13 +63,14 @@ def train(
             sixth, and four at least where there are as many again to train on.
         augment: How images vary, a preset of `edge_oneshot.training.augmentation`; drawings for
             the named data sets, photos for a folder.
-        orientations: 1, 4 or 8 in which each identity is a class of its own; the preset's, unless
-            given. 8 pays in long trainings.
+        orientations: 1, 4, 8 or 16 in which each identity is a class of its own; the preset's,
+            unless given. 8 and 16 pay in long trainings.
         framing: What of an image is seen; the ink of drawings, the whole of photos.
         learning_rate: The highest; warmed up to, then falling as a cosine.
         net: The encoder: ``base``, ``tiny``, or layers as in `edge_oneshot.training.encoders.NETS`.
         objective: See `edge_oneshot.training.objectives`.
         precision: See `edge_oneshot.training.encoders.build_trainee`.
+        start: A run whose encoder the training begins with, in place of a random one.
         strategy: See `edge_oneshot.training.strategies`. Of several workers the first alone
             writes the run.
         tensorboard: Keep logs for TensorBoard in the run folder.
@@ -80,7 +82,7 @@ def train(
 
     Raises:
         DataError: The data is missing, broken or too little.
-        TrainingError: The folder holds a run, or the loss ran away.
+        TrainingError: The folder holds a run, `start` is none or of another net, or the loss ran away.
         KeyboardInterrupt: After Ctrl-C, once a checkpoint is written.
     """
     out = Path(out)
@@ -108,6 +110,7 @@ def train(
         net=net,
         objective=objective,
         precision=precision,
+        start=str(start) if start else None,
     )
     training, validation = everything.split(settings.held_out, _SPLIT_SEED)
     require_enough(training, validation)

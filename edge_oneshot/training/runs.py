@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_oneshot.errors import TrainingError
+from edge_oneshot.training.augmentation import Orientations
 from edge_oneshot.training.encoders import Precision, build_siamese
 from edge_oneshot.training.objectives import ObjectiveName
 from edge_oneshot_device.files import write_atomically
@@ -42,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         net: The encoder, see `edge_oneshot.training.encoders.NETS`.
         objective: What it is trained by, see `edge_oneshot.training.objectives`.
         precision: What the step computes in; the encoder is kept in float32.
+        start: The run whose encoder it began with, as it was given; None: with a random one.
     """
 
     data: str
@@ -49,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     images: Annotated[int, msgspec.Meta(ge=1)] | None
     seed: Annotated[int, msgspec.Meta(ge=0)]
     augment: str
-    orientations: Literal[1, 4, 8]
+    orientations: Orientations
     held_out: Annotated[int, msgspec.Meta(ge=1)]
     batch: Annotated[int, msgspec.Meta(ge=2)]
     embedding: Annotated[int, msgspec.Meta(ge=2, le=4096)]
@@ -57,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     net: str
     objective: ObjectiveName
     precision: Precision
+    start: str | None = None
 
 
 class Similarity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -19,6 +19,7 @@ from edge_oneshot.training.augmentation import preset
 from edge_oneshot.training.batches import Source, batches
 from edge_oneshot.training.logs import Log
 from edge_oneshot.training.runs import Moment, Run, save_checkpoint
+from edge_oneshot.training.start import begin_with
 from edge_oneshot.training.strategies import Devices
 from edge_oneshot.training.trainer import Trainer, faster_compiler, imprint
 from edge_oneshot.training.validation import Validation
@@ -111,8 +112,11 @@ class Session:
         before = time.monotonic()
         compiler = faster_compiler(self.trainer, self.source, self.record.settings.minutes)
         self.record = msgspec.structs.replace(self.record, compiler=compiler)
+        start = self.record.settings.start
+        if start is not None:
+            begin_with(self.trainer, Run.open(start), self.record, self.source)
         if self.record.settings.objective == "cosine":
-            imprint(self.trainer, self.source)
+            imprint(self.trainer, self.source, trained=start is not None)
         self._count_time(before)
 
     def _go_on(self, stored: list[npt.NDArray[np.generic]]) -> None:

@@ -110,15 +110,18 @@ class Trainer:
         return [*self.trainee.weights, *self.head, *self.optimizer.variables]
 
 
-def imprint(trainer: Trainer, source: Source) -> None:
+def imprint(trainer: Trainer, source: Source, *, trained: bool) -> None:
     """Start each prototype of a cosine softmax at the mean of its class's embeddings (Qi et al. 2018).
 
     Untrained convolutions tell characters apart already; from random prototypes the training
     would first unlearn that. Classes that are not met keep their random start. The same passes
-    give batch normalisation its averages, which a short training would not come to by itself.
+    give batch normalisation its averages, which a short training would not come to by itself. One
+    epoch at most is spent on it, but by an encoder that is `trained` enough to meet every class.
     """
     prototypes = trainer.head[0].numpy()
-    images = min(len(source.data.labels), _IMPRINTED * source.classes)
+    images = _IMPRINTED * source.classes
+    if not trained:
+        images = min(images, len(source.data.labels))
     embed = tf.function(lambda batch: tf.math.l2_normalize(trainer.embed(batch, training=True), -1))
     sums = np.zeros(prototypes.T.shape, np.float32)
     whole = replace(source, part=(0, 1))

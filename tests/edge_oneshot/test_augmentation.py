@@ -34,6 +34,21 @@ def test_an_orientation_is_a_quarter_turn_of_the_image_or_of_its_mirror_image(or
     assert matches == [-orientation % 4 if orientation >= 4 else orientation]
 
 
+def ink(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns from the first to the last that are drawn on, as their middle and extent."""
+    places = np.argwhere(image[..., 0] < 128)
+    return (places.min(0) + places.max(0)) / 2, np.ptp(places, axis=0) + 1
+
+
+def test_from_the_ninth_orientation_on_a_drawing_is_turned_by_45_degrees_and_framed_anew():
+    how = dataclasses.replace(STILL, orientations=16)
+    upright, turned = vary(drawing(), how, 0), vary(drawing(), how, 0, 8)
+    (before, upright_extent), (after, turned_extent) = ink(upright), ink(turned)
+    assert tuple(upright_extent) == (12, 2)
+    assert tuple(turned_extent) == (12, 12)  # the diagonal, its longer side as long as before
+    assert np.abs(before - after).max() <= 0.5
+
+
 def test_images_of_a_batch_vary_each_in_its_own_way():
     images = np.repeat(drawing()[None], 8, axis=0)
     varied = augment(images, np.zeros(8, np.int64), DRAWINGS, np.random.default_rng(0))

@@ -1,19 +1,28 @@
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import keras
 import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
+from edge_oneshot.data.loading import load_data
 from edge_oneshot.errors import DataError, TrainingError
 from edge_oneshot.training import session
-from edge_oneshot.training.loop import require_same, resume, train
+from edge_oneshot.training.augmentation import preset
+from edge_oneshot.training.batches import Source
+from edge_oneshot.training.loop import oversampled, require_same, resume, train
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Run
+from edge_oneshot.training.start import begin_with
+from edge_oneshot.training.strategies import open_devices
 from edge_oneshot.training.summary import summarise
+from edge_oneshot.training.trainer import Trainer
+from edge_oneshot_export.judging.drift import unit
 
 SMALL = {"images": 1280, "size": 16, "embedding": 16, "batch": 64}
 
@@ -55,6 +64,38 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(run, tmp_p
 def test_runs_of_several_seeds_hold_out_the_same_alphabets(run, tmp_path):
     other = train("glyphs", tmp_path / "other", **{**SMALL, "images": 64}, seed=1)
     assert other.record.held_out == run.record.held_out
+
+
+def test_a_training_begins_with_the_encoder_of_another_run(run, tmp_path):
+    short = {**SMALL, "images": 64, "orientations": 1}
+    on = train("glyphs", tmp_path / "on", **short, start=run.path)
+    anew = train("glyphs", tmp_path / "anew", **short)
+    assert on.record.settings.start == str(run.path)
+    assert summarise(on).accuracy > summarise(anew).accuracy + 0.02
+    assert resume(on.path).record == on.record
+
+
+def test_the_embeddings_that_a_training_begins_with_are_those_of_the_other_run(run):
+    record = run.record
+    training = load_data("glyphs", oversampled(record.input)).only(record.trained_on)
+    source = Source(training, record.input, preset("drawings"), size=64, seed=0)
+    trainer = Trainer(record, open_devices("one", 64))
+    begin_with(trainer, run, record, source)
+    images = source.batch(99)[0]
+    expected = unit(keras.ops.convert_to_numpy(run.encoder()(images, training=False)))
+    assert np.sum(expected * unit(trainer.embed(images, training=False).numpy()), axis=1).min() > 0.9999
+    assert np.sum(expected * unit(trainer.embed(images, training=True).numpy()), axis=1).mean() > 0.9
+
+
+def test_a_training_refuses_to_begin_with_what_does_not_fit(run, tmp_path):
+    with pytest.raises(TrainingError, match=r"whole: has another size, framing, net or embedding"):
+        train("glyphs", tmp_path / "net", **{**SMALL, "embedding": 8}, start=run.path)
+    seen = tmp_path / "seen"
+    shutil.copytree(run.path, seen)
+    record = msgspec.structs.replace(run.record, trained_on=run.record.held_out)
+    (seen / "run.json").write_bytes(msgspec.json.encode(record))
+    with pytest.raises(TrainingError, match=r"seen: was trained on .*, which is held out here"):
+        train("glyphs", tmp_path / "out", **SMALL, start=seen)
 
 
 def test_the_accuracy_of_a_run_has_its_interval(run):
