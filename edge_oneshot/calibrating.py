@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_oneshot.judging import load_unseen, published_data
 from edge_oneshot_device import Bundle
+from edge_oneshot_device.encoder import open_faces
 from edge_oneshot_export.assembling import ExportReport, check_target
 from edge_oneshot_export.judging.protocols import LabelledImages
 from edge_oneshot_export.recalibration import recalibrate
@@ -45,7 +46,7 @@ def calibrate_bundle(
     opened = Bundle.open(bundle)
     if progress:
         progress("loading the images")
-    people, seen = load_unseen(data, opened.manifest, data_dir)
+    people, seen = load_unseen(data, opened.manifest, data_dir, faces=open_faces(opened))
     report = recalibrate(
         opened,
         out,

@@ -11,6 +11,7 @@ from edge_oneshot.data.omniglot import has_evaluation, load_lake_runs
 from edge_oneshot.errors import DataError
 from edge_oneshot.ways import WaysRange
 from edge_oneshot_device import Bundle, Encoder
+from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_device.manifest import Manifest
 from edge_oneshot_export.judging.evaluation import (
     OneShotResult,
@@ -71,7 +72,7 @@ def evaluate(
             )
         runs = [(run.support, run.queries, run.answers) for run in load_lake_runs(encoder.input, data_dir)]
         return [evaluate_runs(encoder, runs, progress=progress)]
-    unseen, _ = load_unseen(data, opened.manifest, data_dir)
+    unseen, _ = load_unseen(data, opened.manifest, data_dir, faces=encoder.faces)
     people = LabelledImages(unseen.images, unseen.labels, unseen.identities)
     if protocol == "verification":
         return evaluate_verification(encoder, people, seed=seed, progress=progress)
@@ -111,15 +112,19 @@ def handful(results: Sequence[OneShotResult]) -> list[OneShotResult]:
     return [one for one in results if one.ways in (2, 5, 10, 20, 50, 100) or one in (results[0], results[-1])]
 
 
-def load_unseen(data: str, manifest: Manifest, data_dir: Path | None = None) -> tuple[Dataset, tuple[str, ...]]:
+def load_unseen(
+    data: str, manifest: Manifest, data_dir: Path | None = None, *, faces: FaceFinder | None = None
+) -> tuple[Dataset, tuple[str, ...]]:
     """The groups of a data set that a bundle's encoder was not trained on, and the names of those left out.
+
+    With `faces` they are photos of people, see `load_data`.
 
     Raises:
         DataError: It was trained on all of them.
     """
-    if data == "omniglot" and has_evaluation(data_dir):
+    if faces is None and data == "omniglot" and has_evaluation(data_dir):
         return load_data(data, manifest.input, data_dir=data_dir, subset="evaluation"), ()
-    everything = load_data(data, manifest.input, data_dir=data_dir)
+    everything = load_data(data, manifest.input, data_dir=data_dir, faces=faces)
     names = published_names(data, everything.group_names)
     trained = set(manifest.provenance.trained_on)
     seen = [group for group, name in zip(everything.group_names, names, strict=True) if name in trained]

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle import Bundle
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
+from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_device.manifest import EmbeddingSection, InputSection, Manifest, TensorSpec, Variant
 from edge_oneshot_device.preprocessing import load_image, require_content, scale
 from edge_oneshot_device.quantization import dequantize, quantize
-from edge_oneshot_device.runtimes import Model, open_model
+from edge_oneshot_device.runtimes import RUNTIMES, Model, open_model
 
 
 class Encoder:
@@ -25,6 +26,8 @@ class Encoder:
         embedding: What the model answers.
         variant: Name of the variant.
         fingerprint: Fingerprint of the variant; embeddings of another one never compare.
+        faces: Finds the face in a photo, where the input has a face part; without it `embed_image` takes
+            the image as it is.
 
     Raises:
         IntegrityError: ``model_mismatch``: the model's tensors are not those of the sections.
@@ -38,6 +41,7 @@ class Encoder:
         *,
         variant: str,
         fingerprint: str,
+        faces: FaceFinder | None = None,
     ) -> None:
         _require_equal(variant, "input shape", model.input.shape, (1, *input.shape))
         _require_equal(variant, "output shape", model.output.shape, (1, embedding.size))
@@ -46,6 +50,7 @@ class Encoder:
         self.fingerprint = fingerprint
         self.input = input
         self.embedding = embedding
+        self.faces = faces
         self._run = model.run
         self._codes = _codes(model.output)
         self._normalised = embedding.metric == "cosine"
@@ -153,10 +158,11 @@ class Encoder:
             float32 (size,), see `embed`.
 
         Raises:
-            InputError: It cannot be read as an image (see `load_image`), or ``no_content``.
+            InputError: It cannot be read as an image (see `load_image`), has ``no_content``, or no face
+                to embed (see `edge_oneshot_device.faces.finding.FaceFinder.chip`).
             MachineError: The file cannot be read, or the runtime failed.
         """
-        pixels = load_image(source, self.input)
+        pixels = load_image(source, self.input) if self.faces is None else self.faces.load(source)
         require_content(pixels, self.input, "the image" if isinstance(source, bytes) else str(source))
         return self.embed(pixels)
 
@@ -168,11 +174,36 @@ def load_encoder(bundle: Bundle, name: str, *, runtime: str | None = None, threa
     model = open_model(variant.format, bundle.read(variant.file), runtime=runtime, threads=threads)
     _require_equal(name, "input", model.input, variant.input)
     _require_equal(name, "output", model.output, variant.output)
-    return Encoder(model, manifest.input, manifest.embedding, variant=name, fingerprint=variant.fingerprint)
+    return Encoder(
+        model,
+        manifest.input,
+        manifest.embedding,
+        variant=name,
+        fingerprint=variant.fingerprint,
+        faces=open_faces(bundle, runtime=None if variant.format == "onnx" else runtime, threads=threads),
+    )
+
+
+def open_faces(bundle: Bundle, *, runtime: str | None = None, threads: int = 1) -> FaceFinder | None:
+    """What finds the face in a photo for a bundle's encoder; None where that takes the whole image.
+
+    Args:
+        bundle: The bundle.
+        runtime: ``litert`` or ``tflite-runtime``; None takes the first.
+        threads: Threads of one inference.
+
+    Raises:
+        IntegrityError: ``model_refused`` or ``model_mismatch``.
+        MachineError: ``runtime_missing`` or ``out_of_memory``.
+    """
+    section = bundle.manifest.input
+    if section.face is None:
+        return None
+    return FaceFinder(bundle.members, section, section.face, runtime=runtime or RUNTIMES["tflite"][0], threads=threads)
 
 
 def self_test(encoder: Encoder, bundle: Bundle) -> None:
-    """Run the bundle's golden images through decoding, preprocessing and model.
+    """Run the bundle's golden images through decoding, preprocessing and model; those of faces are cut already.
 
     Raises:
         IntegrityError: ``self_test_failed``: an output differs from the expected one by more

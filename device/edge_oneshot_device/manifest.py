@@ -15,6 +15,7 @@ from edge_oneshot_device.errors import IntegrityError
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
+MESH_POINTS = 468
 
 _ZERO_POINTS = {"int8": (-128, 127), "uint8": (0, 255), "float32": (0, 0)}
 
@@ -34,6 +35,7 @@ Metric = Literal["cosine", "euclidean"]
 Rule = Literal["best", "mean"]
 Dtype = Literal["int8", "uint8", "float32"]
 Format = Literal["tflite", "onnx"]
+FaceKind = Literal["blazeface-short", "blazeface-full", "facemesh"]
 Runtime = Literal["litert", "tflite-runtime", "onnxruntime"]
 
 
@@ -49,43 +51,55 @@ class Member(_Part, frozen=True):
     sha256: Digest
 
 
-Place = tuple[float, float]
-Share = Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
-
-
-class FaceDetector(_Part, frozen=True):
-    """What finds faces: a BlazeFace .tflite, see `edge_oneshot_device.faces.detection`.
+class FaceModel(_Part, frozen=True):
+    """A net of the way from a photo to a face: float32 TFLite, a square RGB input.
 
     Attributes:
         file: The member.
         sha256: Its digest, here as well, so that it is in the fingerprints.
-        scheme: How its output is to be read.
+        kind: What it is, and so how its outputs are read.
         size: Side of its input in pixels.
-        min_score: What it has to be sure of, 0..1, to call something a face.
-        max_overlap: Intersection over union above which two boxes are of the same face.
+        min_score: How sure it has to be, 0..1, that something is a face.
     """
 
     file: MemberPath
     sha256: Digest
-    scheme: Literal["short-range", "full-range"]
+    kind: FaceKind
     size: Annotated[int, msgspec.Meta(ge=32, le=1024)]
-    min_score: Share
-    max_overlap: Share
+    min_score: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
+
+
+class FacePoint(_Part, frozen=True):
+    """Where a point of the mesh belongs in the model's input: x and y in 0..1 of its width and height."""
+
+    point: Annotated[int, msgspec.Meta(ge=0, lt=MESH_POINTS)]
+    x: float
+    y: float
 
 
 class FaceSection(_Part, frozen=True):
     """How the face in a photo becomes the model's input, see `edge_oneshot_device.faces`.
 
     Attributes:
-        detector: Finds the face and its points.
-        template: Where its first points belong, x and y in 0..1 of the input: the eye to the left of the image,
-            that to the right, the tip of the nose, the middle of the mouth; the eyes at least.
+        finder: Finds faces in the whole photo.
+        closer: Looks at each face again, closely, and says where it is.
+        mesh: Finds the points of a face.
+        max_overlap: Intersection over union above which two boxes are of the same face.
+        template: The points that the face is laid on.
         min_eye_distance: In pixels of the photo; a smaller face is refused.
     """
 
-    detector: FaceDetector
-    template: Annotated[tuple[Place, ...], msgspec.Meta(min_length=2, max_length=4)]
+    finder: FaceModel
+    closer: FaceModel
+    mesh: FaceModel
+    max_overlap: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
+    template: Annotated[tuple[FacePoint, ...], msgspec.Meta(min_length=2, max_length=MESH_POINTS)]
     min_eye_distance: Annotated[float, msgspec.Meta(gt=0.0)]
+
+    @property
+    def models(self) -> tuple[FaceModel, FaceModel, FaceModel]:
+        """All nets."""
+        return self.finder, self.closer, self.mesh
 
 
 class InputSection(_Part, frozen=True, omit_defaults=True):
@@ -102,8 +116,8 @@ class InputSection(_Part, frozen=True, omit_defaults=True):
         framing: ``whole``: the image as it is. ``ink``: the square about what is drawn on it, see
             `edge_oneshot_device.preprocessing.frame_ink`. ``whole`` is left unsaid, so that templates
             made before there was a choice keep their fingerprint.
-        face: The model is given the aligned face in a photo, cut and not framed; what is above describes
-            the cut. Unsaid where the model is given the whole image.
+        face: The model is given the aligned face of a photo, of this size and colour; `resize` then serves
+            the images of the self-test alone, which are cut already. Unsaid where it is given the whole image.
     """
 
     height: Annotated[int, msgspec.Meta(ge=8, le=1024)]
@@ -413,6 +427,8 @@ def _check_consistent(manifest: Manifest) -> None:
     if not manifest.variants:
         raise ValueError("no variant")
     members = {member.path: member for member in manifest.members}
+    if manifest.input.face is not None:
+        _check_face(manifest.input, manifest.input.face, members)
     if len(members) != len(manifest.members):
         raise ValueError("a member is listed twice")
     if MANIFEST_NAME in members:
@@ -448,6 +464,23 @@ def _check_input(section: InputSection) -> None:
     for stated, computed in zip(section.value_range, (min(ends), max(ends)), strict=True):
         if not math.isclose(stated, computed, rel_tol=1e-5, abs_tol=1e-3):
             raise ValueError(f"input.value_range {section.value_range}: {stated} is {computed} by mean and scale")
+
+
+def _check_face(section: InputSection, face: FaceSection, members: dict[str, Member]) -> None:
+    if section.colour != "rgb" or section.framing != "whole":
+        raise ValueError("input.face needs an input of rgb that is framed whole")
+    for model in face.models:
+        member = members.get(model.file)
+        if member is None or member.sha256 != model.sha256:
+            raise ValueError(f"input.face: {model.file} with the SHA-256 {model.sha256[:12]}... is not a member")
+    kinds = [model.kind for model in face.models]
+    if kinds[2] != "facemesh" or "facemesh" in kinds[:2]:
+        raise ValueError(f"input.face: {', '.join(kinds)} cannot be its finder, closer and mesh")
+    points = [place.point for place in face.template]
+    if len(set(points)) != len(points) or len({(place.x, place.y) for place in face.template}) < 2:
+        raise ValueError("input.face.template: a point is named twice, or all lie in one place")
+    if not all(math.isfinite(value) for place in face.template for value in (place.x, place.y)):
+        raise ValueError("input.face.template: a place is no finite number")
 
 
 def _check_variant(variant: Variant, manifest: Manifest, members: dict[str, Member]) -> None:

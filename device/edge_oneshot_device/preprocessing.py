@@ -1,10 +1,12 @@
 """The one preprocessing: image file to pixels to model input, the same in training and at the door."""
 
+import contextlib
 import io
 import os
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,17 +54,30 @@ def load_image(source: str | os.PathLike[str] | bytes, section: InputSection) ->
             ``image_too_large`` (seen before anything is decoded) or ``image_truncated``.
         MachineError: The file cannot be read.
     """
-    content = source if isinstance(source, bytes) else read_file(source, MAX_FILE_BYTES)
-    name = "the image" if isinstance(source, bytes) else str(source)
-    with warnings.catch_warnings():
-        # Pillow warns of odd metadata and of sizes; the size limits here are stricter.
-        warnings.simplefilter("ignore")
-        try:
-            with _open(content, name) as image:
-                _decode(image, name)
-                return prepare(image, section, name)
-        except Image.DecompressionBombError as error:
-            raise _too_large(name, "far too many") from error
+    with _opened(source) as (image, name):
+        _decode(image, name)
+        return prepare(image, section, name)
+
+
+def load_photo(source: str | os.PathLike[str] | bytes, least: int) -> Image.Image:
+    """Decode an image file as a picture of its own size, of mode RGB, turned upright by its EXIF tag.
+
+    A picture whose shorter side is twice `least` or more is made smaller: a JPEG is decoded at a half, a
+    quarter or an eighth of its size, which spares most of the time; another is averaged down.
+
+    Args:
+        source: As for `load_image`.
+        least: Pixels that its shorter side keeps, where it has them.
+
+    Raises:
+        InputError: As `load_image`.
+        MachineError: The file cannot be read.
+    """
+    with _opened(source) as (image, name):
+        _decode(image, name, least)
+        photo = _coloured(image, "RGB", name)
+        factor = min(photo.size) // least
+        return photo.reduce(factor) if factor > 1 else photo
 
 
 def prepare(image: Image.Image, section: InputSection, name: str = "the image") -> NDArray[np.uint8]:
@@ -84,11 +99,7 @@ def prepare(image: Image.Image, section: InputSection, name: str = "the image") 
     Raises:
         InputError: ``not_an_image``: its pixel type has no defined 8-bit meaning.
     """
-    upright = _UPRIGHT.get(_orientation(image))
-    mode = "L" if section.colour == "grey" else "RGB"
-    coloured = _to_eight_bit(image, mode, name)
-    if upright is not None:
-        coloured = coloured.transpose(upright)
+    coloured = _coloured(image, "L" if section.colour == "grey" else "RGB", name)
     if section.framing == "ink":
         coloured = frame_ink(coloured)
     resized = coloured.resize((section.width, section.height), Image.Resampling[section.resize.upper()])
@@ -170,6 +181,21 @@ def scale(pixels: NDArray[np.uint8], section: InputSection) -> NDArray[np.float3
     return (pixels.astype(np.float32) - mean) / divisor
 
 
+@contextlib.contextmanager
+def _opened(source: str | os.PathLike[str] | bytes) -> Iterator[tuple[Image.Image, str]]:
+    """The image, not yet decoded, and what an error calls it."""
+    content = source if isinstance(source, bytes) else read_file(source, MAX_FILE_BYTES)
+    name = "the image" if isinstance(source, bytes) else str(source)
+    with warnings.catch_warnings():
+        # Pillow warns of odd metadata and of sizes; the size limits here are stricter.
+        warnings.simplefilter("ignore")
+        try:
+            with _open(content, name) as image:
+                yield image, name
+        except Image.DecompressionBombError as error:
+            raise _too_large(name, "far too many") from error
+
+
 def _open(content: bytes, name: str) -> Image.Image:
     try:
         return Image.open(io.BytesIO(content), formats=_FORMATS)
@@ -178,15 +204,25 @@ def _open(content: bytes, name: str) -> Image.Image:
         raise InputError(message, reason="not_an_image") from error
 
 
-def _decode(image: Image.Image, name: str) -> None:
+def _decode(image: Image.Image, name: str, least: int | None = None) -> None:
+    """Decode it; where its shorter side may be as small as `least`, a JPEG at a part of its size."""
     width, height = image.size
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise _too_large(name, f"{width} x {height}")
     try:
+        if least is not None:
+            image.draft(image.mode, (least, least))
         image.load()
     except _DECODER_FAULTS as error:
         message = f"{name} is damaged or cut short ({error}); use an intact copy"
         raise InputError(message, reason="image_truncated") from error
+
+
+def _coloured(image: Image.Image, mode: str, name: str) -> Image.Image:
+    """As 8-bit `mode` (L or RGB), upright."""
+    upright = _UPRIGHT.get(_orientation(image))
+    coloured = _to_eight_bit(image, mode, name)
+    return coloured if upright is None else coloured.transpose(upright)
 
 
 def _to_eight_bit(image: Image.Image, mode: str, name: str) -> Image.Image:

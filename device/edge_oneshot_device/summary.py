@@ -11,6 +11,7 @@ from edge_oneshot_device.manifest import (
     Change,
     Drift,
     EmbeddingSection,
+    FaceSection,
     InputSection,
     Manifest,
     OperatingPoint,
@@ -140,6 +141,7 @@ def describe(summary: Summary) -> str:
             "input",
             f"{section.width} x {section.height} {section.colour}, {section.resize}, {scaling}: {low:g}..{high:g}",
         ),
+        *([("faces", _faces(section.face))] if section.face is not None else []),
         ("embedding", f"{summary.embedding.size} values, {summary.embedding.metric}"),
         ("data", _data(provenance)),
         ("trained on", _groups(provenance.trained_on)),
@@ -277,6 +279,11 @@ def _calibration_rows(operations: list[Operation]) -> list[tuple[str, ...]]:
         for operation in operations
     ]
     return [head, *rows]
+
+
+def _faces(face: FaceSection) -> str:
+    kinds = ", ".join(model.kind for model in face.models)
+    return f"one in a photo, {face.min_eye_distance:g} pixels between the eyes at least; found by {kinds}"
 
 
 def _data(provenance: Provenance) -> str:

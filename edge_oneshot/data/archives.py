@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.faces.finding import FACE_FAULTS, FaceFinder
 from edge_oneshot_device.files import read_file
 from edge_oneshot_device.manifest import InputSection
 from edge_oneshot_device.preprocessing import load_image
@@ -74,9 +75,16 @@ def open_archive(path: Path, *, depth: int = 3) -> Iterator[Archive]:
 
 
 def decode(
-    archive: Archive, names: Sequence[str], section: InputSection, progress: Progress | None = None
+    archive: Archive,
+    names: Sequence[str],
+    section: InputSection,
+    progress: Progress | None = None,
+    faces: FaceFinder | None = None,
 ) -> NDArray[np.uint8]:
     """Read and prepare images: uint8 (n, h, w, c).
+
+    With `faces` they are photos, from each of which the face is cut. Where there is none, or another
+    of `FACE_FAULTS`, the image is black: it shows nothing, and counts as a failure to acquire.
 
     Raises:
         DataError: An image cannot be read; it is named.
@@ -84,8 +92,12 @@ def decode(
     images = np.empty((len(names), *section.shape), np.uint8)
     for number, name in enumerate(names):
         try:
-            images[number] = load_image(archive.read(name), section)
+            content = archive.read(name)
+            images[number] = load_image(content, section) if faces is None else faces.load(content)
         except InputError as error:
+            if error.reason in FACE_FAULTS:
+                images[number] = 0
+                continue
             raise DataError(f"{archive.path / name}: {error}", reason=error.reason) from error
         if progress is not None and (number + 1) % _PROGRESS_STEP == 0:
             progress(number + 1, len(names))

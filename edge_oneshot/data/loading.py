@@ -8,6 +8,7 @@ import numpy as np
 from edge_oneshot.data.archives import Archive, Progress, decode, open_archive
 from edge_oneshot.data.dataset import Dataset, joined
 from edge_oneshot.errors import DataError
+from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_device.manifest import InputSection
 
 Subset = Literal["background", "evaluation"]
@@ -51,6 +52,7 @@ def load_data(
     data_dir: Path | None = None,
     subset: Subset = "background",
     progress: Progress | None = None,
+    faces: FaceFinder | None = None,
 ) -> Dataset:
     """Load a data set by its name, or a folder (or zip) with one folder of images an identity.
 
@@ -61,10 +63,13 @@ def load_data(
         data_dir: Where Omniglot's archives lie; see `edge_oneshot.data.omniglot`.
         subset: Which half of Omniglot; other data sets have ``background`` only.
         progress: Called with the images done and the images in all.
+        faces: Cuts the face out of each photo of a folder, see `edge_oneshot.data.archives.decode`.
 
     Raises:
-        DataError: It is not there, broken or too small.
+        DataError: It is not there, broken or too small, or drawings where photos of faces are needed.
     """
+    if faces is not None and is_named(name_or_path):
+        raise DataError(f"{name_or_path}: drawings; name a folder of photos of people", reason="no_faces")
     if "+" in name_or_path and is_named(name_or_path):
         names = name_or_path.split("+")
         parts = [load_data(name, section, data_dir=data_dir, subset=subset, progress=progress) for name in names]
@@ -87,10 +92,12 @@ def load_data(
             "images an identity",
             reason="not_found",
         )
-    return load_folder(Path(name_or_path), section, progress=progress)
+    return load_folder(Path(name_or_path), section, progress=progress, faces=faces)
 
 
-def load_folder(path: Path, section: InputSection, *, progress: Progress | None = None) -> Dataset:
+def load_folder(
+    path: Path, section: InputSection, *, progress: Progress | None = None, faces: FaceFinder | None = None
+) -> Dataset:
     """Load a folder, or a zip of one, that holds one folder of images an identity.
 
     Files that are hidden or of another suffix are passed over; so is what lies deeper.
@@ -101,7 +108,7 @@ def load_folder(path: Path, section: InputSection, *, progress: Progress | None 
     """
     with open_archive(path) as archive:
         people = _people(archive)
-        images = decode(archive, [name for names in people.values() for name in names], section, progress)
+        images = decode(archive, [name for names in people.values() for name in names], section, progress, faces)
     labels = np.repeat(np.arange(len(people), dtype=np.int64), [len(names) for names in people.values()])
     identities = tuple(people)
     name = path.resolve().name.removesuffix(".zip")

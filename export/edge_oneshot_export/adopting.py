@@ -113,7 +113,7 @@ def adopt(
     check_target(Path(path))
     check_images(calibration.images, "calibration.images", input, at_least=2)
     embedding = EmbeddingSection(size=_common_size(files, input), metric=metric)
-    packer = Packer.begin(path, name, provenance, calibration, input, key, progress)
+    packer = Packer.begin(path, name, provenance, calibration.images, input, key, progress)
     sample = draw_sample(calibration, input)
     held_out = calibration.images[sample.chosen]
     exact = [file for file in files if file.variant in ("float32", "onnx-float32")]

@@ -17,7 +17,6 @@ from edge_oneshot_export.edgetpu.compiler import compile_for_edgetpu
 from edge_oneshot_export.edgetpu.preflight import preflight
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.calibration import better_rule
-from edge_oneshot_export.judging.protocols import LabelledImages
 from edge_oneshot_export.packing import created, golden_images, self_test, with_versions, write_bundle
 from edge_oneshot_export.variants import Measured, Subject
 
@@ -61,6 +60,7 @@ class Packer:
     created: str
     provenance: Provenance
     goldens: Mapping[str, bytes]
+    files: Mapping[str, bytes]
     key: "Ed25519PrivateKey | None"
     say: Callable[[str], None]
     started: float
@@ -71,12 +71,13 @@ class Packer:
         path: str | os.PathLike[str],
         name: str | None,
         provenance: Provenance | None,
-        calibration: LabelledImages,
+        golden: NDArray[np.uint8],
         section: InputSection,
         key: "Ed25519PrivateKey | None",
         progress: Callable[[str], None] | None,
+        files: Mapping[str, bytes] | None = None,
     ) -> "Packer":
-        """Arguments as `edge_oneshot_export.export` takes them.
+        """Arguments as `edge_oneshot_export.export` takes them; of the golden images three at most are used.
 
         Raises:
             ModelError: The name holds no letter, or no image shows anything.
@@ -87,7 +88,8 @@ class Packer:
             name=_slug(target.stem if name is None else name),
             created=created(),
             provenance=with_versions(provenance),
-            goldens=golden_images(calibration.images, section),
+            goldens=golden_images(golden, section),
+            files=files or {},
             key=key,
             say=progress or (lambda _step: None),
             started=time.monotonic(),
@@ -114,7 +116,7 @@ class Packer:
             self_test=self_test(self.goldens, [(entry.encoder, entry.plain) for entry in measured]),
             provenance=self.provenance,
         )
-        files = {**self.goldens, **{entry.variant.file: entry.content for entry in measured}}
+        files = {**self.files, **self.goldens, **{entry.variant.file: entry.content for entry in measured}}
         manifest, files = self._compiled(manifest, files)
         bundle = write_bundle(self.target, manifest, files, key=self.key)
         return ExportReport(self.target, bundle.manifest, tuple(left_out), time.monotonic() - self.started)

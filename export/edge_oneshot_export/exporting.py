@@ -1,7 +1,7 @@
 """From a Keras encoder to a bundle: convert, measure against the model, calibrate, pack."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.errors import IntegrityError
-from edge_oneshot_device.manifest import EmbeddingSection, InputSection, LayerError, Metric, Provenance
+from edge_oneshot_device.manifest import Calibration, EmbeddingSection, InputSection, LayerError, Metric, Provenance
 from edge_oneshot_device.preprocessing import scale
 from edge_oneshot_export.assembling import ExportReport, LeftOut, Packer, check_images, check_target
 from edge_oneshot_export.edgetpu.preflight import preflight
@@ -41,6 +41,9 @@ def export(
     name: str | None = None,
     provenance: Provenance | None = None,
     target_far: float | None = None,
+    thresholds: Mapping[str, tuple[Calibration, ...]] | None = None,
+    golden: NDArray[np.uint8] | None = None,
+    files: Mapping[str, bytes] | None = None,
     asked: bool = False,
     key: "Ed25519PrivateKey | None" = None,
     progress: Callable[[str], None] | None = None,
@@ -65,6 +68,10 @@ def export(
         provenance: Where the model comes from; versions and commit are filled in.
         target_far: The false accept rate that is wanted of one comparison, the bundle's default;
             otherwise the smallest that the calibration images support.
+        thresholds: Of each variant calibrations that were made elsewhere. The calibration images then
+            serve drift alone, and `target_far` says nothing.
+        golden: Images of the self-test, preprocessed; otherwise some of the calibration images.
+        files: Further members of the bundle, such as those that `input` names: path to content.
         asked: The user named these variants, so one that fails is an error.
         key: Signs the bundle, see `edge_oneshot_export.signing.load_key`; None leaves it unsigned.
         progress: Called with the name of each step as it begins.
@@ -77,7 +84,8 @@ def export(
     check_arguments(Path(path), variants)
     check_images(images, "images", input, at_least=1)
     check_images(calibration.images, "calibration.images", input, at_least=2)
-    packer = Packer.begin(path, name, provenance, calibration, input, key, progress)
+    shown = calibration.images if golden is None else golden
+    packer = Packer.begin(path, name, provenance, shown, input, key, progress, files)
     say = packer.say
     say("checking the model")
     embedding = EmbeddingSection(size=check_model(model, input), metric=metric)
@@ -87,7 +95,7 @@ def export(
     check_alive(answered, metric)
     reference = Reference.of(answered, sample.labels, metric)
     data = f"{len(calibration.names)} held-out identities of {packer.provenance.data}"
-    subject = Subject(input, embedding, held_out, sample, reference, data, target_far)
+    subject = Subject(input, embedding, held_out, sample, reference, data, target_far, thresholds)
     representative = scale(spread(images, MAX_REPRESENTATIVE), input)
 
     def export_variant(variant: str) -> Measured:

@@ -125,6 +125,8 @@ def converting(variant: str) -> Iterator[None]:
                 warnings.filterwarnings("ignore", message="Statistics for quantized inputs", category=UserWarning)
                 # of the quantization debugger, which runs on it
                 warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is", category=UserWarning)
+                # likewise, which asks to keep every tensor in memory
+                warnings.filterwarnings("ignore", message=r"\s*Warning: Enabling `exper", category=UserWarning)
                 yield
         except (ExportError, OSError, MemoryError):
             raise

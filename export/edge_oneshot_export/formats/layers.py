@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -34,15 +35,21 @@ def layer_errors(model: "keras.Model", representative: NDArray[np.float32]) -> t
     """
     some = representative[np.linspace(0, len(representative) - 1, min(_IMAGES, len(representative))).astype(int)]
     dump = io.StringIO()
+
+    def dataset() -> Iterator[list[NDArray[np.float32]]]:
+        return ([image[np.newaxis]] for image in some)
+
     with converting("int8"):
         import tensorflow as tf
 
-        debugger = tf.lite.experimental.QuantizationDebugger(
-            converter=converter_of(model, "int8", representative),
-            debug_dataset=lambda: ([image[np.newaxis]] for image in some),
-            debug_options=tf.lite.experimental.QuantizationDebugOptions(
-                layer_direct_compare_metrics={"sqnr_db": _sqnr_db}
-            ),
+        debug = tf.lite.experimental
+        options = debug.QuantizationDebugOptions(layer_direct_compare_metrics={"sqnr_db": _sqnr_db})
+        made = debug.QuantizationDebugger(
+            converter=converter_of(model, "int8", representative), debug_dataset=dataset, debug_options=options
+        )
+        # only from a file does it open the model so that no layer's memory is given to a later one
+        debugger = debug.QuantizationDebugger(
+            quant_debug_model_content=made.get_debug_quantized_model(), debug_dataset=dataset, debug_options=options
         )
         debugger.run()
         debugger.layer_statistics_dump(dump)

@@ -1,0 +1,1 @@
+"""Faces: found in a photo, aligned to the encoder's chip."""

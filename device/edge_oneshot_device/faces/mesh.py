@@ -1,0 +1,64 @@
+"""The points of a face: MediaPipe's mesh of 468 (Kartynnik et al. 2019)."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edge_oneshot_device.faces.alignment import cut_chip, cut_square
+from edge_oneshot_device.faces.detection import Detection, logistic
+from edge_oneshot_device.faces.interpreter import FaceNet
+from edge_oneshot_device.manifest import MESH_POINTS, FaceModel
+
+_REACH: Final = 2.0  # half a side of what the net is shown, in distances between the eyes
+_TILTED: Final = 0.1  # sine of the tilt of the eyes from which a face is set upright for the net
+_SHOWN: Final = [0, 1, 3]  # the eyes and the mouth, about which it is centred
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mesh:
+    """The points of a face.
+
+    Attributes:
+        presence: How sure the net is that a face is there, 0..1.
+        points: float64 (468, 2), in pixels of the image, as in `Detection`.
+    """
+
+    presence: float
+    points: NDArray[np.float64]
+
+
+class MeshNet:
+    """The net in its runtime; arguments and errors as those of `Detector`."""
+
+    def __init__(self, content: bytes, model: FaceModel, *, runtime: str, threads: int) -> None:
+        self._side = model.size
+        outputs = (1, 1, 1, 1), (1, 1, 1, 3 * MESH_POINTS)
+        self._net = FaceNet(content, model, outputs, runtime=runtime, threads=threads)
+
+    def find(self, image: Image.Image, face: Detection) -> Mesh:
+        """The points of a face that a detector found, which is set upright for the net where it is tilted.
+
+        Raises:
+            MachineError: ``runtime_failed``.
+        """
+        across = (face.points[1] - face.points[0]) / face.eye_distance
+        step = 2.0 * _REACH * face.eye_distance / self._side
+        middle = face.points[_SHOWN].mean(axis=0)
+        if abs(across[1]) < _TILTED and across[0] > 0.0:
+            back = np.column_stack([np.eye(2) * step, middle - step * self._side / 2])
+            square = cut_square(image, back[:, 2], 1.0 / step, self._side)
+        else:
+            # columns: where a step to the right and one down in the net's square lead to in the image
+            turn = step * np.array([[across[0], -across[1]], [across[1], across[0]]])
+            back = np.column_stack([turn, middle - turn @ np.full(2, self._side / 2)])
+            square = cut_chip(image, _inverse(back), self._side, self._side)
+        presence, places = self._net.run(square.astype(np.float32) / np.float32(255.0))
+        flat = places.reshape(MESH_POINTS, 3)[:, :2]
+        return Mesh(float(logistic(presence.ravel())[0]), flat @ back[:, :2].T + back[:, 2])
+
+
+def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.linalg.inv(np.vstack([matrix, (0.0, 0.0, 1.0)]))[:2])

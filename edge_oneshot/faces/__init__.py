@@ -1,0 +1,1 @@
+"""The face encoder: weights and detector from installed packages, as a bundle."""

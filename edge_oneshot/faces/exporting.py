@@ -1,0 +1,120 @@
+"""dlib's face encoder, with what finds a face, as a bundle: everything from installed packages."""
+
+import math
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edge_oneshot.errors import DataError
+from edge_oneshot.faces import packages
+from edge_oneshot.faces.inputs import face_files, face_input
+from edge_oneshot.faces.net import build_net
+from edge_oneshot.faces.parity import check_parity
+from edge_oneshot.faces.representative import golden_faces, representative_faces
+from edge_oneshot.faces.weights import read_weights
+from edge_oneshot_device.faces.finding import FaceFinder
+from edge_oneshot_device.manifest import Calibration, Provenance
+from edge_oneshot_export.assembling import ExportReport
+from edge_oneshot_export.exporting import check_arguments, export
+
+_USED: Final = (
+    packages.ENCODER,
+    packages.FINDER,
+    packages.CLOSER,
+    packages.MESH,
+    packages.ASTRONAUT,
+    packages.SMALL_FACES,
+)
+
+
+def export_faces(
+    out: str | Path,
+    *,
+    variants: Sequence[str],
+    target_far: float | None = None,
+    asked: bool = False,
+    key: Ed25519PrivateKey | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> ExportReport:
+    """Export the face encoder: ported, held against dlib's own answers, quantized, with provisional thresholds.
+
+    Drift is measured on pictures of packages. The thresholds come from people in one room thirty years
+    ago, see docs/faces.md: every decision says `provisional` until `calibrate` has seen others.
+
+    Args:
+        out: ``NAME.oneshot``.
+        variants: Of `edge_oneshot_export.variants.VARIANTS`.
+        target_far: The default false accept rate of a comparison, of those that the thresholds have.
+        asked: The user named the variants, so that one that fails is an error and not left out.
+        key: Signs the bundle; None leaves it unsigned.
+        progress: Called with each step's name as it begins.
+
+    Raises:
+        DataError: A package of the extra ``faces`` is missing or holds another file; `target_far` has no threshold.
+        ModelError, ExportError: See `edge_oneshot_export.export`.
+    """
+    say = progress or (lambda _step: None)
+    check_arguments(Path(out), variants)
+    thresholds = provisional_thresholds(variants, target_far)
+    say("reading the face networks")
+    section, files = face_input(), face_files()
+    assert section.face is not None
+    model = build_net(read_weights(packages.read_package_file(packages.ENCODER)))
+    say("comparing with dlib's answers")
+    check_parity(model, section)
+    finder = FaceFinder(files, section, section.face)
+    return export(
+        model,
+        out,
+        images=representative_faces(section, finder).images,
+        calibration=representative_faces(section, finder, seed=1),
+        input=section,
+        metric="euclidean",
+        variants=variants,
+        provenance=Provenance(
+            data="dlib's face recognition network v1, trained by its author on about 3 million photos of 7,485 people",
+            seed=None,
+            images_seen=0,
+            trained_on=(),
+            held_out=(),
+            versions={},
+            commit=None,
+            licences=tuple(file.licence for file in _USED),
+        ),
+        thresholds=thresholds,
+        golden=golden_faces(finder),
+        files=files,
+        asked=asked,
+        key=key,
+        progress=progress,
+    )
+
+
+def provisional_thresholds(variants: Sequence[str], target_far: float | None) -> dict[str, tuple[Calibration, ...]]:
+    """Of each variant the committed thresholds: those of int8 for 8 bits, those of float32 for the others.
+
+    Raises:
+        DataError: ``unsupported_target``: they have none for `target_far`.
+    """
+    content = resources.files("edge_oneshot.faces").joinpath("provisional.json").read_bytes()
+    measured = msgspec.json.decode(content, type=tuple[Calibration, ...])
+    targets = [point.target_far for point in measured[0].points]
+    target = measured[0].target_far if target_far is None else target_far
+    known = next((own for own in targets if math.isclose(own, target)), None)
+    if known is None:
+        message = f"the provisional thresholds know no false accept rate of {target_far:g}, they know"
+        advice = "name one of them, and calibrate with people of your own for others"
+        raise DataError(f"{message} {', '.join(f'{own:g}' for own in targets)}; {advice}", reason="unsupported_target")
+    wide = ("float32", "float16", "onnx-float32", "onnx-float16")
+    return {
+        variant: tuple(
+            msgspec.structs.replace(calibration, variant=variant, target_far=known)
+            for calibration in measured
+            if calibration.variant == ("float32" if variant in wide else "int8")
+        )
+        for variant in variants
+    }

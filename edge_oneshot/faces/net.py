@@ -1,0 +1,63 @@
+"""dlib's face recognition network in Keras."""
+
+from typing import TYPE_CHECKING, Final
+
+from edge_oneshot.faces.weights import EMBEDDING, STAGES, Weights
+
+if TYPE_CHECKING:
+    import keras
+
+SIDE: Final = 150
+MEAN: Final = (122.782, 117.001, 104.298)
+SCALE: Final = 256.0
+
+
+def build_net(weights: Weights) -> "keras.Model":
+    """The residual network of dlib's ``dnn_face_recognition_ex.cpp`` (King 2017, after He et al. 2016).
+
+    Its affine layers are folded into the convolutions. A strided convolution is not padded, the one
+    behind it is; the skip over a stride is a 2x2 mean, and the addition pads the smaller map with zeros
+    at the bottom and the right, and the fewer channels with zeros at the end.
+
+    Args:
+        weights: See `edge_oneshot.faces.weights.read_weights`.
+
+    Returns:
+        A model from float32 (n, 150, 150, 3), RGB as (pixel - `MEAN`) / `SCALE`, to float32 (n, 128).
+        Distances between its embeddings are Euclidean; people differ from about 0.6 on.
+    """
+    import keras
+    from keras import layers
+
+    image = keras.Input((SIDE, SIDE, 3), name="face")
+    rows = [layers.Conv2D(STAGES[0][0], 7, 2, activation="relu", name="stem")]
+    maps = layers.MaxPooling2D(3, 2)(rows[0](image))
+    for stage, (filters, blocks) in enumerate(STAGES):
+        for block in range(blocks):
+            stride = 2 if stage > 0 and block == 0 else 1
+            name = f"stage{stage}_block{block}"
+            first = layers.Conv2D(
+                filters, 3, stride, "same" if stride == 1 else "valid", activation="relu", name=f"{name}_first"
+            )
+            second = layers.Conv2D(filters, 3, padding="same", name=f"{name}_second")
+            rows += [first, second]
+            skip = layers.AveragePooling2D(2)(maps) if stride == 2 else maps
+            maps = layers.ReLU()(layers.Add()(_padded(second(first(maps)), skip)))
+    dense = layers.Dense(EMBEDDING, use_bias=False, name="embedding")
+    model = keras.Model(image, dense(layers.GlobalAveragePooling2D()(maps)), name="dlib_face")
+    for layer, (kernel, bias) in zip(rows, weights.convolutions, strict=True):
+        layer.set_weights([kernel, bias])
+    dense.set_weights([weights.dense])
+    return model
+
+
+def _padded(one: "keras.KerasTensor", other: "keras.KerasTensor") -> list["keras.KerasTensor"]:
+    """Both with the larger height, width and count of channels of the two."""
+    from keras import ops
+
+    sizes = [max(pair) for pair in zip(one.shape[1:], other.shape[1:], strict=True)]
+    result = []
+    for maps in (one, other):
+        missing = [(0, size - own) for size, own in zip(sizes, maps.shape[1:], strict=True)]
+        result.append(ops.pad(maps, [(0, 0), *missing]) if any(end for _, end in missing) else maps)
+    return result

@@ -1,0 +1,102 @@
+"""The face part of a manifest: its nets are members, and it is in the fingerprints."""
+
+import hashlib
+import json
+
+import msgspec
+import pytest
+
+from edge_oneshot_device.bundle import Bundle
+from edge_oneshot_device.errors import IntegrityError
+from edge_oneshot_device.manifest import (
+    EmbeddingSection,
+    FaceModel,
+    FacePoint,
+    FaceSection,
+    InputSection,
+    decode_manifest,
+    encode_manifest,
+    fingerprint,
+)
+
+NETS = {f"faces/{name}.tflite": name.encode() for name in ("finder", "closer", "mesh")}
+
+
+def net(name, kind):
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return FaceModel(file=f"faces/{name}.tflite", sha256=digest, kind=kind, size=128, min_score=0.5)
+
+
+FACE = FaceSection(
+    finder=net("finder", "blazeface-full"),
+    closer=net("closer", "blazeface-short"),
+    mesh=net("mesh", "facemesh"),
+    max_overlap=0.3,
+    template=(FacePoint(point=33, x=0.3, y=0.3), FacePoint(point=263, x=0.7, y=0.3)),
+    min_eye_distance=20.0,
+)
+
+
+@pytest.fixture
+def with_face(make_bundle):
+    """A manifest in plain data with a face part, its fingerprints made anew; the edit comes before them."""
+
+    def make(edit=None):
+        plain = json.loads(encode_manifest(Bundle.open(make_bundle(calibrated=False, variants=("float32",))).manifest))
+        plain["members"] += [
+            {"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for path, content in NETS.items()
+        ]
+        section = plain["input"]
+        section.update(colour="rgb", mean=section["mean"] * 3, scale=section["scale"] * 3)
+        section["face"] = json.loads(msgspec.json.encode(FACE))
+        typed = msgspec.convert(section, InputSection), msgspec.convert(plain["embedding"], EmbeddingSection)
+        digests = {member["path"]: member["sha256"] for member in plain["members"]}
+        for variant in plain["variants"]:
+            variant["input"]["shape"][3] = 3
+            variant["fingerprint"] = fingerprint(digests[variant["file"]], *typed)
+        if edit is not None:
+            edit(plain)
+        return json.dumps(plain).encode()
+
+    return make
+
+
+def test_a_face_part_is_read(with_face):
+    assert decode_manifest(with_face()).input.face == FACE
+
+
+def test_without_one_nothing_is_said_of_it(make_bundle):
+    manifest = Bundle.open(make_bundle()).manifest
+    assert manifest.input.face is None
+    assert "face" not in json.loads(encode_manifest(manifest))["input"]
+
+
+def test_another_detector_is_another_fingerprint(section):
+    other = msgspec.structs.replace(FACE, finder=msgspec.structs.replace(FACE.finder, sha256="0" * 64))
+    embedding = EmbeddingSection(size=4, metric="euclidean")
+    found = {
+        fingerprint("1" * 64, msgspec.structs.replace(section, face=face), embedding) for face in (FACE, other, None)
+    }
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda plain: plain["input"].update(framing="ink"), "framed whole"),
+        (lambda plain: plain["members"].pop(), "faces/mesh.tflite with the SHA-256"),
+        (lambda plain: plain["input"]["face"]["closer"].update(sha256="0" * 64), "000000000000... is not a member"),
+        (lambda plain: plain["input"]["face"]["mesh"].update(kind="blazeface-full"), "cannot be its finder, closer"),
+        (lambda plain: plain["input"]["face"]["finder"].update(kind="facemesh"), "cannot be its finder, closer"),
+        (lambda plain: plain["input"]["face"]["template"][0].update(point=263), "a point is named twice"),
+        (lambda plain: plain["input"]["face"]["template"][0].update(x=0.7), "all lie in one place"),
+        (lambda plain: plain["input"]["face"]["template"].pop(), "length >= 2"),
+        (lambda plain: plain["input"]["face"]["template"][0].update(point=468), "<= 467"),
+        (lambda plain: plain["input"]["face"].update(surprise=1), "surprise"),
+    ],
+)
+def test_one_that_contradicts_itself_is_refused(with_face, edit, words):
+    with pytest.raises(IntegrityError, match=words) as caught:
+        decode_manifest(with_face(edit))
+    assert caught.value.reason == "bad_manifest"

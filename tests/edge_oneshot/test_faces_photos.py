@@ -1,0 +1,140 @@
+"""From a photo to the chip, with the real nets and a photo of a package."""
+
+import io
+from importlib import util
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge_oneshot.faces.inputs import face_files, face_input
+from edge_oneshot.faces.packages import ASTRONAUT, FINDER, read_package_file
+from edge_oneshot_device.errors import InputError, IntegrityError
+from edge_oneshot_device.faces.finding import FaceFinder
+from edge_oneshot_device.preprocessing import load_photo
+
+ORIENTED = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+EYES = ((204, 102), (248, 106))  # of the astronaut, about
+
+
+@pytest.fixture(scope="module")
+def finder():
+    if util.find_spec(FINDER.package) is None or util.find_spec(ASTRONAUT.package) is None:
+        pytest.skip("the extra faces is not installed")
+    section = face_input()
+    return FaceFinder(face_files(), section, section.face)
+
+
+@pytest.fixture(scope="module")
+def photo(finder):  # noqa: ARG001 (skips)
+    return load_photo(read_package_file(ASTRONAUT), 1000)
+
+
+@pytest.fixture(scope="module")
+def chip(finder, photo):
+    return finder.chip(photo)
+
+
+def encoded(image, kind="PNG", **how):
+    content = io.BytesIO()
+    image.save(content, kind, **how)
+    return content.getvalue()
+
+
+def apart(one, other):
+    """Mean difference of two chips, in levels."""
+    return float(np.abs(one.astype(int) - other).mean())
+
+
+def test_the_only_face_is_found_with_its_eyes_where_they_are(finder, photo):
+    (face,) = finder.find(photo)
+    assert face.detection.score > 0.9
+    assert face.detection.points[:2] == pytest.approx(np.array(EYES), abs=6)
+    assert face.points.shape == (468, 2)
+
+
+def test_the_chip_has_its_points_on_the_template(finder, chip):
+    section = face_input()
+    enlarged = Image.new("RGB", (450, 450))
+    enlarged.paste(Image.fromarray(chip), (150, 150))
+    (face,) = finder.find(enlarged)
+    for place in section.face.template:
+        assert face.points[place.point] - 150 == pytest.approx((place.x * 150, place.y * 150), abs=4)
+
+
+@pytest.mark.parametrize("orientation", ORIENTED)
+def test_a_photo_that_lies_on_its_side_is_turned_upright(finder, photo, chip, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = photo.transpose(ORIENTED[orientation])
+    assert apart(finder.load(encoded(turned, exif=exif)), chip) == 0.0
+
+
+def test_grey_and_cmyk_photos_are_read(finder, photo, chip):
+    grey = finder.load(encoded(photo.convert("L")))
+    assert apart(grey, np.asarray(Image.fromarray(chip).convert("L").convert("RGB"))) < 8
+    assert apart(finder.load(encoded(photo.convert("CMYK"), "JPEG", quality=95)), chip) < 6
+
+
+def test_a_tilted_head_is_set_upright(finder, photo, chip):
+    assert apart(finder.chip(photo.rotate(20, Image.Resampling.BICUBIC)), chip) < 12
+
+
+def test_a_photo_of_12_megapixels_is_decoded_at_a_part_of_its_size(finder, photo):
+    large = encoded(photo.resize((4000, 3000), Image.Resampling.BICUBIC), "JPEG", quality=95)
+    assert load_photo(large, 1000).size == (2000, 1500)
+    narrow = finder.load(encoded(photo.resize((1000, 750), Image.Resampling.BICUBIC)))
+    assert apart(finder.load(large), narrow) < 4
+
+
+def test_a_large_photo_that_is_no_jpeg_is_averaged_down(photo):
+    assert load_photo(encoded(photo.resize((2100, 2000))), 1000).size == (1050, 1000)
+
+
+def test_a_face_that_fills_the_photo_is_found(finder, photo, chip):
+    middle = slice(40, 110)  # about it the chip is black
+    assert apart(finder.chip(photo.crop((185, 65, 275, 185)))[middle, middle], chip[middle, middle]) < 12
+
+
+@pytest.mark.parametrize("picture", ["data/coffee.png", "data/chelsea.png", "data/text.png"])
+def test_a_photo_without_a_face_is_refused(finder, picture):
+    path = next(iter(util.find_spec(ASTRONAUT.package).submodule_search_locations))
+    with pytest.raises(InputError, match="shows no face; take another picture") as caught:
+        finder.load(f"{path}/{picture}")
+    assert caught.value.reason == "no_face"
+
+
+def test_a_photo_of_two_people_is_refused(finder, photo):
+    both = Image.new("RGB", (1024, 512))
+    both.paste(photo, (0, 0))
+    both.paste(photo, (512, 0))
+    with pytest.raises(InputError, match="shows 2 faces, one is needed") as caught:
+        finder.chip(both)
+    assert caught.value.reason == "several_faces"
+
+
+def test_a_face_that_is_too_small_is_refused(finder, photo):
+    with pytest.raises(
+        InputError, match=r"the face in the image is too small: 1\d pixels between the eyes, 20 are"
+    ) as caught:
+        finder.chip(photo.resize((170, 170), Image.Resampling.BICUBIC))
+    assert caught.value.reason == "face_too_small"
+
+
+def test_an_image_of_one_level_and_a_strip_show_no_face(finder):
+    for size in ((300, 300), (1, 1), (4000, 2)):
+        assert finder.find(Image.new("RGB", size, "grey")) == []
+
+
+def test_a_net_of_another_kind_is_refused():
+    files, section = face_files(), face_input()
+    files["faces/mesh.tflite"] = files["faces/closer.tflite"]
+    with pytest.raises(IntegrityError, match=r"the tensors of faces/mesh.tflite are .* expected") as caught:
+        FaceFinder(files, section, section.face)
+    assert caught.value.reason == "model_mismatch"
+
+
+def test_the_section_takes_what_dlib_takes():
+    section = face_input()
+    assert section.shape == (150, 150, 3)
+    assert section.value_range == pytest.approx((-122.782 / 256, (255 - 104.298) / 256))
