@@ -132,8 +132,18 @@ def join(
     return joined
 
 
-def calibration_for(manifest: Manifest, variant: str, templates: int) -> Calibration:
-    """The calibration of the manifest's rule for persons with `templates` templates: that of the next count up.
+def calibration_for(manifest: Manifest, variant: str, templates: int, fewest: int | None = None) -> Calibration:
+    """The calibration of the manifest's rule for persons with so many templates, on the safe side.
+
+    The best of more templates scores higher, so for ``best`` it is that of the next count up from the most that
+    anybody has. The mean of fewer templates varies more, so for ``mean`` it is that of the next count down
+    from the fewest.
+
+    Args:
+        manifest: The bundle's.
+        variant: Name of the variant.
+        templates: The most that a person has.
+        fewest: That a person has; None where all have `templates`.
 
     Raises:
         InputError: Reason ``too_many_templates`` above `MAX_TEMPLATES`, ``uncalibrated`` when
@@ -144,9 +154,15 @@ def calibration_for(manifest: Manifest, variant: str, templates: int) -> Calibra
         raise InputError(message, reason="too_many_templates")
     own = [c for c in manifest.calibration if c.variant == variant and c.rule == manifest.rule]
     enough = [c for c in own if c.templates >= templates]
-    if enough:
+    if enough and manifest.rule == "best":
         return min(enough, key=lambda c: c.templates)
-    if own:
+    least = templates if fewest is None else fewest
+    few = [c for c in own if c.templates <= least]
+    if enough and few:
+        return max(few, key=lambda c: c.templates)
+    if enough:
+        message = f"variant {variant} is calibrated for more than {least} templates a person: enrol further images"
+    elif own:
         most = max(c.templates for c in own)
         message = f"variant {variant} is calibrated for at most {most} templates a person, {templates} are enrolled"
     else:

@@ -136,8 +136,8 @@ class Recognizer:
             MachineError: The disk or the runtime failed.
         """
         enrolled = self._gallery.templates()
-        # the most templates that anybody has: on the safe side for the others
-        calibration = self._calibration(int(enrolled.counts.max(initial=1)))
+        most = int(enrolled.counts.max(initial=1))
+        calibration = self._calibration(most, int(enrolled.counts.min(initial=most)))
         probe = self._encoder.embed_image(image)
         every = scores(probe, enrolled.matrix, self._encoder.embedding.metric)
         joined = join(every, enrolled.owners, len(enrolled.names), calibration.rule)
@@ -161,8 +161,8 @@ class Recognizer:
         """
         return self._gallery.forget(person)
 
-    def _calibration(self, templates: int) -> Calibration:
-        return calibration_for(self._manifest, self._encoder.variant, templates)
+    def _calibration(self, templates: int, fewest: int | None = None) -> Calibration:
+        return calibration_for(self._manifest, self._encoder.variant, templates, fewest)
 
     def _target(self, calibration: Calibration) -> float:
         return calibration.target_far if self._target_far is None else self._target_far

@@ -264,6 +264,21 @@ def test_a_count_between_two_calibrated_ones_takes_the_next_one_up(make_bundle: 
     assert calibration_for(manifest, "float32", 1).variant == "float32"
 
 
+def test_for_the_mean_a_count_between_two_calibrated_ones_takes_the_next_one_down_from_the_fewest(
+    make_bundle: Any,
+) -> None:
+    manifest = _manifest(make_bundle(rule="mean"))
+    found = {count: calibration_for(manifest, "int8", count).templates for count in (1, 2, 3, 4, 5)}
+    assert found == {1: 1, 2: 1, 3: 3, 4: 3, 5: 5}
+    assert calibration_for(manifest, "int8", 5, 4).templates == 3
+    assert calibration_for(manifest, "int8", 5, 1).templates == 1
+    best = _manifest(make_bundle(rule="best"))
+    assert calibration_for(best, "int8", 4, 1).templates == 5
+    with pytest.raises(InputError, match="calibrated for more than 2 templates a person") as refused:
+        calibration_for(_manifest(make_bundle(rule="mean", counts=(3, 5))), "int8", 3, 2)
+    assert refused.value.reason == "uncalibrated"
+
+
 @pytest.mark.parametrize(
     ("calibrated", "count", "reason"),
     [(True, 6, "too_many_templates"), (False, 1, "uncalibrated"), (True, 5, "uncalibrated")],

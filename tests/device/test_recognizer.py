@@ -120,6 +120,17 @@ def test_in_1_to_n_the_calibration_is_that_of_whoever_has_the_most_templates(
         assert recognizer.verify("ada", people["ada"][1]).threshold == _threshold(manifest, 1, people=1)
 
 
+def test_with_the_mean_of_templates_the_calibration_is_that_of_whoever_has_the_fewest(
+    open_recognizer: Any, make_bundle: MakeBundle, people: People
+) -> None:
+    manifest = Bundle.open(make_bundle(rule="mean")).manifest
+    with open_recognizer(target_far=0.1, rule="mean") as recognizer:
+        recognizer.enrol("grace", *people["grace"][:4])
+        assert recognizer.identify(people["ada"][1]).threshold == _threshold(manifest, 3, people=1)
+        recognizer.enrol("ada", people["ada"][0])
+        assert recognizer.identify(people["ada"][1]).threshold == _threshold(manifest, 1, people=2)
+
+
 def _threshold(manifest: Any, templates: int, people: int) -> float:
     return threshold_for(calibration_for(manifest, "int8", templates), 0.1, people).value
 

@@ -128,6 +128,20 @@ def test_rates_for_three_templates_hold_on_fresh_galleries(sixty):
         assert far_at(impostor, point.threshold) <= point.far_upper_95
 
 
+def test_two_templates_joined_by_their_mean_keep_the_rate_at_the_threshold_of_one_and_not_at_that_of_three():
+    mean = calibrated(*gaussian_people(60, 8, seed=1), rule="mean")
+    fresh, _ = gaussian_people(300, 3, seed=98)
+    by_person = fresh.reshape(300, 3, -1)
+    owners = np.repeat(np.arange(300), 2)
+    gallery = by_person[:, :2].reshape(600, -1)
+    joined = np.stack([join(scores(probe, gallery, "cosine"), owners, 300, "mean") for probe in by_person[:, 2]])
+    impostor = joined[~np.eye(300, dtype=bool)]
+    for one, three in zip(mean[0].points, mean[1].points, strict=True):
+        assert far_at(impostor, one.threshold) <= one.far_upper_95
+        if one.target_far < 0.1:
+            assert far_at(impostor, three.threshold) > three.target_far
+
+
 def test_the_extrapolated_tail_is_near_the_truth_a_decade_below_the_data(sixty):
     fresh, labels = gaussian_people(1200, 2, seed=99)
     impostor = genuine_and_impostor(fresh, labels, "cosine").impostor
