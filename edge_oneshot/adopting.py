@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edge_oneshot.data.loading import load_data
 from edge_oneshot.errors import DataError
 from edge_oneshot.judging import published_data, published_names
-from edge_oneshot_device.manifest import InputSection, Metric, Provenance
+from edge_oneshot_device.manifest import InputSection, Metric, Provenance, value_range
 from edge_oneshot_export.adopting import EncoderFile, adopt, read_encoder
 from edge_oneshot_export.assembling import ExportReport, check_target
 from edge_oneshot_export.judging.protocols import LabelledImages
@@ -83,7 +83,6 @@ def _section(encoder: EncoderFile, mean: Sequence[float], scale: Sequence[float]
     if 0.0 in scale:
         raise DataError("--scale 0: pixels are divided by it; give another", reason="bad_scaling")
     means, scales = (tuple(values) * (channels if len(values) == 1 else 1) for values in (mean, scale))
-    ends = [(level - m) / s for level in (0.0, 255.0) for m, s in zip(means, scales, strict=True)]
     return InputSection(
         height=height,
         width=width,
@@ -91,6 +90,6 @@ def _section(encoder: EncoderFile, mean: Sequence[float], scale: Sequence[float]
         resize="bilinear",
         mean=means,
         scale=scales,
-        value_range=(min(ends), max(ends)),
+        value_range=value_range(means, scales),
         min_contrast=16,
     )

@@ -7,6 +7,7 @@ NaN or a newer format is an error that names what is wrong.
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -402,6 +403,12 @@ def decode_manifest(content: bytes) -> Manifest:
     return manifest
 
 
+def value_range(mean: Sequence[float], scale: Sequence[float]) -> tuple[float, float]:
+    """Smallest and largest value of ``(pixel - mean) / scale`` per channel, for pixels in 0..255."""
+    ends = [(level - m) / s for level in (0.0, 255.0) for m, s in zip(mean, scale, strict=True)]
+    return min(ends), max(ends)
+
+
 def fingerprint(model_sha256: str, input_section: InputSection, embedding: EmbeddingSection) -> str:
     """SHA-256 that binds templates to the model file, the preprocessing and the metric."""
     # Through the types, so that 255 and 255.0 are one number, as they are once read from a bundle.
@@ -460,8 +467,7 @@ def _check_input(section: InputSection) -> None:
         raise ValueError(f"input.mean and input.scale need {section.channels} values each")
     if not all(math.isfinite(value) for value in (*section.mean, *section.scale)) or 0.0 in section.scale:
         raise ValueError("input.mean and input.scale must be finite, and no scale 0")
-    ends = [(level - m) / s for level in (0.0, 255.0) for m, s in zip(section.mean, section.scale, strict=True)]
-    for stated, computed in zip(section.value_range, (min(ends), max(ends)), strict=True):
+    for stated, computed in zip(section.value_range, value_range(section.mean, section.scale), strict=True):
         if not math.isclose(stated, computed, rel_tol=1e-5, abs_tol=1e-3):
             raise ValueError(f"input.value_range {section.value_range}: {stated} is {computed} by mean and scale")
 

@@ -7,7 +7,7 @@ import msgspec
 
 from edge_oneshot.faces import packages
 from edge_oneshot.faces.net import MEAN, SCALE, SIDE
-from edge_oneshot_device.manifest import FaceKind, FaceModel, FacePoint, FaceSection, InputSection
+from edge_oneshot_device.manifest import FaceKind, FaceModel, FacePoint, FaceSection, InputSection, value_range
 
 _MIN_SCORE: Final = 0.5  # MediaPipe's own, for all three
 _MAX_OVERLAP: Final = 0.3  # likewise
@@ -37,15 +37,15 @@ def face_input() -> InputSection:
         for (path, file), (kind, size) in zip(_FILES.items(), kinds, strict=True)
     )
     template = resources.files("edge_oneshot.faces").joinpath("template.json").read_bytes()
-    ends = [(level - mean) / SCALE for level in (0.0, 255.0) for mean in MEAN]
+    scale = (SCALE,) * 3
     return InputSection(
         height=SIDE,
         width=SIDE,
         colour="rgb",
         resize="bicubic",
         mean=MEAN,
-        scale=(SCALE,) * 3,
-        value_range=(min(ends), max(ends)),
+        scale=scale,
+        value_range=value_range(MEAN, scale),
         min_contrast=16,
         face=FaceSection(
             finder=finder,

@@ -15,7 +15,7 @@ from edge_oneshot_export.assembling import ExportReport, LeftOut, Packer, check_
 from edge_oneshot_export.edgetpu.preflight import preflight
 from edge_oneshot_export.errors import ExportError, ModelError
 from edge_oneshot_export.formats import onnx, tflite
-from edge_oneshot_export.formats.conversion import check_model, reference_embeddings
+from edge_oneshot_export.formats.conversion import check_model, reference_embeddings, spread
 from edge_oneshot_export.formats.layers import layer_errors
 from edge_oneshot_export.judging.calibration import draw_sample
 from edge_oneshot_export.judging.drift import Reference, check_alive
@@ -142,13 +142,6 @@ def check_arguments(target: Path, variants: Sequence[str]) -> None:
             raise ModelError(f"there is no variant {variant!r}; the variants are {known}", reason="bad_variant")
         if variant in variants[:position]:
             raise ModelError(f"the variant {variant} is named twice", reason="bad_variant")
-
-
-def spread(images: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
-    """At most so many of the images, evenly chosen over their whole length."""
-    if len(images) <= most:
-        return images
-    return np.asarray(images[np.linspace(0, len(images) - 1, most).astype(int)])
 
 
 def _require_mapped(content: bytes) -> None:

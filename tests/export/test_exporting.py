@@ -7,7 +7,8 @@ from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.manifest import Licence, Provenance
 from edge_oneshot_device.preprocessing import scale
 from edge_oneshot_export.errors import ExportError, ModelError
-from edge_oneshot_export.exporting import export, spread
+from edge_oneshot_export.exporting import export
+from edge_oneshot_export.formats.conversion import spread
 from edge_oneshot_export.judging.protocols import LabelledImages
 from edge_oneshot_export.variants import VARIANTS
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from edge_oneshot_export.errors import ExportError, ModelError
 
 if TYPE_CHECKING:
     import keras
+
+Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
 INPUT_NAME = "image"
 MAX_SIZE = 4096  # largest embedding that the manifest allows
@@ -91,6 +93,13 @@ def reference_embeddings(model: "keras.Model", images: NDArray[np.uint8], sectio
     if not np.isfinite(embeddings).all():
         raise ModelError("the model's embeddings contain NaN or infinity: train it anew", reason="not_finite")
     return embeddings
+
+
+def spread(images: NDArray[Pixel], most: int) -> NDArray[Pixel]:
+    """At most so many of the images, evenly chosen over their whole length."""
+    if len(images) <= most:
+        return images
+    return np.asarray(images[np.linspace(0, len(images) - 1, most).astype(int)])
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.manifest import LayerError
-from edge_oneshot_export.formats.conversion import converting
+from edge_oneshot_export.formats.conversion import converting, spread
 from edge_oneshot_export.formats.tflite import converter_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def layer_errors(model: "keras.Model", representative: NDArray[np.float32]) -> t
     Raises:
         ExportError: The converter failed.
     """
-    some = representative[np.linspace(0, len(representative) - 1, min(_IMAGES, len(representative))).astype(int)]
+    some = spread(representative, _IMAGES)
     dump = io.StringIO()
 
     def dataset() -> Iterator[list[NDArray[np.float32]]]:
