@@ -12,7 +12,7 @@ from edge_oneshot_device.bundle import Bundle
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.manifest import Calibration
 from edge_oneshot_export.assembling import ExportReport, check_images, check_target
-from edge_oneshot_export.judging.calibration import better_rule, calibrate
+from edge_oneshot_export.judging.calibration import better_rule, calibrate_embeddings, draw_sample
 from edge_oneshot_export.judging.protocols import LabelledImages
 from edge_oneshot_export.packing import created, write_bundle
 
@@ -50,12 +50,22 @@ def recalibrate(
     target, manifest = Path(path), bundle.manifest
     check_target(target)
     check_images(calibration.images, "calibration.images", manifest.input, at_least=2)
+    sample = draw_sample(calibration, manifest.input)
+    images = calibration.images[sample.chosen]
     calibrations: list[Calibration] = []
     for variant in manifest.variants:
         if progress:
             progress(f"{variant.name}: calibrating")
         encoder = Encoder.open(bundle, variant.name)
-        calibrations += calibrate(encoder, calibration, target_far=target_far, data=data)
+        calibrations += calibrate_embeddings(
+            encoder.embed_many(images),
+            sample.labels,
+            manifest.embedding.metric,
+            empty=sample.empty,
+            variant=variant.name,
+            target_far=target_far,
+            data=data,
+        )
     renewed = msgspec.structs.replace(
         manifest, created=created(), rule=better_rule(calibrations), calibration=tuple(calibrations)
     )
