@@ -8,7 +8,7 @@ from edge_oneshot_device.lazy import attribute_of
 if TYPE_CHECKING:
     from edge_oneshot_device.bundle import Bundle
     from edge_oneshot_device.encoder import Encoder
-    from edge_oneshot_device.gallery import Person
+    from edge_oneshot_device.gallery.people import Person
     from edge_oneshot_device.matching import Decision
     from edge_oneshot_device.recognizer import Recognizer
 
@@ -20,7 +20,7 @@ __getattr__ = attribute_of(
         "Bundle": "bundle",
         "Decision": "matching",
         "Encoder": "encoder",
-        "Person": "gallery",
+        "Person": "gallery.people",
         "Recognizer": "recognizer",
     },
 )

@@ -21,7 +21,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
 
 import msgspec
@@ -110,6 +110,24 @@ def run(main: Callable[[], int | None], *, as_json: bool = False) -> int:
     _settle(sys.stdout)
     _settle(sys.stderr)
     return code
+
+
+@contextlib.contextmanager
+def progress(noun: str) -> Iterator[Callable[[int, int], None]]:
+    """Show on a terminal how much of long work is done: call it with the number done, and of how many."""
+    shown = sys.stderr is not None and sys.stderr.isatty()
+
+    def report(done: int, total: int) -> None:
+        if shown:
+            filled = 30 * done // max(total, 1)
+            bar = "#" * filled + "." * (30 - filled)
+            print(f"\r{bar} {done} of {total} {noun}", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield report
+    finally:
+        if shown:
+            print(file=sys.stderr)
 
 
 def one_line(text: str) -> str:

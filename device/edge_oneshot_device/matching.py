@@ -41,8 +41,8 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
-class RunnerUp:
-    """The best person after the best one."""
+class Candidate:
+    """Somebody whom a probe may show, and how well it fits."""
 
     person: str
     score: float
@@ -60,9 +60,13 @@ class Decision:
         threshold: What the score was held against; in 1:N the one for the people enrolled.
         target_far: The false accept rate that is wanted of one attempt.
         runner_up: In 1:N, the best other person.
-        reason: ``match``, ``below_threshold``, ``ambiguous`` or ``empty_gallery``.
+        reason: ``match``, ``below_threshold``, ``ambiguous`` or ``empty_gallery``; ``not_yet_valid``, ``expired`` or
+            ``outside_hours``; ``delayed``, ``disabled`` or ``rate_limited``; ``audit_unavailable``.
         provisional: True when the threshold rests on less data than it should.
         variant, runtime, fingerprint: What made the embeddings.
+        candidate: The best match where it was not accepted for another reason than its score.
+        retry_after: Seconds until the next attempt is looked at, after too many.
+        fault: Why the decision could not be recorded, one line.
     """
 
     person: str | None
@@ -71,12 +75,15 @@ class Decision:
     similarity: float | None
     threshold: float
     target_far: float
-    runner_up: RunnerUp | None
+    runner_up: Candidate | None
     reason: str
     provisional: bool
     variant: str
     runtime: str
     fingerprint: str
+    candidate: Candidate | None = None
+    retry_after: float | None = None
+    fault: str | None = None
 
 
 def scores(probe: NDArray[np.float32], templates: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
@@ -104,7 +111,8 @@ def scores(probe: NDArray[np.float32], templates: NDArray[np.float32], metric: M
         raise MachineError(message, reason="not_finite")
     if metric == "cosine":
         # rounding lifts the cosine of equal vectors just above 1
-        np.clip(result, -1.0, 1.0, out=result)
+        np.minimum(result, 1.0, out=result)
+        np.maximum(result, -1.0, out=result)
     return result
 
 
@@ -231,10 +239,7 @@ def decide_identify(
     target_far: float,
     origin: Origin,
 ) -> Decision:
-    """Decide 1:N who the probe shows, if anybody.
-
-    The best person is accepted when the score clears the threshold for so many people and
-    leads the best other person by `calibration.margin`; a tie is always ambiguous.
+    """Decide 1:N who the probe shows, if anybody: `decide_among` the best two.
 
     Args:
         names: The persons enrolled.
@@ -243,26 +248,48 @@ def decide_identify(
         target_far: Wanted false accept rate of the attempt.
         origin: What made the embeddings.
     """
-    threshold = threshold_for(calibration, target_far, max(len(names), 1))
-    reason, score, runner_up = "empty_gallery", None, None
-    best = 0
-    if names:
-        best = int(person_scores.argmax())
-        score = float(person_scores[best])
-        runner_up = _runner_up(names, person_scores, best)
-        lead = math.inf if runner_up is None else score - runner_up.score
-        if score < threshold.value:
+    found = [Candidate(names[index], float(person_scores[index])) for index in best_two(person_scores)]
+    first, second, *_ = [*found, None, None]
+    return decide_among(first, second, len(names), calibration, target_far, origin)
+
+
+def decide_among(
+    best: Candidate | None,
+    runner_up: Candidate | None,
+    people: int,
+    calibration: Calibration,
+    target_far: float,
+    origin: Origin,
+) -> Decision:
+    """Decide 1:N who the probe shows, from the best two of everybody enrolled.
+
+    The best person is accepted when the score clears the threshold for so many people and
+    leads the best other person by `calibration.margin`; a tie is always ambiguous.
+
+    Args:
+        best: None when nobody is enrolled.
+        runner_up: The best other person; None when there is none.
+        people: How many are enrolled.
+        calibration: That of the largest count of templates among them.
+        target_far: Wanted false accept rate of the attempt.
+        origin: What made the embeddings.
+    """
+    threshold = threshold_for(calibration, target_far, max(people, 1))
+    reason = "empty_gallery"
+    if best is not None:
+        lead = math.inf if runner_up is None else best.score - runner_up.score
+        if best.score < threshold.value:
             reason = "below_threshold"
         elif lead < calibration.margin or lead == 0.0:
             reason = "ambiguous"
         else:
             reason = "match"
-    accepted = reason == "match"
+    accepted = best is not None and reason == "match"
     return Decision(
-        person=names[best] if accepted else None,
+        person=best.person if best is not None and accepted else None,
         accepted=accepted,
-        score=score,
-        similarity=None if score is None else similarity(calibration, score),
+        score=None if best is None else best.score,
+        similarity=None if best is None else similarity(calibration, best.score),
         threshold=threshold.value,
         target_far=target_far,
         runner_up=runner_up,
@@ -274,13 +301,16 @@ def decide_identify(
     )
 
 
-def _runner_up(names: Sequence[str], person_scores: NDArray[np.float32], best: int) -> RunnerUp | None:
-    if len(names) < 2:
-        return None
+def best_two(person_scores: NDArray[np.float32]) -> list[int]:
+    """Indices of the best and of the second best of float32 (people,); fewer where there are fewer."""
+    if len(person_scores) == 0:
+        return []
+    best = int(person_scores.argmax())
+    if len(person_scores) == 1:
+        return [best]
     others = person_scores.copy()
     others[best] = -np.inf
-    second = int(others.argmax())
-    return RunnerUp(names[second], float(others[second]))
+    return [best, int(others.argmax())]
 
 
 def _between_points(calibration: Calibration, wanted: float) -> float:

@@ -1,28 +1,49 @@
 """Enrol, verify, identify: the encoder, the gallery and the calibration brought together."""
 
+import math
 import os
+import sqlite3
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_oneshot_device import state as states
+from edge_oneshot_device.attempts import ChangedError, Comparison, identification, settle, verification
 from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device.enrolment import check_fit
 from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.gallery import Enrolment, Gallery, Person, not_enrolled, person_name
+from edge_oneshot_device.files import read_file
+from edge_oneshot_device.gallery.access import Access
+from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.keys import find_key
+from edge_oneshot_device.gallery.limits import Limits, refuse_identification, refuse_verification, unlock
+from edge_oneshot_device.gallery.people import Enrolment, Person, Templates, person_name
 from edge_oneshot_device.manifest import Calibration, Manifest
-from edge_oneshot_device.matching import (
-    MAX_TEMPLATES,
-    Decision,
-    calibration_for,
-    decide_identify,
-    decide_verify,
-    join,
-    scores,
-)
+from edge_oneshot_device.matching import MAX_TEMPLATES, Decision, best_two, calibration_for, join, scores
+from edge_oneshot_device.preprocessing import MAX_FILE_BYTES
 
 ImageSource = str | os.PathLike[str] | bytes
 """An image file, by its path or its content."""
+
+DEFAULT_LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Unlocked:
+    """A person who may try 1:1 again.
+
+    Attributes:
+        person: The name.
+        failures: In a row, before.
+    """
+
+    person: str
+    failures: int
 
 
 class Recognizer:
@@ -40,33 +61,59 @@ class Recognizer:
         gallery: Opened for the encoder's fingerprint; closed with the recognizer.
         target_far: Wanted false accept rate of an attempt; None takes the smallest that the
             calibration supports.
+        limits: How often one may try; None: as often as one likes, for benchmarks.
+        keep_photos: Keep the images that people are enrolled from, sealed.
     """
 
-    def __init__(self, encoder: Encoder, manifest: Manifest, gallery: Gallery, target_far: float | None = None) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        manifest: Manifest,
+        gallery: Gallery,
+        target_far: float | None = None,
+        *,
+        limits: Limits | None = DEFAULT_LIMITS,
+        keep_photos: bool = False,
+    ) -> None:
+        self.gallery = gallery
         self._encoder = encoder
         self._manifest = manifest
-        self._gallery = gallery
         self._target_far = target_far
+        self._limits = limits
+        self._keep_photos = keep_photos
         counts = [c.templates for c in manifest.calibration if c.variant == encoder.variant]
         self._most = min(max(counts, default=MAX_TEMPLATES), MAX_TEMPLATES)
 
     @classmethod
-    def open(cls, state: str | os.PathLike[str] | None = None) -> Self:
+    def open(
+        cls,
+        state: str | os.PathLike[str] | None = None,
+        *,
+        key: str | os.PathLike[str] | None = None,
+        limits: Limits | None = DEFAULT_LIMITS,
+    ) -> Self:
         """Open what `edge-oneshot-device init` installed.
 
         Args:
             state: The state folder; None takes EDGE_ONESHOT_STATE, else ~/.local/state/edge-oneshot.
+            key: The file of the gallery's key; None looks where `find_key` says.
+            limits: How often one may try; None: as often as one likes, for benchmarks. How many
+                rejections a minute the door takes is what `init` was told, unless limits are given.
 
         Raises:
             InputError: Reason ``not_initialised``.
-            IntegrityError: The bundle, the settings or the gallery is not as it was left.
+            IntegrityError: The bundle, the settings, the key or the gallery is not as it was left.
             MachineError: The disk or the runtime failed.
         """
         settings, bundle = states.load(state)
         encoder = Encoder.open(bundle, settings.variant, runtime=settings.runtime, threads=settings.threads)
         path = states.state_dir(state) / states.GALLERY
-        gallery = Gallery.open(path, encoder.fingerprint, encoder.embedding.size)
-        return cls(encoder, bundle.manifest, gallery, settings.target_far)
+        gallery = Gallery.open(path, encoder.fingerprint, encoder.embedding.size, find_key(key))
+        if limits is DEFAULT_LIMITS:
+            limits = Limits(rejections_per_minute=settings.rejections_per_minute)
+        return cls(
+            encoder, bundle.manifest, gallery, settings.target_far, limits=limits, keep_photos=settings.keep_photos
+        )
 
     def __enter__(self) -> Self:
         """The recognizer itself."""
@@ -80,9 +127,16 @@ class Recognizer:
 
     def close(self) -> None:
         """Close the gallery; closing twice is fine."""
-        self._gallery.close()
+        self.gallery.close()
 
-    def enrol(self, person: str, *images: ImageSource, add: bool = False, replace: bool = False) -> Enrolment:
+    def enrol(
+        self,
+        person: str,
+        *images: ImageSource,
+        add: bool = False,
+        replace: bool = False,
+        access: Access | None = None,
+    ) -> Enrolment:
         """Enrol a person from one image or more. All of them are kept, or none.
 
         Args:
@@ -90,10 +144,11 @@ class Recognizer:
             images: Image files, each of which becomes a template.
             add: Add to the templates of somebody enrolled.
             replace: Put these in the place of the former ones.
+            access: When they may come in; None: always, or as before.
 
         Raises:
             InputError: Reason ``bad_name``, ``already_enrolled``, ``not_enrolled``, ``too_many_templates``,
-                ``no_content``, or another fault of an image.
+                ``fits_another`` (see `check_fit`), ``no_content``, or another fault of an image.
             IntegrityError: The gallery is damaged, or of another encoder.
             MachineError: The disk or the runtime failed.
         """
@@ -106,42 +161,65 @@ class Recognizer:
             message = f"{len(images)} images for {person}: at most {self._most} templates a person are possible"
             raise InputError(message, reason="too_many_templates")
         templates = np.stack([self._encoder.embed_image(image) for image in images])
-        return self._gallery.enrol(person, templates, add=add, replace=replace, most=self._most)
+        resembles = check_fit(self.gallery, self._manifest, self._encoder, person, templates, self._target_far, add=add)
+        photos = [_content(image) for image in images] if self._keep_photos else []
+        return self.gallery.enrol(
+            person,
+            templates,
+            add=add,
+            replace=replace,
+            most=self._most,
+            access=access,
+            photos=photos,
+            resembles=resembles,
+        )
 
     def verify(self, person: str, image: ImageSource) -> Decision:
-        """Decide 1:1 whether the image shows `person`.
+        """Decide 1:1 whether the image shows `person`, and record it.
 
         Raises:
             InputError: Reason ``not_enrolled``, ``bad_name``, ``uncalibrated``, or a fault of the image.
             IntegrityError: The gallery is damaged, or of another encoder.
             MachineError: The disk or the runtime failed.
         """
-        person = person_name(person)
-        enrolled = self._gallery.templates()
-        if person not in enrolled.names:
-            raise not_enrolled(person)
-        index = enrolled.names.index(person)
-        calibration = self._calibration(int(enrolled.counts[index]))
-        probe = self._encoder.embed_image(image)
-        own = scores(probe, enrolled.matrix[enrolled.owners == index], self._encoder.embedding.metric)
-        score = float(join(own, np.zeros(len(own), dtype=np.int64), 1, calibration.rule)[0])
-        return decide_verify(person, score, calibration, self._target(calibration), self._encoder)
+        gallery, limits = self.gallery, self._limits
+        number = gallery.read(lambda connection: gallery.find(connection, person))[0]
+        wait = None
+        if limits is not None:
+            wait = gallery.read(lambda changed: refuse_verification(changed, limits, gallery.clock, number))
+        probe = None if wait is not None else self._encoder.embed_image(image)
+        while True:
+            enrolled = gallery.templates()
+            number = gallery.read(lambda connection: gallery.find(connection, person))[0]
+            if number not in enrolled.index:
+                continue  # enrolled this very moment
+            index = enrolled.index[number]
+            calibration = self._calibration(int(enrolled.counts[index]))
+            score = -math.inf
+            if probe is not None:
+                own = scores(probe, enrolled.matrix[enrolled.owners == index], self._encoder.embedding.metric)
+                score = float(join(own, np.zeros(len(own), dtype=np.int64), 1, calibration.rule)[0])
+            found = Comparison((number, score), None, 1, calibration, self._target(calibration), self._encoder)
+            with suppress(ChangedError):
+                return settle(gallery, partial(verification, gallery, found, wait, limits))
 
     def identify(self, image: ImageSource) -> Decision:
-        """Decide 1:N who the image shows, if anybody enrolled.
+        """Decide 1:N who the image shows, if anybody enrolled, and record it.
 
         Raises:
             InputError: Reason ``uncalibrated``, or a fault of the image.
             IntegrityError: The gallery is damaged, or of another encoder.
             MachineError: The disk or the runtime failed.
         """
-        enrolled = self._gallery.templates()
-        most = int(enrolled.counts.max(initial=1))
-        calibration = self._calibration(most, int(enrolled.counts.min(initial=most)))
-        probe = self._encoder.embed_image(image)
-        every = scores(probe, enrolled.matrix, self._encoder.embedding.metric)
-        joined = join(every, enrolled.owners, len(enrolled.names), calibration.rule)
-        return decide_identify(enrolled.names, joined, calibration, self._target(calibration), self._encoder)
+        gallery, limits = self.gallery, self._limits
+        wait = None
+        if limits is not None:
+            wait = gallery.read(lambda connection: refuse_identification(connection, limits, gallery.clock))
+        probe = None if wait is not None else self._encoder.embed_image(image)
+        while True:
+            found = self._compare(probe, gallery.templates())
+            with suppress(ChangedError):
+                return settle(gallery, partial(identification, gallery, found, wait, limits))
 
     def people(self) -> list[Person]:
         """Everybody enrolled, by name.
@@ -150,7 +228,7 @@ class Recognizer:
             IntegrityError: The gallery is damaged.
             MachineError: The disk failed.
         """
-        return self._gallery.people()
+        return self.gallery.people()
 
     def forget(self, person: str) -> Enrolment:
         """Delete a person and all of their templates.
@@ -159,10 +237,45 @@ class Recognizer:
             InputError: Reason ``not_enrolled`` or ``bad_name``.
             MachineError: The disk failed.
         """
-        return self._gallery.forget(person)
+        return self.gallery.forget(person)
+
+    def unlock(self, person: str) -> Unlocked:
+        """Let a person try 1:1 again at once, after too many failures.
+
+        Raises:
+            InputError: Reason ``not_enrolled`` or ``bad_name``.
+            MachineError: The disk failed.
+        """
+        gallery = self.gallery
+
+        def work(connection: sqlite3.Connection) -> Unlocked:
+            number = gallery.find(connection, person)[0]
+            failures = unlock(connection, number)
+            gallery.append_audit(connection, "unlocked", number, {"failures": failures})
+            return Unlocked(person_name(person), failures)
+
+        return gallery.change(work)
+
+    def _compare(self, probe: NDArray[np.float32] | None, enrolled: Templates) -> Comparison:
+        """Everybody compared with a probe; without one, what there is to compare with."""
+        most = int(enrolled.counts.max(initial=1))
+        calibration = self._calibration(most, int(enrolled.counts.min(initial=most)))
+        best = runner_up = None
+        if probe is not None and enrolled.numbers:
+            every = scores(probe, enrolled.matrix, self._encoder.embedding.metric)
+            joined = join(every, enrolled.owners, len(enrolled.numbers), calibration.rule)
+            first, *second = best_two(joined)
+            best = enrolled.numbers[first], float(joined[first])
+            runner_up = (enrolled.numbers[second[0]], float(joined[second[0]])) if second else None
+        people = len(enrolled.numbers)
+        return Comparison(best, runner_up, people, calibration, self._target(calibration), self._encoder)
 
     def _calibration(self, templates: int, fewest: int | None = None) -> Calibration:
         return calibration_for(self._manifest, self._encoder.variant, templates, fewest)
 
     def _target(self, calibration: Calibration) -> float:
         return calibration.target_far if self._target_far is None else self._target_far
+
+
+def _content(image: ImageSource) -> bytes:
+    return image if isinstance(image, bytes) else read_file(image, MAX_FILE_BYTES)

@@ -10,6 +10,7 @@ interrupted `install` leaves everything as it was.
 
 import hashlib
 import os
+import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,10 @@ from edge_oneshot_device.bundle import MAX_BUNDLE_BYTES, Bundle
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.files import read_file, write_atomically
-from edge_oneshot_device.gallery import Gallery
+from edge_oneshot_device.gallery.database import is_sealed
+from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key
+from edge_oneshot_device.gallery.limits import Limits
 from edge_oneshot_device.manifest import Digest, Manifest, Positive, Runtime, Slug
 from edge_oneshot_device.matching import calibration_for, threshold_for
 from edge_oneshot_device.signature import load_public_key
@@ -47,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         runtime: The runtime that passed the self-test.
         target_far: None for the smallest that the calibration supports.
         trust: The public key, in hex, that has to have signed a bundle; None takes any bundle.
+        keep_photos: Keep the images that people are enrolled from, sealed.
+        rejections_per_minute: Of 1:N, after which the door makes everybody wait.
     """
 
     format: Literal[1]
@@ -58,6 +64,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     threads: Positive
     target_far: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] | None
     trust: Digest | None = None
+    keep_photos: bool = False
+    rejections_per_minute: Positive = Limits().rejections_per_minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,7 @@ class Installation:
         trusted: Whether bundles signed by `signed_by` alone are taken from now on.
         people: How many are enrolled.
         state: The state folder.
+        key: Where the key is that seals the gallery.
     """
 
     name: str
@@ -90,6 +99,7 @@ class Installation:
     trusted: bool
     people: int
     state: str
+    key: str
 
 
 def state_dir(argument: str | os.PathLike[str] | None = None) -> Path:
@@ -134,6 +144,9 @@ def install(
     target_far: float | None = None,
     threads: int = 1,
     trust: str | os.PathLike[str] | None = None,
+    key: str | os.PathLike[str] | None = None,
+    keep_photos: bool = False,
+    rejections_per_minute: int = Limits().rejections_per_minute,
 ) -> Installation:
     """Check a bundle, run its self-test, and put it in use.
 
@@ -147,9 +160,12 @@ def install(
         threads: Threads of one inference.
         trust: The file of a public key: from now on this bundle, and every one after it, has to
             be signed by it. None keeps the key that is trusted already, if there is one.
+        key: The file of the key that seals the gallery, made if there is none; None looks where `find_key` says.
+        keep_photos: Keep the images that people are enrolled from, sealed, to enrol them again from.
+        rejections_per_minute: Of 1:N, at least 1, after which the door makes everybody wait.
 
     Raises:
-        InputError: Reason ``bad_target_far``, ``variant_missing``, ``uncalibrated`` (with a
+        InputError: Reason ``bad_limit``, ``bad_target_far``, ``variant_missing``, ``uncalibrated`` (with a
             `target_far`), or as `Bundle.open`, `Encoder.open` and `load_public_key` say.
         IntegrityError: Reason ``gallery_of_other_fingerprint``, ``trust_changed`` (by another
             `install` at the same time), or as those say.
@@ -157,11 +173,15 @@ def install(
     """
     if target_far is not None and not 0.0 < target_far < 1.0:
         raise InputError(f"target FAR {target_far}: must be above 0 and below 1", reason="bad_target_far")
+    if rejections_per_minute < 1:
+        message = f"{rejections_per_minute} rejections a minute: at least 1 is possible"
+        raise InputError(message, reason="bad_limit")
     folder = state_dir(state)
+    source = find_key(key)
     former = _read_settings(folder)
     kept = None if former is None else former.trust
-    key = kept if trust is None else load_public_key(trust)
-    opened = Bundle.open(bundle, trust=key)
+    trusted = kept if trust is None else load_public_key(trust)
+    opened = Bundle.open(bundle, trust=trusted)
     manifest = opened.manifest
     name = choose_variant(manifest, variant)
     encoder = Encoder.open(opened, name, runtime=runtime, threads=threads)
@@ -177,12 +197,21 @@ def install(
         runtime=msgspec.convert(encoder.runtime, Runtime),
         threads=threads,
         target_far=target_far,
-        trust=key,
+        trust=trusted,
+        keep_photos=keep_photos,
+        rejections_per_minute=rejections_per_minute,
     )
-    with Gallery.open(folder / GALLERY, encoder.fingerprint, encoder.embedding.size) as gallery:
-        with gallery.changing():  # keeps out another install, and an enrolment with the former encoder
-            gallery.require_fingerprint()
+    _make_key(source, folder / GALLERY)
+    with Gallery.open(folder / GALLERY, encoder.fingerprint, encoder.embedding.size, source) as gallery:
+
+        def work(connection: sqlite3.Connection) -> None:
+            # the transaction keeps out another install, and an enrolment with the former encoder
+            gallery.require_fingerprint(connection)
+            detail = {"bundle": opened.sha256, "variant": name, "fingerprint": encoder.fingerprint}
+            gallery.append_audit(connection, "installed", detail=detail)
             _commit(folder, settings, opened.content, kept)
+
+        gallery.change(work)
         people = len(gallery.people())
     summary = summarise(opened)
     return Installation(
@@ -198,9 +227,10 @@ def install(
         threads=threads,
         target_far=resolved,
         provisional=provisional,
-        trusted=key is not None,
+        trusted=trusted is not None,
         people=people,
         state=str(folder),
+        key=str(source),
     )
 
 
@@ -244,6 +274,12 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise MachineError(f"cannot create the folder {folder}: {error.strerror}", reason="cannot_write") from error
+
+
+def _make_key(source: KeySource, gallery: Path) -> None:
+    """Make the key of a new gallery; one that is sealed already needs its own."""
+    if source.path is not None and not source.path.exists() and not is_sealed(gallery):
+        create_key(source.path)
 
 
 def _commit(folder: Path, settings: Settings, content: bytes, trusted: str | None) -> None:

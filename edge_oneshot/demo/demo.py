@@ -62,7 +62,7 @@ class DemoResult:
     """What a demo made and measured.
 
     Attributes:
-        out, run, bundle, report, state, images: Paths.
+        out, run, bundle, report, state, key, images: Paths.
         seed: Of everything random.
         images_seen: Length of the training.
         seconds: Time of each stage.
@@ -78,6 +78,7 @@ class DemoResult:
     bundle: str
     report: str
     state: str
+    key: str
     images: str
     seed: int
     images_seen: int
@@ -99,7 +100,7 @@ def demo(
 ) -> DemoResult:
     """Train on the glyphs, export, judge, use the bundle as a device does, and write the report.
 
-    Leaves run/, demo.oneshot, images/, state/ and report.html in `out`; those of an earlier
+    Leaves run/, demo.oneshot, images/, state/, its key and report.html in `out`; those of an earlier
     demo are replaced, anything else is left alone.
 
     Args:
@@ -149,9 +150,9 @@ def demo(
     )
 
     clock.start("use", "enrolling from one drawing each")
-    paths = session.Paths(bundle=bundle_path, images=out / "images", state=out / "state")
+    paths = session.Paths(bundle=bundle_path, images=out / "images", state=out / "state", key=out / "key")
     session.write_drawings(paths.images, drawings)
-    session.clear_state(paths.state)
+    session.clear_state(paths)
     steps = session.run_session(paths)
 
     clock.start("report", "drawing the figures")
@@ -186,6 +187,7 @@ def demo(
         bundle=str(bundle_path),
         report=str(out / "report.html"),
         state=str(paths.state),
+        key=str(paths.key),
         images=str(paths.images),
         seed=seed,
         images_seen=run.record.images_seen,
@@ -236,7 +238,7 @@ def summary(result: DemoResult) -> str:
 
 
 def _next_commands(result: DemoResult) -> list[str]:
-    bundle, at = shlex.quote(result.bundle), f"--state {shlex.quote(result.state)}"
+    bundle, at = shlex.quote(result.bundle), f"--state {shlex.quote(result.state)} --key {shlex.quote(result.key)}"
     images = Path(result.images)
     known = shlex.quote(str(images / session.file_name(session.CHARACTERS[0], 2)))
     stranger = shlex.quote(str(images / session.file_name(session.STRANGER, 2)))
@@ -255,7 +257,8 @@ def _next_commands(result: DemoResult) -> list[str]:
 def _make_room(out: Path) -> None:
     """Make the folders, and remove the run of an earlier demo, which a new one would not replace."""
     run, marker = out / "run", out / MARKER
-    there = [out / name for name in ("run", "demo.oneshot", "images", "state", "report.html") if (out / name).exists()]
+    names = ("run", "demo.oneshot", "images", "state", "key", "report.html")
+    there = [out / name for name in names if (out / name).exists()]
     if there and not marker.exists():
         raise TrainingError(f"{there[0]} is there, and no demo made it; name another folder", reason="not_a_demo")
     try:

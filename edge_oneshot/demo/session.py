@@ -16,6 +16,7 @@ from edge_oneshot.report.report import Step
 from edge_oneshot_device import cli, state
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import write_atomically
+from edge_oneshot_device.gallery.reserve import RESERVE
 
 TARGET_FAR: Final = 0.05
 """Looser than the smallest that the calibration supports: an encoder trained for a minute or two
@@ -33,6 +34,7 @@ class Paths:
     bundle: Path
     images: Path
     state: Path
+    key: Path
 
 
 def write_drawings(folder: Path, alphabets: Sequence[NDArray[np.uint8]]) -> None:
@@ -51,13 +53,15 @@ def write_drawings(folder: Path, alphabets: Sequence[NDArray[np.uint8]]) -> None
             write_atomically(folder / file_name(name, hand), buffer.getvalue())
 
 
-def clear_state(folder: Path) -> None:
-    """Remove what an earlier session left; anything else in the folder stays.
+def clear_state(paths: Paths) -> None:
+    """Remove the state and the key that an earlier session left; anything else stays.
 
     Raises:
         MachineError: It cannot be removed.
     """
-    left = [folder / state.SETTINGS, folder / state.GALLERY, folder / f"{state.GALLERY}-journal"]
+    folder = paths.state
+    names = (state.SETTINGS, state.GALLERY, f"{state.GALLERY}-journal", RESERVE)
+    left = [paths.key, *(folder / name for name in names)]
     try:
         for path in [*left, *(folder / state.BUNDLES).glob("*.oneshot")]:
             path.unlink(missing_ok=True)
@@ -96,7 +100,7 @@ def _script(paths: Paths) -> list[tuple[str, list[str], str | None, int]]:
 
 def _run(paths: Paths, says: str, words: list[str], drawing: str | None, expected: int) -> Step:
     path = None if drawing is None else paths.images / drawing
-    arguments = [*words, *([] if path is None else [str(path)]), "--state", str(paths.state)]
+    arguments = [*words, *([] if path is None else [str(path)]), "--state", str(paths.state), "--key", str(paths.key)]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         code = cli.main(arguments)

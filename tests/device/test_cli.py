@@ -18,9 +18,10 @@ from edge_oneshot_device import Bundle, cli
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]
 PROGRAM = "edge-oneshot-device"
-COMMANDS = ["init", "enrol", "verify", "identify", "people", "forget", "bench", "inspect"]
+COMMANDS = ["init", "enrol", "access", "verify", "identify", "people", "forget", "unlock", "audit", "backup", "restore",
+            "rotate-key", "doctor", "bench", "inspect"]  # fmt: skip
 DECISION = ["person", "accepted", "score", "similarity", "threshold", "target_far", "runner_up", "reason",
-            "provisional", "variant", "runtime", "fingerprint"]  # fmt: skip
+            "provisional", "variant", "runtime", "fingerprint", "candidate", "retry_after", "fault"]  # fmt: skip
 BENCH = {"init_ms", "warmup_first_ms", "warmup_avg_ms", "avg_ms", "min_ms", "max_ms", "median_ms", "std_ms", "p5_ms",
          "p95_ms", "num_runs", "num_threads", "model_size_mb", "p99_ms", "peak_rss_mb", "variant", "runtime",
          "board"}  # fmt: skip
@@ -96,7 +97,9 @@ def test_from_init_to_forget_in_json(program: Program, make_bundle: MakeBundle) 
     assert set(installed) >= {"name", "format", "variants", "fingerprints", "calibration", "signed_by", "bytes"}
     assert (installed["provisional"], installed["target_far"], installed["signed_by"]) == (True, 0.001, None)
     assert installed["fingerprints"]["int8"] == fingerprint
-    enrolment = {"person": "ada", "templates": 1, "reason": "enrolled", "fingerprint": fingerprint}
+    enrolment = {
+        "person": "ada", "templates": 1, "reason": "enrolled", "fingerprint": fingerprint, "resembles": None,
+    }  # fmt: skip
     assert program("enrol", "ada", "ada-0.png", "--json") == enrolment
     identified = program("identify", "ada-1.png", "--json")
     assert list(identified) == DECISION
@@ -109,7 +112,9 @@ def test_from_init_to_forget_in_json(program: Program, make_bundle: MakeBundle) 
     assert (rejected["person"], rejected["accepted"], rejected["reason"]) == (None, False, "below_threshold")
     listed = program("people", "--json")
     assert [person["person"] for person in listed] == ["ada", "grace"]
-    assert set(listed[0]) == {"person", "templates", "enrolled", "fingerprint"}
+    assert set(listed[0]) == {
+        "person", "templates", "enrolled", "fingerprint", "valid_from", "valid_until", "hours",
+    }  # fmt: skip
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", listed[0]["enrolled"])
     forgotten = enrolment | {"templates": 0, "reason": "forgotten"}
     assert program("forget", "ada", "--json") == forgotten
@@ -298,7 +303,7 @@ def test_the_state_argument_comes_before_the_environment(program: Program, make_
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert re.findall(r"^    (\w+) ", shown, re.MULTILINE) == COMMANDS
+    assert re.findall(r"^    ([\w-]+)(?: |$)", shown, re.MULTILINE) == COMMANDS
     for command in COMMANDS:
         assert cli.main([command, "--help"]) == 0
         shown = capsys.readouterr().out

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.manifest import Calibration, OperatingPoint, SimilarityMap, Tail
 from edge_oneshot_device.matching import (
-    RunnerUp,
+    Candidate,
     Threshold,
     calibration_for,
     decide_identify,
@@ -326,7 +326,7 @@ def test_identify_names_the_best_and_tells_the_runner_up() -> None:
     decision = identify([0.2, 0.8, 0.5])
     assert (decision.person, decision.accepted, decision.reason) == ("alan", True, "match")
     assert decision.score == np.float32(0.8)
-    assert decision.runner_up == RunnerUp("grace", 0.5)
+    assert decision.runner_up == Candidate("grace", 0.5)
     assert decision.threshold == threshold_for(calibration(), 0.01, 3).value
     assert decision.target_far == 0.01
 
@@ -337,7 +337,7 @@ def test_identify_holds_the_best_against_the_threshold_for_so_many_people() -> N
     assert identify([score]).accepted
     rejected = identify([score, 0.0, 0.0])
     assert (rejected.person, rejected.accepted, rejected.reason) == (None, False, "below_threshold")
-    assert rejected.runner_up == RunnerUp("alan", 0.0)
+    assert rejected.runner_up == Candidate("alan", 0.0)
 
 
 def test_a_lead_smaller_than_the_margin_is_ambiguous() -> None:

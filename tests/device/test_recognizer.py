@@ -11,7 +11,7 @@ from edge_oneshot_device import Decision, Recognizer
 from edge_oneshot_device.bundle import Bundle
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.gallery import Gallery
+from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.matching import calibration_for, scores, threshold_for
 from edge_oneshot_device.state import install
 
@@ -87,7 +87,7 @@ def test_one_image_is_enough_to_tell_people_apart(
 def test_a_decision_has_the_keys_of_the_design() -> None:
     assert [field.name for field in fields(Decision)] == [
         "person", "accepted", "score", "similarity", "threshold", "target_far", "runner_up", "reason", "provisional",
-        "variant", "runtime", "fingerprint",
+        "variant", "runtime", "fingerprint", "candidate", "retry_after", "fault",
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 from edge_oneshot_device import files, state
 from edge_oneshot_device.bundle import Bundle
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.gallery import Gallery
+from edge_oneshot_device.gallery.gallery import Gallery
 
 MakeBundle = Callable[..., Path]
 
@@ -85,7 +85,7 @@ def test_the_state_is_its_owners_alone(make_bundle: MakeBundle, folder: Path) ->
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.rglob("*")]}
     assert modes.pop(folder.name) == 0o700
     assert modes.pop("bundles") == 0o700
-    assert len(modes) == 3
+    assert len(modes) == 4
     assert set(modes.values()) == {0o600}
 
 

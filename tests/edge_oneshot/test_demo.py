@@ -81,7 +81,7 @@ def failing(variant, gate=drift.gate):
 def test_a_demo_leaves_what_it_says(made):
     out, result, _ = made
     names = {path.name for path in out.iterdir()}
-    assert names == {"run", "demo.oneshot", "images", "state", "report.html", demos.MARKER}
+    assert names == {"run", "demo.oneshot", "images", "state", "key", "report.html", demos.MARKER}
     assert [row.variant for row in result.variants] == list(DEMO)
     assert result.left_out == ()
     bundle = Bundle.open(result.bundle)
@@ -135,10 +135,10 @@ def test_the_session_is_what_the_device_says_to_the_same_commands(made, capsys):
     enrolments = [step for step in result.session if " enrol " in step.command]
     assert [step.exit_code for step in enrolments] == [0] * 6
     last = result.session[-1]
-    *_, image, _, state = shlex.split(last.command)
-    assert cli.main(["identify", image, "--state", state]) == last.exit_code
+    *_, image, _, state, _, key = shlex.split(last.command)
+    assert cli.main(["identify", image, "--state", state, "--key", key]) == last.exit_code
     assert capsys.readouterr().out.strip() == last.output
-    with Recognizer.open(result.state) as recognizer:
+    with Recognizer.open(result.state, key=result.key) as recognizer:
         assert [person.person for person in recognizer.people()] == ["ash", "birch", "cedar", "elm"]
 
 
@@ -192,7 +192,7 @@ def test_an_encoder_that_learned_nothing_is_refused_in_one_line(made, tmp_path, 
     assert not (tmp_path / "demo" / "demo.oneshot").exists()
 
 
-@pytest.mark.parametrize("name", ["run", "demo.oneshot", "images", "state", "report.html"])
+@pytest.mark.parametrize("name", ["run", "demo.oneshot", "images", "state", "key", "report.html"])
 def test_what_no_demo_made_is_not_touched(tmp_path, name):
     (tmp_path / name).mkdir()
     (tmp_path / name / "run.json").write_text("twenty hours of training")

@@ -5,19 +5,28 @@ today's Raspberry Pi OS has the WAL-reset fault (3.7.0 to 3.51.2), which can los
 """
 
 import os
+import random
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from edge_oneshot_device.errors import DeviceError, IntegrityError, MachineError
 
+T = TypeVar("T")
+
 BUSY_SECONDS: Final = 5.0
 APPLICATION_ID: Final = 0x454F5347  # "EOSG"
+# SQLite's own waiting backs off to 100 ms, by which a door would lose to a busy neighbour again and again
+_PAUSE_SECONDS: Final = 0.002
 
-# From user_version i to i + 1; never edited once released.
-MIGRATIONS: Final = (
+Migration = tuple[str, ...]
+
+# From user_version i to i + 1; never edited once released. What they hold is brought up by `migrated`.
+MIGRATIONS: Final[tuple[Migration, ...]] = (
     (
         """CREATE TABLE person (
              id INTEGER PRIMARY KEY,
@@ -32,6 +41,58 @@ MIGRATIONS: Final = (
            ) STRICT""",
         "CREATE INDEX template_person ON template (person)",
         f"PRAGMA application_id = {APPLICATION_ID}",
+    ),
+    (
+        "ALTER TABLE person RENAME TO open_person",
+        "ALTER TABLE template RENAME TO open_template",
+        "DROP INDEX template_person",
+        # number: random, so that it says nothing of anybody; tag: finds the name; record: name, date, access
+        """CREATE TABLE person (
+             number INTEGER PRIMARY KEY,
+             tag BLOB NOT NULL UNIQUE,
+             record BLOB NOT NULL,
+             fingerprint TEXT NOT NULL
+           ) STRICT""",
+        """CREATE TABLE template (
+             id INTEGER PRIMARY KEY,
+             person INTEGER NOT NULL REFERENCES person (number) ON DELETE CASCADE,
+             sealed BLOB NOT NULL
+           ) STRICT""",
+        "CREATE INDEX template_person ON template (person)",
+        """CREATE TABLE photo (
+             id INTEGER PRIMARY KEY,
+             person INTEGER NOT NULL REFERENCES person (number) ON DELETE CASCADE,
+             sealed BLOB NOT NULL
+           ) STRICT""",
+        "CREATE INDEX photo_person ON photo (person)",
+        # failures in a row of 1:1, and the delay that they brought, on the boot clock
+        """CREATE TABLE attempts (
+             person INTEGER PRIMARY KEY REFERENCES person (number) ON DELETE CASCADE,
+             failures INTEGER NOT NULL,
+             boot TEXT NOT NULL,
+             since REAL NOT NULL
+           ) STRICT""",
+        # the last attempts of 1:N that were rejected
+        """CREATE TABLE rejection (
+             id INTEGER PRIMARY KEY,
+             boot TEXT NOT NULL,
+             at REAL NOT NULL
+           ) STRICT""",
+        """CREATE TABLE audit (
+             seq INTEGER PRIMARY KEY,
+             at INTEGER NOT NULL,
+             act TEXT NOT NULL,
+             person INTEGER,
+             detail TEXT NOT NULL,
+             mac BLOB NOT NULL
+           ) STRICT""",
+        # one row for each key that was in use; chain: the key of the audit rows from first_seq on, sealed
+        """CREATE TABLE epoch (
+             id INTEGER PRIMARY KEY,
+             first_seq INTEGER NOT NULL,
+             check_value BLOB NOT NULL,
+             chain BLOB NOT NULL
+           ) STRICT""",
     ),
 )
 
@@ -62,8 +123,12 @@ def clear_errors(path: Path) -> Iterator[None]:
         raise _explain(path, error) from error
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, migrated: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
     """Open a gallery's file, or create it, mode 0600, and bring it up to the newest version.
+
+    Args:
+        path: The file.
+        migrated: Called inside the transaction that brought the tables up, to bring up what they hold.
 
     Raises:
         IntegrityError: Reason ``gallery_corrupt``, or ``gallery_newer``.
@@ -73,31 +138,70 @@ def connect(path: Path) -> sqlite3.Connection:
         with suppress(FileExistsError):
             # SQLite itself would follow the umask
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=0.0, isolation_level=None)
         try:
             # first of all, for a database of something else stays as it is
-            _schema_version(connection, path)
+            patiently(lambda: _schema_version(connection, path))
             if path.stat().st_mode & 0o077:
                 path.chmod(0o600)
             _configure(connection, path)
-            _migrate(connection, path)
+            _migrate(connection, path, migrated)
         except BaseException:
             connection.close()
             raise
     return connection
 
 
+def is_sealed(path: Path) -> bool:
+    """Whether a gallery is there whose content needs its key.
+
+    Raises:
+        IntegrityError: Reason ``gallery_corrupt``.
+        MachineError: The disk does not allow it.
+    """
+    if not path.exists():
+        return False
+    with clear_errors(path), closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+        query = "SELECT count(*) FROM sqlite_master WHERE name = 'epoch'"
+        return bool(connection.execute(query).fetchone()[0])
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """What the call returns, tried again for `BUSY_SECONDS` while another process has the file."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return call()
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error) or time.monotonic() >= end:
+                raise
+        time.sleep(random.uniform(0.5, 1.5) * _PAUSE_SECONDS)  # noqa: S311 (who waits)
+
+
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """The only transaction that writes: committed at the end, undone by an error."""
-    connection.execute("BEGIN IMMEDIATE")
+    patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
     try:
         yield
-        connection.execute("COMMIT")
+        patiently(lambda: connection.execute("COMMIT"))
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+@contextmanager
+def reading(connection: sqlite3.Connection) -> Iterator[None]:
+    """Everything read inside is of one moment. Writers wait for its end: keep it short."""
+    connection.execute("BEGIN")
+    try:
+        # the first read takes the lock, and holds it until the end
+        patiently(lambda: connection.execute("PRAGMA user_version").fetchone())
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def corrupt(path: Path, fault: str) -> IntegrityError:
@@ -108,24 +212,31 @@ def corrupt(path: Path, fault: str) -> IntegrityError:
 
 def _configure(connection: sqlite3.Connection, path: Path) -> None:
     for name, value, expected in _SETTINGS:
-        connection.execute(f"PRAGMA {name} = {value}")
-        found = connection.execute(f"PRAGMA {name}").fetchone()[0]
+        found = patiently(partial(_set, connection, name, value))
         if found != expected:
             message = f"{path}: SQLite {sqlite3.sqlite_version} answers {found} for {name}, expected {expected}"
             raise MachineError(message, reason="gallery_setting")
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def _set(connection: sqlite3.Connection, name: str, value: str) -> object:
+    connection.execute(f"PRAGMA {name} = {value}")
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, migrated: Callable[[sqlite3.Connection], None]) -> None:
     """Check that the file is a whole gallery, and bring it up to the newest version."""
-    fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    fault = patiently(lambda: connection.execute("PRAGMA quick_check(1)").fetchone()[0])
     if fault != "ok":
         raise corrupt(path, fault.replace("\n", " "))
-    if _schema_version(connection, path) < len(MIGRATIONS):
+    if patiently(lambda: _schema_version(connection, path)) < len(MIGRATIONS):
         with transaction(connection):
             # read again: another process may have been faster
-            for statements in MIGRATIONS[_schema_version(connection, path) :]:
+            version = _schema_version(connection, path)
+            for statements in MIGRATIONS[version:]:
                 for statement in statements:
                     connection.execute(statement)
+            if version < len(MIGRATIONS):
+                migrated(connection)
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
@@ -139,6 +250,10 @@ def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
         message = f"{path} has version {version}, the newest this program reads is {len(MIGRATIONS)}: update it"
         raise IntegrityError(message, reason="gallery_newer")
     return version
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _explain(path: Path, error: sqlite3.Error) -> DeviceError:

@@ -1,0 +1,207 @@
+"""An attempt at the door: the decision, the limits, the hours and the record, in one transaction.
+
+What cannot be recorded is not accepted: then the decision says whom it would have been.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from edge_oneshot_device.errors import MachineError
+from edge_oneshot_device.gallery import audit, limits
+from edge_oneshot_device.gallery.access import Access, refuse_access
+from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.limits import Limits, Refusal
+from edge_oneshot_device.gallery.people import Record
+from edge_oneshot_device.manifest import Calibration
+from edge_oneshot_device.matching import Candidate, Decision, Origin, decide_among, decide_verify, threshold_for
+
+
+class ChangedError(Exception):
+    """Somebody was enrolled or forgotten since the probe was compared: compare it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A probe compared with the gallery.
+
+    Attributes:
+        best: Number and score of the person it fits best; in 1:1 of the one claimed. None: nobody is enrolled.
+        runner_up: In 1:N, of the best other person.
+        people: How many it was compared with.
+        calibration, target_far, origin: What decides.
+    """
+
+    best: tuple[int, float] | None
+    runner_up: tuple[int, float] | None
+    people: int
+    calibration: Calibration
+    target_far: float
+    origin: Origin
+
+
+def settle(gallery: Gallery, work: Callable[[sqlite3.Connection, bool], Decision]) -> Decision:
+    """The decision of `work`, recorded; where that fails, a rejection with the reason ``audit_unavailable``.
+
+    Args:
+        gallery: Where it is recorded.
+        work: `identification` or `verification`: a connection, and whether to write.
+    """
+    try:
+        return gallery.change(lambda connection: work(connection, True))
+    except MachineError as error:
+        seen = gallery.read(lambda connection: work(connection, False))
+        fault = str(error)
+    candidate = seen.candidate
+    if seen.person is not None and seen.score is not None:
+        candidate = Candidate(seen.person, seen.score)
+    return replace(
+        seen,
+        person=None,
+        accepted=False,
+        reason="audit_unavailable",
+        candidate=candidate,
+        retry_after=None,
+        fault=fault,
+    )
+
+
+def identification(
+    gallery: Gallery,
+    found: Comparison,
+    wait: Refusal | None,
+    limit: Limits | None,
+    connection: sqlite3.Connection,
+    write: bool,
+) -> Decision:
+    """Decide 1:N.
+
+    Args:
+        gallery: Who is enrolled.
+        found: The probe compared with it.
+        wait: Why it was not compared, if so.
+        limit: How often one may try.
+        connection: In a transaction.
+        write: Whether that one writes.
+
+    Raises:
+        ChangedError: The gallery is no longer the one that was compared with.
+    """
+    refusal = wait
+    if limit is not None:
+        refusal = limits.refuse_identification(connection, limit, gallery.clock, renew=write) or wait
+    if refusal is not None:
+        decision, number = _refused(found, refusal), None
+    else:
+        decision, number = _among(gallery, found, connection)
+    if write:
+        if limit is not None and refusal is None and not decision.accepted:
+            limits.note_rejection(connection, limit, gallery.clock)
+        _write(gallery, connection, "identify", number if decision.accepted else None, decision)
+    return decision
+
+
+def verification(
+    gallery: Gallery,
+    found: Comparison,
+    wait: Refusal | None,
+    limit: Limits | None,
+    connection: sqlite3.Connection,
+    write: bool,
+) -> Decision:
+    """Decide 1:1 whether it is the person of `found.best`; arguments as of `identification`.
+
+    Raises:
+        ChangedError: The gallery is no longer the one that was compared with.
+    """
+    assert found.best is not None
+    number, score = found.best
+    refusal = wait
+    if limit is not None:
+        refusal = limits.refuse_verification(connection, limit, gallery.clock, number, renew=write) or wait
+    if not gallery.is_current(connection):
+        raise ChangedError
+    if refusal is not None:
+        decision = _refused(found, refusal)
+    else:
+        record = _record(gallery, connection, number)
+        decision = decide_verify(record.name, score, found.calibration, found.target_far, found.origin)
+        if write and limit is not None:
+            limits.note_verification(connection, gallery.clock, number, accepted=decision.accepted)
+        decision = _within_hours(gallery, connection, record, decision)
+    if write:
+        _write(gallery, connection, "verify", number, decision)
+    return decision
+
+
+def _among(gallery: Gallery, found: Comparison, connection: sqlite3.Connection) -> tuple[Decision, int | None]:
+    """The decision among everybody, and the best one's number."""
+    if not gallery.is_current(connection):
+        raise ChangedError
+    if found.best is None:
+        return decide_among(None, None, 0, found.calibration, found.target_far, found.origin), None
+    number, score = found.best
+    record = _record(gallery, connection, number)
+    runner_up = None
+    if found.runner_up is not None:
+        runner_up = Candidate(_record(gallery, connection, found.runner_up[0]).name, found.runner_up[1])
+    best = Candidate(record.name, score)
+    decision = decide_among(best, runner_up, found.people, found.calibration, found.target_far, found.origin)
+    return _within_hours(gallery, connection, record, decision), number
+
+
+def _record(gallery: Gallery, connection: sqlite3.Connection, number: int) -> Record:
+    record = gallery.record_of(connection, number)
+    if record is None:
+        raise ChangedError
+    return record
+
+
+def _within_hours(gallery: Gallery, connection: sqlite3.Connection, record: Record, decision: Decision) -> Decision:
+    """The decision, or a rejection because the person may not come in now."""
+    if not decision.accepted or decision.score is None:
+        return decision
+    last = audit.last_row(connection)
+    # a clock that was set back lets nobody in whose time is over
+    newest = gallery.clock.now() if last is None else datetime.fromtimestamp(last.at / 1e6, UTC)
+    now = max(gallery.clock.now(), newest)
+    reason = refuse_access(Access(record.valid_from, record.valid_until, record.hours), now)
+    if reason is None:
+        return decision
+    candidate = Candidate(record.name, decision.score)
+    return replace(decision, person=None, accepted=False, reason=reason, candidate=candidate)
+
+
+def _refused(found: Comparison, refusal: Refusal) -> Decision:
+    """A rejection of an attempt that is not looked at."""
+    threshold = threshold_for(found.calibration, found.target_far, max(found.people, 1))
+    return Decision(
+        person=None,
+        accepted=False,
+        score=None,
+        similarity=None,
+        threshold=threshold.value,
+        target_far=found.target_far,
+        runner_up=None,
+        reason=refusal.reason,
+        provisional=threshold.provisional,
+        variant=found.origin.variant,
+        runtime=found.origin.runtime,
+        fingerprint=found.origin.fingerprint,
+        retry_after=refusal.retry_after,
+    )
+
+
+def _write(gallery: Gallery, connection: sqlite3.Connection, act: str, number: int | None, decision: Decision) -> None:
+    detail: dict[str, Any] = {
+        "accepted": decision.accepted,
+        "reason": decision.reason,
+        "score": decision.score,
+        "threshold": decision.threshold,
+        "variant": decision.variant,
+        "runtime": decision.runtime,
+        "fingerprint": decision.fingerprint,
+    }
+    gallery.append_audit(connection, act, number, detail)

@@ -1,0 +1,266 @@
+"""What each command does: calls, and prints. Each takes its arguments and returns the exit code.
+
+numpy, Pillow and the runtimes are imported by the commands that need them, so that --help is quick.
+"""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from edge_oneshot_device import console
+from edge_oneshot_device.errors import InputError, MachineError
+
+if TYPE_CHECKING:
+    from edge_oneshot_device.gallery.access import Access
+    from edge_oneshot_device.matching import Decision
+    from edge_oneshot_device.recognizer import Recognizer
+
+REJECTED = 1
+
+
+def init(arguments: argparse.Namespace) -> int:
+    """Check a bundle and put it in use."""
+    from edge_oneshot_device import wording
+    from edge_oneshot_device.state import install
+
+    installation = install(
+        arguments.bundle,
+        arguments.state,
+        variant=arguments.variant,
+        runtime=arguments.runtime,
+        target_far=arguments.target_far,
+        threads=arguments.threads,
+        trust=arguments.trust,
+        key=arguments.key,
+        keep_photos=arguments.keep_photos,
+        rejections_per_minute=arguments.rejections_per_minute,
+    )
+    console.print_result(installation, arguments.json, wording.installation_text(installation))
+    return 0
+
+
+def enrol(arguments: argparse.Namespace) -> int:
+    """Enrol a person, or a whole folder of them."""
+    from edge_oneshot_device import wording
+
+    if arguments.folder is not None:
+        return _enrol_folder(arguments)
+    if arguments.person is None or not arguments.images:
+        raise InputError("name a person and their images, or --folder DIR", reason="wrong_use")
+    access = _access(arguments)
+    with _recognizer(arguments) as recognizer:
+        enrolment = recognizer.enrol(
+            arguments.person, *arguments.images, add=arguments.add, replace=arguments.replace, access=access
+        )
+    console.print_result(enrolment, arguments.json, wording.enrolment_text(enrolment))
+    return 0
+
+
+def access(arguments: argparse.Namespace) -> int:
+    """Say when a person may come in."""
+    from edge_oneshot_device import wording
+    from edge_oneshot_device.gallery.access import ALWAYS
+
+    wanted = _access(arguments) or ALWAYS
+    with _recognizer(arguments) as recognizer:
+        person = recognizer.gallery.set_access(arguments.person, wanted)
+    console.print_result(person, arguments.json, wording.people_text([person]))
+    return 0
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Decide 1:1."""
+    with _recognizer(arguments) as recognizer:
+        decision = recognizer.verify(arguments.person, arguments.image)
+    return _print_decision(decision, "rejected", arguments.json)
+
+
+def identify(arguments: argparse.Namespace) -> int:
+    """Decide 1:N."""
+    with _recognizer(arguments) as recognizer:
+        decision = recognizer.identify(arguments.image)
+    return _print_decision(decision, "unknown", arguments.json)
+
+
+def people(arguments: argparse.Namespace) -> int:
+    """List everybody, write them to a file, or take them from one."""
+    from edge_oneshot_device import wording
+
+    if arguments.action is not None:
+        return _transfer(arguments)
+    with _recognizer(arguments) as recognizer:
+        listed = recognizer.people()
+    console.print_result(listed, arguments.json, wording.people_text(listed))
+    return 0
+
+
+def forget(arguments: argparse.Namespace) -> int:
+    """Delete a person."""
+    from edge_oneshot_device import wording
+
+    with _recognizer(arguments) as recognizer:
+        forgotten = recognizer.forget(arguments.person)
+    console.print_result(forgotten, arguments.json, wording.enrolment_text(forgotten))
+    return 0
+
+
+def unlock(arguments: argparse.Namespace) -> int:
+    """Let a person verify again."""
+    with _recognizer(arguments) as recognizer:
+        unlocked = recognizer.unlock(arguments.person)
+    text = f"unlocked  {unlocked.person}  after {unlocked.failures} failures in a row"
+    console.print_result(unlocked, arguments.json, text)
+    return 0
+
+
+def audit(arguments: argparse.Namespace) -> int:
+    """Show the record, check it, or let go of its beginning."""
+    from edge_oneshot_device import record, wording
+
+    if arguments.against is not None and not arguments.check:
+        raise InputError("--against belongs to --check: say both", reason="wrong_use")
+    with _recognizer(arguments) as recognizer:
+        gallery = recognizer.gallery
+        if arguments.check:
+            report = record.check(gallery, arguments.against)
+            console.print_result(report, arguments.json, wording.audit_text(report))
+        elif arguments.head:
+            head = record.head(gallery)
+            console.print_result(head, arguments.json, str(head))
+        elif arguments.keep_days is not None:
+            pruned = record.prune(gallery, arguments.keep_days)
+            console.print_result(pruned, arguments.json, f"let go of {pruned.rows} rows; head {pruned.head}")
+        elif arguments.export:
+            for entry in record.entries(gallery):
+                console.print_result(entry, True, "")
+        else:
+            last = record.last(gallery, arguments.last)
+            console.print_result(last, arguments.json, wording.entries_text(last))
+    return 0
+
+
+def backup(arguments: argparse.Namespace) -> int:
+    """Copy the gallery."""
+    from pathlib import Path
+
+    from edge_oneshot_device.gallery.transfer import back_up
+
+    with _recognizer(arguments) as recognizer:
+        made = back_up(recognizer.gallery, Path(arguments.file))
+    text = f"{made.file}: {made.people} enrolled, {made.bytes:,} bytes; opens with the key of today; head {made.head}"
+    console.print_result(made, arguments.json, text)
+    return 0
+
+
+def restore(arguments: argparse.Namespace) -> int:
+    """Put a backup in the place of the gallery."""
+    from pathlib import Path
+
+    from edge_oneshot_device.gallery.transfer import restore as put_back
+
+    with _recognizer(arguments) as recognizer:
+        restored = put_back(recognizer.gallery, Path(arguments.file))
+    text = f"restored {restored.file}: {restored.people} enrolled; forget again whoever was forgotten since"
+    console.print_result(restored, arguments.json, text)
+    return 0
+
+
+def rotate_key(arguments: argparse.Namespace) -> int:
+    """Seal the gallery with a new key."""
+    from pathlib import Path
+
+    from edge_oneshot_device.gallery.rotation import rotate_key as rotate
+
+    with _recognizer(arguments) as recognizer:
+        rotation = rotate(recognizer.gallery, None if arguments.new_key is None else Path(arguments.new_key))
+    text = f"{rotation.people} people sealed anew; the key is in {rotation.key}; backups open with the one before"
+    console.print_result(rotation, arguments.json, text)
+    return 0
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Look at everything that the door needs."""
+    from edge_oneshot_device import wording
+    from edge_oneshot_device.doctor import examine
+
+    diagnosis = examine(arguments.state, arguments.key)
+    console.print_result(diagnosis, arguments.json, wording.diagnosis_text(diagnosis))
+    return diagnosis.exit_code
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    """Measure a bundle's latency."""
+    from edge_oneshot_device import wording
+    from edge_oneshot_device.bench import bench as measure
+    from edge_oneshot_device.bundle import Bundle
+    from edge_oneshot_device.state import choose_variant
+
+    bundle = Bundle.open(arguments.bundle)
+    variant = choose_variant(bundle.manifest, arguments.variant)
+    result = measure(bundle, variant, runtime=arguments.runtime, threads=arguments.threads, runs=arguments.runs)
+    console.print_result(result, arguments.json, wording.bench_text(result))
+    return 0
+
+
+def inspect(arguments: argparse.Namespace) -> int:
+    """Show what a bundle holds."""
+    from edge_oneshot_device.comparison import inspect as look
+
+    result, text = look(arguments.bundle, arguments.other)
+    console.print_result(result, arguments.json, text)
+    return 0
+
+
+def _recognizer(arguments: argparse.Namespace) -> "Recognizer":
+    from edge_oneshot_device.recognizer import Recognizer
+
+    return Recognizer.open(arguments.state, key=arguments.key)
+
+
+def _access(arguments: argparse.Namespace) -> "Access | None":
+    from edge_oneshot_device.gallery.access import ALWAYS, parse_access
+
+    wanted = parse_access(arguments.valid_from, arguments.valid_until, arguments.hours)
+    return None if wanted == ALWAYS else wanted
+
+
+def _enrol_folder(arguments: argparse.Namespace) -> int:
+    from edge_oneshot_device import wording
+    from edge_oneshot_device.staff import enrol_folder
+
+    alone = (arguments.valid_from, arguments.valid_until, arguments.hours)
+    if arguments.person is not None or arguments.add or arguments.replace or any(alone):
+        raise InputError("--folder goes alone: nobody else is named beside it", reason="wrong_use")
+    with _recognizer(arguments) as recognizer, console.progress("enrolled") as report:
+        staff = enrol_folder(recognizer, arguments.folder, report)
+    console.print_result(staff, arguments.json, wording.staff_text(staff))
+    return REJECTED if staff.refused else 0
+
+
+def _transfer(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from edge_oneshot_device import wording
+    from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, read_key
+    from edge_oneshot_device.gallery.transfer import export_people, import_people
+
+    if arguments.file is None:
+        raise InputError(f"people {arguments.action} takes a file: name it", reason="wrong_use")
+    with _recognizer(arguments) as recognizer:
+        source = find_key(arguments.key)
+        if arguments.transfer_key is not None:
+            source = KeySource(Path(arguments.transfer_key))
+            if arguments.action == "export" and not Path(arguments.transfer_key).exists():
+                create_key(Path(arguments.transfer_key))
+        move = export_people if arguments.action == "export" else import_people
+        moved = move(recognizer.gallery, Path(arguments.file), read_key(source))
+    console.print_result(moved, arguments.json, wording.transfer_text(moved, arguments.action))
+    return 0
+
+
+def _print_decision(decision: "Decision", refusal: str, as_json: bool) -> int:
+    from edge_oneshot_device import wording
+
+    console.print_result(decision, as_json, wording.decision_text(decision, refusal))
+    if decision.fault is not None:
+        raise MachineError(decision.fault, reason="audit_unavailable")
+    return 0 if decision.accepted else REJECTED

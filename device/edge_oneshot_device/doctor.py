@@ -1,0 +1,116 @@
+"""What is found on this machine, what is missing, and what mends it."""
+
+import os
+import shutil
+import sqlite3
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from edge_oneshot_device import state as states
+from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device.errors import OneShotError
+from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.keys import find_key
+from edge_oneshot_device.gallery.reserve import RESERVE
+
+_LOW_BYTES: Final = 64 << 20
+_LOW_SHARE: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        what: ``bundle``, ``key``, ``gallery``, ``audit``, ``disk`` or ``state``.
+        level: ``ok``, ``warning`` (look after it soon) or ``fault`` (the door does not work).
+        text: One line: what was found, and what mends it.
+        reason: The stable code of a fault.
+    """
+
+    what: str
+    level: Literal["ok", "warning", "fault"]
+    text: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Everything that was looked at.
+
+    Attributes:
+        state: The state folder.
+        findings: One for each thing.
+        exit_code: 0, or that of the first fault.
+    """
+
+    state: str
+    findings: list[Finding]
+    exit_code: int
+
+
+def examine(state: str | os.PathLike[str] | None = None, key: str | os.PathLike[str] | None = None) -> Diagnosis:
+    """Look at everything that the door needs; nothing is changed.
+
+    Args:
+        state: The state folder, see `state_dir`.
+        key: The file of the gallery's key, see `find_key`.
+    """
+    folder = states.state_dir(state)
+    findings: list[Finding] = []
+    codes: list[int] = []
+
+    def look(what: str, check: Callable[[], list[Finding]]) -> None:
+        try:
+            findings.extend(check())
+        except OneShotError as error:
+            findings.append(Finding(what, "fault", str(error), error.reason))
+            codes.append(error.exit_code)
+
+    look("bundle", lambda: _bundle(folder))
+    look("gallery", lambda: _gallery(folder, key))
+    look("disk", lambda: _disk(folder))
+    return Diagnosis(str(folder), findings, codes[0] if codes else 0)
+
+
+def _bundle(folder: Path) -> list[Finding]:
+    settings, bundle = states.load(folder)
+    encoder = Encoder.open(bundle, settings.variant, runtime=settings.runtime, threads=settings.threads)
+    text = f"{bundle.manifest.name}, {encoder.variant} on {encoder.runtime}: its self-test passed"
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    found = [Finding("bundle", "ok", text)]
+    if mode & 0o077:
+        found.append(Finding("state", "warning", f"{folder} is open to others (mode {mode:03o}): chmod 700 it"))
+    return found
+
+
+def _gallery(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
+    settings, bundle = states.load(folder)
+    fingerprint = next(v.fingerprint for v in bundle.manifest.variants if v.name == settings.variant)
+    size = bundle.manifest.embedding.size
+    source = find_key(key)
+    with Gallery.open(folder / states.GALLERY, fingerprint, size, source) as gallery:
+        people = len(gallery.templates().numbers)
+        found = [
+            Finding("key", "ok", f"from {source}"),
+            Finding("gallery", "ok", f"{people} enrolled, SQLite {sqlite3.sqlite_version}, rollback journal"),
+        ]
+        report = gallery.check_audit()
+        found.append(Finding("audit", "ok", f"{report.rows} rows since {report.since} hold, head {report.head.seq}"))
+    if source.path is not None and source.path.parent.resolve() == folder.resolve():
+        text = f"the key {source.path} lies beside the gallery, so that a copy of the folder opens: move it elsewhere"
+        found.append(Finding("key", "warning", text))
+    return found
+
+
+def _disk(folder: Path) -> list[Finding]:
+    usage = shutil.disk_usage(folder)
+    text = f"{usage.free >> 20} MiB free of {usage.total >> 20}"
+    if not (folder / RESERVE).exists():
+        return [Finding("disk", "warning", f"{text}: the reserve is used up; free some space now, or the door stops")]
+    if usage.free < _LOW_BYTES or usage.free < _LOW_SHARE * usage.total:
+        return [Finding("disk", "warning", f"{text}: free some space before it is full")]
+    return [Finding("disk", "ok", text)]

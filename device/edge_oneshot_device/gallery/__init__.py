@@ -1,0 +1,1 @@
+"""The people enrolled: kept durably, sealed, and with a record of every decision."""

@@ -1,0 +1,275 @@
+"""The record of every act: rows chained by a keyed digest, so that nobody without the key can change one unseen.
+
+The digest of a row is HMAC-SHA256 over the digest before it and the row itself. What the chain alone cannot
+show is that its end was cut off, or that the whole gallery is an older copy: for that, keep its head elsewhere.
+"""
+
+import hashlib
+import hmac
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from edge_oneshot_device.errors import InputError, IntegrityError
+from edge_oneshot_device.gallery.database import clear_errors, reading
+
+CHANGES: Final = ("enrolled", "added", "replaced", "forgotten", "imported")
+"""Acts that change somebody's templates."""
+
+GENESIS: Final = bytes(32)
+_CHUNK: Final = 1000  # rows read at once: a door that writes waits for no more than these
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Row(NamedTuple):
+    """A row, as its columns are in the file; `person` is a number, whose name only the gallery knows."""
+
+    seq: int
+    at: int
+    act: str
+    person: int | None
+    detail: str
+    mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of the chain: what to keep elsewhere.
+
+    Attributes:
+        seq: Number of the last row.
+        mac: Its digest, in hex.
+    """
+
+    seq: int
+    mac: str
+
+    def __str__(self) -> str:
+        """As it is printed and read again."""
+        return f"{self.seq}:{self.mac}"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """A chain that holds.
+
+    Attributes:
+        rows: How many rows there are.
+        first: Number of the first; above 1 where older ones were let go.
+        since: Date and time of the first: UTC, ISO 8601.
+        people: How many are enrolled, each by an act of the chain.
+        head: Its end.
+    """
+
+    rows: int
+    first: int
+    since: str
+    people: int
+    head: Head
+
+
+def parse_head(text: str) -> Head:
+    """The head that `audit --head` printed.
+
+    Raises:
+        InputError: Reason ``bad_head``.
+    """
+    seq, _, mac = text.strip().partition(":")
+    try:
+        found = Head(int(seq), bytes.fromhex(mac).hex())
+    except ValueError:
+        found = Head(0, "")
+    if found.seq < 1 or len(found.mac) != 2 * len(GENESIS):
+        raise InputError(f"{text[:80]!a} is no head: give what audit --head printed", reason="bad_head")
+    return found
+
+
+def timestamp(microseconds: int) -> str:
+    """UTC, ISO 8601, to the millisecond."""
+    at = datetime.fromtimestamp(microseconds / 1e6, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def last_row(connection: sqlite3.Connection) -> Row | None:
+    """The newest row, inside a transaction of the caller."""
+    row = connection.execute("SELECT * FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+    return None if row is None else Row(*row)
+
+
+def append(
+    connection: sqlite3.Connection,
+    key: bytes,
+    now: datetime,
+    act: str,
+    person: int | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Append a row, inside the transaction of what it records.
+
+    Args:
+        connection: In a transaction that writes.
+        key: Of this part of the chain.
+        now: Date and time.
+        act: What was done.
+        person: Number of whom it was done to.
+        detail: Further facts, as JSON takes them; no names.
+    """
+    last = last_row(connection)
+    seq = 1 if last is None else last.seq + 1
+    at = int(now.timestamp() * 1e6)
+    text = msgspec.json.encode(detail or {}).decode()
+    mac = _digest(key, GENESIS if last is None else last.mac, seq, at, act, person, text)
+    connection.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)", (seq, at, act, person, text, mac))
+
+
+def changed_since(connection: sqlite3.Connection, seen: Row) -> set[int] | None:
+    """Numbers of whose templates changed after a row, in a transaction of the caller; None when it is not there."""
+    found = connection.execute("SELECT mac FROM audit WHERE seq = ?", (seen.seq,)).fetchone()
+    if found is None or found[0] != seen.mac:
+        return None
+    rows = connection.execute("SELECT DISTINCT act, person FROM audit WHERE seq > ?", (seen.seq,))
+    return {person for act, person in rows if act in CHANGES}
+
+
+def rows(connection: sqlite3.Connection, path: Path, after: int = 0) -> Iterator[Row]:
+    """The rows after a number, some at a time, so that no writer waits for long."""
+    while True:
+        with clear_errors(path), reading(connection):
+            chunk = _chunk(connection, after)
+        yield from chunk
+        if len(chunk) < _CHUNK:
+            return
+        after = chunk[-1].seq
+
+
+def check(
+    connection: sqlite3.Connection, path: Path, keys: Sequence[tuple[int, bytes]], against: Head | None = None
+) -> AuditReport:
+    """Walk the whole chain, and compare who it says is enrolled with who is.
+
+    Args:
+        connection: Of the gallery, outside a transaction.
+        path: The gallery's file, for errors.
+        keys: For each part of the chain its first row's number and its key, in order.
+        against: A head that was kept elsewhere.
+
+    Raises:
+        IntegrityError: Reason ``audit_altered`` or, with a head, ``audit_cut``.
+        InputError: Reason ``head_too_old``: the row of the head was let go.
+    """
+    with clear_errors(path), reading(connection):
+        first = connection.execute("SELECT min(seq) FROM audit").fetchone()[0]
+        before = _checkpoint(connection)
+    if first is None:
+        raise _altered(path, 1, "is missing")
+    through, mac = (0, GENESIS) if before is None or first == 1 else before
+    if first != through + 1:
+        raise _altered(path, through + 1, "is missing")
+    if against is not None and against.seq < first:
+        message = f"the head {against.seq} is older than the first row that is kept, {first}: compare a newer one"
+        raise InputError(message, reason="head_too_old")
+    enrolled: dict[int, int] = {}
+    seq, since, count = through, 0, 0
+    part = -1
+    while True:
+        with clear_errors(path), reading(connection):
+            chunk = _chunk(connection, seq)
+            people = _people(connection) if len(chunk) < _CHUNK else {}
+        for row in chunk:
+            if row.seq != seq + 1:
+                raise _altered(path, seq + 1, "is missing")
+            while part + 1 < len(keys) and row.seq >= keys[part + 1][0]:
+                part += 1
+            expected = _digest(keys[max(part, 0)][1], mac, row.seq, row.at, row.act, row.person, row.detail)
+            if not hmac.compare_digest(expected, row.mac):
+                raise _altered(path, row.seq, "is not as it was written")
+            if against is not None and row.seq == against.seq and row.mac.hex() != against.mac:
+                raise _cut(path, against)
+            if row.act in CHANGES and row.person is not None:
+                enrolled[row.person] = msgspec.json.decode(row.detail)["templates"]
+            seq, mac, since, count = row.seq, row.mac, since or row.at, count + 1
+        if len(chunk) < _CHUNK:
+            break
+    if against is not None and seq < against.seq:
+        raise _cut(path, against)
+    _compare(path, enrolled, people, whole=through == 0)
+    return AuditReport(count, through + 1, timestamp(since), len(people), Head(seq, mac.hex()))
+
+
+def prune(connection: sqlite3.Connection, key: bytes, now: datetime, before: datetime) -> int:
+    """Let go of rows older than a date, in a transaction of the caller; a checkpoint ties the rest to them.
+
+    Returns:
+        How many were let go.
+    """
+    query = """SELECT * FROM audit WHERE seq < (SELECT min(seq) FROM audit WHERE at >= ?)
+               ORDER BY seq DESC LIMIT 1"""
+    limit = int(before.timestamp() * 1e6)
+    found = connection.execute(query, (limit,)).fetchone()
+    if found is None:
+        return 0
+    last = Row(*found)
+    append(connection, key, now, "checkpoint", detail={"through": last.seq, "mac": last.mac.hex()})
+    return connection.execute("DELETE FROM audit WHERE seq <= ?", (last.seq,)).rowcount
+
+
+def _chunk(connection: sqlite3.Connection, after: int) -> list[Row]:
+    query = "SELECT * FROM audit WHERE seq > ? ORDER BY seq LIMIT ?"
+    return [Row(*row) for row in connection.execute(query, (after, _CHUNK))]
+
+
+def _checkpoint(connection: sqlite3.Connection) -> tuple[int, bytes] | None:
+    """Number and digest of the last row that was let go."""
+    found = connection.execute("SELECT detail FROM audit WHERE act = 'checkpoint' ORDER BY seq DESC LIMIT 1").fetchone()
+    if found is None:
+        return None
+    try:
+        detail = msgspec.json.decode(found[0])
+        return int(detail["through"]), bytes.fromhex(detail["mac"])
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return None  # the chain does not hold, and the walk will say where
+
+
+def _people(connection: sqlite3.Connection) -> dict[int, int]:
+    query = """SELECT number, count(template.id) FROM person
+               LEFT JOIN template ON template.person = number GROUP BY number"""
+    return dict(connection.execute(query).fetchall())
+
+
+def _compare(path: Path, enrolled: Mapping[int, int], people: Mapping[int, int], *, whole: bool) -> None:
+    """The people of the gallery are those of the chain; where rows were let go, as far as it goes back."""
+    for number, templates in enrolled.items():
+        if people.get(number, 0) != templates:
+            there = f"has {people.get(number, 0)} templates, the record says {templates}"
+            raise _altered_people(path, number, there)
+    for number in people:
+        if whole and number not in enrolled:
+            raise _altered_people(path, number, "was enrolled without a record")
+
+
+def _digest(key: bytes, before: bytes, seq: int, at: int, act: str, person: int | None, detail: str) -> bytes:
+    return hmac.digest(key, before + _encoder.encode((seq, at, act, person, detail)), hashlib.sha256)
+
+
+def _altered(path: Path, seq: int, how: str) -> IntegrityError:
+    message = f"the record in {path} was altered: row {seq} {how}; keep a copy of the file and look who could write it"
+    return IntegrityError(message, reason="audit_altered")
+
+
+def _altered_people(path: Path, number: int, how: str) -> IntegrityError:
+    message = f"the people in {path} were altered: number {number:016x} {how}; restore a backup that you trust"
+    return IntegrityError(message, reason="audit_altered")
+
+
+def _cut(path: Path, against: Head) -> IntegrityError:
+    message = (
+        f"the record in {path} does not hold row {against.seq} as it was: its end was cut off, or the file is "
+        "an older copy; restore a backup that you trust"
+    )
+    return IntegrityError(message, reason="audit_cut")

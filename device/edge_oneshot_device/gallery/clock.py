@@ -1,0 +1,32 @@
+"""The clocks that decisions go by."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Two clocks: one for dates, which can be set, and one for delays, which cannot.
+
+    Attributes:
+        boot: Identifies the machine's start, the beginning of `seconds`.
+        seconds: Since that start, sleep included.
+        now: Date and time, aware.
+    """
+
+    boot: Callable[[], str]
+    seconds: Callable[[], float]
+    now: Callable[[], datetime]
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+SYSTEM: Final = Clock(
+    boot=_boot_id, seconds=lambda: time.clock_gettime(time.CLOCK_BOOTTIME), now=lambda: datetime.now(UTC)
+)

@@ -1,0 +1,381 @@
+"""The gallery: people and their templates, sealed, each change in one transaction with its row of the record."""
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
+from edge_oneshot_device.gallery import audit
+from edge_oneshot_device.gallery.access import Access
+from edge_oneshot_device.gallery.clock import SYSTEM, Clock
+from edge_oneshot_device.gallery.database import clear_errors, connect, patiently, reading, transaction
+from edge_oneshot_device.gallery.keyring import begin_chain, open_keyring
+from edge_oneshot_device.gallery.keys import KeySource, find_key
+from edge_oneshot_device.gallery.mirror import Mirror
+from edge_oneshot_device.gallery.people import (
+    Enrolment,
+    Person,
+    Record,
+    Templates,
+    not_enrolled,
+    person_name,
+    with_access,
+)
+from edge_oneshot_device.gallery.reserve import keep_reserve, release_reserve
+from edge_oneshot_device.gallery.sealed import open_person, write_person, write_photo, write_template
+from edge_oneshot_device.matching import MAX_TEMPLATES, Candidate
+
+T = TypeVar("T")
+
+
+class Gallery:
+    """A gallery file, opened for one encoder. A context manager, to be used by one thread.
+
+    Several processes may have the file open: each sees the others' changes at its next call.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, fingerprint: str, size: int, source: KeySource, clock: Clock
+    ) -> None:
+        self.path = path
+        self.fingerprint = fingerprint
+        self.clock = clock
+        self.source = source
+        self.size = size
+        self._connection = connection
+        self.keyring = open_keyring(connection, path, source)
+        self._mirror = Mirror(path, size)
+        self._version = -1  # of the file, as far as the mirror follows it
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        fingerprint: str,
+        size: int,
+        key: KeySource | None = None,
+        clock: Clock = SYSTEM,
+    ) -> Self:
+        """Open a gallery, or create it, mode 0600, in a folder that exists.
+
+        Args:
+            path: The file.
+            fingerprint: Of the encoder whose templates it is to hold.
+            size: Length of that encoder's embeddings.
+            key: Where the key is that seals it; None looks where `find_key` says.
+            clock: What dates and delays go by.
+
+        Raises:
+            IntegrityError: Reason ``gallery_corrupt``, ``gallery_newer``, ``wrong_key``, or as `read_key` says.
+            MachineError: The disk does not allow it.
+        """
+        path = Path(path)
+        source = find_key() if key is None else key
+        connection = connect(path, lambda changed: begin_chain(changed, source, clock))
+        try:
+            keep_reserve(path.parent)
+            return cls(connection, path, fingerprint, size, source, clock)
+        except BaseException:
+            connection.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """The gallery itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; closing twice is fine."""
+        self._connection.close()
+
+    def people(self) -> list[Person]:
+        """Everybody enrolled, by name, under whatever encoder."""
+        query = """SELECT number, record, fingerprint, count(template.id)
+                   FROM person LEFT JOIN template ON template.person = number GROUP BY number"""
+        rows = self.read(lambda connection: connection.execute(query).fetchall())
+        people = []
+        for number, sealed, fingerprint, count in rows:
+            record = open_person(self.path, self.keyring.vault, number, fingerprint, sealed)
+            people.append(_person(record, count, fingerprint))
+        return sorted(people, key=lambda person: person.person)
+
+    def find(self, connection: sqlite3.Connection, person: str) -> tuple[int, int, str]:
+        """Number, count of templates and fingerprint of a person, in a transaction of `read` or `change`.
+
+        Raises:
+            InputError: Reason ``bad_name`` or ``not_enrolled``.
+        """
+        person = person_name(person)
+        row = self._find(connection, person)
+        if row is None:
+            raise not_enrolled(person)
+        return row
+
+    def number_of(self, person: str) -> int | None:
+        """The number that a name is kept under; None for nobody."""
+        row = self.read(lambda connection: self._find(connection, person_name(person)))
+        return None if row is None else row[0]
+
+    def name_of(self, number: int) -> str | None:
+        """The name of somebody enrolled; None for somebody who was forgotten."""
+        record = self.read(lambda connection: self.record_of(connection, number))
+        return None if record is None else record.name
+
+    def record_of(self, connection: sqlite3.Connection, number: int) -> Record | None:
+        """Name and access of a person, in a transaction of `read` or `change`; None when they are gone."""
+        query = "SELECT fingerprint, record FROM person WHERE number = ?"
+        row = connection.execute(query, (number,)).fetchone()
+        return None if row is None else open_person(self.path, self.keyring.vault, number, *row)
+
+    def templates(self) -> Templates:
+        """The templates to match with, as they are in the file now.
+
+        Raises:
+            IntegrityError: Reason ``gallery_of_other_fingerprint`` or ``gallery_corrupt``.
+        """
+        with clear_errors(self.path):
+            # changes when another connection commits; own changes reset it
+            version = int(patiently(lambda: self._connection.execute("PRAGMA data_version").fetchone()[0]))
+        if version != self._version:
+            self.read(self.require_fingerprint)
+            self._mirror.follow(self.read, lambda: self.keyring.vault)
+            self._version = version
+        return self._mirror.templates()
+
+    def is_current(self, connection: sqlite3.Connection) -> bool:
+        """Whether nobody's templates changed since `templates` was called; in a transaction of `change`."""
+        return self._mirror.is_current(connection)
+
+    def enrol(
+        self,
+        person: str,
+        templates: NDArray[np.float32],
+        *,
+        add: bool = False,
+        replace: bool = False,
+        most: int = MAX_TEMPLATES,
+        access: Access | None = None,
+        photos: Sequence[bytes] = (),
+        resembles: Candidate | None = None,
+    ) -> Enrolment:
+        """Enrol a person, or change their templates, in one transaction.
+
+        Args:
+            person: The name.
+            templates: float32 (k, d), k >= 1.
+            add: Add to the templates of somebody enrolled.
+            replace: Put these in their place.
+            most: Templates that a person may have.
+            access: When they may come in; None: always, or as before.
+            photos: What the templates were made from, to keep; image files.
+            resembles: Another person whom an image would be taken for, as far as is known.
+
+        Raises:
+            InputError: Reason ``bad_name``, ``already_enrolled``, ``not_enrolled`` or ``too_many_templates``.
+            IntegrityError: Reason ``gallery_of_other_fingerprint``.
+            MachineError: Reason ``not_finite``, or the disk does not allow it.
+        """
+        if add and replace:
+            raise ValueError("add and replace exclude each other")
+        if templates.ndim != 2 or templates.shape[1] != self.size or not len(templates):
+            raise ValueError(f"templates of shape {templates.shape}: expected (k, {self.size})")
+        person = person_name(person)
+        if not np.isfinite(templates).all():
+            message = f"a template of {person} is no finite number: the model or its runtime is at fault"
+            raise MachineError(message, reason="not_finite")
+
+        def work(connection: sqlite3.Connection) -> Enrolment:
+            self.require_fingerprint(connection, except_for=person if replace else None)
+            row = self._find(connection, person)
+            if row is None and (add or replace):
+                raise not_enrolled(person)
+            if row is not None and not (add or replace):
+                message = f"{person} is enrolled already: use --add to add images, --replace to start anew"
+                raise InputError(message, reason="already_enrolled")
+            count = len(templates) + (row[1] if row is not None and add else 0)
+            if count > most:
+                message = f"{person} would have {count} templates: at most {most} a person are possible"
+                raise InputError(message, reason="too_many_templates")
+            act = "added" if add else "replaced" if replace else "enrolled"
+            number = new_number() if row is None else row[0]
+            former = self.record_of(connection, number)
+            enrolled = former.enrolled if former is not None and add else self._now()
+            if replace:
+                connection.execute("DELETE FROM template WHERE person = ?", (number,))
+                connection.execute("DELETE FROM photo WHERE person = ?", (number,))
+            vault = self.keyring.vault
+            record = with_access(person, enrolled, former if access is None else access)
+            write_person(connection, vault, number, self.fingerprint, record)
+            for template in templates:
+                write_template(connection, vault, number, self.fingerprint, template.astype("<f4").tobytes())
+            for photo in photos:
+                write_photo(connection, vault, number, photo)
+            self.append_audit(connection, act, number, {"templates": count, "fingerprint": self.fingerprint})
+            return Enrolment(person, count, act, self.fingerprint, resembles)
+
+        return self.change(work)
+
+    def set_access(self, person: str, access: Access) -> Person:
+        """Say when a person may come in.
+
+        Raises:
+            InputError: Reason ``bad_name`` or ``not_enrolled``.
+            MachineError: The disk does not allow it.
+        """
+
+        def work(connection: sqlite3.Connection) -> Person:
+            number, count, fingerprint = self.find(connection, person)
+            former = self.record_of(connection, number)
+            assert former is not None
+            record = with_access(former.name, former.enrolled, access)
+            write_person(connection, self.keyring.vault, number, fingerprint, record)
+            self.append_audit(connection, "access", number, asdict(access))
+            return _person(record, count, fingerprint)
+
+        return self.change(work)
+
+    def forget(self, person: str) -> Enrolment:
+        """Delete a person; what the file held of them is overwritten with zeros.
+
+        Raises:
+            InputError: Reason ``bad_name`` or ``not_enrolled``.
+            MachineError: The disk does not allow it.
+        """
+
+        def work(connection: sqlite3.Connection) -> Enrolment:
+            number, _, fingerprint = self.find(connection, person)
+            connection.execute("DELETE FROM person WHERE number = ?", (number,))
+            self.append_audit(connection, "forgotten", number, {"templates": 0})
+            return Enrolment(person_name(person), 0, "forgotten", fingerprint)
+
+        return self.change(work)
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` returns, which reads at one moment; keep it short, for writers wait."""
+        return self._within(reading, work)
+
+    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` returns, in the only transaction that writes: committed at the end, undone by an error.
+
+        When the disk is full, the reserve is given up and `work` is called once more.
+
+        Raises:
+            IntegrityError: Reason ``wrong_key``, ``gallery_corrupt``, or what `work` raises.
+            MachineError: The disk does not allow it, or another process had the file for too long.
+        """
+        self._version = -1
+        try:
+            return self._within(transaction, work)
+        except MachineError as error:
+            if error.reason != "disk_full" or not release_reserve(self.path.parent):
+                raise
+        return self._within(transaction, work)
+
+    def append_audit(
+        self,
+        connection: sqlite3.Connection,
+        act: str,
+        person: int | None = None,
+        detail: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Append to the record, in the transaction of what it records; see `audit.append`."""
+        audit.append(connection, self.keyring.chain, self.clock.now(), act, person, detail)
+
+    def check_audit(self, against: audit.Head | None = None) -> audit.AuditReport:
+        """Walk the whole record; raises what `audit.check` does."""
+        self.read(lambda _: None)  # makes sure of the keys
+        return audit.check(self._connection, self.path, self.keyring.chains, against)
+
+    def rows(self, after: int = 0) -> Iterator[audit.Row]:
+        """The record, from its first row or after a number."""
+        return audit.rows(self._connection, self.path, after)
+
+    def prune_audit(self, before: datetime) -> int:
+        """Let go of what the record says of the time before a date; returns how many rows those were."""
+        return self.change(lambda changed: audit.prune(changed, self.keyring.chain, self.clock.now(), before))
+
+    def copy_to(self, target: sqlite3.Connection, pages: int) -> None:
+        """Copy the whole file, as it is at one moment, so many pages at a time."""
+        with clear_errors(self.path):
+            self._connection.backup(target, pages=pages, sleep=0.01)
+
+    def copy_from(self, source: Self) -> None:
+        """Put a whole other gallery in the place of this file's content, in one transaction."""
+        self._version = -1
+        with clear_errors(self.path):
+            source._connection.backup(self._connection)
+
+    def require_fingerprint(self, connection: sqlite3.Connection, except_for: str | None = None) -> None:
+        """Make sure that everybody was enrolled with this encoder, in a transaction of the caller.
+
+        Raises:
+            IntegrityError: Reason ``gallery_of_other_fingerprint``.
+        """
+        tag = b"" if except_for is None else self.keyring.vault.tag(except_for)
+        query = "SELECT count(*) FROM person WHERE fingerprint != ? AND tag != ?"
+        foreign = int(connection.execute(query, (self.fingerprint, tag)).fetchone()[0])
+        if foreign:
+            who = "1 person is" if foreign == 1 else f"{foreign} people are"
+            message = (
+                f"{who} enrolled in {self.path} with another encoder than {self.fingerprint[:12]}: "
+                "forget and enrol them again, or init the bundle that they were enrolled with"
+            )
+            raise IntegrityError(message, reason="gallery_of_other_fingerprint")
+
+    def _within(
+        self,
+        scope: Callable[[sqlite3.Connection], AbstractContextManager[None]],
+        work: Callable[[sqlite3.Connection], T],
+    ) -> T:
+        """What `work` returns in a transaction, in which the keys at hand are those in force."""
+        for _ in range(2):
+            with clear_errors(self.path), scope(self._connection):
+                if self.keyring.is_current(self._connection):
+                    return work(self._connection)
+            # another process rotated the key
+            self.keyring = open_keyring(self._connection, self.path, self.source)
+        message = f"{self.path} is being sealed with another key: nothing was changed; try again"
+        raise MachineError(message, reason="gallery_busy")
+
+    def _now(self) -> str:
+        return self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def _find(self, connection: sqlite3.Connection, person: str) -> tuple[int, int, str] | None:
+        """Number, count of templates and fingerprint of a person."""
+        query = """SELECT number, count(template.id), fingerprint
+                   FROM person LEFT JOIN template ON template.person = number
+                   WHERE tag = ? GROUP BY number"""
+        row: tuple[int, int, str] | None = connection.execute(query, (self.keyring.vault.tag(person),)).fetchone()
+        return row
+
+
+def new_number() -> int:
+    """For somebody new; random, so that it says nothing of them."""
+    return secrets.randbits(62)
+
+
+def _person(record: Record, templates: int, fingerprint: str) -> Person:
+    return Person(
+        person=record.name,
+        templates=templates,
+        enrolled=record.enrolled,
+        fingerprint=fingerprint,
+        valid_from=record.valid_from,
+        valid_until=record.valid_until,
+        hours=record.hours,
+    )

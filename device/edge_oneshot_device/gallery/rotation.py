@@ -1,0 +1,92 @@
+"""Another key: everything is sealed anew in one transaction, and the key file follows by one rename."""
+
+import secrets
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_oneshot_device.errors import InputError, MachineError
+from edge_oneshot_device.gallery import audit
+from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.keyring import write_epoch
+from edge_oneshot_device.gallery.keys import (
+    KEY_BYTES,
+    KeySource,
+    adopt_successor,
+    create_key,
+    drop_successor,
+    read_key,
+    successor_of,
+)
+from edge_oneshot_device.gallery.sealed import seal_anew
+from edge_oneshot_device.gallery.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A change of the key.
+
+    Attributes:
+        people: How many were sealed anew.
+        keys: How many keys there have been, the new one included.
+        key: The file of the new key.
+    """
+
+    people: int
+    keys: int
+    key: str
+
+
+def rotate_key(gallery: Gallery, new: Path | None = None) -> Rotation:
+    """Seal the whole gallery with another key.
+
+    A power cut leaves the former key with the former gallery, or the new one with the new: where the new
+    key is not in its place yet, whoever opens the gallery next puts it there.
+
+    Args:
+        gallery: Opened with its present key.
+        new: The file of the new key, made if it is not there; None makes a key and puts it in
+            the place of the former one.
+
+    Raises:
+        InputError: Reason ``wrong_use``: the present key is in no file that could be replaced.
+        IntegrityError: The gallery is damaged, or the new key is (see `read_key`).
+        MachineError: The disk does not allow it; the former key is in force.
+    """
+    path = gallery.source.path
+    if new is None and path is None:
+        raise InputError("the key comes from a command: say --new-key FILE for the new one", reason="wrong_use")
+    if new is not None:
+        key = read_key(KeySource(new)) if new.exists() else create_key(new)
+        return gallery.change(lambda connection: _seal(connection, gallery, key, new))
+    assert path is not None
+    drop_successor(path)  # of a rotation that came to nothing: the gallery was opened with the former key
+    key = create_key(successor_of(path))
+    try:
+        done = gallery.change(lambda connection: _seal(connection, gallery, key, path))
+    except MachineError as error:
+        if error.reason != "not_confirmed":
+            drop_successor(path)
+        raise
+    except BaseException:
+        drop_successor(path)
+        raise
+    adopt_successor(path)
+    return done
+
+
+def _seal(connection: sqlite3.Connection, gallery: Gallery, key: bytes, path: Path) -> Rotation:
+    former, vault = gallery.keyring, Vault(key)
+    if vault.check_value == former.vault.check_value:
+        raise InputError(f"{path} holds the key that is in force: name another file", reason="wrong_use")
+    seal_anew(connection, gallery.path, former.vault, vault)
+    for epoch, (_, chain) in enumerate(former.chains, start=former.epoch - len(former.chains) + 1):
+        change = "UPDATE epoch SET chain = ? WHERE id = ?"
+        connection.execute(change, (vault.seal(chain, "chain", epoch), epoch))
+    last = audit.last_row(connection)
+    chain = secrets.token_bytes(KEY_BYTES)
+    epoch = former.epoch + 1
+    write_epoch(connection, vault, epoch, 1 if last is None else last.seq + 1, chain)
+    audit.append(connection, chain, gallery.clock.now(), "key_rotated", detail={"keys": epoch})
+    people = int(connection.execute("SELECT count(*) FROM person").fetchone()[0])
+    return Rotation(people, epoch, str(path))

@@ -1,0 +1,92 @@
+"""The rows that are sealed: each bound to its person and to the fingerprint of the encoder."""
+
+import sqlite3
+from pathlib import Path
+
+import msgspec
+
+from edge_oneshot_device.gallery.database import corrupt
+from edge_oneshot_device.gallery.people import Record
+from edge_oneshot_device.gallery.vault import SealError, Vault
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Record)
+
+
+def write_person(connection: sqlite3.Connection, vault: Vault, number: int, fingerprint: str, record: Record) -> None:
+    """Write a person, or write them anew; what belongs to them stays."""
+    sealed = vault.seal(_encoder.encode(record), "person", number, fingerprint)
+    connection.execute(
+        """INSERT INTO person (number, tag, record, fingerprint) VALUES (?, ?, ?, ?)
+           ON CONFLICT (number) DO UPDATE
+           SET tag = excluded.tag, record = excluded.record, fingerprint = excluded.fingerprint""",
+        (number, vault.tag(record.name), sealed, fingerprint),
+    )
+
+
+def open_person(path: Path, vault: Vault, number: int, fingerprint: str, sealed: bytes) -> Record:
+    """What is sealed beside a person's templates.
+
+    Raises:
+        IntegrityError: Reason ``gallery_corrupt``.
+    """
+    try:
+        return _decoder.decode(vault.open(sealed, "person", number, fingerprint))
+    except (SealError, msgspec.DecodeError) as error:
+        raise corrupt(
+            path, f"the person of number {number:016x} was altered, or moved there from another row"
+        ) from error
+
+
+def write_template(
+    connection: sqlite3.Connection, vault: Vault, number: int, fingerprint: str, embedding: bytes
+) -> None:
+    """Write a template: float32 numbers, little-endian."""
+    sealed = vault.seal(embedding, "template", number, fingerprint)
+    connection.execute("INSERT INTO template (person, sealed) VALUES (?, ?)", (number, sealed))
+
+
+def open_template(path: Path, vault: Vault, number: int, fingerprint: str, sealed: bytes, name: str) -> bytes:
+    """The numbers of a template; `name` is for the error.
+
+    Raises:
+        IntegrityError: Reason ``gallery_corrupt``.
+    """
+    try:
+        return vault.open(sealed, "template", number, fingerprint)
+    except SealError as error:
+        raise corrupt(path, f"a template of {name} was altered, or moved there from another row") from error
+
+
+def write_photo(connection: sqlite3.Connection, vault: Vault, number: int, photo: bytes) -> None:
+    """Keep a photo; of no encoder, since it is there to be enrolled with another one."""
+    connection.execute("INSERT INTO photo (person, sealed) VALUES (?, ?)", (number, vault.seal(photo, "photo", number)))
+
+
+def seal_anew(connection: sqlite3.Connection, path: Path, former: Vault, new: Vault) -> None:
+    """Seal every person, template and photo with a new key, inside a transaction of the caller.
+
+    Raises:
+        IntegrityError: Reason ``gallery_corrupt``.
+    """
+    names = {}
+    for number, fingerprint, sealed in connection.execute("SELECT number, fingerprint, record FROM person").fetchall():
+        record = open_person(path, former, number, fingerprint, sealed)
+        names[number] = record.name
+        write_person(connection, new, number, fingerprint, record)
+    query = """SELECT template.id, person, fingerprint, sealed FROM template
+               JOIN person ON number = template.person WHERE template.id > ? ORDER BY template.id LIMIT 1000"""
+    last = 0
+    while rows := connection.execute(query, (last,)).fetchall():
+        for id_, number, fingerprint, sealed in rows:
+            plain = open_template(path, former, number, fingerprint, sealed, names[number])
+            anew = new.seal(plain, "template", number, fingerprint)
+            connection.execute("UPDATE template SET sealed = ? WHERE id = ?", (anew, id_))
+        last = rows[-1][0]
+    for id_, number in connection.execute("SELECT id, person FROM photo").fetchall():
+        (sealed,) = connection.execute("SELECT sealed FROM photo WHERE id = ?", (id_,)).fetchone()
+        try:
+            plain = former.open(sealed, "photo", number)
+        except SealError as error:
+            raise corrupt(path, f"a photo of {names[number]} was altered, or moved there from another row") from error
+        connection.execute("UPDATE photo SET sealed = ? WHERE id = ?", (new.seal(plain, "photo", number), id_))

@@ -1,0 +1,245 @@
+"""Copies of a gallery, and people from one device to another."""
+
+import os
+import sqlite3
+import tempfile
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+import numpy as np
+
+from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
+from edge_oneshot_device.files import read_file, sync_folder, write_atomically
+from edge_oneshot_device.gallery.audit import last_row
+from edge_oneshot_device.gallery.database import clear_errors
+from edge_oneshot_device.gallery.gallery import Gallery, new_number
+from edge_oneshot_device.gallery.people import Record, person_name
+from edge_oneshot_device.gallery.sealed import open_person, open_template, write_person, write_template
+from edge_oneshot_device.gallery.vault import SealError, Vault
+from edge_oneshot_device.matching import MAX_TEMPLATES
+
+_PAGES: Final = 4096  # copied at once: writers wait for no more than these
+_MAX_PEOPLE_BYTES: Final = 4 << 30
+_PLACE: Final = "people file 1"
+
+
+class Passenger(msgspec.Struct, frozen=True, array_like=True):
+    """Somebody in a file of people; the templates are float32 numbers, little-endian."""
+
+    record: Record
+    templates: tuple[bytes, ...]
+
+
+class PeopleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A file of people: what is sealed in it are `Passenger`s, packed by msgpack."""
+
+    format: Literal[1]
+    fingerprint: str
+    people: Annotated[int, msgspec.Meta(ge=0)]
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A copy of a gallery.
+
+    Attributes:
+        file: Where it is.
+        people: How many are enrolled in it.
+        bytes: Its size.
+        head: The end of its record, see `Head`.
+    """
+
+    file: str
+    people: int
+    bytes: int
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """People written to a file, or taken from one.
+
+    Attributes:
+        file: The file.
+        people: Their names.
+        skipped: Names of those who were enrolled already.
+        fingerprint: Of the encoder that made the templates.
+    """
+
+    file: str
+    people: list[str]
+    skipped: list[str]
+    fingerprint: str
+
+
+def back_up(gallery: Gallery, file: Path) -> Backup:
+    """Copy a gallery that is in use, whole and of one moment. The copy opens with the key of that moment.
+
+    Raises:
+        IntegrityError: The gallery is damaged.
+        MachineError: The disk does not allow it; a file of that name is as it was.
+    """
+    gallery.change(lambda connection: gallery.append_audit(connection, "backed_up"))
+    aside = _aside(file.parent)
+    try:
+        with clear_errors(file), closing(sqlite3.connect(aside, isolation_level=None)) as copy:
+            gallery.copy_to(copy, _PAGES)
+            people = int(copy.execute("SELECT count(*) FROM person").fetchone()[0])
+            last = last_row(copy)
+        _sync(aside)
+        size = aside.stat().st_size
+        aside.replace(file)
+        sync_folder(file.parent)
+    except OSError as error:
+        raise MachineError(f"cannot write {file}: {error.strerror}", reason="cannot_write") from error
+    finally:
+        with suppress(OSError):
+            aside.unlink()
+    assert last is not None
+    return Backup(str(file), people, size, f"{last.seq}:{last.mac.hex()}")
+
+
+def restore(gallery: Gallery, file: Path) -> Backup:
+    """Put a copy in the place of everything that the gallery holds, in one transaction.
+
+    The record says so, and from where it went on. Whoever was forgotten since is enrolled again.
+
+    Raises:
+        InputError: The file cannot be read.
+        IntegrityError: The copy is damaged, or sealed with another key; nothing was changed.
+        MachineError: The disk does not allow it.
+    """
+    content = read_file(file, 1 << 40)
+    before = gallery.read(last_row)
+    aside = _aside(gallery.path.parent)
+    try:
+        write_atomically(aside, content, mode=0o600)
+        with Gallery.open(aside, gallery.fingerprint, gallery.size, gallery.source, gallery.clock) as copy:
+            copy.check_audit()
+            head = None if before is None else f"{before.seq}:{before.mac.hex()}"
+            copy.change(lambda connection: copy.append_audit(connection, "restored", detail={"instead_of": head}))
+            last = copy.read(last_row)
+            people = len(copy.people())
+            gallery.copy_from(copy)
+    finally:
+        for path in (aside, aside.with_name(aside.name + "-journal")):
+            with suppress(OSError):
+                path.unlink()
+    assert last is not None
+    return Backup(str(file), people, len(content), f"{last.seq}:{last.mac.hex()}")
+
+
+def export_people(gallery: Gallery, file: Path, key: bytes) -> Transfer:
+    """Write everybody's templates to a file, for another device with the same encoder.
+
+    Args:
+        gallery: Whose people.
+        file: Where to.
+        key: Seals the file; whoever imports it needs the same one.
+
+    Raises:
+        IntegrityError: The gallery is damaged, or holds people of another encoder.
+        MachineError: The disk does not allow it.
+    """
+
+    def work(connection: sqlite3.Connection) -> list[Passenger]:
+        vault = gallery.keyring.vault
+        gallery.require_fingerprint(connection)
+        passengers = []
+        query = "SELECT sealed FROM template WHERE person = ? ORDER BY id"
+        for number, fingerprint, sealed in connection.execute("SELECT number, fingerprint, record FROM person"):
+            record = open_person(gallery.path, vault, number, fingerprint, sealed)
+            rows = connection.execute(query, (number,)).fetchall()
+            templates = tuple(
+                open_template(gallery.path, vault, number, fingerprint, row[0], record.name) for row in rows
+            )
+            passengers.append(Passenger(record, templates))
+        gallery.append_audit(connection, "exported", detail={"people": len(passengers)})
+        return sorted(passengers, key=lambda passenger: passenger.record.name)
+
+    passengers = gallery.change(work)
+    sealed = Vault(key).seal(msgspec.msgpack.encode(passengers), _PLACE, gallery.fingerprint)
+    content = PeopleFile(format=1, fingerprint=gallery.fingerprint, people=len(passengers), sealed=sealed)
+    write_atomically(file, msgspec.json.encode(content), mode=0o600)
+    return Transfer(str(file), [one.record.name for one in passengers], [], gallery.fingerprint)
+
+
+def import_people(gallery: Gallery, file: Path, key: bytes) -> Transfer:
+    """Enrol everybody of a file that `export_people` wrote, in one transaction; who is enrolled already stays.
+
+    Raises:
+        InputError: Reason ``not_a_people_file``, or the file cannot be read.
+        IntegrityError: Reason ``other_fingerprint``, ``wrong_key`` (or the file was altered), or
+            ``gallery_of_other_fingerprint``.
+        MachineError: The disk does not allow it.
+    """
+    passengers = _read(gallery, file, key)
+
+    def work(connection: sqlite3.Connection) -> Transfer:
+        gallery.require_fingerprint(connection)
+        vault = gallery.keyring.vault
+        taken: list[str] = []
+        skipped: list[str] = []
+        for passenger in passengers:
+            name = person_name(passenger.record.name)
+            if connection.execute("SELECT 1 FROM person WHERE tag = ?", (vault.tag(name),)).fetchone():
+                skipped.append(name)
+                continue
+            number = new_number()
+            write_person(connection, vault, number, gallery.fingerprint, passenger.record)
+            for template in passenger.templates:
+                write_template(connection, vault, number, gallery.fingerprint, template)
+            detail = {"templates": len(passenger.templates), "fingerprint": gallery.fingerprint}
+            gallery.append_audit(connection, "imported", number, detail)
+            taken.append(name)
+        return Transfer(str(file), taken, skipped, gallery.fingerprint)
+
+    return gallery.change(work)
+
+
+def _read(gallery: Gallery, file: Path, key: bytes) -> list[Passenger]:
+    try:
+        found = msgspec.json.decode(read_file(file, _MAX_PEOPLE_BYTES), type=PeopleFile)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        message = f"{file} is no file of people ({error}): give one that people export wrote"
+        raise InputError(message, reason="not_a_people_file") from error
+    if found.fingerprint != gallery.fingerprint:
+        message = (
+            f"{file} holds templates of the encoder {found.fingerprint[:12]}, here is {gallery.fingerprint[:12]}: "
+            "init the same bundle and variant on both devices, or enrol from images"
+        )
+        raise IntegrityError(message, reason="other_fingerprint")
+    try:
+        plain = Vault(key).open(found.sealed, _PLACE, found.fingerprint)
+        passengers = msgspec.msgpack.decode(plain, type=list[Passenger])
+    except (SealError, msgspec.DecodeError) as error:
+        message = f"{file} does not open: it was sealed with another key, or altered; name the key with --transfer-key"
+        raise IntegrityError(message, reason="wrong_key") from error
+    for passenger in passengers:
+        numbers = [np.frombuffer(template, "<f4") for template in passenger.templates if len(template) % 4 == 0]
+        whole = [one for one in numbers if len(one) == gallery.size and np.isfinite(one).all()]
+        if not 0 < len(whole) == len(passenger.templates) <= MAX_TEMPLATES:
+            message = f"{file}: the templates of {passenger.record.name} are none of this encoder; export them again"
+            raise IntegrityError(message, reason="other_fingerprint")
+    return passengers
+
+
+def _aside(folder: Path) -> Path:
+    try:
+        descriptor, aside = tempfile.mkstemp(prefix=".edge-oneshot-", suffix=".tmp", dir=folder)
+    except OSError as error:
+        raise MachineError(f"cannot write in {folder}: {error.strerror}", reason="cannot_write") from error
+    os.close(descriptor)
+    return Path(aside)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,101 @@
+"""The gallery's record as people read it: with names, as far as they are still known."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.gallery import audit
+from edge_oneshot_device.gallery.gallery import Gallery
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the record.
+
+    Attributes:
+        seq: Its number.
+        at: UTC, ISO 8601.
+        act: What was done.
+        person: Whom it was done to, while they are enrolled.
+        number: By which they are known in the record, 16 hexadecimal digits, for ever.
+        detail: Further facts.
+        mac: Its digest, in hex.
+    """
+
+    seq: int
+    at: str
+    act: str
+    person: str | None
+    number: str | None
+    detail: dict[str, Any]
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What was let go of.
+
+    Attributes:
+        rows: How many.
+        head: The end of the record now.
+    """
+
+    rows: int
+    head: str
+
+
+def check(gallery: Gallery, against: str | None = None) -> audit.AuditReport:
+    """Walk the whole record; see `audit.check`.
+
+    Args:
+        gallery: Whose record.
+        against: What `head` was, when it was kept elsewhere.
+    """
+    return gallery.check_audit(None if against is None else audit.parse_head(against))
+
+
+def head(gallery: Gallery) -> audit.Head:
+    """The end of the record, to be kept elsewhere."""
+    last = gallery.read(audit.last_row)
+    assert last is not None  # a gallery begins with a row
+    return audit.Head(last.seq, last.mac.hex())
+
+
+def prune(gallery: Gallery, days: int) -> Pruned:
+    """Let go of what is older than so many days.
+
+    Raises:
+        InputError: Reason ``bad_age``.
+        MachineError: The disk does not allow it.
+    """
+    if days < 1:
+        raise InputError(f"{days} days: at least 1 is kept", reason="bad_age")
+    rows = gallery.prune_audit(gallery.clock.now() - timedelta(days=days))
+    return Pruned(rows, str(head(gallery)))
+
+
+def entries(gallery: Gallery, after: int = 0) -> Iterator[Entry]:
+    """The record from its first row, or after a number."""
+    names: dict[int, str | None] = {}
+    for row in gallery.rows(after):
+        if row.person is not None and row.person not in names:
+            names[row.person] = gallery.name_of(row.person)
+        yield Entry(
+            seq=row.seq,
+            at=audit.timestamp(row.at),
+            act=row.act,
+            person=None if row.person is None else names[row.person],
+            number=None if row.person is None else f"{row.person:016x}",
+            detail=msgspec.json.decode(row.detail),
+            mac=row.mac.hex(),
+        )
+
+
+def last(gallery: Gallery, count: int) -> list[Entry]:
+    """The newest rows, oldest first."""
+    return list(deque(entries(gallery, head(gallery).seq - count), maxlen=max(count, 0)))

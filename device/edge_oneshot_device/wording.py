@@ -1,0 +1,147 @@
+"""What a command prints for a person."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from edge_oneshot_device.summary import UNCALIBRATED, UNSIGNED, align, percent
+
+if TYPE_CHECKING:
+    from edge_oneshot_device.bench import BenchResult
+    from edge_oneshot_device.doctor import Diagnosis
+    from edge_oneshot_device.gallery.audit import AuditReport
+    from edge_oneshot_device.gallery.people import Enrolment, Person
+    from edge_oneshot_device.gallery.transfer import Transfer
+    from edge_oneshot_device.matching import Decision
+    from edge_oneshot_device.record import Entry
+    from edge_oneshot_device.staff import StaffEnrolment
+    from edge_oneshot_device.state import Installation
+
+_PLURALS = {"person": "people"}
+
+
+def decision_text(decision: "Decision", refusal: str) -> str:
+    """The verdict first, then what it rests on."""
+    verdict = f"accepted  {decision.person}" if decision.accepted else f"{refusal}  {decision.reason}"
+    if decision.score is None and decision.reason == "empty_gallery":
+        return f"{verdict}  nobody is enrolled"
+    if decision.score is None:
+        wait = "an administrator has to unlock" if decision.retry_after is None else f"{decision.retry_after:.0f} s"
+        return f"{verdict}  {wait if decision.retry_after is None else 'wait ' + wait}"
+    facts = [f"score {decision.score:.4g}", f"threshold {decision.threshold:.4g}"]
+    if decision.candidate is not None:
+        facts.insert(0, f"looks like {decision.candidate.person}")
+    if decision.runner_up is not None:
+        facts.append(f"runner-up {decision.runner_up.person} {decision.runner_up.score:.4g}")
+    facts.append(f"target FAR {percent(decision.target_far)}")
+    if decision.provisional:
+        facts.append("provisional")
+    return f"{verdict}  similarity {decision.similarity:.2f}  ({', '.join(facts)})"
+
+
+def enrolment_text(enrolment: "Enrolment") -> str:
+    """What was done to whom."""
+    if enrolment.templates == 0:
+        return f"{enrolment.reason}  {enrolment.person}"
+    text = f"{enrolment.reason}  {enrolment.person}  {_count(enrolment.templates, 'template')}"
+    if enrolment.resembles is not None:
+        text += f"  (looks like {enrolment.resembles.person}: is it the same person under two names?)"
+    return text
+
+
+def people_text(people: "Sequence[Person]") -> str:
+    """A line for each person."""
+    if not people:
+        return "nobody is enrolled"
+    head = ["person", "templates", "enrolled", "fingerprint"]
+    rows = [[p.person, str(p.templates), p.enrolled, p.fingerprint[:12]] for p in people]
+    for column in ("valid_from", "valid_until", "hours"):
+        if any(getattr(p, column) for p in people):
+            head.append(column.replace("_", " "))
+            for row, person in zip(rows, people, strict=True):
+                row.append(getattr(person, column) or "")
+    return align([tuple(head), *map(tuple, rows)])
+
+
+def installation_text(installation: "Installation") -> str:
+    """What is in use now."""
+    signer = installation.signed_by or UNSIGNED
+    rows = [
+        ("installed", f"{installation.name}, {installation.bytes:,} bytes"),
+        ("signed by", f"{signer}, trusted" if installation.trusted else signer),
+        (
+            "variant",
+            f"{installation.variant} on {installation.runtime}, {_count(installation.threads, 'thread')}, "
+            f"fingerprint {installation.fingerprints[installation.variant][:12]}",
+        ),
+    ]
+    if installation.target_far is None:
+        rows.append(("target FAR", UNCALIBRATED))
+    else:
+        provisional = ", provisional: less data than it should rest on" if installation.provisional else ""
+        rows.append(("target FAR", f"{percent(installation.target_far)}{provisional}"))
+    rows.append(("state", f"{installation.state}, {installation.people} enrolled"))
+    rows.append(("key", f"{installation.key}: keep a copy elsewhere, nobody is recognized without it"))
+    return align(rows)
+
+
+def bench_text(result: "BenchResult") -> str:
+    """What was measured."""
+    rows = [
+        ("variant", f"{result.variant} on {result.runtime}, {_count(result.num_threads, 'thread')}, {result.board}"),
+        (
+            "start",
+            f"init {result.init_ms:.2f} ms, first {result.warmup_first_ms:.3f}, warm-up {result.warmup_avg_ms:.3f}",
+        ),
+        (
+            "latency",
+            f"median {result.median_ms:.3f} ms, p5 {result.p5_ms:.3f}, p95 {result.p95_ms:.3f}, "
+            f"p99 {result.p99_ms:.3f}, least {result.min_ms:.3f}, most {result.max_ms:.3f}",
+        ),
+        ("mean", f"{result.avg_ms:.3f} ms, deviation {result.std_ms:.3f}, {_count(result.num_runs, 'run')}"),
+        ("memory", f"model {result.model_size_mb:.2f} MiB, peak of the process {result.peak_rss_mb:.0f} MiB"),
+    ]
+    return align(rows)
+
+
+def staff_text(staff: "StaffEnrolment") -> str:
+    """Who was enrolled from a folder, and who was refused and why."""
+    lines = [f"enrolled {len(staff.enrolled)}, enrolled already {len(staff.skipped)}, refused {len(staff.refused)}"]
+    lines += [enrolment_text(one) for one in staff.enrolled if one.resembles is not None]
+    lines += [f"refused  {one.person}  {one.reason}: {one.error}" for one in staff.refused]
+    return "\n".join(lines)
+
+
+def transfer_text(transfer: "Transfer", action: str) -> str:
+    """Who was written to a file, or taken from one."""
+    text = f"{action}ed {_count(len(transfer.people), 'person')}: {transfer.file}"
+    if transfer.skipped:
+        text += f"\nenrolled already, and left as they are: {', '.join(transfer.skipped)}"
+    return text
+
+
+def audit_text(report: "AuditReport") -> str:
+    """What a record that holds says."""
+    let_go = "" if report.first == 1 else f", earlier ones were let go (first {report.first})"
+    return f"the record holds: {report.rows} rows since {report.since}{let_go}, {report.people} enrolled\n{report.head}"
+
+
+def entries_text(entries: "Sequence[Entry]") -> str:
+    """Rows of the record."""
+    head = ("seq", "at", "act", "person", "detail")
+    rows = [(str(e.seq), e.at, e.act, e.person or e.number or "", _facts(e.detail)) for e in entries]
+    return align([head, *rows])
+
+
+def diagnosis_text(diagnosis: "Diagnosis") -> str:
+    """What was found, a line each."""
+    return align([(finding.level, finding.what, finding.text) for finding in diagnosis.findings])
+
+
+def _facts(detail: dict[str, Any]) -> str:
+    shown = ("reason", "score", "threshold", "templates", "people", "failures", "valid_from", "valid_until", "hours")
+    facts = [(key, detail[key]) for key in shown if detail.get(key) is not None]
+    return ", ".join(f"{key} {fact:.4g}" if isinstance(fact, float) else f"{key} {fact}" for key, fact in facts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {_PLURALS.get(noun, noun + 's')}"
