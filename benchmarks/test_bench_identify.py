@@ -32,7 +32,7 @@ def test_identify(
     with Gallery.open(tmp_path / GALLERY, encoder.fingerprint, size) as gallery:
         for number, own in enumerate(templates):
             gallery.enrol(f"person {number}", own)
-    with Recognizer.open(tmp_path) as recognizer:
+    with Recognizer.open(tmp_path, limits=None) as recognizer:
         decision = benchmark(recognizer.identify, image)
     benchmark.extra_info.update(variant=variant, runtime=decision.runtime, fingerprint=decision.fingerprint)
     assert decision.runner_up is not None

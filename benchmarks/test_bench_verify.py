@@ -31,7 +31,7 @@ def shown(tmp_path: Path, image: bytes) -> Path:
 
 @pytest.mark.benchmark(group="verify")
 def test_verify_in_a_running_process(benchmark: BenchmarkFixture, state: Path, shown: Path) -> None:
-    with Recognizer.open(state) as recognizer:
+    with Recognizer.open(state, limits=None) as recognizer:
         decision = benchmark(recognizer.verify, "ada", shown)
     benchmark.extra_info.update(variant=decision.variant, runtime=decision.runtime, fingerprint=decision.fingerprint)
     assert decision.accepted
