@@ -93,7 +93,7 @@ def _gallery(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
     size = bundle.manifest.embedding.size
     source = find_key(key)
     with Gallery.open(folder / states.GALLERY, fingerprint, size, source) as gallery:
-        people = len(gallery.templates().numbers)
+        people = gallery.mirror(bundle.manifest.embedding.metric, bundle.manifest.rule).index.people
         found = [
             Finding("key", "ok", f"from {source}"),
             Finding("gallery", "ok", f"{people} enrolled, SQLite {sqlite3.sqlite_version}, rollback journal"),

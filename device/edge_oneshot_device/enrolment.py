@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.manifest import Manifest, Metric
-from edge_oneshot_device.matching import Candidate, calibration_for, join, scores, threshold_for
+from edge_oneshot_device.manifest import Manifest
+from edge_oneshot_device.matching import Candidate, calibration_for, scores, threshold_for
+from edge_oneshot_device.search import Match
 
 
 def check_fit(
@@ -39,40 +40,26 @@ def check_fit(
         InputError: Reason ``fits_another``: a template is nearer to another person than to the person's own.
         IntegrityError: The gallery is damaged, or of another encoder.
     """
-    enrolled = gallery.templates()
-    number = gallery.number_of(person)
-    own_index = -1 if number is None else enrolled.index.get(number, -1)
-    mine = enrolled.owners == own_index
-    others, owners = enrolled.matrix[~mine], enrolled.owners[~mine]
-    if not len(others):
-        return None
-    metric = encoder.embedding.metric
-    own = enrolled.matrix[mine] if add else enrolled.matrix[:0]
-    nearest: tuple[float, int] | None = None
+    enrolled = gallery.mirror(encoder.embedding.metric, manifest.rule)
+    index, number = enrolled.index, gallery.number_of(person)
+    own = templates[:0] if number is None or not add else index.templates_of(number)
+    nearest: Match | None = None
     for position, template in enumerate(templates):
-        joined = join(scores(template, others, metric), owners, len(enrolled.numbers))
-        index = int(joined.argmax())
-        score = float(joined[index])
+        other = next((match for match in index.search(template) if match.person != number), None)
+        if other is None:
+            return None
         rest = np.concatenate([own, np.delete(templates, position, axis=0)])
-        if len(rest) and score > _best(template, rest, metric):
-            other = gallery.name_of(enrolled.numbers[index]) or "somebody else"
-            message = (
-                f"image {position + 1} of {person} is nearer to {other} than to the others of {person}: look at it"
-            )
+        if len(rest) and other.score > float(scores(template, rest, encoder.embedding.metric).max()):
+            name = gallery.name_of(other.person) or "somebody else"
+            message = f"image {position + 1} of {person} is nearer to {name} than to {person}'s others: look at it"
             raise InputError(message, reason="fits_another")
-        if nearest is None or score > nearest[0]:
-            nearest = score, index
-    assert nearest is not None
-    if not any(c.variant == encoder.variant for c in manifest.calibration):
+        if nearest is None or other.score > nearest.score:
+            nearest = other
+    if nearest is None or not any(c.variant == encoder.variant for c in manifest.calibration):
         return None
-    most = int(enrolled.counts.max())
-    calibration = calibration_for(manifest, encoder.variant, most, int(enrolled.counts.min()))
+    calibration = calibration_for(manifest, encoder.variant, enrolled.most, enrolled.fewest)
     wanted = calibration.target_far if target_far is None else target_far
-    if nearest[0] < threshold_for(calibration, wanted, len(enrolled.numbers)).value:
+    if nearest.score < threshold_for(calibration, wanted, index.people).value:
         return None
-    name = gallery.name_of(enrolled.numbers[nearest[1]])
-    return None if name is None else Candidate(name, nearest[0])
-
-
-def _best(template: NDArray[np.float32], others: NDArray[np.float32], metric: Metric) -> float:
-    return float(scores(template, others, metric).max())
+    known = gallery.name_of(nearest.person)
+    return None if known is None else Candidate(known, nearest.score)

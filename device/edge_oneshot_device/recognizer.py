@@ -22,9 +22,10 @@ from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import find_key
 from edge_oneshot_device.gallery.limits import Limits, refuse_identification, refuse_verification, unlock
-from edge_oneshot_device.gallery.people import Enrolment, Person, Templates, person_name
+from edge_oneshot_device.gallery.mirror import Mirror
+from edge_oneshot_device.gallery.people import Enrolment, Person, person_name
 from edge_oneshot_device.manifest import Calibration, Manifest
-from edge_oneshot_device.matching import MAX_TEMPLATES, Decision, best_two, calibration_for, join, scores
+from edge_oneshot_device.matching import MAX_TEMPLATES, Decision, calibration_for, join, scores
 from edge_oneshot_device.preprocessing import MAX_FILE_BYTES
 
 ImageSource = str | os.PathLike[str] | bytes
@@ -189,16 +190,16 @@ class Recognizer:
             wait = gallery.read(lambda changed: refuse_verification(changed, limits, gallery.clock, number))
         probe = None if wait is not None else self._encoder.embed_image(image)
         while True:
-            enrolled = gallery.templates()
+            enrolled = self._mirror()
             number = gallery.read(lambda connection: gallery.find(connection, person))[0]
-            if number not in enrolled.index:
+            own = enrolled.index.templates_of(number)
+            if not len(own):
                 continue  # enrolled this very moment
-            index = enrolled.index[number]
-            calibration = self._calibration(int(enrolled.counts[index]))
+            calibration = self._calibration(len(own))
             score = -math.inf
             if probe is not None:
-                own = scores(probe, enrolled.matrix[enrolled.owners == index], self._encoder.embedding.metric)
-                score = float(join(own, np.zeros(len(own), dtype=np.int64), 1, calibration.rule)[0])
+                every = scores(probe, own, self._encoder.embedding.metric)
+                score = float(join(every, np.zeros(len(own), dtype=np.int64), 1, calibration.rule)[0])
             found = Comparison((number, score), None, 1, calibration, self._target(calibration), self._encoder)
             with suppress(ChangedError):
                 return settle(gallery, partial(verification, gallery, found, wait, limits))
@@ -217,7 +218,7 @@ class Recognizer:
             wait = gallery.read(lambda connection: refuse_identification(connection, limits, gallery.clock))
         probe = None if wait is not None else self._encoder.embed_image(image)
         while True:
-            found = self._compare(probe, gallery.templates())
+            found = self._compare(probe, self._mirror())
             with suppress(ChangedError):
                 return settle(gallery, partial(identification, gallery, found, wait, limits))
 
@@ -256,18 +257,14 @@ class Recognizer:
 
         return gallery.change(work)
 
-    def _compare(self, probe: NDArray[np.float32] | None, enrolled: Templates) -> Comparison:
+    def _mirror(self) -> Mirror:
+        return self.gallery.mirror(self._encoder.embedding.metric, self._manifest.rule)
+
+    def _compare(self, probe: NDArray[np.float32] | None, enrolled: Mirror) -> Comparison:
         """Everybody compared with a probe; without one, what there is to compare with."""
-        most = int(enrolled.counts.max(initial=1))
-        calibration = self._calibration(most, int(enrolled.counts.min(initial=most)))
-        best = runner_up = None
-        if probe is not None and enrolled.numbers:
-            every = scores(probe, enrolled.matrix, self._encoder.embedding.metric)
-            joined = join(every, enrolled.owners, len(enrolled.numbers), calibration.rule)
-            first, *second = best_two(joined)
-            best = enrolled.numbers[first], float(joined[first])
-            runner_up = (enrolled.numbers[second[0]], float(joined[second[0]])) if second else None
-        people = len(enrolled.numbers)
+        calibration = self._calibration(enrolled.most, enrolled.fewest)
+        best, runner_up, *_ = [*([] if probe is None else enrolled.index.search(probe)), None, None]
+        people = enrolled.index.people
         return Comparison(best, runner_up, people, calibration, self._target(calibration), self._encoder)
 
     def _calibration(self, templates: int, fewest: int | None = None) -> Calibration:

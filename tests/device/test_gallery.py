@@ -43,7 +43,15 @@ def names(gallery: Gallery) -> list[str]:
 
 def matched(gallery: Gallery) -> list[str]:
     """Names of those who have templates in memory."""
-    return sorted(str(gallery.name_of(number)) for number in gallery.templates().numbers)
+    index = gallery.mirror("cosine", "best").index
+    found = [name for name in names(gallery) if len(index.templates_of(gallery.number_of(name) or 0))]
+    assert index.people == len(found)
+    return found
+
+
+def held(gallery: Gallery, name: str) -> np.ndarray:
+    """The templates of a person in memory."""
+    return gallery.mirror("cosine", "best").index.templates_of(gallery.number_of(name) or 0)
 
 
 @contextmanager
@@ -83,27 +91,24 @@ def test_templates_come_back_bit_for_bit_with_their_owners(gallery: Gallery) -> 
     gallery.enrol("grace", vectors(1, seed=1))
     gallery.enrol("ada", vectors(3, seed=2))
     gallery.enrol("grace", vectors(1, seed=3), add=True)
-    found = gallery.templates()
-    expected = {"grace": [*vectors(1, seed=1), *vectors(1, seed=3)], "ada": [*vectors(3, seed=2)]}
-    assert _as_dictionary(gallery) == {name: [row.tobytes() for row in rows] for name, rows in expected.items()}
-    assert sorted(found.counts.tolist()) == [2, 3]
-    assert [found.numbers[owner] for owner in found.owners] == [*np.repeat(found.numbers, found.counts)]
-    assert [found.index[number] for number in found.numbers] == [0, 1]
-    assert found.matrix.dtype == np.float32
-    assert found.matrix.flags.c_contiguous
-    assert not found.matrix.flags.writeable
+    np.testing.assert_array_equal(held(gallery, "grace"), [*vectors(1, seed=1), *vectors(1, seed=3)])
+    np.testing.assert_array_equal(held(gallery, "ada"), vectors(3, seed=2))
+    assert matched(gallery) == ["ada", "grace"]
+    mirror = gallery.mirror("cosine", "best")
+    assert (mirror.fewest, mirror.most, len(mirror.index)) == (2, 3, 5)
 
 
-def test_an_empty_gallery_has_no_templates(gallery: Gallery) -> None:
-    found = gallery.templates()
-    assert (found.numbers, found.matrix.shape, found.owners.shape, found.counts.shape) == ((), (0, SIZE), (0,), (0,))
+def test_an_empty_gallery_has_nobody_to_match(gallery: Gallery) -> None:
+    mirror = gallery.mirror("cosine", "best")
+    assert (mirror.index.people, mirror.fewest, mirror.most) == (0, 1, 1)
+    assert mirror.index.search(vectors()[0]) == ()
 
 
 def test_what_was_enrolled_is_there_after_opening_again(path: Path) -> None:
     with Gallery.open(path, MINE, SIZE) as first:
         first.enrol("ada", vectors())
     with Gallery.open(path, MINE, SIZE) as second:
-        np.testing.assert_array_equal(second.templates().matrix, vectors())
+        np.testing.assert_array_equal(held(second, "ada"), vectors())
 
 
 def test_enrolling_somebody_twice_is_refused_and_says_how_to_go_on(gallery: Gallery) -> None:
@@ -111,14 +116,14 @@ def test_enrolling_somebody_twice_is_refused_and_says_how_to_go_on(gallery: Gall
     with pytest.raises(InputError, match=r"--add.*--replace") as refused:
         gallery.enrol("ada", vectors(seed=2))
     assert refused.value.reason == "already_enrolled"
-    np.testing.assert_array_equal(gallery.templates().matrix, vectors(seed=1))
+    np.testing.assert_array_equal(held(gallery, "ada"), vectors(seed=1))
 
 
 def test_add_and_replace_change_the_templates(gallery: Gallery) -> None:
     gallery.enrol("ada", vectors(seed=1))
     assert gallery.enrol("ada", vectors(2, seed=2), add=True) == Enrolment("ada", 3, "added", MINE)
     assert gallery.enrol("ada", vectors(2, seed=3), replace=True) == Enrolment("ada", 2, "replaced", MINE)
-    np.testing.assert_array_equal(gallery.templates().matrix, vectors(2, seed=3))
+    np.testing.assert_array_equal(held(gallery, "ada"), vectors(2, seed=3))
 
 
 @pytest.mark.parametrize("how", ["add", "replace"])
@@ -252,11 +257,7 @@ def _apply(gallery: Gallery, name: str, action: str, templates: np.ndarray) -> N
 
 
 def _as_dictionary(gallery: Gallery) -> dict[str, list[bytes]]:
-    found = gallery.templates()
-    return {
-        str(gallery.name_of(number)): [row.tobytes() for row in found.matrix[found.owners == index]]
-        for index, number in enumerate(found.numbers)
-    }
+    return {name: [row.tobytes() for row in held(gallery, name)] for name in matched(gallery)}
 
 
 # several connections
@@ -264,14 +265,15 @@ def _as_dictionary(gallery: Gallery) -> dict[str, list[bytes]]:
 
 def test_the_matrix_is_read_once_and_follows_other_connections(gallery: Gallery, path: Path) -> None:
     gallery.enrol("ada", vectors(seed=1))
-    first = gallery.templates()
-    assert gallery.templates() is first
+    assert matched(gallery) == ["ada"]
+    first = gallery.mirror("cosine", "best").index
     with Gallery.open(path, MINE, SIZE) as other:
         other.enrol("grace", vectors(seed=2))
         assert matched(gallery) == ["ada", "grace"]
         other.forget("ada")
         assert matched(gallery) == ["grace"]
-        np.testing.assert_array_equal(gallery.templates().matrix, vectors(seed=2))
+        np.testing.assert_array_equal(held(gallery, "grace"), vectors(seed=2))
+    assert gallery.mirror("cosine", "best").index is first
 
 
 def test_threads_that_enrol_at_once_lose_nobody(path: Path) -> None:
@@ -309,7 +311,7 @@ def test_templates_of_another_encoder_are_never_matched(path: Path) -> None:
     with Gallery.open(path, MINE, SIZE) as gallery:
         assert gallery.people()[0].fingerprint == OTHER
         for refused_call in (
-            gallery.templates,
+            lambda: gallery.mirror("cosine", "best"),
             lambda: gallery.read(gallery.require_fingerprint),
             lambda: gallery.enrol("grace", vectors()),
             lambda: gallery.enrol("ada", vectors(), add=True),
@@ -436,7 +438,7 @@ def test_a_full_disk_is_a_clear_error_and_changes_nothing(gallery: Gallery, path
     assert refused.value.reason == "disk_full"
     assert path.read_bytes() == contents[-1]
     assert _integrity(path) == "ok"
-    assert len(gallery.templates().numbers) == len(names(gallery)) == len(contents)
+    assert len(matched(gallery)) == len(names(gallery)) == len(contents)
 
 
 @pytest.fixture
@@ -575,7 +577,7 @@ def test_a_template_that_cannot_be_one_is_refused_with_the_persons_name(gallery:
     change = "UPDATE template SET sealed = ? WHERE person = ?"
     gallery.change(lambda connection: connection.execute(change, (sealed, number)))
     with Gallery.open(gallery.path, MINE, SIZE) as again, pytest.raises(IntegrityError, match="grace has a") as refused:
-        again.templates()
+        again.mirror("cosine", "best")
     assert refused.value.reason == "gallery_corrupt"
 
 
@@ -595,7 +597,7 @@ def test_rows_that_were_changed_or_moved_are_refused(gallery: Gallery, path: Pat
     with tampering(path) as connection:
         connection.execute(change)
     with Gallery.open(path, MINE, SIZE) as again, pytest.raises(IntegrityError) as refused:
-        again.templates()
+        again.mirror("cosine", "best")
     assert refused.value.reason == "gallery_corrupt"
 
 
@@ -625,12 +627,12 @@ def test_whoever_was_acknowledged_survives_kill_9(path: Path) -> None:
             acknowledged += process.stdout.read().split()
         assert process.returncode == -signal.SIGKILL
         with Gallery.open(path, MINE, SIZE) as gallery:
-            found = gallery.templates()
-            assert set(acknowledged) <= set(matched(gallery))
+            found = matched(gallery)
+            assert set(acknowledged) <= set(found)
             # at most the one that was being enrolled when each kill came
-            assert len(found.numbers) <= len(acknowledged) + attempt + 1
-            assert gallery.check_audit().people == len(found.numbers)
-            assert set(found.counts.tolist()) == {2}
+            assert len(found) <= len(acknowledged) + attempt + 1
+            assert gallery.check_audit().people == len(found)
+            assert {person.templates for person in gallery.people()} == {2}
         assert _integrity(path) == "ok"
     assert len(acknowledged) > 5
 

@@ -26,13 +26,13 @@ from edge_oneshot_device.gallery.people import (
     Enrolment,
     Person,
     Record,
-    Templates,
     not_enrolled,
     person_name,
     with_access,
 )
 from edge_oneshot_device.gallery.reserve import keep_reserve, release_reserve
 from edge_oneshot_device.gallery.sealed import open_person, write_person, write_photo, write_template
+from edge_oneshot_device.manifest import Metric, Rule
 from edge_oneshot_device.matching import MAX_TEMPLATES, Candidate
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class Gallery:
         self.size = size
         self._connection = connection
         self.keyring = open_keyring(connection, path, source)
-        self._mirror = Mirror(path, size)
+        self._mirror: Mirror | None = None
         self._version = -1  # of the file, as far as the mirror follows it
 
     @classmethod
@@ -142,8 +142,12 @@ class Gallery:
         row = connection.execute(query, (number,)).fetchone()
         return None if row is None else open_person(self.path, self.keyring.vault, number, *row)
 
-    def templates(self) -> Templates:
-        """The templates to match with, as they are in the file now.
+    def mirror(self, metric: Metric, rule: Rule) -> Mirror:
+        """The templates in memory, as they are in the file now.
+
+        Args:
+            metric: How they are compared, see `matching.scores`; the same at every call.
+            rule: How the scores of a person's templates are joined, see `matching.join`; likewise.
 
         Raises:
             IntegrityError: Reason ``gallery_of_other_fingerprint`` or ``gallery_corrupt``.
@@ -151,15 +155,18 @@ class Gallery:
         with clear_errors(self.path):
             # changes when another connection commits; own changes reset it
             version = int(patiently(lambda: self._connection.execute("PRAGMA data_version").fetchone()[0]))
+        if self._mirror is None:
+            self._mirror = Mirror(self.path, self.size, metric, rule)
+            self._version = -1
         if version != self._version:
             self.read(self.require_fingerprint)
             self._mirror.follow(self.read, lambda: self.keyring.vault)
             self._version = version
-        return self._mirror.templates()
+        return self._mirror
 
     def is_current(self, connection: sqlite3.Connection) -> bool:
-        """Whether nobody's templates changed since `templates` was called; in a transaction of `change`."""
-        return self._mirror.is_current(connection)
+        """Whether nobody's templates changed since `mirror` was called; in a transaction of `change`."""
+        return self._mirror is not None and self._mirror.is_current(connection)
 
     def enrol(
         self,

@@ -1,7 +1,8 @@
 """The templates in memory, kept in step with the file: only who was changed is read again."""
 
 import sqlite3
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 
 from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.database import corrupt
-from edge_oneshot_device.gallery.people import Templates
 from edge_oneshot_device.gallery.sealed import open_person, open_template
 from edge_oneshot_device.gallery.vault import Vault
+from edge_oneshot_device.manifest import Metric, Rule
+from edge_oneshot_device.search import Index
 
 _CHUNK: Final = 500  # people read at once: a door that writes waits for no more than these
-
 
 T = TypeVar("T")
 
@@ -34,14 +35,29 @@ class Mirror:
     Args:
         path: The gallery's file, for errors.
         size: Length of an embedding.
+        metric: How embeddings are compared, see `matching.scores`.
+        rule: How the scores of a person's templates are joined, see `matching.join`.
+
+    Attributes:
+        index: What is searched; its persons are the gallery's numbers.
     """
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, metric: Metric, rule: Rule) -> None:
+        self.index = Index(size, metric, rule)
         self._path = path
         self._size = size
-        self._held: dict[int, NDArray[np.float32]] = {}
         self._seen: audit.Row | None = None
-        self._laid_out: Templates | None = None
+        self._counts: Counter[int] = Counter()  # how many people have so many templates
+
+    @property
+    def fewest(self) -> int:
+        """Templates that everybody has; 1 where there is nobody."""
+        return min((count for count, people in self._counts.items() if people), default=1)
+
+    @property
+    def most(self) -> int:
+        """Templates that nobody has more of; 1 where there is nobody."""
+        return max((count for count, people in self._counts.items() if people), default=1)
 
     def follow(self, read: Read, vault: Callable[[], Vault]) -> None:
         """Read what changed since the last time; everything, at first and after a `restore`.
@@ -53,11 +69,11 @@ class Mirror:
         numbers = read(partial(self._catch_up, vault))
         if numbers is None:
             return
+        self._counts.clear()
         try:
-            for start in range(0, len(numbers), _CHUNK):
-                read(partial(self._read, vault, numbers[start : start + _CHUNK]))
+            self.index.load(self._batches(read, vault, numbers))
         except BaseException:
-            self._seen = None  # a part of the people is worse than none
+            self._seen = None
             raise
         # once more, for what changed between the chunks
         self.follow(read, vault)
@@ -66,36 +82,45 @@ class Mirror:
         """Whether nobody's templates changed since `follow`, in a transaction of the caller."""
         return self._seen is not None and audit.changed_since(connection, self._seen) == set()
 
-    def templates(self) -> Templates:
-        """What there is to match with."""
-        if self._laid_out is None:
-            self._laid_out = self._lay_out()
-        return self._laid_out
-
     def _catch_up(self, vault: Callable[[], Vault], connection: sqlite3.Connection) -> list[int] | None:
-        """Read who changed; where that cannot be told, forget all and return everybody's numbers."""
+        """Read who changed; where that cannot be told, return everybody's numbers."""
         changed = None if self._seen is None else audit.changed_since(connection, self._seen)
-        if changed:
-            self._read(vault, changed, connection)
+        for number in changed or ():
+            templates = self._templates(vault(), number, connection)
+            self._counts[len(self.index.templates_of(number))] -= 1
+            self._counts[len(templates)] += 1
+            if len(templates):
+                self.index.put(number, templates)
+            else:
+                self.index.remove(number)
+        del self._counts[0]
         self._seen = audit.last_row(connection)
         if changed is not None:
             return None
-        self._held.clear()
-        self._laid_out = None
         return [row[0] for row in connection.execute("SELECT number FROM person ORDER BY number")]
 
-    def _read(self, vault: Callable[[], Vault], numbers: Collection[int], connection: sqlite3.Connection) -> None:
+    def _batches(
+        self, read: Read, vault: Callable[[], Vault], numbers: Sequence[int]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        for start in range(0, len(numbers), _CHUNK):
+            yield read(partial(self._batch, vault, numbers[start : start + _CHUNK]))
+
+    def _batch(
+        self, vault: Callable[[], Vault], numbers: Collection[int], connection: sqlite3.Connection
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The owner of each template of some people, and the templates."""
+        found = {number: self._templates(vault(), number, connection) for number in numbers}
+        counts = [len(templates) for templates in found.values()]
+        self._counts.update(count for count in counts if count)
+        return np.repeat(np.array([*found], np.int64), counts), np.concatenate([*found.values()])
+
+    def _templates(self, vault: Vault, number: int, connection: sqlite3.Connection) -> NDArray[np.float32]:
+        """The templates of a person, float32 (k, size); none of somebody who was forgotten."""
         query = """SELECT fingerprint, record, sealed FROM person LEFT JOIN template ON template.person = number
                    WHERE number = ? ORDER BY template.id"""
-        for number in numbers:
-            rows = connection.execute(query, (number,)).fetchall()
-            self._held.pop(number, None)
-            if rows:
-                self._held[number] = self._open(vault(), number, rows)
-        self._laid_out = None
-
-    def _open(self, vault: Vault, number: int, rows: list[tuple[str, bytes, bytes | None]]) -> NDArray[np.float32]:
-        """The templates of a person."""
+        rows = connection.execute(query, (number,)).fetchall()
+        if not rows:
+            return np.empty((0, self._size), np.float32)
         name = open_person(self._path, vault, number, *rows[0][:2]).name
         parts = [open_template(self._path, vault, number, one[0], one[2] or b"", name) for one in rows]
         if any(len(part) != 4 * self._size for part in parts):
@@ -104,12 +129,3 @@ class Mirror:
         if not np.isfinite(templates).all():
             raise corrupt(self._path, f"{name} has a template that is no finite number")
         return templates
-
-    def _lay_out(self) -> Templates:
-        counts = np.array([len(one) for one in self._held.values()], np.int64)
-        owners = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-        matrix = np.concatenate([*self._held.values(), np.empty((0, self._size), np.float32)])
-        for array in (matrix, owners, counts):
-            array.flags.writeable = False
-        index = {number: place for place, number in enumerate(self._held)}
-        return Templates(tuple(self._held), index, matrix, owners, counts)

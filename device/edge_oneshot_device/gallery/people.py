@@ -1,13 +1,10 @@
 """What the gallery says of people."""
 
 import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.access import Access
@@ -54,25 +51,6 @@ class Enrolment:
     reason: str
     fingerprint: str
     resembles: Candidate | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Templates:
-    """All templates, in memory; the arrays are read-only.
-
-    Attributes:
-        numbers: The persons, by their numbers.
-        index: Where in `numbers` each number is.
-        matrix: float32 (n, d), contiguous, the templates of a person one after the other.
-        owners: int64 (n,): the person of each row, an index into `numbers`.
-        counts: int64 (len(numbers),): templates of each person.
-    """
-
-    numbers: tuple[int, ...]
-    index: Mapping[int, int]
-    matrix: NDArray[np.float32]
-    owners: NDArray[np.int64]
-    counts: NDArray[np.int64]
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
