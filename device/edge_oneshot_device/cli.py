@@ -115,6 +115,7 @@ def _parser() -> console.Parser:
 
     restore = add("restore", commands.restore, "put a backup in the place of the gallery", state=True)
     restore.add_argument("file", metavar="FILE")
+    restore.add_argument("--backup-key", metavar="FILE", help="key of the backup, if it is older than the present one")
 
     rotate = add("rotate-key", commands.rotate_key, "seal the gallery with a new key", state=True)
     rotate.add_argument("--new-key", metavar="FILE", help="file of the new key, made if need be (the present one)")

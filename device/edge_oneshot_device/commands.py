@@ -155,10 +155,12 @@ def restore(arguments: argparse.Namespace) -> int:
     """Put a backup in the place of the gallery."""
     from pathlib import Path
 
+    from edge_oneshot_device.gallery.keys import KeySource
     from edge_oneshot_device.gallery.transfer import restore as put_back
 
+    key = None if arguments.backup_key is None else KeySource(Path(arguments.backup_key))
     with _recognizer(arguments) as recognizer:
-        restored = put_back(recognizer.gallery, Path(arguments.file))
+        restored = put_back(recognizer.gallery, Path(arguments.file), key)
     text = f"restored {restored.file}: {restored.people} enrolled; forget again whoever was forgotten since"
     console.print_result(restored, arguments.json, text)
     return 0
@@ -172,7 +174,7 @@ def rotate_key(arguments: argparse.Namespace) -> int:
 
     with _recognizer(arguments) as recognizer:
         rotation = rotate(recognizer.gallery, None if arguments.new_key is None else Path(arguments.new_key))
-    text = f"{rotation.people} people sealed anew; the key is in {rotation.key}; backups open with the one before"
+    text = f"{rotation.people} people sealed anew; the key is in {rotation.key}; older backups need the key before"
     console.print_result(rotation, arguments.json, text)
     return 0
 

@@ -71,8 +71,9 @@ def examine(state: str | os.PathLike[str] | None = None, key: str | os.PathLike[
             codes.append(error.exit_code)
 
     look("bundle", lambda: _bundle(folder))
-    look("gallery", lambda: _gallery(folder, key))
-    look("disk", lambda: _disk(folder))
+    if not codes:
+        look("gallery", lambda: _gallery(folder, key))
+        look("disk", lambda: _disk(folder))
     return Diagnosis(str(folder), findings, codes[0] if codes else 0)
 
 

@@ -4,13 +4,15 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.gallery import Gallery
+
+_MOST_DAYS: Final = 36_525  # a century
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +75,33 @@ def prune(gallery: Gallery, days: int) -> Pruned:
         InputError: Reason ``bad_age``.
         MachineError: The disk does not allow it.
     """
-    if days < 1:
-        raise InputError(f"{days} days: at least 1 is kept", reason="bad_age")
+    if not 1 <= days <= _MOST_DAYS:
+        raise InputError(f"{days} days: 1 to {_MOST_DAYS:,} can be kept", reason="bad_age")
     rows = gallery.prune_audit(gallery.clock.now() - timedelta(days=days))
     return Pruned(rows, str(head(gallery)))
 
 
 def entries(gallery: Gallery, after: int = 0) -> Iterator[Entry]:
-    """The record from its first row, or after a number."""
+    """The record from its first row, or after a number.
+
+    Raises:
+        IntegrityError: Reason ``audit_altered``: a row makes no sense; `check` says whether the others hold.
+    """
     names: dict[int, str | None] = {}
     for row in gallery.rows(after):
         if row.person is not None and row.person not in names:
             names[row.person] = gallery.name_of(row.person)
+        try:
+            at, detail = audit.timestamp(row.at), msgspec.json.decode(row.detail, type=dict[str, Any])
+        except (msgspec.DecodeError, ValueError, OverflowError) as error:
+            raise audit.altered(gallery.path, row.seq, "makes no sense") from error
         yield Entry(
             seq=row.seq,
-            at=audit.timestamp(row.at),
+            at=at,
             act=row.act,
             person=None if row.person is None else names[row.person],
             number=None if row.person is None else f"{row.person:016x}",
-            detail=msgspec.json.decode(row.detail),
+            detail=detail,
             mac=row.mac.hex(),
         )
 

@@ -115,14 +115,14 @@ def append(
     Args:
         connection: In a transaction that writes.
         key: Of this part of the chain.
-        now: Date and time.
+        now: Date and time; a clock that was set back is held at the date of the row before.
         act: What was done.
         person: Number of whom it was done to.
         detail: Further facts, as JSON takes them; no names.
     """
     last = last_row(connection)
     seq = 1 if last is None else last.seq + 1
-    at = int(now.timestamp() * 1e6)
+    at = max(int(now.timestamp() * 1e6), 0 if last is None else last.at)
     text = msgspec.json.encode(detail or {}).decode()
     mac = _digest(key, GENESIS if last is None else last.mac, seq, at, act, person, text)
     connection.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)", (seq, at, act, person, text, mac))
@@ -167,10 +167,10 @@ def check(
         first = connection.execute("SELECT min(seq) FROM audit").fetchone()[0]
         before = _checkpoint(connection)
     if first is None:
-        raise _altered(path, 1, "is missing")
+        raise altered(path, 1, "is missing")
     through, mac = (0, GENESIS) if before is None or first == 1 else before
     if first != through + 1:
-        raise _altered(path, through + 1, "is missing")
+        raise altered(path, through + 1, "is missing")
     if against is not None and against.seq < first:
         message = f"the head {against.seq} is older than the first row that is kept, {first}: compare a newer one"
         raise InputError(message, reason="head_too_old")
@@ -183,12 +183,12 @@ def check(
             people = _people(connection) if len(chunk) < _CHUNK else {}
         for row in chunk:
             if row.seq != seq + 1:
-                raise _altered(path, seq + 1, "is missing")
+                raise altered(path, seq + 1, "is missing")
             while part + 1 < len(keys) and row.seq >= keys[part + 1][0]:
                 part += 1
             expected = _digest(keys[max(part, 0)][1], mac, row.seq, row.at, row.act, row.person, row.detail)
             if not hmac.compare_digest(expected, row.mac):
-                raise _altered(path, row.seq, "is not as it was written")
+                raise altered(path, row.seq, "is not as it was written")
             if against is not None and row.seq == against.seq and row.mac.hex() != against.mac:
                 raise _cut(path, against)
             if row.act in CHANGES and row.person is not None:
@@ -202,14 +202,21 @@ def check(
     return AuditReport(count, through + 1, timestamp(since), len(people), Head(seq, mac.hex()))
 
 
+def beginning(connection: sqlite3.Connection) -> tuple[int, int]:
+    """The first row's number and how many keys there have been, in a transaction of the caller."""
+    found: tuple[int, int] = connection.execute(
+        "SELECT (SELECT min(seq) FROM audit), (SELECT max(id) FROM epoch)"
+    ).fetchone()
+    return found
+
+
 def prune(connection: sqlite3.Connection, key: bytes, now: datetime, before: datetime) -> int:
     """Let go of rows older than a date, in a transaction of the caller; a checkpoint ties the rest to them.
 
     Returns:
         How many were let go.
     """
-    query = """SELECT * FROM audit WHERE seq < (SELECT min(seq) FROM audit WHERE at >= ?)
-               ORDER BY seq DESC LIMIT 1"""
+    query = "SELECT * FROM audit WHERE at < ? ORDER BY seq DESC LIMIT 1"
     limit = int(before.timestamp() * 1e6)
     found = connection.execute(query, (limit,)).fetchone()
     if found is None:
@@ -257,7 +264,8 @@ def _digest(key: bytes, before: bytes, seq: int, at: int, act: str, person: int 
     return hmac.digest(key, before + _encoder.encode((seq, at, act, person, detail)), hashlib.sha256)
 
 
-def _altered(path: Path, seq: int, how: str) -> IntegrityError:
+def altered(path: Path, seq: int, how: str) -> IntegrityError:
+    """The error for a record that cannot be what this program wrote."""
     message = f"the record in {path} was altered: row {seq} {how}; keep a copy of the file and look who could write it"
     return IntegrityError(message, reason="audit_altered")
 

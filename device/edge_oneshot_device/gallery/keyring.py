@@ -8,11 +8,12 @@ import secrets
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.clock import Clock
-from edge_oneshot_device.gallery.database import clear_errors, corrupt, reading
+from edge_oneshot_device.gallery.database import clear_errors, corrupt, reading, transaction
 from edge_oneshot_device.gallery.keys import (
     KEY_BYTES,
     KeySource,
@@ -24,6 +25,8 @@ from edge_oneshot_device.gallery.people import Record
 from edge_oneshot_device.gallery.sealed import write_person, write_template
 from edge_oneshot_device.gallery.vault import SealError, Vault
 
+_TRIES: Final = 3  # for another process may rotate the key between a look at the file and one at the gallery
+
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
@@ -33,11 +36,13 @@ class Keyring:
         vault: Seals people, templates and photos.
         epoch: How many keys there have been.
         chains: For each part of the record its first row's number and its key.
+        sealed_chain: The newest of these keys, as it is in the file.
     """
 
     vault: Vault
     epoch: int
     chains: tuple[tuple[int, bytes], ...]
+    sealed_chain: bytes
 
     @property
     def chain(self) -> bytes:
@@ -46,8 +51,9 @@ class Keyring:
 
     def is_current(self, connection: sqlite3.Connection) -> bool:
         """Whether the gallery is still sealed with these, in a transaction of the caller."""
-        found = connection.execute("SELECT id, check_value FROM epoch ORDER BY id DESC LIMIT 1").fetchone()
-        return bool(found == (self.epoch, self.vault.check_value))
+        # the last one tells galleries apart that one key seals: `restore` may have brought another
+        found = connection.execute("SELECT id, check_value, chain FROM epoch ORDER BY id DESC LIMIT 1").fetchone()
+        return bool(found == (self.epoch, self.vault.check_value, self.sealed_chain))
 
 
 def open_keyring(connection: sqlite3.Connection, path: Path, source: KeySource) -> Keyring:
@@ -59,25 +65,34 @@ def open_keyring(connection: sqlite3.Connection, path: Path, source: KeySource) 
         IntegrityError: Reason ``wrong_key`` or ``gallery_corrupt``, or as `read_key` says.
         MachineError: The key cannot be read.
     """
-    with clear_errors(path), reading(connection):
-        rows = connection.execute("SELECT id, first_seq, check_value, chain FROM epoch ORDER BY id").fetchall()
-    if not rows:
-        raise corrupt(path, "it does not say which key it is sealed with")
-    epoch, _, wanted, _ = rows[-1]
-    vault = Vault(read_key(source))
-    if vault.check_value != wanted and source.path is not None and (new := successor_of(source.path)).exists():
-        successor = Vault(read_key(KeySource(new)))
-        if successor.check_value == wanted:
-            adopt_successor(source.path)
-            vault = successor
-    if vault.check_value != wanted:
+    for _ in range(_TRIES):
+        with clear_errors(path), reading(connection):
+            rows = connection.execute("SELECT id, first_seq, check_value, chain FROM epoch ORDER BY id").fetchall()
+        if not rows:
+            raise corrupt(path, "it does not say which key it is sealed with")
+        epoch, _, wanted, sealed_chain = rows[-1]
+        vault = Vault(read_key(source))
+        if vault.check_value == wanted:
+            break
+        if source.path is not None and successor_of(source.path).exists():
+            _adopt(connection, path, source.path)
+    else:
         message = f"{path} is sealed with another key than that from {source}: name the right one with --key"
         raise IntegrityError(message, reason="wrong_key")
     try:
         chains = tuple((first, vault.open(chain, "chain", id_)) for id_, first, _, chain in rows)
     except SealError as error:
         raise corrupt(path, "the keys of its record cannot be opened") from error
-    return Keyring(vault, epoch, chains)
+    return Keyring(vault, epoch, chains, sealed_chain)
+
+
+def _adopt(connection: sqlite3.Connection, path: Path, file: Path) -> None:
+    """Put a new key in the place of the former one, where it is in force; the transaction keeps others from it."""
+    with clear_errors(path), transaction(connection):
+        wanted = connection.execute("SELECT check_value FROM epoch ORDER BY id DESC LIMIT 1").fetchone()[0]
+        new = successor_of(file)
+        if new.exists() and Vault(read_key(KeySource(new))).check_value == wanted:
+            adopt_successor(file)
 
 
 def begin_chain(connection: sqlite3.Connection, source: KeySource, clock: Clock) -> None:

@@ -51,7 +51,7 @@ def find_key(argument: str | os.PathLike[str] | None = None) -> KeySource:
         argument: The file that the user named, if any.
 
     Raises:
-        InputError: Reason ``no_key``: there is no home folder, and nothing was named.
+        InputError: Reason ``no_key``: there is no home folder, and nothing was named; or ``bad_key_command``.
     """
     if folder := os.environ.get("CREDENTIALS_DIRECTORY"):
         credential = Path(folder) / CREDENTIAL
@@ -59,7 +59,12 @@ def find_key(argument: str | os.PathLike[str] | None = None) -> KeySource:
             return KeySource(credential)
     if argument is not None:
         return KeySource(Path(argument))
-    if words := shlex.split(os.environ.get(COMMAND, "")):
+    try:
+        words = shlex.split(os.environ.get(COMMAND, ""))
+    except ValueError as error:
+        message = f"{COMMAND} cannot be understood ({error}): write it as for a shell"
+        raise InputError(message, reason="bad_key_command") from error
+    if words:
         return KeySource(None, tuple(words))
     if chosen := os.environ.get(ENVIRONMENT):
         return KeySource(Path(chosen))
@@ -88,7 +93,7 @@ def read_key(source: KeySource) -> bytes:
         raise IntegrityError(f"{message} recognized without it", reason="key_missing") from error
     mode = stat.S_IMODE(source.path.stat().st_mode)
     # systemd's own credentials are 0400, or 0440 for its group of one
-    if mode & 0o077 and os.environ.get("CREDENTIALS_DIRECTORY") != str(source.path.parent):
+    if mode & 0o077 and source.path.parent != Path(os.environ.get("CREDENTIALS_DIRECTORY", "")):
         message = f"the key {source.path} is open to others (mode {mode:03o}): chmod 600 it, and think of rotate-key"
         raise IntegrityError(message, reason="key_exposed")
     return _decode(content, source)
@@ -105,9 +110,20 @@ def create_key(path: Path) -> bytes:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise MachineError(f"cannot create {path.parent}: {error.strerror}", reason="cannot_write") from error
-    if path.exists():
-        raise MachineError(f"{path} is there already: a key is never overwritten", reason="cannot_write")
-    write_atomically(path, encode_key(key), mode=0o600)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    write_atomically(aside, encode_key(key), mode=0o600)
+    try:
+        # unlike a rename, a link takes nobody's place
+        path.hardlink_to(aside)
+        sync_folder(path.parent)
+    except FileExistsError as error:
+        message = f"{path} is there already: a key is never overwritten"
+        raise MachineError(message, reason="cannot_write") from error
+    except OSError as error:
+        raise MachineError(f"cannot write {path}: {error.strerror}", reason="cannot_write") from error
+    finally:
+        with suppress(OSError):
+            aside.unlink()
     return key
 
 
@@ -165,5 +181,8 @@ def _decode(content: bytes, source: KeySource) -> bytes:
         key = b""
     if len(key) != KEY_BYTES:
         message = f"{source} gives no key: {2 * KEY_BYTES} hexadecimal digits are expected"
+        raise IntegrityError(message, reason="key_unreadable")
+    if not any(key):
+        message = f"{source} gives a key of all zeros, which is no secret: a memory that nobody wrote a key to?"
         raise IntegrityError(message, reason="key_unreadable")
     return key

@@ -5,14 +5,13 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_oneshot_device.errors import InputError, MachineError
+from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keyring import write_epoch
 from edge_oneshot_device.gallery.keys import (
     KEY_BYTES,
     KeySource,
-    adopt_successor,
     create_key,
     drop_successor,
     read_key,
@@ -51,34 +50,43 @@ def rotate_key(gallery: Gallery, new: Path | None = None) -> Rotation:
     Raises:
         InputError: Reason ``wrong_use``: the present key is in no file that could be replaced.
         IntegrityError: The gallery is damaged, or the new key is (see `read_key`).
-        MachineError: The disk does not allow it; the former key is in force.
+        MachineError: The disk does not allow it; the former key is in force, unless the reason is ``not_confirmed``.
     """
     path = gallery.source.path
     if new is None and path is None:
         raise InputError("the key comes from a command: say --new-key FILE for the new one", reason="wrong_use")
     if new is not None:
         key = read_key(KeySource(new)) if new.exists() else create_key(new)
-        return gallery.change(lambda connection: _seal(connection, gallery, key, new))
+        if Vault(key).check_value == gallery.keyring.vault.check_value:
+            raise InputError(f"{new} holds the key that is in force: name another file", reason="wrong_use")
+        return Rotation(*seal_with(gallery, key), str(new))
     assert path is not None
-    drop_successor(path)  # of a rotation that came to nothing: the gallery was opened with the former key
-    key = create_key(successor_of(path))
-    try:
-        done = gallery.change(lambda connection: _seal(connection, gallery, key, path))
-    except MachineError as error:
-        if error.reason != "not_confirmed":
-            drop_successor(path)
-        raise
-    except BaseException:
+
+    def work(connection: sqlite3.Connection) -> tuple[int, int]:
+        # in the transaction, which keeps out another rotation; what lies there came to nothing
         drop_successor(path)
-        raise
-    adopt_successor(path)
+        return _seal(connection, gallery, create_key(successor_of(path)))
+
+    done = Rotation(*gallery.change(work), str(path))
+    gallery.read(lambda _: None)  # opens the keys anew, which puts the new one in its place
     return done
 
 
-def _seal(connection: sqlite3.Connection, gallery: Gallery, key: bytes, path: Path) -> Rotation:
+def seal_with(gallery: Gallery, key: bytes) -> tuple[int, int]:
+    """Seal everything with another key, whose file is the caller's care.
+
+    Returns:
+        How many people were sealed anew, and how many keys there have been.
+
+    Raises:
+        IntegrityError: The gallery is damaged.
+        MachineError: The disk does not allow it; the former key is in force.
+    """
+    return gallery.change(lambda connection: _seal(connection, gallery, key))
+
+
+def _seal(connection: sqlite3.Connection, gallery: Gallery, key: bytes) -> tuple[int, int]:
     former, vault = gallery.keyring, Vault(key)
-    if vault.check_value == former.vault.check_value:
-        raise InputError(f"{path} holds the key that is in force: name another file", reason="wrong_use")
     seal_anew(connection, gallery.path, former.vault, vault)
     for epoch, (_, chain) in enumerate(former.chains, start=former.epoch - len(former.chains) + 1):
         change = "UPDATE epoch SET chain = ? WHERE id = ?"
@@ -89,4 +97,4 @@ def _seal(connection: sqlite3.Connection, gallery: Gallery, key: bytes, path: Pa
     write_epoch(connection, vault, epoch, 1 if last is None else last.seq + 1, chain)
     audit.append(connection, chain, gallery.clock.now(), "key_rotated", detail={"keys": epoch})
     people = int(connection.execute("SELECT count(*) FROM person").fetchone()[0])
-    return Rotation(people, epoch, str(path))
+    return people, epoch

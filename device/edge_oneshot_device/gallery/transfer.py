@@ -16,7 +16,9 @@ from edge_oneshot_device.files import read_file, sync_folder, write_atomically
 from edge_oneshot_device.gallery.audit import last_row
 from edge_oneshot_device.gallery.database import clear_errors
 from edge_oneshot_device.gallery.gallery import Gallery, new_number
+from edge_oneshot_device.gallery.keys import KeySource, read_key
 from edge_oneshot_device.gallery.people import Record, person_name
+from edge_oneshot_device.gallery.rotation import seal_with
 from edge_oneshot_device.gallery.sealed import open_person, open_template, write_person, write_template
 from edge_oneshot_device.gallery.vault import SealError, Vault
 from edge_oneshot_device.matching import MAX_TEMPLATES
@@ -103,10 +105,15 @@ def back_up(gallery: Gallery, file: Path) -> Backup:
     return Backup(str(file), people, size, f"{last.seq}:{last.mac.hex()}")
 
 
-def restore(gallery: Gallery, file: Path) -> Backup:
+def restore(gallery: Gallery, file: Path, key: KeySource | None = None) -> Backup:
     """Put a copy in the place of everything that the gallery holds, in one transaction.
 
     The record says so, and from where it went on. Whoever was forgotten since is enrolled again.
+
+    Args:
+        gallery: What is replaced.
+        file: The copy.
+        key: Where the key of the copy is, when the gallery has another one by now.
 
     Raises:
         InputError: The file cannot be read.
@@ -118,10 +125,14 @@ def restore(gallery: Gallery, file: Path) -> Backup:
     aside = _aside(gallery.path.parent)
     try:
         write_atomically(aside, content, mode=0o600)
-        with Gallery.open(aside, gallery.fingerprint, gallery.size, gallery.source, gallery.clock) as copy:
+        source = gallery.source if key is None else key
+        with Gallery.open(aside, gallery.fingerprint, gallery.size, source, gallery.clock) as copy:
             copy.check_audit()
             head = None if before is None else f"{before.seq}:{before.mac.hex()}"
             copy.change(lambda connection: copy.append_audit(connection, "restored", detail={"instead_of": head}))
+            own = read_key(gallery.source)
+            if Vault(own).check_value != copy.keyring.vault.check_value:
+                seal_with(copy, own)
             last = copy.read(last_row)
             people = len(copy.people())
             gallery.copy_from(copy)
