@@ -18,7 +18,7 @@ from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.clock import SYSTEM, Clock
-from edge_oneshot_device.gallery.database import clear_errors, connect, patiently, reading, transaction
+from edge_oneshot_device.gallery.database import clear_errors, connect, corrupt, patiently, reading, transaction
 from edge_oneshot_device.gallery.keyring import begin_chain, open_keyring
 from edge_oneshot_device.gallery.keys import KeySource, find_key
 from edge_oneshot_device.gallery.mirror import Mirror
@@ -195,7 +195,7 @@ class Gallery:
         Raises:
             InputError: Reason ``bad_name``, ``already_enrolled``, ``not_enrolled`` or ``too_many_templates``.
             IntegrityError: Reason ``gallery_of_other_fingerprint``.
-            MachineError: Reason ``not_finite``, or the disk does not allow it.
+            MachineError: Reason ``not_finite``, ``not_wiped`` (see `wipe`), or the disk does not allow it.
         """
         if add and replace:
             raise ValueError("add and replace exclude each other")
@@ -235,7 +235,10 @@ class Gallery:
             self.append_audit(connection, act, number, {"templates": count, "fingerprint": self.fingerprint})
             return Enrolment(person, count, act, self.fingerprint, resembles)
 
-        return self.change(work)
+        done = self.change(work)
+        if replace:
+            self.wipe()
+        return done
 
     def set_access(self, person: str, access: Access) -> Person:
         """Say when a person may come in.
@@ -257,11 +260,11 @@ class Gallery:
         return self.change(work)
 
     def forget(self, person: str) -> Enrolment:
-        """Delete a person; what the file held of them is overwritten with zeros.
+        """Delete a person; nothing of what the file held of them is left in it.
 
         Raises:
             InputError: Reason ``bad_name`` or ``not_enrolled``.
-            MachineError: The disk does not allow it.
+            MachineError: Reason ``not_wiped`` (see `wipe`), or the disk does not allow it.
         """
 
         def work(connection: sqlite3.Connection) -> Enrolment:
@@ -270,7 +273,29 @@ class Gallery:
             self.append_audit(connection, "forgotten", number, {"templates": 0})
             return Enrolment(person_name(person), 0, "forgotten", fingerprint)
 
-        return self.change(work)
+        done = self.change(work)
+        self.wipe()
+        return done
+
+    def wipe(self) -> None:
+        """Write the file anew, without what was deleted from it.
+
+        secure_delete overwrites what is deleted with zeros, yet not the copies that SQLite leaves in the unused parts
+        of pages when it moves rows from one to another.
+
+        Raises:
+            MachineError: Reason ``not_wiped``: such a copy may be left; the change before was made.
+        """
+        self._version = -1
+        try:
+            with clear_errors(self.path):
+                patiently(lambda: self._connection.execute("VACUUM"))
+        except MachineError as error:
+            message = (
+                f"it is done, but sealed traces of what was deleted may be left in {self.path} ({error.reason}): "
+                "free some space, then rotate-key, which leaves none"
+            )
+            raise MachineError(message, reason="not_wiped") from error
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What `work` returns, which reads at one moment; keep it short, for writers wait."""
@@ -370,11 +395,17 @@ class Gallery:
 
     def _find(self, connection: sqlite3.Connection, person: str) -> tuple[int, int, str] | None:
         """Number, count of templates and fingerprint of a person."""
-        query = """SELECT number, count(template.id), fingerprint
+        query = """SELECT number, count(template.id), fingerprint, record
                    FROM person LEFT JOIN template ON template.person = number
                    WHERE tag = ? GROUP BY number"""
-        row: tuple[int, int, str] | None = connection.execute(query, (self.keyring.vault.tag(person),)).fetchone()
-        return row
+        row = connection.execute(query, (self.keyring.vault.tag(person),)).fetchone()
+        if row is None:
+            return None
+        number, count, fingerprint, sealed = row
+        # the tag alone could have been moved there from another person
+        if open_person(self.path, self.keyring.vault, number, fingerprint, sealed).name != person:
+            raise corrupt(self.path, f"number {number:016x} has the tag of another name")
+        return number, count, fingerprint
 
 
 def new_number() -> int:

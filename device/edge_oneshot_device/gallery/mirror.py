@@ -15,6 +15,7 @@ from edge_oneshot_device.gallery.database import corrupt
 from edge_oneshot_device.gallery.sealed import open_person, open_template
 from edge_oneshot_device.gallery.vault import Vault
 from edge_oneshot_device.manifest import Metric, Rule
+from edge_oneshot_device.matching import MAX_TEMPLATES
 from edge_oneshot_device.search import Index
 
 _CHUNK: Final = 500  # people read at once: a door that writes waits for no more than these
@@ -122,6 +123,8 @@ class Mirror:
         if not rows:
             return np.empty((0, self._size), np.float32)
         name = open_person(self._path, vault, number, *rows[0][:2]).name
+        if len(rows) > MAX_TEMPLATES:
+            raise corrupt(self._path, f"{name} has {len(rows)} templates, at most {MAX_TEMPLATES} are possible")
         parts = [open_template(self._path, vault, number, one[0], one[2] or b"", name) for one in rows]
         if any(len(part) != 4 * self._size for part in parts):
             raise corrupt(self._path, f"{name} has a template that is not {self._size} numbers")

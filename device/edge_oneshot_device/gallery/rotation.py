@@ -50,7 +50,8 @@ def rotate_key(gallery: Gallery, new: Path | None = None) -> Rotation:
     Raises:
         InputError: Reason ``wrong_use``: the present key is in no file that could be replaced.
         IntegrityError: The gallery is damaged, or the new key is (see `read_key`).
-        MachineError: The disk does not allow it; the former key is in force, unless the reason is ``not_confirmed``.
+        MachineError: The disk does not allow it; the former key is in force, unless the reason is ``not_confirmed`` or
+            ``not_wiped`` (see `Gallery.wipe`).
     """
     path = gallery.source.path
     if new is None and path is None:
@@ -59,7 +60,9 @@ def rotate_key(gallery: Gallery, new: Path | None = None) -> Rotation:
         key = read_key(KeySource(new)) if new.exists() else create_key(new)
         if Vault(key).check_value == gallery.keyring.vault.check_value:
             raise InputError(f"{new} holds the key that is in force: name another file", reason="wrong_use")
-        return Rotation(*seal_with(gallery, key), str(new))
+        done = Rotation(*seal_with(gallery, key), str(new))
+        gallery.wipe()
+        return done
     assert path is not None
 
     def work(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -69,6 +72,7 @@ def rotate_key(gallery: Gallery, new: Path | None = None) -> Rotation:
 
     done = Rotation(*gallery.change(work), str(path))
     gallery.read(lambda _: None)  # opens the keys anew, which puts the new one in its place
+    gallery.wipe()
     return done
 
 
