@@ -9,8 +9,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from edge_oneshot_device.bundle import Bundle
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.installation import install
 from edge_oneshot_device.recognizer import Recognizer
-from edge_oneshot_device.state import GALLERY, install
+from edge_oneshot_device.state import GALLERY
 
 
 @pytest.mark.benchmark(group="identify")

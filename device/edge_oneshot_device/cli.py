@@ -64,6 +64,16 @@ def _parser() -> console.Parser:
         help="rejected attempts of identify after which everybody has to wait (%(default)s)",
     )
 
+    others = init.add_mutually_exclusive_group()
+    others.add_argument(
+        "--re-enrol", action="store_true", help="with another encoder: enrol everybody again from the photos kept"
+    )
+    others.add_argument(
+        "--empty", action="store_true", help="with another encoder: begin with nobody, until rollback brings them back"
+    )
+
+    add("rollback", commands.rollback, "put the bundle before this one in use, with its templates", state=True)
+
     enrol = add("enrol", commands.enrol, "enrol a person from one image or more", state=True)
     enrol.add_argument("person", metavar="PERSON", nargs="?")
     enrol.add_argument("images", metavar="IMAGE", nargs="*")

@@ -20,7 +20,7 @@ REJECTED = 1
 def init(arguments: argparse.Namespace) -> int:
     """Check a bundle and put it in use."""
     from edge_oneshot_device import wording
-    from edge_oneshot_device.state import install
+    from edge_oneshot_device.installation import install
 
     installation = install(
         arguments.bundle,
@@ -33,7 +33,19 @@ def init(arguments: argparse.Namespace) -> int:
         key=arguments.key,
         keep_photos=arguments.keep_photos,
         rejections_per_minute=arguments.rejections_per_minute,
+        re_enrol=arguments.re_enrol,
+        empty=arguments.empty,
     )
+    console.print_result(installation, arguments.json, wording.installation_text(installation))
+    return 0
+
+
+def rollback(arguments: argparse.Namespace) -> int:
+    """Put in use what was in use before."""
+    from edge_oneshot_device import wording
+    from edge_oneshot_device.installation import rollback as go_back
+
+    installation = go_back(arguments.state, key=arguments.key)
     console.print_result(installation, arguments.json, wording.installation_text(installation))
     return 0
 
@@ -194,7 +206,7 @@ def bench(arguments: argparse.Namespace) -> int:
     from edge_oneshot_device import wording
     from edge_oneshot_device.bench import bench as measure
     from edge_oneshot_device.bundle import Bundle
-    from edge_oneshot_device.state import choose_variant
+    from edge_oneshot_device.installation import choose_variant
 
     bundle = Bundle.open(arguments.bundle)
     variant = choose_variant(bundle.manifest, arguments.variant)

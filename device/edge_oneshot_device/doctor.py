@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 from edge_oneshot_device import state as states
-from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import OneShotError
-from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import find_key
 from edge_oneshot_device.gallery.reserve import RESERVE
+from edge_oneshot_device.installation import open_installed
 
 _LOW_BYTES: Final = 64 << 20
 _LOW_SHARE: Final = 0.05
@@ -70,37 +69,28 @@ def examine(state: str | os.PathLike[str] | None = None, key: str | os.PathLike[
             findings.append(Finding(what, "fault", str(error), error.reason))
             codes.append(error.exit_code)
 
-    look("bundle", lambda: _bundle(folder))
-    if not codes:
-        look("gallery", lambda: _gallery(folder, key))
+    look("bundle", lambda: _door(folder, key))
+    if folder.is_dir():
         look("disk", lambda: _disk(folder))
     return Diagnosis(str(folder), findings, codes[0] if codes else 0)
 
 
-def _bundle(folder: Path) -> list[Finding]:
-    settings, bundle = states.load(folder)
-    encoder = Encoder.open(bundle, settings.variant, runtime=settings.runtime, threads=settings.threads)
-    text = f"{bundle.manifest.name}, {encoder.variant} on {encoder.runtime}: its self-test passed"
+def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
+    source = find_key(key)
+    opened = open_installed(folder, key=key)
+    manifest, encoder = opened.bundle.manifest, opened.encoder
+    with opened.gallery as gallery:
+        people = gallery.mirror(manifest.embedding.metric, manifest.rule).index.people
+        report = gallery.check_audit()
+    found = [
+        Finding("bundle", "ok", f"{manifest.name}, {encoder.variant} on {encoder.runtime}: its self-test passed"),
+        Finding("key", "ok", f"from {source}"),
+        Finding("gallery", "ok", f"{people} enrolled, SQLite {sqlite3.sqlite_version}, rollback journal"),
+        Finding("audit", "ok", f"{report.rows} rows since {report.since} hold, head {report.head.seq}"),
+    ]
     mode = stat.S_IMODE(folder.stat().st_mode)
-    found = [Finding("bundle", "ok", text)]
     if mode & 0o077:
         found.append(Finding("state", "warning", f"{folder} is open to others (mode {mode:03o}): chmod 700 it"))
-    return found
-
-
-def _gallery(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
-    settings, bundle = states.load(folder)
-    fingerprint = next(v.fingerprint for v in bundle.manifest.variants if v.name == settings.variant)
-    size = bundle.manifest.embedding.size
-    source = find_key(key)
-    with Gallery.open(folder / states.GALLERY, fingerprint, size, source) as gallery:
-        people = gallery.mirror(bundle.manifest.embedding.metric, bundle.manifest.rule).index.people
-        found = [
-            Finding("key", "ok", f"from {source}"),
-            Finding("gallery", "ok", f"{people} enrolled, SQLite {sqlite3.sqlite_version}, rollback journal"),
-        ]
-        report = gallery.check_audit()
-        found.append(Finding("audit", "ok", f"{report.rows} rows since {report.since} hold, head {report.head.seq}"))
     if source.path is not None and source.path.parent.resolve() == folder.resolve():
         text = f"the key {source.path} lies beside the gallery, so that a copy of the folder opens: move it elsewhere"
         found.append(Finding("key", "warning", text))

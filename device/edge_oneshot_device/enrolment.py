@@ -7,7 +7,7 @@ from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.manifest import Manifest
-from edge_oneshot_device.matching import Candidate, calibration_for, scores, threshold_for
+from edge_oneshot_device.matching import MAX_TEMPLATES, Candidate, calibration_for, scores, threshold_for
 from edge_oneshot_device.search import Match
 
 
@@ -63,3 +63,43 @@ def check_fit(
         return None
     known = gallery.name_of(nearest.person)
     return None if known is None else Candidate(known, nearest.score)
+
+
+def enrol_again(gallery: Gallery, encoder: Encoder, manifest: Manifest) -> dict[int, NDArray[np.float32]]:
+    """Templates of another encoder than the one in use, from the photos that were kept.
+
+    Args:
+        gallery: Opened for the new encoder.
+        encoder: The new one.
+        manifest: Its bundle's.
+
+    Returns:
+        float32 (k, d) for each person, by number.
+
+    Raises:
+        InputError: Reason ``cannot_re_enrol``: of somebody no photo was kept, or the encoder refuses it.
+        IntegrityError: The gallery is damaged.
+        MachineError: The runtime failed.
+    """
+    most = most_templates(manifest, encoder.variant)
+    found: dict[int, NDArray[np.float32]] = {}
+    refused = []
+    for number, photos in gallery.photos().items():
+        try:
+            if not photos:
+                raise InputError("no photo was kept", reason="cannot_re_enrol")
+            found[number] = np.stack([encoder.embed_image(photo) for photo in photos[:most]])
+        except InputError as error:
+            refused.append(f"{gallery.name_of(number)} ({error})")
+    if refused:
+        message = (
+            f"{len(refused)} cannot be enrolled again: {', '.join(refused[:5])}; forget them first, or say --empty"
+        )
+        raise InputError(message, reason="cannot_re_enrol")
+    return found
+
+
+def most_templates(manifest: Manifest, variant: str) -> int:
+    """Templates that a person may have with a variant."""
+    counts = [c.templates for c in manifest.calibration if c.variant == variant]
+    return min(max(counts, default=MAX_TEMPLATES), MAX_TEMPLATES)

@@ -12,20 +12,19 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device import state as states
 from edge_oneshot_device.attempts import ChangedError, Comparison, identification, settle, verification
 from edge_oneshot_device.encoder import Encoder
-from edge_oneshot_device.enrolment import check_fit
+from edge_oneshot_device.enrolment import check_fit, most_templates
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import read_file
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.gallery.keys import find_key
 from edge_oneshot_device.gallery.limits import Limits, refuse_identification, refuse_verification, unlock
 from edge_oneshot_device.gallery.mirror import Mirror
 from edge_oneshot_device.gallery.people import Enrolment, Person, person_name
+from edge_oneshot_device.installation import open_installed
 from edge_oneshot_device.manifest import Calibration, Manifest
-from edge_oneshot_device.matching import MAX_TEMPLATES, Decision, calibration_for, join, scores
+from edge_oneshot_device.matching import Decision, calibration_for, join, scores
 from edge_oneshot_device.preprocessing import MAX_FILE_BYTES
 
 ImageSource = str | os.PathLike[str] | bytes
@@ -82,8 +81,7 @@ class Recognizer:
         self._target_far = target_far
         self._limits = limits
         self._keep_photos = keep_photos
-        counts = [c.templates for c in manifest.calibration if c.variant == encoder.variant]
-        self._most = min(max(counts, default=MAX_TEMPLATES), MAX_TEMPLATES)
+        self._most = most_templates(manifest, encoder.variant)
 
     @classmethod
     def open(
@@ -106,14 +104,17 @@ class Recognizer:
             IntegrityError: The bundle, the settings, the key or the gallery is not as it was left.
             MachineError: The disk or the runtime failed.
         """
-        settings, bundle = states.load(state)
-        encoder = Encoder.open(bundle, settings.variant, runtime=settings.runtime, threads=settings.threads)
-        path = states.state_dir(state) / states.GALLERY
-        gallery = Gallery.open(path, encoder.fingerprint, encoder.embedding.size, find_key(key))
+        opened = open_installed(state, key=key)
+        settings = opened.settings
         if limits is DEFAULT_LIMITS:
             limits = Limits(rejections_per_minute=settings.rejections_per_minute)
         return cls(
-            encoder, bundle.manifest, gallery, settings.target_far, limits=limits, keep_photos=settings.keep_photos
+            opened.encoder,
+            opened.bundle.manifest,
+            opened.gallery,
+            settings.target_far,
+            limits=limits,
+            keep_photos=settings.keep_photos,
         )
 
     def __enter__(self) -> Self:

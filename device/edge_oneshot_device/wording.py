@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from edge_oneshot_device.gallery.audit import AuditReport
     from edge_oneshot_device.gallery.people import Enrolment, Person
     from edge_oneshot_device.gallery.transfer import Transfer
+    from edge_oneshot_device.installation import Installation
     from edge_oneshot_device.matching import Decision
     from edge_oneshot_device.record import Entry
     from edge_oneshot_device.staff import StaffEnrolment
-    from edge_oneshot_device.state import Installation
 
 _PLURALS = {"person": "people"}
 

@@ -18,8 +18,8 @@ from edge_oneshot_device import Bundle, cli
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]
 PROGRAM = "edge-oneshot-device"
-COMMANDS = ["init", "enrol", "access", "verify", "identify", "people", "forget", "unlock", "audit", "backup", "restore",
-            "rotate-key", "doctor", "bench", "inspect"]  # fmt: skip
+COMMANDS = ["init", "rollback", "enrol", "access", "verify", "identify", "people", "forget", "unlock", "audit",
+            "backup", "restore", "rotate-key", "doctor", "bench", "inspect"]  # fmt: skip
 DECISION = ["person", "accepted", "score", "similarity", "threshold", "target_far", "runner_up", "reason",
             "provisional", "variant", "runtime", "fingerprint", "candidate", "retry_after", "fault"]  # fmt: skip
 BENCH = {"init_ms", "warmup_first_ms", "warmup_avg_ms", "avg_ms", "min_ms", "max_ms", "median_ms", "std_ms", "p5_ms",

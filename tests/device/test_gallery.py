@@ -309,30 +309,32 @@ def test_templates_of_another_encoder_are_never_matched(path: Path) -> None:
     with Gallery.open(path, OTHER, SIZE) as former:
         former.enrol("ada", vectors())
     with Gallery.open(path, MINE, SIZE) as gallery:
-        assert gallery.people()[0].fingerprint == OTHER
         for refused_call in (
             lambda: gallery.mirror("cosine", "best"),
-            lambda: gallery.read(gallery.require_fingerprint),
+            lambda: gallery.read(gallery.require_encoder),
             lambda: gallery.enrol("grace", vectors()),
             lambda: gallery.enrol("ada", vectors(), add=True),
         ):
             with pytest.raises(IntegrityError, match=r"1 person is enrolled .* another encoder") as refused:
                 refused_call()
             assert refused.value.reason == "gallery_of_other_fingerprint"
-        assert [(p.person, p.templates) for p in gallery.people()] == [("ada", 1)]
+        assert gallery.people() == []
+    with Gallery.open(path, OTHER, SIZE) as former:
+        assert matched(former) == ["ada"]
 
 
-def test_the_way_over_to_another_encoder_is_to_replace_or_to_forget(path: Path) -> None:
-    with Gallery.open(path, OTHER, SIZE + 1) as former:
-        former.enrol("ada", np.ones((1, SIZE + 1), np.float32))
-        former.enrol("grace", np.ones((1, SIZE + 1), np.float32))
-    with Gallery.open(path, MINE, SIZE) as gallery:
-        with pytest.raises(IntegrityError):
-            gallery.enrol("ada", vectors(), replace=True)
-        assert gallery.forget("grace").fingerprint == OTHER
-        assert gallery.enrol("ada", vectors(), replace=True).reason == "replaced"
-        assert matched(gallery) == ["ada"]
-        assert gallery.people()[0].fingerprint == MINE
+def test_another_encoder_begins_with_nobody_and_two_are_kept(path: Path) -> None:
+    third = "c" * 64
+    for fingerprint, name in ((OTHER, "ada"), (MINE, "ada"), (third, "grace")):
+        with Gallery.open(path, fingerprint, SIZE) as gallery:
+            gallery.change(gallery.use_encoder)
+            assert matched(gallery) == []
+            assert gallery.enrol(name, vectors(2)).reason == "enrolled"
+            assert (matched(gallery), gallery.people()[0].fingerprint) == ([name], fingerprint)
+            assert gallery.check_audit().people == 1
+    with tampering(path) as connection:
+        kept = connection.execute("SELECT DISTINCT fingerprint FROM template ORDER BY 1").fetchall()
+    assert kept == [(MINE,), (third,)]
 
 
 # the file
@@ -584,21 +586,34 @@ def test_a_template_that_cannot_be_one_is_refused_with_the_persons_name(gallery:
 @pytest.mark.parametrize(
     "change",
     [
-        "DELETE FROM template",
         "UPDATE template SET sealed = zeroblob(40)",
         "UPDATE person SET record = zeroblob(60)",
         "UPDATE template SET person = (SELECT number FROM person WHERE number != template.person)",
-        "UPDATE person SET tag = zeroblob(32), number = number + 1 WHERE number = (SELECT min(number) FROM person)",
+        "UPDATE person SET number = number + 1; UPDATE template SET person = person + 1",
     ],
 )
 def test_rows_that_were_changed_or_moved_are_refused(gallery: Gallery, path: Path, change: str) -> None:
     gallery.enrol("ada", vectors())
     gallery.enrol("grace", vectors())
     with tampering(path) as connection:
-        connection.execute(change)
+        connection.executescript(change)
     with Gallery.open(path, MINE, SIZE) as again, pytest.raises(IntegrityError) as refused:
         again.mirror("cosine", "best")
     assert refused.value.reason == "gallery_corrupt"
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM template", "UPDATE person SET number = number + 1"])
+def test_people_who_vanished_are_not_matched_and_the_record_misses_them(
+    gallery: Gallery, path: Path, change: str
+) -> None:
+    gallery.enrol("ada", vectors())
+    with tampering(path) as connection:
+        connection.execute(change)
+    with Gallery.open(path, MINE, SIZE) as again:
+        assert matched(again) == []
+        with pytest.raises(IntegrityError) as refused:
+            again.check_audit()
+        assert refused.value.reason == "audit_altered"
 
 
 # power

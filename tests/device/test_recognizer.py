@@ -12,8 +12,8 @@ from edge_oneshot_device.bundle import Bundle
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.installation import install
 from edge_oneshot_device.matching import calibration_for, scores, threshold_for
-from edge_oneshot_device.state import install
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]
@@ -249,13 +249,11 @@ def test_templates_of_another_encoder_are_refused_not_matched(
     with open_recognizer() as recognizer:
         recognizer.enrol("ada", people["ada"][0])
         with Gallery.open(tmp_path / "state" / "gallery.db", "0" * 64, 16) as foreign:
-            foreign.enrol("ada", np.ones((1, 16), np.float32), replace=True)
+            foreign.change(foreign.use_encoder)
+            foreign.enrol("ada", np.ones((1, 16), np.float32))
         with pytest.raises(IntegrityError) as refused:
             recognizer.identify(people["ada"][0])
         assert refused.value.reason == "gallery_of_other_fingerprint"
-        assert recognizer.people()[0].fingerprint == "0" * 64
-        recognizer.forget("ada")
-        assert recognizer.identify(people["ada"][0]).reason == "empty_gallery"
 
 
 def test_a_model_that_answers_nan_enrols_nobody(

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device import files, state
+from edge_oneshot_device import installation as installing
 from edge_oneshot_device.bundle import Bundle
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.installation import install
+from edge_oneshot_device.recognizer import Recognizer
 
 MakeBundle = Callable[..., Path]
 
@@ -66,7 +69,7 @@ def test_an_empty_state_argument_is_refused() -> None:
 def test_an_installed_bundle_is_kept_byte_for_byte_and_opened_again(make_bundle: MakeBundle, folder: Path) -> None:
     path = make_bundle()
     content = path.read_bytes()
-    installation = state.install(path, folder, target_far=0.05, threads=2)
+    installation = install(path, folder, target_far=0.05, threads=2)
     path.unlink()
     assert (installation.name, installation.variant, installation.runtime) == ("tiny", "int8", "litert")
     assert (installation.bytes, installation.signed_by, installation.format) == (len(content), None, 1)
@@ -81,7 +84,7 @@ def test_an_installed_bundle_is_kept_byte_for_byte_and_opened_again(make_bundle:
 
 
 def test_the_state_is_its_owners_alone(make_bundle: MakeBundle, folder: Path) -> None:
-    state.install(make_bundle(), folder)
+    install(make_bundle(), folder)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.rglob("*")]}
     assert modes.pop(folder.name) == 0o700
     assert modes.pop("bundles") == 0o700
@@ -90,18 +93,18 @@ def test_the_state_is_its_owners_alone(make_bundle: MakeBundle, folder: Path) ->
 
 
 def test_without_a_target_the_smallest_supported_one_is_taken(make_bundle: MakeBundle, folder: Path) -> None:
-    installation = state.install(make_bundle(), folder)
+    installation = install(make_bundle(), folder)
     assert (installation.target_far, installation.provisional) == (0.01, False)
     assert state.load(folder)[0].target_far is None
 
 
 def test_a_target_smaller_than_supported_is_installed_as_provisional(make_bundle: MakeBundle, folder: Path) -> None:
-    assert state.install(make_bundle(), folder, target_far=1e-5).provisional is True
+    assert install(make_bundle(), folder, target_far=1e-5).provisional is True
     assert state.load(folder)[0].target_far == 1e-5
 
 
 def test_an_uncalibrated_bundle_is_installed_without_a_target(make_bundle: MakeBundle, folder: Path) -> None:
-    installation = state.install(make_bundle(calibrated=False), folder)
+    installation = install(make_bundle(calibrated=False), folder)
     assert (installation.target_far, installation.provisional, installation.calibration) == (None, False, [])
 
 
@@ -122,20 +125,20 @@ def test_a_refused_init_creates_nothing(
     make_bundle: MakeBundle, folder: Path, made: dict[str, Any], asked: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(InputError) as refused:
-        state.install(make_bundle(**made), folder, **asked)
+        install(make_bundle(**made), folder, **asked)
     assert refused.value.reason == reason
     assert not folder.exists()
 
 
 def test_a_missing_variant_is_refused_with_the_list_of_those_there_are(make_bundle: MakeBundle, folder: Path) -> None:
     with pytest.raises(InputError, match=r"no variant 'int8'.*--variant: float32, onnx-float32"):
-        state.install(make_bundle(variants=("float32", "onnx-float32")), folder)
+        install(make_bundle(variants=("float32", "onnx-float32")), folder)
 
 
 def test_a_bundle_with_any_byte_flipped_is_refused_and_the_former_one_stays(
     make_bundle: MakeBundle, folder: Path, tmp_path: Path
 ) -> None:
-    state.install(make_bundle(), folder)
+    install(make_bundle(), folder)
     before = contents(folder)
     content = make_bundle(name="next").read_bytes()
     broken = tmp_path / "broken.oneshot"
@@ -144,7 +147,7 @@ def test_a_bundle_with_any_byte_flipped_is_refused_and_the_former_one_stays(
         flipped[position] ^= 0x10
         broken.write_bytes(flipped)
         with pytest.raises(IntegrityError):
-            state.install(broken, folder)
+            install(broken, folder)
     assert contents(folder) == before
 
 
@@ -153,7 +156,7 @@ def test_a_bundle_that_fails_its_self_test_is_refused(make_bundle: MakeBundle, f
         manifest["self_test"]["outputs"]["int8"][1][0] += 20.0
 
     with pytest.raises(IntegrityError) as refused:
-        state.install(make_bundle(change=spoil), folder)
+        install(make_bundle(change=spoil), folder)
     assert refused.value.reason == "self_test_failed"
     assert not folder.exists()
 
@@ -164,53 +167,53 @@ def test_a_bundle_that_fails_its_self_test_is_refused(make_bundle: MakeBundle, f
 def test_the_bundle_before_is_kept_and_older_ones_are_removed(make_bundle: MakeBundle, folder: Path) -> None:
     found = []
     for name in ("first", "second", "third"):
-        state.install(make_bundle(name=name), folder)
+        install(make_bundle(name=name), folder)
         found.append(state.load(folder)[0].bundle)
         assert bundles(folder) == set(found[-2:])
-    state.install(make_bundle(name="third"), folder, variant="float32")
-    assert bundles(folder) == set(found[1:])
-    assert state.load(folder)[0].previous == found[1]
-    state.install(make_bundle(name="second"), folder)
+    install(make_bundle(name="third"), folder, variant="float32")
+    # what was in use before is another variant of the same bundle
+    assert bundles(folder) == set(found[2:])
+    install(make_bundle(name="second"), folder)
     settings, _ = state.load(folder)
     assert (settings.bundle, settings.previous) == (found[1], found[2])
 
 
 def test_a_leftover_of_an_interrupted_init_is_removed_by_the_next(make_bundle: MakeBundle, folder: Path) -> None:
-    state.install(make_bundle(), folder)
+    install(make_bundle(), folder)
     (folder / "bundles" / ".edge-oneshot-abc.tmp").write_bytes(b"half")
-    state.install(make_bundle(), folder)
+    install(make_bundle(), folder)
     assert bundles(folder) == {state.load(folder)[0].bundle}
 
 
 def test_people_of_another_fingerprint_keep_a_bundle_out(make_bundle: MakeBundle, folder: Path) -> None:
     former = make_bundle()
-    state.install(former, folder)
+    install(former, folder)
     enrol_somebody(folder, former)
     before = contents(folder)
     other = make_bundle(name="other", min_contrast=17)
     with pytest.raises(IntegrityError, match="1 person is enrolled") as refused:
-        state.install(other, folder)
+        install(other, folder)
     assert refused.value.reason == "gallery_of_other_fingerprint"
     with pytest.raises(IntegrityError):
-        state.install(former, folder, variant="float32")
+        install(former, folder, variant="float32")
     assert contents(folder) == before
     with Gallery.open(folder / "gallery.db", "0" * 64, 16) as gallery:
         gallery.forget("ada")
-    assert state.install(other, folder).name == "other"
+    assert install(other, folder).name == "other"
 
 
 def test_people_stay_enrolled_when_only_the_calibration_is_new(make_bundle: MakeBundle, folder: Path) -> None:
     former = make_bundle()
-    state.install(former, folder)
+    install(former, folder)
     enrol_somebody(folder, former)
-    assert state.install(make_bundle(name="recalibrated", counts=(1, 5)), folder).people == 1
+    assert install(make_bundle(name="recalibrated", counts=(1, 5)), folder).people == 1
 
 
 @pytest.mark.parametrize("failing", [0, 1], ids=["while the bundle is written", "while the settings are written"])
 def test_an_interrupted_init_leaves_the_former_state_in_use(
     make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
-    state.install(make_bundle(), folder)
+    install(make_bundle(), folder)
     former = state.load(folder)[0]
     written = []
 
@@ -222,20 +225,20 @@ def test_an_interrupted_init_leaves_the_former_state_in_use(
 
     monkeypatch.setattr(state, "write_atomically", write_or_die)
     with pytest.raises(KeyboardInterrupt):
-        state.install(make_bundle(name="next"), folder)
+        install(make_bundle(name="next"), folder)
     assert len(written) == failing
     settings, bundle = state.load(folder)
     assert settings == former
     assert bundle.manifest.name == "tiny"
     monkeypatch.undo()
-    assert state.install(make_bundle(name="next"), folder).name == "next"
+    assert install(make_bundle(name="next"), folder).name == "next"
 
 
 def test_a_state_folder_that_cannot_be_made_is_a_clear_error(make_bundle: MakeBundle, tmp_path: Path) -> None:
     (tmp_path / "occupied").write_text("a file")
     for place in (tmp_path / "occupied", tmp_path / "occupied" / "deeper"):
         with pytest.raises(MachineError, match="cannot create the folder") as refused:
-            state.install(make_bundle(), place)
+            install(make_bundle(), place)
         assert refused.value.reason == "cannot_write"
 
 
@@ -249,7 +252,7 @@ def test_a_state_without_init_says_which_command_to_run(tmp_path: Path) -> None:
 
 
 def test_an_altered_bundle_is_refused(make_bundle: MakeBundle, folder: Path) -> None:
-    state.install(make_bundle(), folder)
+    install(make_bundle(), folder)
     path = folder / "bundles" / state.load(folder)[0].bundle
     # whole in itself, but not the one that was installed
     path.write_bytes(make_bundle(seed=1).read_bytes())
@@ -288,7 +291,7 @@ def _changed(**values: Any) -> Callable[[bytes], bytes]:
 def test_settings_that_cannot_be_understood_are_refused_in_one_line(
     make_bundle: MakeBundle, folder: Path, damage: Callable[[bytes], bytes]
 ) -> None:
-    state.install(make_bundle(), folder)
+    install(make_bundle(), folder)
     path = folder / "settings.json"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(IntegrityError, match="run init again") as refused:
@@ -316,7 +319,7 @@ def hex_of(key: Any) -> str:
 
 
 def install_trusted(make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any, public_file: PublicFile) -> None:
-    installation = state.install(sign(make_bundle(), key), folder, trust=public_file(key))
+    installation = install(sign(make_bundle(), key), folder, trust=public_file(key))
     assert (installation.signed_by, installation.trusted) == (hex_of(key), True)
 
 
@@ -332,10 +335,10 @@ def test_a_trusted_key_is_kept_and_asked_of_every_bundle_from_then_on(
         (sign(make_bundle(name="another"), stranger), "untrusted_key"),
     ):
         with pytest.raises(IntegrityError) as refused:
-            state.install(other, folder)
+            install(other, folder)
         assert refused.value.reason == reason
     assert contents(folder) == before
-    installation = state.install(sign(make_bundle(name="other"), key), folder)
+    installation = install(sign(make_bundle(name="other"), key), folder)
     assert (installation.name, installation.signed_by, installation.trusted) == ("other", hex_of(key), True)
     assert state.load(folder)[0].trust == hex_of(key)
 
@@ -345,31 +348,31 @@ def test_another_key_takes_the_place_of_the_trusted_one_only_when_named(
 ) -> None:
     install_trusted(make_bundle, folder, sign, key, public_file)
     with pytest.raises(IntegrityError, match="is signed by"):
-        state.install(sign(make_bundle(), key), folder, trust=public_file(stranger))
+        install(sign(make_bundle(), key), folder, trust=public_file(stranger))
     assert state.load(folder)[0].trust == hex_of(key)
-    state.install(sign(make_bundle(), stranger), folder, trust=public_file(stranger))
+    install(sign(make_bundle(), stranger), folder, trust=public_file(stranger))
     assert state.load(folder)[0].trust == hex_of(stranger)
     with pytest.raises(IntegrityError):
-        state.install(sign(make_bundle(), key), folder)
+        install(sign(make_bundle(), key), folder)
 
 
 def test_a_refused_first_init_with_a_key_creates_nothing(
     make_bundle: MakeBundle, folder: Path, key: Any, public_file: PublicFile, tmp_path: Path
 ) -> None:
     with pytest.raises(IntegrityError):
-        state.install(make_bundle(), folder, trust=public_file(key))
+        install(make_bundle(), folder, trust=public_file(key))
     (tmp_path / "no.pub").write_text("no key")
     with pytest.raises(InputError):
-        state.install(make_bundle(), folder, trust=tmp_path / "no.pub")
+        install(make_bundle(), folder, trust=tmp_path / "no.pub")
     assert not folder.exists()
 
 
 def test_without_a_key_signed_and_unsigned_bundles_are_installed_and_nobody_is_trusted(
     make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any
 ) -> None:
-    installation = state.install(sign(make_bundle(), key), folder)
+    installation = install(sign(make_bundle(), key), folder)
     assert (installation.signed_by, installation.trusted) == (hex_of(key), False)
-    installation = state.install(make_bundle(), folder)
+    installation = install(make_bundle(), folder)
     assert (installation.signed_by, installation.trusted) == (None, False)
 
 
@@ -388,7 +391,7 @@ def test_whoever_exchanges_the_bundle_and_its_digest_is_stopped_by_the_signature
 
 
 def test_settings_of_before_there_was_trust_are_read(make_bundle: MakeBundle, folder: Path) -> None:
-    state.install(make_bundle(), folder)
+    install(make_bundle(), folder)
     settings = json.loads((folder / "settings.json").read_bytes())
     del settings["trust"]
     (folder / "settings.json").write_text(json.dumps(settings))
@@ -405,15 +408,112 @@ def test_two_inits_at_once_do_not_lose_the_key(
 ) -> None:
     unsigned = make_bundle(name="unsigned")
 
-    original = state.choose_variant
+    original = installing.choose_variant
 
     def choose(*arguments: Any) -> str:
-        monkeypatch.setattr(state, "choose_variant", original)
+        monkeypatch.setattr(installing, "choose_variant", original)
         install_trusted(make_bundle, folder, sign, key, public_file)
         return original(*arguments)
 
-    monkeypatch.setattr(state, "choose_variant", choose)
+    monkeypatch.setattr(installing, "choose_variant", choose)
     with pytest.raises(IntegrityError) as refused:
-        state.install(unsigned, folder)
+        install(unsigned, folder)
     assert refused.value.reason == "trust_changed"
     assert state.load(folder)[1].signed_by == hex_of(key)
+
+
+# another encoder, and back
+
+
+def test_another_encoder_begins_with_nobody_and_a_rollback_brings_them_back(
+    make_bundle: MakeBundle, folder: Path
+) -> None:
+    former = make_bundle()
+    install(former, folder, target_far=0.05)
+    enrol_somebody(folder, former)
+    assert install(make_bundle(name="other", min_contrast=17), folder, empty=True).people == 0
+    back = installing.rollback(folder)
+    assert (back.name, back.people, back.target_far) == ("tiny", 1, 0.05)
+    forth = installing.rollback(folder)
+    assert (forth.name, forth.people) == ("other", 0)
+    assert state.load(folder)[1].manifest.name == "other"
+    with installing.open_installed(folder).gallery as gallery:
+        assert gallery.check_audit().people == 0
+        # forgetting reaches the templates that are kept for a rollback
+        assert gallery.forget("ada").reason == "forgotten"
+    assert installing.rollback(folder).people == 0
+
+
+def test_everybody_is_enrolled_again_from_the_photos_that_were_kept(
+    make_bundle: MakeBundle, folder: Path, people: dict[str, tuple[bytes, ...]]
+) -> None:
+    install(make_bundle(), folder, keep_photos=True)
+    with Recognizer.open(folder) as recognizer:
+        recognizer.enrol("ada", *people["ada"][:2])
+        recognizer.enrol("grace", people["grace"][0])
+        recognizer.enrol("grace", people["grace"][1], replace=True)
+    other = make_bundle(name="other", min_contrast=17)
+    assert install(other, folder, re_enrol=True, keep_photos=True).people == 2
+    with Recognizer.open(folder) as recognizer:
+        assert {one.person: one.templates for one in recognizer.people()} == {"ada": 2, "grace": 1}
+        assert recognizer.identify(people["grace"][2]).person == "grace"
+        assert recognizer.gallery.check_audit().people == 2
+    assert installing.rollback(folder).people == 2
+    # a third encoder: the templates of the first but one are kept no longer
+    install(make_bundle(name="third", min_contrast=18), folder, re_enrol=True)
+    with Recognizer.open(folder) as recognizer:
+        assert recognizer.identify(people["ada"][3]).person == "ada"
+        assert recognizer.gallery.check_audit().people == 2
+
+
+def test_nobody_is_enrolled_again_without_a_photo(make_bundle: MakeBundle, folder: Path) -> None:
+    former = make_bundle()
+    install(former, folder)
+    enrol_somebody(folder, former)
+    before = contents(folder)
+    with pytest.raises(InputError, match=r"1 cannot be enrolled again: ada \(no photo was kept\)") as refused:
+        install(make_bundle(name="other", min_contrast=17), folder, re_enrol=True)
+    assert refused.value.reason == "cannot_re_enrol"
+    assert contents(folder) == before
+
+
+def test_an_init_cut_between_settings_and_gallery_leaves_what_was_in_use(
+    make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = make_bundle()
+    install(former, folder)
+    enrol_somebody(folder, former)
+    commit = installing.commit
+
+    def cut(*arguments: Any) -> None:
+        commit(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(installing, "commit", cut)
+    with pytest.raises(KeyboardInterrupt):
+        install(make_bundle(name="other", min_contrast=17), folder, empty=True)
+    assert state.load(folder)[1].manifest.name == "other"
+    opened = installing.open_installed(folder)
+    with opened.gallery as gallery:
+        assert (opened.bundle.manifest.name, [one.person for one in gallery.people()]) == ("tiny", ["ada"])
+
+
+def test_there_is_no_way_back_where_nothing_was_before(make_bundle: MakeBundle, folder: Path) -> None:
+    install(make_bundle(), folder)
+    with pytest.raises(InputError) as refused:
+        installing.rollback(folder)
+    assert refused.value.reason == "nothing_before"
+
+
+def test_a_process_with_the_encoder_of_before_decides_no_more(
+    make_bundle: MakeBundle, folder: Path, people: dict[str, tuple[bytes, ...]]
+) -> None:
+    install(make_bundle(), folder)
+    with Recognizer.open(folder) as door:
+        door.enrol("ada", people["ada"][0])
+        assert door.identify(people["ada"][1]).accepted
+        install(make_bundle(name="other", min_contrast=17), folder, empty=True)
+        for call in (lambda: door.identify(people["ada"][1]), lambda: door.enrol("grace", people["grace"][0])):
+            with pytest.raises(IntegrityError) as refused:
+                call()
+            assert refused.value.reason == "gallery_of_other_fingerprint"

@@ -17,9 +17,16 @@ import msgspec
 
 from edge_oneshot_device.errors import InputError, IntegrityError
 from edge_oneshot_device.gallery.database import clear_errors, reading
+from edge_oneshot_device.gallery.encoders import encoders
 
 CHANGES: Final = ("enrolled", "added", "replaced", "forgotten", "imported")
 """Acts that change somebody's templates."""
+
+Enrolled = dict[tuple[int, str], int]
+"""How many templates a person, by number, has of an encoder, by fingerprint."""
+
+NOBODY: Final = ""
+"""Stands for all encoders, of somebody who was forgotten."""
 
 GENESIS: Final = bytes(32)
 _CHUNK: Final = 1000  # rows read at once: a door that writes waits for no more than these
@@ -174,13 +181,16 @@ def check(
     if against is not None and against.seq < first:
         message = f"the head {against.seq} is older than the first row that is kept, {first}: compare a newer one"
         raise InputError(message, reason="head_too_old")
-    enrolled: dict[int, int] = {}
+    enrolled: Enrolled = {}
+    people: Enrolled = {}
+    in_use: list[str] = []
     seq, since, count = through, 0, 0
     part = -1
     while True:
         with clear_errors(path), reading(connection):
             chunk = _chunk(connection, seq)
-            people = _people(connection) if len(chunk) < _CHUNK else {}
+            if len(chunk) < _CHUNK:
+                people, in_use = _people(connection), encoders(connection)[-1:]
         for row in chunk:
             if row.seq != seq + 1:
                 raise altered(path, seq + 1, "is missing")
@@ -191,15 +201,15 @@ def check(
                 raise altered(path, row.seq, "is not as it was written")
             if against is not None and row.seq == against.seq and row.mac.hex() != against.mac:
                 raise _cut(path, against)
-            if row.act in CHANGES and row.person is not None:
-                enrolled[row.person] = msgspec.json.decode(row.detail)["templates"]
+            _replay(row, enrolled)
             seq, mac, since, count = row.seq, row.mac, since or row.at, count + 1
         if len(chunk) < _CHUNK:
             break
     if against is not None and seq < against.seq:
         raise _cut(path, against)
     _compare(path, enrolled, people, whole=through == 0)
-    return AuditReport(count, through + 1, timestamp(since), len(people), Head(seq, mac.hex()))
+    now = len({person for person, fingerprint in people if [fingerprint] == in_use})
+    return AuditReport(count, through + 1, timestamp(since), now, Head(seq, mac.hex()))
 
 
 def beginning(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -243,21 +253,38 @@ def _checkpoint(connection: sqlite3.Connection) -> tuple[int, bytes] | None:
         return None  # the chain does not hold, and the walk will say where
 
 
-def _people(connection: sqlite3.Connection) -> dict[int, int]:
-    query = """SELECT number, count(template.id) FROM person
-               LEFT JOIN template ON template.person = number GROUP BY number"""
-    return dict(connection.execute(query).fetchall())
+def _replay(row: Row, enrolled: Enrolled) -> None:
+    """What a row changes."""
+    if row.act == "installed":
+        kept = msgspec.json.decode(row.detail)["encoders"]
+        for person, fingerprint in list(enrolled):
+            if fingerprint not in kept:
+                del enrolled[person, fingerprint]
+    elif row.act == "forgotten" and row.person is not None:
+        for person, fingerprint in list(enrolled):
+            if person == row.person:
+                del enrolled[person, fingerprint]
+        enrolled[row.person, NOBODY] = 0
+    elif row.act in CHANGES and row.person is not None:
+        detail = msgspec.json.decode(row.detail)
+        enrolled[row.person, detail["fingerprint"]] = detail["templates"]
 
 
-def _compare(path: Path, enrolled: Mapping[int, int], people: Mapping[int, int], *, whole: bool) -> None:
+def _people(connection: sqlite3.Connection) -> Enrolled:
+    query = """SELECT number, fingerprint, count(*) FROM person JOIN template ON person = number
+               GROUP BY number, fingerprint"""
+    return {(person, fingerprint): count for person, fingerprint, count in connection.execute(query)}
+
+
+def _compare(path: Path, enrolled: Enrolled, people: Enrolled, *, whole: bool) -> None:
     """The people of the gallery are those of the chain; where rows were let go, as far as it goes back."""
-    for number, templates in enrolled.items():
-        if people.get(number, 0) != templates:
-            there = f"has {people.get(number, 0)} templates, the record says {templates}"
-            raise _altered_people(path, number, there)
-    for number in people:
-        if whole and number not in enrolled:
-            raise _altered_people(path, number, "was enrolled without a record")
+    for (person, fingerprint), templates in enrolled.items():
+        there = people.get((person, fingerprint), 0)
+        if there != templates:
+            raise _altered_people(path, person, f"has {there} templates, the record says {templates}")
+    for person, fingerprint in people:
+        if (person, fingerprint) not in enrolled and (whole or (person, NOBODY) in enrolled):
+            raise _altered_people(path, person, "was enrolled without a record")
 
 
 def _digest(key: bytes, before: bytes, seq: int, at: int, act: str, person: int | None, detail: str) -> bytes:

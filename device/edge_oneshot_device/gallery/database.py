@@ -50,15 +50,21 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
         """CREATE TABLE person (
              number INTEGER PRIMARY KEY,
              tag BLOB NOT NULL UNIQUE,
-             record BLOB NOT NULL,
-             fingerprint TEXT NOT NULL
+             record BLOB NOT NULL
+           ) STRICT""",
+        # encoders that there are templates of: the one in use is the last, the one before it is kept for a rollback
+        """CREATE TABLE encoder (
+             id INTEGER PRIMARY KEY,
+             fingerprint TEXT NOT NULL UNIQUE
            ) STRICT""",
         """CREATE TABLE template (
              id INTEGER PRIMARY KEY,
              person INTEGER NOT NULL REFERENCES person (number) ON DELETE CASCADE,
+             fingerprint TEXT NOT NULL REFERENCES encoder (fingerprint) ON DELETE CASCADE,
              sealed BLOB NOT NULL
            ) STRICT""",
         "CREATE INDEX template_person ON template (person)",
+        "CREATE INDEX template_fingerprint ON template (fingerprint)",
         """CREATE TABLE photo (
              id INTEGER PRIMARY KEY,
              person INTEGER NOT NULL REFERENCES person (number) ON DELETE CASCADE,

@@ -19,6 +19,7 @@ from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.clock import SYSTEM, Clock
 from edge_oneshot_device.gallery.database import clear_errors, connect, corrupt, patiently, reading, transaction
+from edge_oneshot_device.gallery.encoders import encoders, people_of, put_in_use
 from edge_oneshot_device.gallery.keyring import begin_chain, open_keyring
 from edge_oneshot_device.gallery.keys import KeySource, find_key
 from edge_oneshot_device.gallery.mirror import Mirror
@@ -31,7 +32,7 @@ from edge_oneshot_device.gallery.people import (
     with_access,
 )
 from edge_oneshot_device.gallery.reserve import keep_reserve, release_reserve
-from edge_oneshot_device.gallery.sealed import open_person, write_person, write_photo, write_template
+from edge_oneshot_device.gallery.sealed import open_person, open_photo, write_person, write_photo, write_template
 from edge_oneshot_device.manifest import Metric, Rule
 from edge_oneshot_device.matching import MAX_TEMPLATES, Candidate
 
@@ -104,31 +105,31 @@ class Gallery:
         self._connection.close()
 
     def people(self) -> list[Person]:
-        """Everybody enrolled, by name, under whatever encoder."""
-        query = """SELECT number, record, fingerprint, count(template.id)
-                   FROM person LEFT JOIN template ON template.person = number GROUP BY number"""
-        rows = self.read(lambda connection: connection.execute(query).fetchall())
+        """Everybody enrolled with this encoder, by name."""
+        query = """SELECT number, record, count(*) FROM person JOIN template ON person = number
+                   WHERE fingerprint = ? GROUP BY number"""
+        rows = self.read(lambda connection: connection.execute(query, (self.fingerprint,)).fetchall())
         people = []
-        for number, sealed, fingerprint, count in rows:
-            record = open_person(self.path, self.keyring.vault, number, fingerprint, sealed)
-            people.append(_person(record, count, fingerprint))
+        for number, sealed, count in rows:
+            record = open_person(self.path, self.keyring.vault, number, sealed)
+            people.append(_person(record, count, self.fingerprint))
         return sorted(people, key=lambda person: person.person)
 
-    def find(self, connection: sqlite3.Connection, person: str) -> tuple[int, int, str]:
-        """Number, count of templates and fingerprint of a person, in a transaction of `read` or `change`.
+    def find(self, connection: sqlite3.Connection, person: str) -> tuple[int, int]:
+        """Number and count of templates of somebody enrolled, in a transaction of `read` or `change`.
 
         Raises:
             InputError: Reason ``bad_name`` or ``not_enrolled``.
         """
         person = person_name(person)
-        row = self._find(connection, person)
-        if row is None:
+        row = self.look_up(connection, person)
+        if row is None or not row[1]:
             raise not_enrolled(person)
         return row
 
     def number_of(self, person: str) -> int | None:
         """The number that a name is kept under; None for nobody."""
-        row = self.read(lambda connection: self._find(connection, person_name(person)))
+        row = self.read(lambda connection: self.look_up(connection, person_name(person)))
         return None if row is None else row[0]
 
     def name_of(self, number: int) -> str | None:
@@ -138,7 +139,7 @@ class Gallery:
 
     def record_of(self, connection: sqlite3.Connection, number: int) -> Record | None:
         """Name and access of a person, in a transaction of `read` or `change`; None when they are gone."""
-        query = "SELECT fingerprint, record FROM person WHERE number = ?"
+        query = "SELECT record FROM person WHERE number = ?"
         row = connection.execute(query, (number,)).fetchone()
         return None if row is None else open_person(self.path, self.keyring.vault, number, *row)
 
@@ -156,16 +157,21 @@ class Gallery:
             # changes when another connection commits; own changes reset it
             version = int(patiently(lambda: self._connection.execute("PRAGMA data_version").fetchone()[0]))
         if self._mirror is None:
-            self._mirror = Mirror(self.path, self.size, metric, rule)
+            self._mirror = Mirror(self.path, self.fingerprint, self.size, metric, rule)
             self._version = -1
         if version != self._version:
-            self.read(self.require_fingerprint)
+            self.read(self.require_encoder)
             self._mirror.follow(self.read, lambda: self.keyring.vault)
             self._version = version
         return self._mirror
 
     def is_current(self, connection: sqlite3.Connection) -> bool:
-        """Whether nobody's templates changed since `mirror` was called; in a transaction of `change`."""
+        """Whether nobody's templates changed since `mirror` was called; in a transaction of `change`.
+
+        Raises:
+            IntegrityError: Reason ``gallery_of_other_fingerprint``.
+        """
+        self.require_encoder(connection)
         return self._mirror is not None and self._mirror.is_current(connection)
 
     def enrol(
@@ -207,14 +213,16 @@ class Gallery:
             raise MachineError(message, reason="not_finite")
 
         def work(connection: sqlite3.Connection) -> Enrolment:
-            self.require_fingerprint(connection, except_for=person if replace else None)
-            row = self._find(connection, person)
-            if row is None and (add or replace):
+            self.require_encoder(connection)
+            self.use_encoder(connection)
+            row = self.look_up(connection, person)
+            there = 0 if row is None else row[1]
+            if not there and (add or replace):
                 raise not_enrolled(person)
-            if row is not None and not (add or replace):
+            if there and not (add or replace):
                 message = f"{person} is enrolled already: use --add to add images, --replace to start anew"
                 raise InputError(message, reason="already_enrolled")
-            count = len(templates) + (row[1] if row is not None and add else 0)
+            count = len(templates) + (there if add else 0)
             if count > most:
                 message = f"{person} would have {count} templates: at most {most} a person are possible"
                 raise InputError(message, reason="too_many_templates")
@@ -223,11 +231,12 @@ class Gallery:
             former = self.record_of(connection, number)
             enrolled = former.enrolled if former is not None and add else self._now()
             if replace:
-                connection.execute("DELETE FROM template WHERE person = ?", (number,))
+                own = "DELETE FROM template WHERE person = ? AND fingerprint = ?"
+                connection.execute(own, (number, self.fingerprint))
                 connection.execute("DELETE FROM photo WHERE person = ?", (number,))
             vault = self.keyring.vault
             record = with_access(person, enrolled, former if access is None else access)
-            write_person(connection, vault, number, self.fingerprint, record)
+            write_person(connection, vault, number, record)
             for template in templates:
                 write_template(connection, vault, number, self.fingerprint, template.astype("<f4").tobytes())
             for photo in photos:
@@ -249,13 +258,13 @@ class Gallery:
         """
 
         def work(connection: sqlite3.Connection) -> Person:
-            number, count, fingerprint = self.find(connection, person)
+            number, count = self.find(connection, person)
             former = self.record_of(connection, number)
             assert former is not None
             record = with_access(former.name, former.enrolled, access)
-            write_person(connection, self.keyring.vault, number, fingerprint, record)
+            write_person(connection, self.keyring.vault, number, record)
             self.append_audit(connection, "access", number, asdict(access))
-            return _person(record, count, fingerprint)
+            return _person(record, count, self.fingerprint)
 
         return self.change(work)
 
@@ -266,12 +275,15 @@ class Gallery:
             InputError: Reason ``bad_name`` or ``not_enrolled``.
             MachineError: Reason ``not_wiped`` (see `wipe`), or the disk does not allow it.
         """
+        person = person_name(person)
 
         def work(connection: sqlite3.Connection) -> Enrolment:
-            number, _, fingerprint = self.find(connection, person)
-            connection.execute("DELETE FROM person WHERE number = ?", (number,))
-            self.append_audit(connection, "forgotten", number, {"templates": 0})
-            return Enrolment(person_name(person), 0, "forgotten", fingerprint)
+            row = self.look_up(connection, person)
+            if row is None:
+                raise not_enrolled(person)
+            connection.execute("DELETE FROM person WHERE number = ?", (row[0],))
+            self.append_audit(connection, "forgotten", row[0], {"templates": 0})
+            return Enrolment(person, 0, "forgotten", self.fingerprint)
 
         done = self.change(work)
         self.wipe()
@@ -358,21 +370,67 @@ class Gallery:
         with clear_errors(self.path):
             source._connection.backup(self._connection)
 
-    def require_fingerprint(self, connection: sqlite3.Connection, except_for: str | None = None) -> None:
-        """Make sure that everybody was enrolled with this encoder, in a transaction of the caller.
+    def use_encoder(self, connection: sqlite3.Connection, installed: Mapping[str, Any] | None = None) -> None:
+        """Put this encoder in use, in a transaction of `change`; see `put_in_use`.
+
+        Args:
+            connection: In a transaction that writes.
+            installed: What the record is to say of it; None says something only where another was in use.
+        """
+        former = encoders(connection)
+        kept = put_in_use(connection, self.fingerprint)
+        if installed is not None or (former and kept != former):
+            self.append_audit(connection, "installed", detail={**(installed or {}), "encoders": kept})
+
+    def photos(self) -> dict[int, list[bytes]]:
+        """The photos that were kept, of everybody enrolled with the encoder in use; none of whom none was kept.
 
         Raises:
-            IntegrityError: Reason ``gallery_of_other_fingerprint``.
+            IntegrityError: Reason ``gallery_corrupt``.
         """
-        tag = b"" if except_for is None else self.keyring.vault.tag(except_for)
-        query = "SELECT count(*) FROM person WHERE fingerprint != ? AND tag != ?"
-        foreign = int(connection.execute(query, (self.fingerprint, tag)).fetchone()[0])
-        if foreign:
-            who = "1 person is" if foreign == 1 else f"{foreign} people are"
-            message = (
-                f"{who} enrolled in {self.path} with another encoder than {self.fingerprint[:12]}: "
-                "forget and enrol them again, or init the bundle that they were enrolled with"
-            )
+
+        def work(connection: sqlite3.Connection) -> dict[int, list[bytes]]:
+            query = "SELECT DISTINCT person FROM template WHERE fingerprint = ? ORDER BY person"
+            found: dict[int, list[bytes]] = {row[0]: [] for row in connection.execute(query, encoders(connection)[-1:])}
+            for number, sealed in connection.execute("SELECT person, sealed FROM photo ORDER BY id"):
+                if number in found:
+                    found[number].append(open_photo(self.path, self.keyring.vault, number, sealed))
+            return found
+
+        return self.read(lambda connection: work(connection) if encoders(connection) else {})
+
+    def replace_all(self, connection: sqlite3.Connection, people: Mapping[int, NDArray[np.float32]]) -> None:
+        """Give people templates of this encoder, in a transaction of `change`; those of others stay.
+
+        Raises:
+            MachineError: Reason ``gallery_busy``: not the same people are enrolled as when `photos` was asked.
+        """
+        *_, before, _ = ["", "", *encoders(connection)]
+        query = "SELECT DISTINCT person FROM template WHERE fingerprint = ?"
+        if {row[0] for row in connection.execute(query, (before,))} != people.keys():
+            message = f"somebody was enrolled or forgotten meanwhile in {self.path}: nothing was changed; try again"
+            raise MachineError(message, reason="gallery_busy")
+        for number, templates in people.items():
+            own = "DELETE FROM template WHERE person = ? AND fingerprint = ?"
+            connection.execute(own, (number, self.fingerprint))
+            for template in templates:
+                plain = template.astype("<f4").tobytes()
+                write_template(connection, self.keyring.vault, number, self.fingerprint, plain)
+            detail = {"templates": len(templates), "fingerprint": self.fingerprint}
+            self.append_audit(connection, "replaced", number, detail)
+
+    def require_encoder(self, connection: sqlite3.Connection) -> None:
+        """Make sure that the gallery is in use with this encoder, in a transaction of the caller.
+
+        Raises:
+            IntegrityError: Reason ``gallery_of_other_fingerprint``: another one was put in use.
+        """
+        *_, in_use = [self.fingerprint, *encoders(connection)]
+        if in_use != self.fingerprint:
+            people = people_of(connection, in_use)
+            who = "1 person is" if people == 1 else f"{people} people are"
+            message = f"{who} enrolled in {self.path} with another encoder than {self.fingerprint[:12]}: init with"
+            message += " --re-enrol or --empty, or init the bundle that they were enrolled with"
             raise IntegrityError(message, reason="gallery_of_other_fingerprint")
 
     def _within(
@@ -393,19 +451,18 @@ class Gallery:
     def _now(self) -> str:
         return self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    def _find(self, connection: sqlite3.Connection, person: str) -> tuple[int, int, str] | None:
-        """Number, count of templates and fingerprint of a person."""
-        query = """SELECT number, count(template.id), fingerprint, record
-                   FROM person LEFT JOIN template ON template.person = number
-                   WHERE tag = ? GROUP BY number"""
-        row = connection.execute(query, (self.keyring.vault.tag(person),)).fetchone()
+    def look_up(self, connection: sqlite3.Connection, person: str) -> tuple[int, int] | None:
+        """Number of a person, and count of their templates of this encoder; in a transaction of the caller."""
+        query = """SELECT number, (SELECT count(*) FROM template WHERE person = number AND fingerprint = ?), record
+                   FROM person WHERE tag = ?"""
+        row = connection.execute(query, (self.fingerprint, self.keyring.vault.tag(person))).fetchone()
         if row is None:
             return None
-        number, count, fingerprint, sealed = row
+        number, count, sealed = row
         # the tag alone could have been moved there from another person
-        if open_person(self.path, self.keyring.vault, number, fingerprint, sealed).name != person:
+        if open_person(self.path, self.keyring.vault, number, sealed).name != person:
             raise corrupt(self.path, f"number {number:016x} has the tag of another name")
-        return number, count, fingerprint
+        return number, count
 
 
 def new_number() -> int:

@@ -14,6 +14,7 @@ from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.clock import Clock
 from edge_oneshot_device.gallery.database import clear_errors, corrupt, reading, transaction
+from edge_oneshot_device.gallery.encoders import put_in_use
 from edge_oneshot_device.gallery.keys import (
     KEY_BYTES,
     KeySource,
@@ -104,7 +105,8 @@ def begin_chain(connection: sqlite3.Connection, source: KeySource, clock: Clock)
     query = "SELECT id, name, enrolled, fingerprint FROM open_person ORDER BY id"
     for former, name, enrolled, fingerprint in connection.execute(query).fetchall():
         number = secrets.randbits(62)
-        write_person(connection, vault, number, fingerprint, Record(name, enrolled))
+        put_in_use(connection, fingerprint)
+        write_person(connection, vault, number, Record(name, enrolled))
         query = "SELECT embedding FROM open_template WHERE person = ? ORDER BY id"
         templates = connection.execute(query, (former,)).fetchall()
         for (embedding,) in templates:

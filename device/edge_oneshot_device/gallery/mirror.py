@@ -35,6 +35,7 @@ class Mirror:
 
     Args:
         path: The gallery's file, for errors.
+        fingerprint: Of the encoder whose templates they are.
         size: Length of an embedding.
         metric: How embeddings are compared, see `matching.scores`.
         rule: How the scores of a person's templates are joined, see `matching.join`.
@@ -43,9 +44,10 @@ class Mirror:
         index: What is searched; its persons are the gallery's numbers.
     """
 
-    def __init__(self, path: Path, size: int, metric: Metric, rule: Rule) -> None:
+    def __init__(self, path: Path, fingerprint: str, size: int, metric: Metric, rule: Rule) -> None:
         self.index = Index(size, metric, rule)
         self._path = path
+        self._fingerprint = fingerprint
         self._size = size
         self._seen: audit.Row | None = None
         self._counts: Counter[int] = Counter()  # how many people have so many templates
@@ -116,16 +118,16 @@ class Mirror:
         return np.repeat(np.array([*found], np.int64), counts), np.concatenate([*found.values()])
 
     def _templates(self, vault: Vault, number: int, connection: sqlite3.Connection) -> NDArray[np.float32]:
-        """The templates of a person, float32 (k, size); none of somebody who was forgotten."""
-        query = """SELECT fingerprint, record, sealed FROM person LEFT JOIN template ON template.person = number
-                   WHERE number = ? ORDER BY template.id"""
-        rows = connection.execute(query, (number,)).fetchall()
+        """The templates of a person, float32 (k, size); none of somebody who has none of this encoder."""
+        query = """SELECT record, sealed FROM person JOIN template ON person = number
+                   WHERE number = ? AND fingerprint = ? ORDER BY id"""
+        rows = connection.execute(query, (number, self._fingerprint)).fetchall()
         if not rows:
             return np.empty((0, self._size), np.float32)
-        name = open_person(self._path, vault, number, *rows[0][:2]).name
+        name = open_person(self._path, vault, number, rows[0][0]).name
         if len(rows) > MAX_TEMPLATES:
             raise corrupt(self._path, f"{name} has {len(rows)} templates, at most {MAX_TEMPLATES} are possible")
-        parts = [open_template(self._path, vault, number, one[0], one[2] or b"", name) for one in rows]
+        parts = [open_template(self._path, vault, number, self._fingerprint, sealed, name) for _, sealed in rows]
         if any(len(part) != 4 * self._size for part in parts):
             raise corrupt(self._path, f"{name} has a template that is not {self._size} numbers")
         templates = np.frombuffer(b"".join(parts), "<f4").astype(np.float32).reshape(len(parts), self._size)

@@ -13,25 +13,23 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
 
 
-def write_person(connection: sqlite3.Connection, vault: Vault, number: int, fingerprint: str, record: Record) -> None:
+def write_person(connection: sqlite3.Connection, vault: Vault, number: int, record: Record) -> None:
     """Write a person, or write them anew; what belongs to them stays."""
-    sealed = vault.seal(_encoder.encode(record), "person", number, fingerprint)
     connection.execute(
-        """INSERT INTO person (number, tag, record, fingerprint) VALUES (?, ?, ?, ?)
-           ON CONFLICT (number) DO UPDATE
-           SET tag = excluded.tag, record = excluded.record, fingerprint = excluded.fingerprint""",
-        (number, vault.tag(record.name), sealed, fingerprint),
+        """INSERT INTO person (number, tag, record) VALUES (?, ?, ?)
+           ON CONFLICT (number) DO UPDATE SET tag = excluded.tag, record = excluded.record""",
+        (number, vault.tag(record.name), vault.seal(_encoder.encode(record), "person", number)),
     )
 
 
-def open_person(path: Path, vault: Vault, number: int, fingerprint: str, sealed: bytes) -> Record:
+def open_person(path: Path, vault: Vault, number: int, sealed: bytes) -> Record:
     """What is sealed beside a person's templates.
 
     Raises:
         IntegrityError: Reason ``gallery_corrupt``.
     """
     try:
-        return _decoder.decode(vault.open(sealed, "person", number, fingerprint))
+        return _decoder.decode(vault.open(sealed, "person", number))
     except (SealError, msgspec.DecodeError) as error:
         raise corrupt(
             path, f"the person of number {number:016x} was altered, or moved there from another row"
@@ -42,8 +40,10 @@ def write_template(
     connection: sqlite3.Connection, vault: Vault, number: int, fingerprint: str, embedding: bytes
 ) -> None:
     """Write a template: float32 numbers, little-endian."""
-    sealed = vault.seal(embedding, "template", number, fingerprint)
-    connection.execute("INSERT INTO template (person, sealed) VALUES (?, ?)", (number, sealed))
+    connection.execute(
+        "INSERT INTO template (person, fingerprint, sealed) VALUES (?, ?, ?)",
+        (number, fingerprint, vault.seal(embedding, "template", number, fingerprint)),
+    )
 
 
 def open_template(path: Path, vault: Vault, number: int, fingerprint: str, sealed: bytes, name: str) -> bytes:
@@ -63,6 +63,18 @@ def write_photo(connection: sqlite3.Connection, vault: Vault, number: int, photo
     connection.execute("INSERT INTO photo (person, sealed) VALUES (?, ?)", (number, vault.seal(photo, "photo", number)))
 
 
+def open_photo(path: Path, vault: Vault, number: int, sealed: bytes) -> bytes:
+    """A photo that was kept.
+
+    Raises:
+        IntegrityError: Reason ``gallery_corrupt``.
+    """
+    try:
+        return vault.open(sealed, "photo", number)
+    except SealError as error:
+        raise corrupt(path, f"a photo of number {number:016x} was altered, or moved there from another row") from error
+
+
 def seal_anew(connection: sqlite3.Connection, path: Path, former: Vault, new: Vault) -> None:
     """Seal every person, template and photo with a new key, inside a transaction of the caller.
 
@@ -70,12 +82,11 @@ def seal_anew(connection: sqlite3.Connection, path: Path, former: Vault, new: Va
         IntegrityError: Reason ``gallery_corrupt``.
     """
     names = {}
-    for number, fingerprint, sealed in connection.execute("SELECT number, fingerprint, record FROM person").fetchall():
-        record = open_person(path, former, number, fingerprint, sealed)
+    for number, sealed in connection.execute("SELECT number, record FROM person").fetchall():
+        record = open_person(path, former, number, sealed)
         names[number] = record.name
-        write_person(connection, new, number, fingerprint, record)
-    query = """SELECT template.id, person, fingerprint, sealed FROM template
-               JOIN person ON number = template.person WHERE template.id > ? ORDER BY template.id LIMIT 1000"""
+        write_person(connection, new, number, record)
+    query = "SELECT id, person, fingerprint, sealed FROM template WHERE id > ? ORDER BY id LIMIT 1000"
     last = 0
     while rows := connection.execute(query, (last,)).fetchall():
         for id_, number, fingerprint, sealed in rows:
@@ -85,8 +96,5 @@ def seal_anew(connection: sqlite3.Connection, path: Path, former: Vault, new: Va
         last = rows[-1][0]
     for id_, number in connection.execute("SELECT id, person FROM photo").fetchall():
         (sealed,) = connection.execute("SELECT sealed FROM photo WHERE id = ?", (id_,)).fetchone()
-        try:
-            plain = former.open(sealed, "photo", number)
-        except SealError as error:
-            raise corrupt(path, f"a photo of {names[number]} was altered, or moved there from another row") from error
+        plain = open_photo(path, former, number, sealed)
         connection.execute("UPDATE photo SET sealed = ? WHERE id = ?", (new.seal(plain, "photo", number), id_))

@@ -15,6 +15,7 @@ from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.files import read_file, sync_folder, write_atomically
 from edge_oneshot_device.gallery.audit import last_row
 from edge_oneshot_device.gallery.database import clear_errors
+from edge_oneshot_device.gallery.encoders import people_of
 from edge_oneshot_device.gallery.gallery import Gallery, new_number
 from edge_oneshot_device.gallery.keys import KeySource, read_key
 from edge_oneshot_device.gallery.people import Record, person_name
@@ -90,7 +91,7 @@ def back_up(gallery: Gallery, file: Path) -> Backup:
     try:
         with clear_errors(file), closing(sqlite3.connect(aside, isolation_level=None)) as copy:
             gallery.copy_to(copy, _PAGES)
-            people = int(copy.execute("SELECT count(*) FROM person").fetchone()[0])
+            people = people_of(copy, gallery.fingerprint)
             last = last_row(copy)
         _sync(aside)
         size = aside.stat().st_size
@@ -159,16 +160,16 @@ def export_people(gallery: Gallery, file: Path, key: bytes) -> Transfer:
 
     def work(connection: sqlite3.Connection) -> list[Passenger]:
         vault = gallery.keyring.vault
-        gallery.require_fingerprint(connection)
+        gallery.require_encoder(connection)
         passengers = []
-        query = "SELECT sealed FROM template WHERE person = ? ORDER BY id"
-        for number, fingerprint, sealed in connection.execute("SELECT number, fingerprint, record FROM person"):
-            record = open_person(gallery.path, vault, number, fingerprint, sealed)
-            rows = connection.execute(query, (number,)).fetchall()
-            templates = tuple(
-                open_template(gallery.path, vault, number, fingerprint, row[0], record.name) for row in rows
-            )
-            passengers.append(Passenger(record, templates))
+        own = gallery.fingerprint
+        query = "SELECT sealed FROM template WHERE person = ? AND fingerprint = ? ORDER BY id"
+        for number, sealed in connection.execute("SELECT number, record FROM person"):
+            record = open_person(gallery.path, vault, number, sealed)
+            rows = connection.execute(query, (number, own)).fetchall()
+            templates = tuple(open_template(gallery.path, vault, number, own, row[0], record.name) for row in rows)
+            if templates:
+                passengers.append(Passenger(record, templates))
         gallery.append_audit(connection, "exported", detail={"people": len(passengers)})
         return sorted(passengers, key=lambda passenger: passenger.record.name)
 
@@ -191,17 +192,18 @@ def import_people(gallery: Gallery, file: Path, key: bytes) -> Transfer:
     passengers = _read(gallery, file, key)
 
     def work(connection: sqlite3.Connection) -> Transfer:
-        gallery.require_fingerprint(connection)
+        gallery.require_encoder(connection)
+        gallery.use_encoder(connection)
         vault = gallery.keyring.vault
         taken: list[str] = []
         skipped: list[str] = []
         for passenger in passengers:
             name = person_name(passenger.record.name)
-            if connection.execute("SELECT 1 FROM person WHERE tag = ?", (vault.tag(name),)).fetchone():
+            number, there = gallery.look_up(connection, name) or (new_number(), 0)
+            if there:
                 skipped.append(name)
                 continue
-            number = new_number()
-            write_person(connection, vault, number, gallery.fingerprint, passenger.record)
+            write_person(connection, vault, number, passenger.record)
             for template in passenger.templates:
                 write_template(connection, vault, number, gallery.fingerprint, template)
             detail = {"templates": len(passenger.templates), "fingerprint": gallery.fingerprint}
