@@ -98,6 +98,8 @@ class Mirror:
                 self.index.remove(number)
         del self._counts[0]
         self._seen = audit.last_row(connection)
+        if self._seen is None:
+            raise audit.altered(self._path, 1, "is missing")
         if changed is not None:
             return None
         return [row[0] for row in connection.execute("SELECT number FROM person ORDER BY number")]
