@@ -38,8 +38,9 @@ typecheck: setup
 check-floors: setup
 	$(BIN)/lint-imports
 
+# the tests of a file share what they train and export, so that files go to the workers whole
 pytest: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-tflite-runtime: setup ## bundles made here and opened in tflite-runtime 2.14, which needs Python 3.11 and numpy 1
 	@if ! "$(TFLITE_PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then \
@@ -61,10 +62,14 @@ test-tflite-runtime: setup ## bundles made here and opened in tflite-runtime 2.1
 bench: setup ## latency on this machine, side by side (pytest-benchmark)
 	$(BIN)/python -m pytest benchmarks
 
-soak: setup ## long campaigns, whole: how often bounds hold; counts as JSON in benchmarks/results
+soak: setup ## long campaigns, whole: how often bounds hold, what a gallery lives through; JSON in benchmarks/results
 	$(BIN)/python benchmarks/coverage.py --out benchmarks/results/coverage.json
 	$(BIN)/python benchmarks/coverage.py --tasks --out benchmarks/results/coverage-tasks.json
 	$(BIN)/python benchmarks/hostile_bundles.py --out benchmarks/results/hostile-bundles.json
+	$(BIN)/python benchmarks/durable.py kills --out benchmarks/results/durability-kills.json
+	$(BIN)/python benchmarks/durable.py disks --out benchmarks/results/durability-disks.json
+	$(BIN)/python benchmarks/durable.py faults --out benchmarks/results/durability-faults.json
+	$(BIN)/python benchmarks/durable.py contention --out benchmarks/results/durability-contention.json
 
 schema: setup ## renew docs/bundle.schema.json from the manifest's types
 	$(BIN)/python -m edge_oneshot_device.schema > docs/bundle.schema.json
