@@ -17,3 +17,9 @@ class StoppedError(TrainingError):
 
 class DataError(TrainingError, ValueError):
     """A data set is missing, broken, or too small for what was asked."""
+
+
+class DeployError(OneShotError):
+    """A device cannot be provided for, or not be reached; what it runs is as it was."""
+
+    exit_code = 4

@@ -1,0 +1,177 @@
+"""The archive for a device: wheels, bundle, installer, service, and the digests of all of them."""
+
+import gzip
+import hashlib
+import io
+import shlex
+import tarfile
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from edge_oneshot.deploying.wheels import download_dependencies, pack_device, requirements
+from edge_oneshot_device.bundle import Bundle
+from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.files import write_atomically
+from edge_oneshot_device.installation import choose_variant
+from edge_oneshot_device.signature import load_public_key
+
+MACHINES: Final = ("aarch64", "x86_64")
+PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
+_EXECUTABLE: Final = ("install.sh",)
+
+_README = """Edge One-Shot, release {release}: {bundle}, for {machine} with Python {python}.
+
+    tar xf ARCHIVE && cd {folder} && sudo ./install.sh
+
+installs it without a network: the program in /opt/edge-oneshot/current, the bundle and the gallery in
+/var/lib/edge-oneshot, the gallery's key in /etc/edge-oneshot.key (keep a copy of it elsewhere), and a service that
+looks at boot whether all is well. When the bundle's self-test fails, what was in use before is in use again.
+
+    sudo /opt/edge-oneshot/current/bin/edge-oneshot-device doctor \\
+        --state /var/lib/edge-oneshot --key /etc/edge-oneshot.key
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a device is to use a bundle; None leaves it to `edge-oneshot-device init`.
+
+    Attributes:
+        variant, runtime, target_far: See `init`.
+        trust: The file of the public key that the device is to trust.
+        re_enrol, empty: What becomes of people enrolled with another encoder, see `init`.
+    """
+
+    variant: str | None = None
+    runtime: str | None = None
+    target_far: float | None = None
+    trust: Path | None = None
+    re_enrol: bool = False
+    empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """An archive for a device.
+
+    Attributes:
+        file: Where it is.
+        release: Names its content: the beginning of a digest.
+        bundle: Name of the bundle.
+        machine, python: What it is for.
+        wheels: File names of the wheels in it.
+        bytes: Its size.
+    """
+
+    file: str
+    release: str
+    bundle: str
+    machine: str
+    python: str
+    wheels: list[str]
+    bytes: int
+
+
+def build_archive(
+    bundle: Path,
+    out: Path,
+    *,
+    machine: str = "aarch64",
+    python: str = "3.11",
+    options: Options | None = None,
+    say: Callable[[str], None] = lambda step: None,  # noqa: ARG005 (nothing is said)
+) -> Archive:
+    """Build the archive that installs a bundle, and the program that opens it, on a device.
+
+    Args:
+        bundle: The bundle file.
+        out: The archive, a .tar.gz.
+        machine: As ``uname -m`` says on the device: one of `MACHINES`.
+        python: The device's Python: one of `PYTHONS`.
+        options: How the device is to use the bundle.
+        say: Is told what is being done.
+
+    Raises:
+        InputError: The bundle, the variant or the key is refused.
+        IntegrityError: The bundle is not intact, or not signed by the key that the device is to trust.
+        DeployError: Reason ``no_wheels``.
+        MachineError: The disk does not allow it.
+    """
+    options = options or Options()
+    key = None if options.trust is None else load_public_key(options.trust)
+    opened = Bundle.open(bundle, trust=key)
+    variant = choose_variant(opened.manifest, options.variant)
+    onnx = next(one.format for one in opened.manifest.variants if one.name == variant) == "onnx"
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        say("packing the device's program")
+        wheel = pack_device(folder)
+        say(f"downloading what it needs on {machine} with Python {python}")
+        download_dependencies(wheel, folder, machine, python, ("onnx",) if onnx else ())
+        members = {f"wheels/{one.name}": one.read_bytes() for one in sorted(folder.glob("*.whl"))}
+        members["requirements.txt"] = requirements(folder).encode()
+    members["bundle.oneshot"] = opened.content
+    words = _init_options(options)
+    if options.trust is not None:
+        members["trusted.pub"] = options.trust.read_bytes()
+    for one in files("edge_oneshot.deploying").joinpath("files").iterdir():
+        members[one.name] = one.read_bytes()
+    say("writing the archive")
+    release = _release(members, words)
+    top = f"edge-oneshot-{release}"
+    facts = {"RELEASE": release, "MACHINE": machine, "PYTHON_VERSION": python, "INIT_OPTIONS": shlex.join(words)}
+    members["release.env"] = "".join(f"{name}={shlex.quote(value)}\n" for name, value in facts.items()).encode()
+    text = _README.format(release=release, bundle=opened.manifest.name, machine=machine, python=python, folder=top)
+    members["README.txt"] = text.encode()
+    sums = (f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(members.items()))
+    members["SHA256SUMS"] = "".join(sums).encode()
+    write_atomically(out, _tar(top, members))
+    return Archive(
+        file=str(out),
+        release=release,
+        bundle=opened.manifest.name,
+        machine=machine,
+        python=python,
+        wheels=[Path(name).name for name in members if name.startswith("wheels/")],
+        bytes=out.stat().st_size,
+    )
+
+
+def _init_options(options: Options) -> list[str]:
+    words: list[str] = []
+    if options.variant is not None:
+        words += ["--variant", options.variant]
+    if options.runtime is not None:
+        words += ["--runtime", options.runtime]
+    if options.target_far is not None:
+        words += ["--target-far", f"{options.target_far:g}"]
+    if options.trust is not None:
+        words += ["--trust", "trusted.pub"]
+    words += ["--re-enrol"] if options.re_enrol else []
+    words += ["--empty"] if options.empty else []
+    if any(set(word) & set(" \t\n*?[") for word in words):
+        raise InputError("an option of init holds blanks or wildcards", reason="wrong_use")
+    return words
+
+
+def _release(members: dict[str, bytes], words: list[str]) -> str:
+    whole = hashlib.sha256("\0".join(words).encode())
+    for name, content in sorted(members.items()):
+        whole.update(f"\0{name}\0".encode() + hashlib.sha256(content).digest())
+    return whole.hexdigest()[:12]
+
+
+def _tar(top: str, members: dict[str, bytes]) -> bytes:
+    """The same members give the same bytes."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, content in sorted(members.items()):
+            member = tarfile.TarInfo(f"{top}/{name}")
+            member.size = len(content)
+            member.mode = 0o755 if name in _EXECUTABLE else 0o644
+            archive.addfile(member, io.BytesIO(content))
+    return gzip.compress(packed.getvalue(), mtime=0)

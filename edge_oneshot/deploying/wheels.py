@@ -1,0 +1,96 @@
+"""The wheels that a device needs: our own, packed from what is installed here, and what it depends on."""
+
+import base64
+import hashlib
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+from typing import Final
+
+from packaging.utils import parse_wheel_filename
+
+import edge_oneshot_device
+from edge_oneshot.errors import DeployError
+
+PACKAGE: Final = "edge_oneshot_device"
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+_METADATA: Final = ("METADATA", "entry_points.txt")
+_GLIBC: Final = range(17, 37)  # up to that of Debian 12, which is Raspberry Pi OS bookworm
+
+
+def pack_device(folder: Path) -> Path:
+    """Pack the installed device package as a wheel; the same package gives the same bytes.
+
+    Args:
+        folder: Where to.
+
+    Returns:
+        The wheel.
+    """
+    found = distribution("edge-oneshot-device")
+    info = f"{PACKAGE}-{found.version}.dist-info"
+    source = Path(edge_oneshot_device.__path__[0])
+    files = {
+        f"{PACKAGE}/{path.relative_to(source).as_posix()}": path.read_bytes()
+        for path in sorted(source.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    files |= {f"{info}/{name}": text.encode() for name in _METADATA if (text := found.read_text(name)) is not None}
+    files |= _licences(found, info)
+    files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: edge-oneshot\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    record = "".join(f"{name},sha256={_digest(content)},{len(content)}\n" for name, content in files.items())
+    files[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
+    wheel = folder / f"{PACKAGE}-{found.version}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w", compresslevel=9) as archive:
+        for name, content in files.items():
+            member = zipfile.ZipInfo(name, _EPOCH)
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, content, zipfile.ZIP_DEFLATED, 9)
+    return wheel
+
+
+def download_dependencies(wheel: Path, folder: Path, machine: str, python: str, extras: tuple[str, ...] = ()) -> None:
+    """Download what a wheel needs on a device, through pip as it is set up here.
+
+    Args:
+        wheel: The device's own.
+        folder: Where to; it holds all wheels afterwards.
+        machine: As ``uname -m`` says on the device: aarch64 or x86_64.
+        python: The device's Python, such as ``3.11``.
+        extras: Of the device package, such as ``onnx``.
+
+    Raises:
+        DeployError: Reason ``no_wheels``: the registry is not to be reached, or has no wheel for such a device.
+    """
+    wanted = f"{wheel}[{','.join(extras)}]" if extras else str(wheel)
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in reversed(_GLIBC)] + [f"manylinux2014_{machine}"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--dest", str(folder), "--only-binary=:all:", "--implementation", "cp", "--python-version", python]
+    command += [*(f"--platform={platform}" for platform in platforms), wanted]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (pip itself)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        last = lines[-1].removeprefix("ERROR: ") if lines else f"pip ended with {done.returncode}"
+        raise DeployError(f"no wheels for {machine} and Python {python}: {last}", reason="no_wheels")
+
+
+def requirements(folder: Path) -> str:
+    """A requirements file with the hash of every wheel in a folder: nothing else can be installed from it."""
+    lines = []
+    for wheel in sorted(folder.glob("*.whl")):
+        name, version, *_ = parse_wheel_filename(wheel.name)
+        lines.append(f"{name}=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+    return "".join(lines)
+
+
+def _licences(found: Distribution, info: str) -> dict[str, bytes]:
+    """Licence files, where the distribution says that it has some."""
+    names = found.metadata.get_all("License-File") or []
+    texts = {name: found.read_text(f"licenses/{name}") or found.read_text(name) for name in names}
+    return {f"{info}/licenses/{name}": text.encode() for name, text in texts.items() if text is not None}
+
+
+def _digest(content: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
