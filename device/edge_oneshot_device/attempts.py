@@ -54,18 +54,8 @@ def settle(gallery: Gallery, work: Callable[[sqlite3.Connection, bool], Decision
     except MachineError as error:
         seen = gallery.read(lambda connection: work(connection, False))
         fault = str(error)
-    candidate = seen.candidate
-    if seen.person is not None and seen.score is not None:
-        candidate = Candidate(seen.person, seen.score)
-    return replace(
-        seen,
-        person=None,
-        accepted=False,
-        reason="audit_unavailable",
-        candidate=candidate,
-        retry_after=None,
-        fault=fault,
-    )
+    rejected = _reject(seen, "audit_unavailable")
+    return replace(rejected, reason="audit_unavailable", retry_after=None, fault=fault)
 
 
 def identification(
@@ -96,6 +86,8 @@ def identification(
         decision, number = _refused(found, refusal), None
     else:
         decision, number = _among(gallery, found, connection)
+        if limit is not None and number is not None and limits.is_disabled(connection, limit, number):
+            decision = _reject(decision, "disabled")
     if write:
         if limit is not None and refusal is None and not decision.accepted:
             limits.note_rejection(connection, limit, gallery.clock)
@@ -161,16 +153,19 @@ def _record(gallery: Gallery, connection: sqlite3.Connection, number: int) -> Re
 
 def _within_hours(gallery: Gallery, connection: sqlite3.Connection, record: Record, decision: Decision) -> Decision:
     """The decision, or a rejection because the person may not come in now."""
-    if not decision.accepted or decision.score is None:
-        return decision
-    last = audit.last_row(connection)
+    now, last = gallery.clock.now(), audit.last_row(connection)
     # a clock that was set back lets nobody in whose time is over
-    newest = gallery.clock.now() if last is None else datetime.fromtimestamp(last.at / 1e6, UTC)
-    now = max(gallery.clock.now(), newest)
-    reason = refuse_access(Access(record.valid_from, record.valid_until, record.hours), now)
-    if reason is None:
+    newest = now if last is None else max(now, datetime.fromtimestamp(last.at / 1e6, UTC))
+    access = Access(record.valid_from, record.valid_until, record.hours)
+    reason = refuse_access(access, now) or refuse_access(access, newest)
+    return decision if reason is None else _reject(decision, reason)
+
+
+def _reject(decision: Decision, reason: str) -> Decision:
+    """A rejection of whom the decision accepts, for another reason than the score; a rejection as it is."""
+    if decision.person is None or decision.score is None:
         return decision
-    candidate = Candidate(record.name, decision.score)
+    candidate = Candidate(decision.person, decision.score)
     return replace(decision, person=None, accepted=False, reason=reason, candidate=candidate)
 
 

@@ -186,7 +186,9 @@ def rotate_key(arguments: argparse.Namespace) -> int:
 
     with _recognizer(arguments) as recognizer:
         rotation = rotate(recognizer.gallery, None if arguments.new_key is None else Path(arguments.new_key))
-    text = f"{rotation.people} people sealed anew; the key is in {rotation.key}; older backups need the key before"
+    text = f"{rotation.people} people sealed anew; the key is in {rotation.key}"
+    if rotation.former is not None:
+        text += f"; the one before, which older backups need, in {rotation.former}"
     console.print_result(rotation, arguments.json, text)
     return 0
 
@@ -265,8 +267,11 @@ def _transfer(arguments: argparse.Namespace) -> int:
             source = KeySource(Path(arguments.transfer_key))
             if arguments.action == "export" and not Path(arguments.transfer_key).exists():
                 create_key(Path(arguments.transfer_key))
-        move = export_people if arguments.action == "export" else import_people
-        moved = move(recognizer.gallery, Path(arguments.file), read_key(source))
+        file, seal = Path(arguments.file), read_key(source)
+        if arguments.action == "export":
+            moved = export_people(recognizer.gallery, file, seal)
+        else:
+            moved = import_people(recognizer.gallery, file, seal, recognizer.most_templates)
     console.print_result(moved, arguments.json, wording.transfer_text(moved, arguments.action))
     return 0
 

@@ -91,7 +91,7 @@ def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o077:
         found.append(Finding("state", "warning", f"{folder} is open to others (mode {mode:03o}): chmod 700 it"))
-    if source.path is not None and source.path.parent.resolve() == folder.resolve():
+    if source.path is not None and folder.resolve() in source.path.resolve().parents:
         text = f"the key {source.path} lies beside the gallery, so that a copy of the folder opens: move it elsewhere"
         found.append(Finding("key", "warning", text))
     return found

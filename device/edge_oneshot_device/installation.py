@@ -11,7 +11,7 @@ import msgspec
 from edge_oneshot_device.bundle import Bundle
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.enrolment import enrol_again
-from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.errors import InputError, IntegrityError
 from edge_oneshot_device.gallery.database import is_sealed
 from edge_oneshot_device.gallery.encoders import encoders, people_of
 from edge_oneshot_device.gallery.gallery import Gallery
@@ -236,6 +236,9 @@ def open_installed(
     """
     folder, source = state_dir(state), find_key(key)
     settings, bundle = load(folder)
+    if not (folder / GALLERY).exists():
+        message = f"the gallery {folder / GALLERY} is gone: run init again, then restore a backup, or enrol everybody"
+        raise IntegrityError(message, reason="gallery_missing")
     while True:
         encoder = Encoder.open(bundle, settings.variant, runtime=settings.runtime, threads=settings.threads)
         gallery = Gallery.open(folder / GALLERY, encoder.fingerprint, encoder.embedding.size, source)

@@ -63,6 +63,10 @@ class Recognizer:
             calibration supports.
         limits: How often one may try; None: as often as one likes, for benchmarks.
         keep_photos: Keep the images that people are enrolled from, sealed.
+
+    Attributes:
+        gallery: Who is enrolled, and the record.
+        most_templates: That a person may have: what the bundle is calibrated for.
     """
 
     def __init__(
@@ -81,7 +85,7 @@ class Recognizer:
         self._target_far = target_far
         self._limits = limits
         self._keep_photos = keep_photos
-        self._most = most_templates(manifest, encoder.variant)
+        self.most_templates = most_templates(manifest, encoder.variant)
 
     @classmethod
     def open(
@@ -159,8 +163,10 @@ class Recognizer:
             raise InputError(f"no image to enrol {person} from: name at least one", reason="wrong_use")
         if add and replace:
             raise InputError("--add and --replace exclude each other: choose one", reason="wrong_use")
-        if len(images) > self._most:
-            message = f"{len(images)} images for {person}: at most {self._most} templates a person are possible"
+        if len(images) > self.most_templates:
+            message = (
+                f"{len(images)} images for {person}: at most {self.most_templates} templates a person are possible"
+            )
             raise InputError(message, reason="too_many_templates")
         templates = np.stack([self._encoder.embed_image(image) for image in images])
         resembles = check_fit(self.gallery, self._manifest, self._encoder, person, templates, self._target_far, add=add)
@@ -170,7 +176,7 @@ class Recognizer:
             templates,
             add=add,
             replace=replace,
-            most=self._most,
+            most=self.most_templates,
             access=access,
             photos=photos,
             resembles=resembles,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_oneshot_device.console import one_line, printable
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.gallery.people import Enrolment, person_name
 from edge_oneshot_device.recognizer import Recognizer
@@ -15,7 +16,7 @@ class Refused:
     """Somebody who was not enrolled.
 
     Attributes:
-        person: The name, as file or folder have it.
+        person: The name, as file or folder have it; what cannot be printed is spelt out.
         reason: A stable code.
         error: One line.
     """
@@ -73,7 +74,7 @@ def enrol_folder(
             else:
                 enrolled.append(recognizer.enrol(name, *images))
         except InputError as error:
-            refused.append(Refused(name, error.reason, str(error)))
+            refused.append(Refused(printable(name), error.reason, one_line(str(error))))
     return StaffEnrolment(str(folder), enrolled, skipped, refused)
 
 

@@ -1,5 +1,6 @@
 """What a command prints for a person."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,14 @@ _PLURALS = {"person": "people"}
 def decision_text(decision: "Decision", refusal: str) -> str:
     """The verdict first, then what it rests on."""
     verdict = f"accepted  {decision.person}" if decision.accepted else f"{refusal}  {decision.reason}"
-    if decision.score is None and decision.reason == "empty_gallery":
+    if decision.reason == "empty_gallery":
         return f"{verdict}  nobody is enrolled"
+    if decision.reason == "disabled":
+        return f"{verdict}  an administrator has to unlock"
+    if decision.retry_after is not None:
+        return f"{verdict}  wait {math.ceil(decision.retry_after)} s"
     if decision.score is None:
-        wait = "an administrator has to unlock" if decision.retry_after is None else f"{decision.retry_after:.0f} s"
-        return f"{verdict}  {wait if decision.retry_after is None else 'wait ' + wait}"
+        return verdict
     facts = [f"score {decision.score:.4g}", f"threshold {decision.threshold:.4g}"]
     if decision.candidate is not None:
         facts.insert(0, f"looks like {decision.candidate.person}")

@@ -75,6 +75,12 @@ def find_key(argument: str | os.PathLike[str] | None = None) -> KeySource:
         raise InputError(message, reason="no_key") from error
 
 
+def is_credential(path: Path) -> bool:
+    """Whether systemd handed the file over, for as long as this service runs."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(folder) and path.parent == Path(str(folder))
+
+
 def read_key(source: KeySource) -> bytes:
     """The key, 32 bytes.
 
@@ -93,7 +99,7 @@ def read_key(source: KeySource) -> bytes:
         raise IntegrityError(f"{message} recognized without it", reason="key_missing") from error
     mode = stat.S_IMODE(source.path.stat().st_mode)
     # systemd's own credentials are 0400, or 0440 for its group of one
-    if mode & 0o077 and source.path.parent != Path(os.environ.get("CREDENTIALS_DIRECTORY", "")):
+    if mode & 0o077 and not is_credential(source.path):
         message = f"the key {source.path} is open to others (mode {mode:03o}): chmod 600 it, and think of rotate-key"
         raise IntegrityError(message, reason="key_exposed")
     return _decode(content, source)
@@ -137,13 +143,22 @@ def successor_of(path: Path) -> Path:
     return path.with_name(path.name + ".new")
 
 
+def former_of(path: Path) -> Path:
+    """Where the key before the present one is kept: backups of then, or another state folder, may need it."""
+    return path.with_name(path.name + ".former")
+
+
 def adopt_successor(path: Path) -> None:
-    """Put the new key in the place of the former one: one rename.
+    """Put the new key in the place of the former one by a rename; the former one stays as `former_of` says.
 
     Raises:
         MachineError: Reason ``cannot_write``.
     """
+    aside = path.with_name(path.name + ".tmp")
     try:
+        aside.unlink(missing_ok=True)
+        aside.hardlink_to(path)
+        aside.replace(former_of(path))
         successor_of(path).replace(path)
         sync_folder(path.parent)
     except OSError as error:

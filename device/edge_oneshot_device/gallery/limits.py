@@ -21,7 +21,7 @@ class Limits:
         failures: Of 1:1 in a row, for one claimed person, after which a delay comes before each further attempt.
         delay: Seconds of the first delay; every further failure doubles it.
         longest_delay: Seconds.
-        most_failures: In a row, at which 1:1 is off for that person until `unlock`.
+        most_failures: In a row, at which recognition, 1:N too, is off for that person until `unlock`.
         rejections_per_minute: Of 1:N, for the whole door, after which it makes everybody wait.
     """
 
@@ -74,6 +74,12 @@ def refuse_verification(
             connection.execute(change, (clock.boot(), now, person))
     wait = delay - (now - since)
     return Refusal("delayed", wait) if wait > 0.0 else None
+
+
+def is_disabled(connection: sqlite3.Connection, limits: Limits, person: int) -> bool:
+    """Whether recognition is off for a person, after too many failures of 1:1; in a transaction of the caller."""
+    row = connection.execute("SELECT failures FROM attempts WHERE person = ?", (person,)).fetchone()
+    return row is not None and row[0] >= limits.most_failures
 
 
 def note_verification(connection: sqlite3.Connection, clock: Clock, person: int, *, accepted: bool) -> None:

@@ -14,6 +14,8 @@ from edge_oneshot_device.gallery.keys import (
     KeySource,
     create_key,
     drop_successor,
+    former_of,
+    is_credential,
     read_key,
     successor_of,
 )
@@ -29,11 +31,13 @@ class Rotation:
         people: How many were sealed anew.
         keys: How many keys there have been, the new one included.
         key: The file of the new key.
+        former: Where the one before is kept, which older backups need; None: where it always was.
     """
 
     people: int
     keys: int
     key: str
+    former: str | None = None
 
 
 def rotate_key(gallery: Gallery, new: Path | None = None) -> Rotation:
@@ -54,8 +58,9 @@ def rotate_key(gallery: Gallery, new: Path | None = None) -> Rotation:
             ``not_wiped`` (see `Gallery.wipe`).
     """
     path = gallery.source.path
-    if new is None and path is None:
-        raise InputError("the key comes from a command: say --new-key FILE for the new one", reason="wrong_use")
+    if new is None and (path is None or is_credential(path)):
+        where = "a command" if path is None else "a credential of systemd's"
+        raise InputError(f"the key comes from {where}: say --new-key FILE for the new one", reason="wrong_use")
     if new is not None:
         key = read_key(KeySource(new)) if new.exists() else create_key(new)
         if Vault(key).check_value == gallery.keyring.vault.check_value:
@@ -70,7 +75,7 @@ def rotate_key(gallery: Gallery, new: Path | None = None) -> Rotation:
         drop_successor(path)
         return _seal(connection, gallery, create_key(successor_of(path)))
 
-    done = Rotation(*gallery.change(work), str(path))
+    done = Rotation(*gallery.change(work), str(path), str(former_of(path)))
     gallery.read(lambda _: None)  # opens the keys anew, which puts the new one in its place
     gallery.wipe()
     return done

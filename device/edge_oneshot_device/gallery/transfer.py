@@ -14,7 +14,7 @@ import numpy as np
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.files import read_file, sync_folder, write_atomically
 from edge_oneshot_device.gallery.audit import last_row
-from edge_oneshot_device.gallery.database import clear_errors
+from edge_oneshot_device.gallery.database import clear_errors, corrupt, is_sealed
 from edge_oneshot_device.gallery.encoders import people_of
 from edge_oneshot_device.gallery.gallery import Gallery, new_number
 from edge_oneshot_device.gallery.keys import KeySource, read_key
@@ -83,9 +83,11 @@ def back_up(gallery: Gallery, file: Path) -> Backup:
     """Copy a gallery that is in use, whole and of one moment. The copy opens with the key of that moment.
 
     Raises:
+        InputError: Reason ``wrong_use``: it is the gallery's own file.
         IntegrityError: The gallery is damaged.
         MachineError: The disk does not allow it; a file of that name is as it was.
     """
+    _refuse_itself(gallery, file)
     gallery.change(lambda connection: gallery.append_audit(connection, "backed_up"))
     aside = _aside(file.parent)
     try:
@@ -117,26 +119,37 @@ def restore(gallery: Gallery, file: Path, key: KeySource | None = None) -> Backu
         key: Where the key of the copy is, when the gallery has another one by now.
 
     Raises:
-        InputError: The file cannot be read.
-        IntegrityError: The copy is damaged, or sealed with another key; nothing was changed.
+        InputError: The file cannot be read, or is the gallery's own (``wrong_use``).
+        IntegrityError: The copy is damaged, of another encoder, or sealed with another key; nothing was changed.
         MachineError: The disk does not allow it.
     """
+    _refuse_itself(gallery, file)
     content = read_file(file, 1 << 40)
     before = gallery.read(last_row)
+    source = gallery.source if key is None else key
     aside = _aside(gallery.path.parent)
     try:
         write_atomically(aside, content, mode=0o600)
-        source = gallery.source if key is None else key
+        if not is_sealed(aside):
+            raise corrupt(aside, "there is no gallery in it")
         with Gallery.open(aside, gallery.fingerprint, gallery.size, source, gallery.clock) as copy:
             copy.check_audit()
+            copy.mirror("cosine", "best")  # opens every template, and sees that all are of this encoder
             head = None if before is None else f"{before.seq}:{before.mac.hex()}"
             copy.change(lambda connection: copy.append_audit(connection, "restored", detail={"instead_of": head}))
             own = read_key(gallery.source)
             if Vault(own).check_value != copy.keyring.vault.check_value:
                 seal_with(copy, own)
+                copy.source = gallery.source
             last = copy.read(last_row)
             people = len(copy.people())
             gallery.copy_from(copy)
+    except IntegrityError as error:
+        if error.reason == "wrong_key":
+            message = f"{file} is sealed with another key than that from {source}: name its own with --backup-key"
+        else:
+            message = str(error).replace(str(aside), str(file))
+        raise IntegrityError(message, reason=error.reason) from error
     finally:
         for path in (aside, aside.with_name(aside.name + "-journal")):
             with suppress(OSError):
@@ -180,16 +193,28 @@ def export_people(gallery: Gallery, file: Path, key: bytes) -> Transfer:
     return Transfer(str(file), [one.record.name for one in passengers], [], gallery.fingerprint)
 
 
-def import_people(gallery: Gallery, file: Path, key: bytes) -> Transfer:
+def import_people(gallery: Gallery, file: Path, key: bytes, most: int = MAX_TEMPLATES) -> Transfer:
     """Enrol everybody of a file that `export_people` wrote, in one transaction; who is enrolled already stays.
 
+    Args:
+        gallery: Where to.
+        file: The file.
+        key: What it was sealed with.
+        most: Templates that a person may have.
+
     Raises:
-        InputError: Reason ``not_a_people_file``, or the file cannot be read.
+        InputError: Reason ``not_a_people_file`` or ``too_many_templates``, or the file cannot be read.
         IntegrityError: Reason ``other_fingerprint``, ``wrong_key`` (or the file was altered), or
             ``gallery_of_other_fingerprint``.
         MachineError: The disk does not allow it.
     """
     passengers = _read(gallery, file, key)
+    for passenger in passengers:
+        if (count := len(passenger.templates)) > most:
+            message = (
+                f"{passenger.record.name} has {count} templates in {file}: at most {most} a person are possible here"
+            )
+            raise InputError(f"{message}; calibrate the bundle for more", reason="too_many_templates")
 
     def work(connection: sqlite3.Connection) -> Transfer:
         gallery.require_encoder(connection)
@@ -229,6 +254,8 @@ def _read(gallery: Gallery, file: Path, key: bytes) -> list[Passenger]:
     try:
         plain = Vault(key).open(found.sealed, _PLACE, found.fingerprint)
         passengers = msgspec.msgpack.decode(plain, type=list[Passenger])
+        if len(passengers) != found.people:
+            raise SealError
     except (SealError, msgspec.DecodeError) as error:
         message = f"{file} does not open: it was sealed with another key, or altered; name the key with --transfer-key"
         raise IntegrityError(message, reason="wrong_key") from error
@@ -239,6 +266,11 @@ def _read(gallery: Gallery, file: Path, key: bytes) -> list[Passenger]:
             message = f"{file}: the templates of {passenger.record.name} are none of this encoder; export them again"
             raise IntegrityError(message, reason="other_fingerprint")
     return passengers
+
+
+def _refuse_itself(gallery: Gallery, file: Path) -> None:
+    if file.exists() and file.samefile(gallery.path):
+        raise InputError(f"{file} is the gallery itself: name another file", reason="wrong_use")
 
 
 def _aside(folder: Path) -> Path:

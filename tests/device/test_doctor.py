@@ -1,0 +1,215 @@
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edge_oneshot_device import Recognizer, cli, doctor, installation
+from edge_oneshot_device.doctor import Diagnosis, Finding, examine
+from edge_oneshot_device.gallery.reserve import RESERVE, RESERVE_BYTES, keep_reserve, release_reserve
+
+MakeBundle = Callable[..., Path]
+People = dict[str, tuple[bytes, ...]]
+
+
+@pytest.fixture
+def folder(make_bundle: MakeBundle, people: People, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder with ada enrolled, on a disk that has room."""
+    monkeypatch.setattr(doctor, "_LOW_BYTES", 0)
+    monkeypatch.setattr(doctor, "_LOW_SHARE", 0.0)
+    state = tmp_path / "state"
+    installation.install(make_bundle(), state, key=tmp_path / "key")
+    with Recognizer.open(state, key=tmp_path / "key") as recognizer:
+        recognizer.enrol("ada", people["ada"][0])
+    return state
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    return tmp_path / "key"
+
+
+def found(diagnosis: Diagnosis, level: str) -> list[Finding]:
+    return [finding for finding in diagnosis.findings if finding.level == level]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_where_all_is_well_everything_is_named_and_nothing_changed(folder: Path, key: Path) -> None:
+    before = contents(folder)
+    diagnosis = examine(folder, key)
+    assert (diagnosis.state, diagnosis.exit_code) == (str(folder), 0)
+    assert {finding.level for finding in diagnosis.findings} == {"ok"}
+    assert {finding.what for finding in diagnosis.findings} == {"bundle", "key", "gallery", "audit", "disk"}
+    text = {finding.what: finding.text for finding in diagnosis.findings}
+    assert text["bundle"] == "tiny, int8 on litert: its self-test passed"
+    assert text["key"] == f"from {key}"
+    assert text["gallery"] == f"1 enrolled, SQLite {sqlite3.sqlite_version}, rollback journal"
+    assert text["audit"].startswith("3 rows since 20")
+    assert contents(folder) == before
+
+
+# warnings: the door works, and the code is 0
+
+
+def test_a_key_beside_the_gallery_or_below_it_is_a_warning(folder: Path, key: Path, tmp_path: Path) -> None:
+    (folder / "keys").mkdir()
+    (tmp_path / "link").symlink_to(folder / "key")
+    for place in (folder / "key", folder / "keys" / "key"):
+        shutil.copy(key, place)
+        diagnosis = examine(folder, place)
+        (warning,) = found(diagnosis, "warning")
+        assert (warning.what, diagnosis.exit_code) == ("key", 0)
+        assert "lies beside the gallery" in warning.text
+    assert len(found(examine(folder, tmp_path / "link"), "warning")) == 1
+
+
+def test_a_folder_open_to_others_is_a_warning(folder: Path, key: Path) -> None:
+    folder.chmod(0o755)
+    diagnosis = examine(folder, key)
+    (warning,) = found(diagnosis, "warning")
+    assert (warning.what, diagnosis.exit_code) == ("state", 0)
+    assert "mode 755): chmod 700 it" in warning.text
+
+
+@pytest.mark.parametrize(("least", "share"), [(1 << 60, 0.0), (0, 1.0)])
+def test_little_room_is_a_warning_long_before_the_end(
+    folder: Path, key: Path, monkeypatch: pytest.MonkeyPatch, least: int, share: float
+) -> None:
+    monkeypatch.setattr(doctor, "_LOW_BYTES", least)
+    monkeypatch.setattr(doctor, "_LOW_SHARE", share)
+    diagnosis = examine(folder, key)
+    (warning,) = found(diagnosis, "warning")
+    assert (warning.what, diagnosis.exit_code) == ("disk", 0)
+    assert "free some space before it is full" in warning.text
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = os.geteuid() == 0 and shutil.which("mount") is not None
+    if mounted:
+        command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+        mounted = subprocess.run(command, capture_output=True).returncode == 0
+    if not mounted:
+        pytest.skip("a file system cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Leave no room."""
+    with (disk / "filler").open("ab", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return
+
+
+def test_a_disk_that_fills_is_told_and_the_reserve_keeps_the_door_going_for_a_while(
+    folder: Path, key: Path, small_disk: Path, people: People
+) -> None:
+    state = small_disk / "state"
+    shutil.copytree(folder, state)
+    (state / RESERVE).unlink()
+    assert keep_reserve(state)
+    assert (state / RESERVE).stat().st_size == RESERVE_BYTES
+    fill(small_disk)
+    assert found(examine(state, key), "warning") == []
+    with Recognizer.open(state, key=key, limits=None) as recognizer:
+        assert recognizer.identify(people["ada"][1]).accepted
+        assert not (state / RESERVE).exists()
+        fill(small_disk)
+        (warning,) = found(examine(state, key), "warning")
+        assert "the reserve is used up; free some space now, or the door stops" in warning.text
+        refused = [recognizer.identify(people["ada"][1]) for _ in range(2)][-1]
+        assert (refused.accepted, refused.reason) == (False, "audit_unavailable")
+        assert refused.candidate is not None
+        (small_disk / "filler").unlink()
+        assert recognizer.identify(people["ada"][1]).accepted
+    assert found(examine(state, key), "warning") == []
+    assert (state / RESERVE).stat().st_size == RESERVE_BYTES
+
+
+def test_a_reserve_is_made_whole_given_up_once_and_no_error_where_there_is_no_room(small_disk: Path) -> None:
+    (small_disk / RESERVE).write_bytes(bytes(10))
+    assert keep_reserve(small_disk)
+    assert (small_disk / RESERVE).stat().st_blocks * 512 >= RESERVE_BYTES
+    assert release_reserve(small_disk)
+    assert not release_reserve(small_disk)
+    fill(small_disk)
+    assert not keep_reserve(small_disk)
+    assert not (small_disk / RESERVE).exists()
+    assert not keep_reserve(small_disk / "absent")
+
+
+# faults: the code is that of the first
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "code"),
+    [
+        (lambda _, key: key.unlink(), "key_missing", 3),
+        (lambda _, key: key.chmod(0o644), "key_exposed", 3),
+        (lambda _, key: key.write_text("00" * 31 + "01"), "wrong_key", 3),
+        (lambda folder, _: next((folder / "bundles").iterdir()).unlink(), "bundle_missing", 3),
+        (lambda folder, _: next((folder / "bundles").iterdir()).write_bytes(b""), "bundle_altered", 3),
+        (lambda folder, _: (folder / "settings.json").write_text("{"), "settings_unreadable", 3),
+        (lambda folder, _: (folder / "settings.json").unlink(), "not_initialised", 2),
+        (lambda folder, _: (folder / "gallery.db").write_text("notes " * 1000), "gallery_corrupt", 3),
+        (lambda folder, _: (folder / "gallery.db").unlink(), "gallery_missing", 3),
+        (lambda folder, _: shutil.rmtree(folder), "not_initialised", 2),
+    ],
+)  # fmt: skip
+def test_a_fault_is_named_with_what_mends_it(
+    folder: Path, key: Path, fault: Callable[[Path, Path], None], reason: str, code: int
+) -> None:
+    fault(folder, key)
+    diagnosis = examine(folder, key)
+    assert diagnosis.exit_code == code
+    assert found(diagnosis, "fault")[0].reason == reason
+    assert all("\n" not in finding.text for finding in diagnosis.findings)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("UPDATE audit SET at = at + 1 WHERE seq = 2", "audit_altered"),
+        ("UPDATE template SET sealed = zeroblob(92)", "gallery_corrupt"),
+        ("DELETE FROM audit", "audit_altered"),
+    ],
+)
+def test_a_gallery_that_was_altered_is_a_fault(folder: Path, key: Path, change: str, reason: str) -> None:
+    with closing(sqlite3.connect(folder / "gallery.db", isolation_level=None)) as connection:
+        connection.execute(change)
+    diagnosis = examine(folder, key)
+    assert (diagnosis.exit_code, found(diagnosis, "fault")[0].reason) == (3, reason)
+
+
+def test_the_command_says_it_line_by_line_and_ends_with_the_code_of_the_fault(
+    folder: Path, key: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["doctor", "--state", str(folder), "--key", str(key)]
+    assert cli.main(arguments) == 0
+    printed = capfd.readouterr()
+    assert [line.split()[0] for line in printed.out.splitlines()] == ["ok"] * 5
+    key.chmod(0o640)
+    assert cli.main([*arguments, "--json"]) == 3
+    diagnosis = json.loads(capfd.readouterr().out)
+    assert diagnosis["exit_code"] == 3
+    assert [finding["reason"] for finding in diagnosis["findings"] if finding["level"] == "fault"] == ["key_exposed"]
+    shutil.rmtree(folder)
+    assert cli.main(arguments) == 2
+    printed = capfd.readouterr()
+    assert printed.out.startswith("fault")
+    assert "edge-oneshot-device init" in printed.out
+    assert not folder.exists()

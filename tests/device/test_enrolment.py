@@ -1,0 +1,157 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_oneshot_device import Recognizer, installation
+from edge_oneshot_device.bundle import Bundle
+from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.gallery.access import parse_access
+from edge_oneshot_device.matching import scores
+
+MakeBundle = Callable[..., Path]
+People = dict[str, tuple[bytes, ...]]
+
+
+@pytest.fixture
+def open_recognizer(make_bundle: MakeBundle, tmp_path: Path) -> Any:
+    """Installs a bundle made with the keywords and opens it."""
+
+    def open_it(target_far: float | None = None, **made: Any) -> Recognizer:
+        installation.install(make_bundle(**made), tmp_path / "state", target_far=target_far)
+        return Recognizer.open(tmp_path / "state", limits=None)
+
+    return open_it
+
+
+@pytest.fixture
+def recognizer(open_recognizer: Any) -> Iterator[Recognizer]:
+    with open_recognizer() as opened:
+        yield opened
+
+
+def templates_of(recognizer: Recognizer) -> dict[str, int]:
+    return {person.person: person.templates for person in recognizer.people()}
+
+
+# fits_another: a template of somebody else would let that person in
+
+
+def test_an_image_of_another_person_among_ones_own_is_refused_and_named(recognizer: Recognizer, people: People) -> None:
+    recognizer.enrol("ada", people["ada"][0])
+    with pytest.raises(InputError, match=r"image 3 of grace is nearer to ada than to") as refused:
+        recognizer.enrol("grace", *people["grace"][:2], people["ada"][1], people["grace"][2])
+    assert refused.value.reason == "fits_another"
+    assert templates_of(recognizer) == {"ada": 1}
+    assert recognizer.identify(people["ada"][2]).person == "ada"
+
+
+def test_an_image_of_another_person_is_not_added(recognizer: Recognizer, people: People) -> None:
+    recognizer.enrol("ada", people["ada"][0])
+    recognizer.enrol("grace", people["grace"][0])
+    for wrong in ([people["ada"][1]], [people["grace"][1], people["ada"][1]]):
+        with pytest.raises(InputError, match=f"image {len(wrong)} of grace") as refused:
+            recognizer.enrol("grace", *wrong, add=True)
+        assert refused.value.reason == "fits_another"
+    assert templates_of(recognizer) == {"ada": 1, "grace": 1}
+    assert recognizer.enrol("grace", people["grace"][1], add=True).templates == 2
+    assert recognizer.enrol("ada", people["ada"][1], people["ada"][2], add=True).templates == 3
+
+
+def test_what_was_enrolled_before_does_not_count_when_it_is_replaced(recognizer: Recognizer, people: People) -> None:
+    recognizer.enrol("ada", people["ada"][0])
+    recognizer.enrol("grace", people["grace"][0])
+    # wrongly enrolled as alan, then put right: the former image is no measure
+    recognizer.enrol("alan", people["grace"][1])
+    replaced = recognizer.enrol("alan", *people["alan"][:2], replace=True)
+    assert (replaced.templates, replaced.resembles) == (2, None)
+    with pytest.raises(InputError, match="image 2 of alan is nearer to ada") as refused:
+        recognizer.enrol("alan", people["alan"][2], people["ada"][1], replace=True)
+    assert refused.value.reason == "fits_another"
+    assert recognizer.identify(people["alan"][3]).person == "alan"
+
+
+def test_an_image_that_fits_a_person_and_another_alike_is_not_refused(recognizer: Recognizer, people: People) -> None:
+    recognizer.enrol("ada", people["ada"][0])
+    enrolment = recognizer.enrol("twin", people["ada"][0], people["ada"][0])
+    assert enrolment.templates == 2
+    assert enrolment.resembles is not None
+    assert enrolment.resembles.person == "ada"
+
+
+# resembles: the same person under two names
+
+
+def test_a_person_who_is_enrolled_under_another_name_is_noticed(
+    recognizer: Recognizer, make_bundle: MakeBundle, people: People
+) -> None:
+    assert recognizer.enrol("ada", people["ada"][0]).resembles is None
+    assert recognizer.enrol("grace", people["grace"][0]).resembles is None
+    enrolment = recognizer.enrol("countess", people["ada"][1])
+    assert enrolment.resembles is not None
+    assert enrolment.resembles.person == "ada"
+    encoder = Encoder.open(Bundle.open(make_bundle()), "int8")
+    first, second = (encoder.embed_image(image) for image in people["ada"][:2])
+    assert enrolment.resembles.score == pytest.approx(scores(first, second[None], "cosine")[0], abs=1e-6)
+    assert templates_of(recognizer) == {"ada": 1, "countess": 1, "grace": 1}
+
+
+def test_the_most_alike_of_several_is_told_and_never_oneself(recognizer: Recognizer, people: People) -> None:
+    recognizer.enrol("ada", people["ada"][0])
+    recognizer.enrol("grace", people["grace"][0])
+    both = recognizer.enrol("countess", people["ada"][0])
+    assert both.resembles is not None
+    assert (both.resembles.person, both.resembles.score) == ("ada", pytest.approx(1.0))
+    assert recognizer.enrol("grace", people["grace"][1], add=True).resembles is None
+    assert recognizer.enrol("grace", people["grace"][1], replace=True).resembles is None
+
+
+def test_nobody_resembles_where_nobody_else_is_enrolled_or_the_bundle_is_uncalibrated(
+    open_recognizer: Any, people: People
+) -> None:
+    with open_recognizer(calibrated=False) as recognizer:
+        assert recognizer.enrol("ada", *people["ada"][:3]).resembles is None
+        assert recognizer.enrol("countess", people["ada"][3]).resembles is None
+        with pytest.raises(InputError) as refused:
+            recognizer.enrol("grace", people["grace"][0], people["grace"][1], people["ada"][1])
+        assert refused.value.reason == "fits_another"  # which takes no threshold
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("rule", ["best", "mean"])
+def test_poison_is_refused_whatever_the_metric_and_the_rule(
+    open_recognizer: Any, people: People, metric: str, rule: str
+) -> None:
+    with open_recognizer(target_far=0.05, metric=metric, rule=rule) as recognizer:
+        recognizer.enrol("ada", *people["ada"][:3])
+        recognizer.enrol("grace", *people["grace"][:3])
+        with pytest.raises(InputError) as refused:
+            recognizer.enrol("grace", people["ada"][3], add=True)
+        assert refused.value.reason == "fits_another"
+        assert recognizer.enrol("alan", people["alan"][0]).resembles is None
+        twin = recognizer.enrol("twin", people["ada"][4])
+        assert twin.resembles is not None
+        assert twin.resembles.person == "ada"
+
+
+# access
+
+
+def test_access_is_said_on_enrolment_kept_by_add_and_replace_and_changed_by_a_new_one(
+    recognizer: Recognizer, people: People
+) -> None:
+    until = parse_access(None, "2030-12-31T18:00Z", "mon-fri 07:00-19:00")
+    recognizer.enrol("ada", people["ada"][0], access=until)
+    recognizer.enrol("ada", people["ada"][1], add=True)
+    recognizer.enrol("ada", people["ada"][2], replace=True)
+    (ada,) = recognizer.people()
+    assert (ada.valid_from, ada.valid_until, ada.hours) == (None, "2030-12-31T18:00:00Z", "mon-fri 07:00-19:00")
+    recognizer.enrol("ada", people["ada"][3], add=True, access=parse_access("2026-01-01T00:00Z", None, None))
+    (ada,) = recognizer.people()
+    assert (ada.valid_from, ada.valid_until, ada.hours) == ("2026-01-01T00:00:00Z", None, None)
+    recognizer.forget("ada")
+    recognizer.enrol("ada", people["ada"][0])
+    (ada,) = recognizer.people()
+    assert (ada.valid_from, ada.valid_until, ada.hours) == (None, None, None)

@@ -1,0 +1,291 @@
+import os
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_oneshot_device import cli, installation
+from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
+from edge_oneshot_device.gallery import keys
+from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, read_key
+
+MakeBundle = Callable[..., Path]
+DIGITS = "0123456789abcdef" * 4
+
+
+def write_key(path: Path, content: str = DIGITS + "\n", mode: int = 0o600) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    path.chmod(mode)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing in the environment says where the key is."""
+    for name in ("CREDENTIALS_DIRECTORY", keys.COMMAND, keys.ENVIRONMENT):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+# where it comes from
+
+
+def test_a_credential_comes_first_then_the_argument_the_command_the_environment_and_the_home_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert find_key() == KeySource(tmp_path / "home/.config/edge-oneshot/key")
+    monkeypatch.setenv(keys.ENVIRONMENT, "/from/environment")
+    assert find_key() == KeySource(Path("/from/environment"))
+    monkeypatch.setenv(keys.COMMAND, "print-key --slot '1 of 2'")
+    assert find_key() == KeySource(None, ("print-key", "--slot", "1 of 2"))
+    assert find_key("/from/argument") == KeySource(Path("/from/argument"))
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    assert find_key("/from/argument") == KeySource(Path("/from/argument"))  # no credential of that name
+    credential = write_key(tmp_path / "credentials" / "edge-oneshot.key")
+    assert find_key("/from/argument") == KeySource(credential)
+
+
+def test_an_empty_variable_is_as_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("CREDENTIALS_DIRECTORY", keys.COMMAND, keys.ENVIRONMENT):
+        monkeypatch.setenv(name, "")
+    assert find_key() == KeySource(tmp_path / "home/.config/edge-oneshot/key")
+
+
+def test_a_command_that_cannot_be_understood_is_wrong_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(keys.COMMAND, "print-key 'slot 1")
+    with pytest.raises(InputError, match="EDGE_ONESHOT_KEY_COMMAND") as refused:
+        find_key()
+    assert refused.value.reason == "bad_key_command"
+
+
+# a file
+
+
+@pytest.mark.parametrize("content", [DIGITS, DIGITS + "\n", f"  {DIGITS.upper()}\r\n"])
+@pytest.mark.parametrize("mode", [0o600, 0o400])
+def test_a_key_is_64_hexadecimal_digits(tmp_path: Path, content: str, mode: int) -> None:
+    path = write_key(tmp_path / "key", content, mode)
+    assert read_key(KeySource(path)) == bytes.fromhex(DIGITS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "\n", DIGITS[:-1], DIGITS + "0", DIGITS[:-1] + "g", DIGITS[:32] + " " + DIGITS[32:], "ж" * 32, DIGITS * 64],
+)
+def test_what_is_no_key_is_refused(tmp_path: Path, content: str) -> None:
+    path = write_key(tmp_path / "key", content)
+    with pytest.raises(IntegrityError, match="64 hexadecimal digits are expected") as refused:
+        read_key(KeySource(path))
+    assert refused.value.reason == "key_unreadable"
+
+
+def test_a_key_that_is_no_secret_is_refused(tmp_path: Path) -> None:
+    # what a one-time-programmable memory that nobody wrote to answers
+    with pytest.raises(IntegrityError, match="all zeros") as refused:
+        read_key(KeySource(write_key(tmp_path / "key", "0" * 64)))
+    assert refused.value.reason == "key_unreadable"
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o611, 0o602])
+def test_a_key_that_others_may_read_or_write_is_refused(tmp_path: Path, mode: int) -> None:
+    path = write_key(tmp_path / "key", mode=mode)
+    with pytest.raises(IntegrityError, match=rf"mode {mode:03o}\): chmod 600 it, and think of rotate-key") as refused:
+        read_key(KeySource(path))
+    assert refused.value.reason == "key_exposed"
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_nor_is_it_taken_by_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_key(tmp_path / "key", mode=0o644)
+    monkeypatch.chdir(tmp_path)
+    for folder in (None, "", "elsewhere"):
+        if folder is not None:
+            monkeypatch.setenv("CREDENTIALS_DIRECTORY", folder)
+        with pytest.raises(IntegrityError) as refused:
+            read_key(KeySource(Path("key")))
+        assert refused.value.reason == "key_exposed"
+
+
+def test_a_credential_may_have_the_mode_that_systemd_gives_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    credential = write_key(tmp_path / "credentials" / "edge-oneshot.key", mode=0o440)
+    with pytest.raises(IntegrityError, match="open to others"):
+        read_key(KeySource(credential))
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credential.parent) + "/")
+    assert read_key(find_key()) == bytes.fromhex(DIGITS)
+
+
+def test_a_missing_key_and_a_folder_are_told_apart(tmp_path: Path) -> None:
+    for path, reason in ((tmp_path / "absent", "key_missing"), (tmp_path, "key_unreadable")):
+        with pytest.raises(IntegrityError, match=path.name) as refused:
+            read_key(KeySource(path))
+        assert refused.value.reason == reason
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_key_that_may_not_be_read_is_a_fault_of_the_machine(tmp_path: Path) -> None:
+    with pytest.raises(MachineError):
+        read_key(KeySource(write_key(tmp_path / "key", mode=0o000)))
+
+
+# a command
+
+
+def test_a_command_prints_the_key() -> None:
+    assert read_key(KeySource(None, ("echo", DIGITS))) == bytes.fromhex(DIGITS)
+    assert str(KeySource(None, ("print-key", "slot 1"))) == "the command print-key 'slot 1'"
+
+
+def test_a_command_has_nothing_to_read_and_what_it_complains_of_is_no_key() -> None:
+    source = KeySource(None, ("sh", "-c", f"cat; echo {DIGITS[:32]} >&2; echo {DIGITS}"))
+    assert read_key(source) == bytes.fromhex(DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("false",), "the command false that prints the key ended with 1"),
+        (("sh", "-c", f"echo {DIGITS}; exit 3"), "ended with 3"),
+        (("sh", "-c", "kill -9 $$"), "ended with -9"),
+        (("/no/such/program",), "cannot be run: No such file or directory"),
+        (("/",), "cannot be run: Permission denied"),
+    ],
+)
+def test_a_command_that_fails_is_told(words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(MachineError, match=said) as failed:
+        read_key(KeySource(None, words))
+    assert failed.value.reason == "key_command_failed"
+
+
+def test_a_command_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "_COMMAND_SECONDS", 0.3)
+    began = time.monotonic()
+    # the sleeper is a grandchild, which keeps the pipe open
+    with pytest.raises(MachineError, match="took too long") as failed:
+        read_key(KeySource(None, ("sh", "-c", "sleep 20; echo")))
+    assert failed.value.reason == "key_command_failed"
+    assert time.monotonic() - began < 10.0
+
+
+def test_a_command_that_prints_no_key_is_refused() -> None:
+    for words in (("true",), ("echo", "ask your administrator")):
+        with pytest.raises(IntegrityError, match=f"the command {words[0]}.* gives no key") as refused:
+            read_key(KeySource(None, words))
+        assert refused.value.reason == "key_unreadable"
+
+
+# a new one
+
+
+def test_a_new_key_is_its_owners_alone_and_no_two_are_the_same(tmp_path: Path) -> None:
+    first, second = (create_key(tmp_path / "config" / "edge-oneshot" / name) for name in ("a", "b"))
+    assert first != second
+    assert len(first) == 32
+    folder = tmp_path / "config" / "edge-oneshot"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "a").stat().st_mode) == 0o600
+    assert read_key(KeySource(folder / "a")) == first
+    assert sorted(path.name for path in folder.iterdir()) == ["a", "b"]
+
+
+def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
+    path = write_key(tmp_path / "key")
+    with pytest.raises(MachineError, match="never overwritten"):
+        create_key(path)
+    (tmp_path / "dangling").symlink_to(tmp_path / "absent")
+    with pytest.raises(MachineError):
+        create_key(tmp_path / "dangling")
+    assert path.read_text() == DIGITS + "\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "key"]
+
+
+def test_a_key_that_another_process_made_meanwhile_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "key"
+    drawn = keys.secrets.token_bytes
+
+    def meanwhile(size: int) -> bytes:
+        write_key(path)
+        return drawn(size)
+
+    monkeypatch.setattr(keys.secrets, "token_bytes", meanwhile)
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda self: self != path and exists(self))  # it looked just before
+    with pytest.raises(MachineError, match="never overwritten"):
+        create_key(path)
+    assert path.read_text() == DIGITS + "\n"
+
+
+# the gallery's key
+
+
+def test_a_gallery_opens_with_its_own_key_only(tmp_path: Path) -> None:
+    path, mine, other = tmp_path / "gallery.db", tmp_path / "mine", tmp_path / "other"
+    create_key(mine)
+    create_key(other)
+    with Gallery.open(path, "a" * 64, 4, KeySource(mine)) as gallery:
+        gallery.enrol("ada", np.ones((1, 4), np.float32))
+    content = path.read_bytes()
+    with pytest.raises(IntegrityError, match=f"another key than that from {other}: name the right one") as refused:
+        Gallery.open(path, "a" * 64, 4, KeySource(other))
+    assert refused.value.reason == "wrong_key"
+    with pytest.raises(IntegrityError) as refused:
+        Gallery.open(path, "a" * 64, 4, KeySource(tmp_path / "absent"))
+    assert refused.value.reason == "key_missing"
+    assert path.read_bytes() == content
+    with Gallery.open(path, "a" * 64, 4, KeySource(None, ("cat", str(mine)))) as gallery:
+        assert [person.person for person in gallery.people()] == ["ada"]
+
+
+def test_a_key_is_made_for_a_new_gallery_and_never_where_a_sealed_one_lies(
+    make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    folder, key = tmp_path / "state", tmp_path / "keys" / "key"
+    bundle = make_bundle()
+    assert installation.install(bundle, folder, key=key).key == str(key)
+    content = key.read_text()
+    installation.install(bundle, folder, key=key)
+    assert key.read_text() == content
+    key.unlink()
+    for _ in range(2):
+        with pytest.raises(IntegrityError, match="bring it back") as refused:
+            installation.install(bundle, folder, key=key)
+        assert refused.value.reason == "key_missing"
+        assert not key.exists()
+    # nor from elsewhere
+    with pytest.raises(IntegrityError) as refused:
+        installation.install(bundle, folder)
+    assert refused.value.reason == "key_missing"
+    assert not (tmp_path / "home/.config").exists()
+
+
+def test_the_key_never_comes_to_lie_beside_the_gallery_unless_asked(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    installation.install(make_bundle(), tmp_path / "home/.local/state/edge-oneshot")
+    assert (tmp_path / "home/.config/edge-oneshot/key").exists()
+    assert not list((tmp_path / "home/.local/state/edge-oneshot").rglob("key*"))
+
+
+def test_faults_of_the_key_end_a_command_with_3_and_those_of_its_command_with_4(
+    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder, key = tmp_path / "state", tmp_path / "key"
+    installation.install(make_bundle(), folder, key=key)
+    people = ["people", "--state", str(folder)]
+    key.chmod(0o644)
+    assert cli.main([*people, "--key", str(key)]) == 3
+    assert "chmod 600" in capfd.readouterr().err
+    key.chmod(0o600)
+    monkeypatch.setenv(keys.COMMAND, f"cat {key}")
+    assert cli.main(people) == 0
+    monkeypatch.setenv(keys.COMMAND, "false")
+    assert cli.main(people) == 4
+    monkeypatch.setenv(keys.COMMAND, "print 'it")
+    assert cli.main(people) == 2
+    captured = capfd.readouterr()
+    assert captured.err.count("\n") == 2
+    assert "internal error" not in captured.err
