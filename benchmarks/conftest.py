@@ -9,7 +9,7 @@ for times, not for accuracy. Compare figures of one run, or of one machine, only
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -107,8 +107,8 @@ def open_encoder(bundle: Bundle) -> OpenEncoder:
     return opened
 
 
-def export_untrained(path: Path) -> Path:
-    """Export a few convolutions with random weights, for the glyphs at 48 x 48, in every variant."""
+def export_untrained(path: Path, variants: Sequence[str] | None = None) -> Path:
+    """Export a few convolutions with random weights, for the glyphs at 48 x 48; None: in every variant."""
     import keras
     from keras import layers
 
@@ -130,4 +130,5 @@ def export_untrained(path: Path) -> Path:
     # centred, so that embeddings of different images point in different directions
     embed.bias.assign(-np.asarray(model(scale(images, section))).mean(axis=0))
     people = LabelledImages(held_out.images, held_out.labels, held_out.identities)
-    return export(model, path, images=images, calibration=people, input=section, variants=VARIANTS).path
+    chosen = VARIANTS if variants is None else variants
+    return export(model, path, images=images, calibration=people, input=section, variants=chosen).path

@@ -30,7 +30,7 @@ def main() -> int:
     bundle = Bundle.open(arguments.bundle)
     encoders = [Encoder.open(bundle, name) for name in ("int8", "float32")]
     people = load_data(arguments.data, encoders[0].input, faces=encoders[0].faces)
-    shown = LabelledImages(people.images, people.labels, people.identities)
+    shown = LabelledImages(people.images, people.labels, people.identities, people.faults)
     measured = [one for encoder in encoders for one in calibrate(encoder, shown, data=DATA, provisional=True)]
     write_atomically(arguments.out, msgspec.json.format(msgspec.json.encode(measured), indent=1) + b"\n")
     return 0

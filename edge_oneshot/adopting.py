@@ -3,10 +3,14 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_oneshot.data.loading import load_data
 from edge_oneshot.errors import DataError
+from edge_oneshot.faces.inputs import Eyes, face_files, open_finder, placed_faces
+from edge_oneshot.faces.packages import FINDING
+from edge_oneshot.faces.representative import golden_faces
 from edge_oneshot.judging import published_data, published_names
 from edge_oneshot_device.manifest import InputSection, Metric, Provenance, value_range
 from edge_oneshot_export.adopting import EncoderFile, adopt, read_encoder
@@ -22,6 +26,8 @@ def export_files(
     mean: Sequence[float] = (127.5,),
     scale: Sequence[float] = (127.5,),
     metric: Metric = "cosine",
+    faces: bool = False,
+    eyes: Eyes | None = None,
     target_far: float | None = None,
     data_dir: Path | None = None,
     key: Ed25519PrivateKey | None = None,
@@ -36,13 +42,17 @@ def export_files(
         mean: Of the pixels, one value or one a channel; the model is given (pixel - mean) / scale.
         scale: Likewise.
         metric: How its embeddings are compared.
+        faces: It is an encoder of faces: they are found in the photos, aligned and cut with the nets of
+            the extra ``faces``, on the device as here.
+        eyes: Where its input has the eyes, see `edge_oneshot.faces.inputs.placed_faces`.
         target_far: See `edge_oneshot_export.export`.
         data_dir: Where Omniglot lies.
         key: Signs the bundle.
         progress: Called with each step's name as it begins.
 
     Raises:
-        DataError: The data is missing, broken or too little.
+        DataError: The data is missing, broken or too little, the extra ``faces`` is not installed, or the
+            encoder of faces takes no colours.
         InputError, ModelError, ExportError: See `edge_oneshot_export.adopting`.
     """
     check_target(Path(out))
@@ -50,11 +60,15 @@ def export_files(
     if progress:
         progress("loading the images")
     section = _section(encoders[0], mean, scale)
-    people = load_data(data, section, data_dir=data_dir)
+    finder = None
+    if faces:
+        section = _with_faces(section, eyes)
+        finder = open_finder(section)
+    people = load_data(data, section, data_dir=data_dir, faces=finder)
     return adopt(
         encoders,
         out,
-        calibration=LabelledImages(people.images, people.labels, people.identities),
+        calibration=LabelledImages(people.images, people.labels, people.identities, people.faults),
         input=section,
         metric=metric,
         provenance=Provenance(
@@ -65,12 +79,21 @@ def export_files(
             held_out=published_names(data, people.group_names),
             versions={},
             commit=None,
-            licences=(),
+            licences=tuple(file.licence for file in FINDING) if faces else (),
         ),
         target_far=target_far,
+        golden=golden_faces(finder) if finder else None,
+        files=face_files() if faces else None,
         key=key,
         progress=progress,
     )
+
+
+def _with_faces(section: InputSection, eyes: Eyes | None) -> InputSection:
+    if section.channels != 3:
+        message = "the encoder takes grey images: faces are cut in colour, give one that takes RGB"
+        raise DataError(message, reason="bad_input")
+    return msgspec.structs.replace(section, face=placed_faces(section.width, section.height, eyes))
 
 
 def _section(encoder: EncoderFile, mean: Sequence[float], scale: Sequence[float]) -> InputSection:

@@ -8,10 +8,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_oneshot.data.loading import load_data
 from edge_oneshot.errors import DataError, TrainingError
+from edge_oneshot.faces import packages, tuning
+from edge_oneshot.faces.inputs import face_files, open_finder
+from edge_oneshot.faces.representative import golden_faces
 from edge_oneshot.judging import published_data, published_names
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Run
 from edge_oneshot_device.manifest import Licence, Provenance
+from edge_oneshot_device.preprocessing import has_content
 from edge_oneshot_export.assembling import ExportReport
 from edge_oneshot_export.exporting import check_arguments, export
 from edge_oneshot_export.judging.protocols import LabelledImages
@@ -59,21 +63,28 @@ def export_run(
         raise TrainingError(f"{run.path}: nothing is trained yet; go on with --resume", reason="run_unfinished")
     if progress:
         progress("loading the run's data")
-    data = load_data(record.settings.data, record.input, data_dir=data_dir)
-    if set(data.group_names) != {*record.trained_on, *record.held_out}:
+    section = record.input
+    finder = open_finder(section) if section.face else None
+    data = load_data(record.settings.data, section, data_dir=data_dir, faces=finder)
+    groups = {*record.trained_on, *record.held_out}
+    # people of whom too few photos show a face are in neither
+    if not groups <= set(data.group_names) or (finder is None and groups != set(data.group_names)):
         raise DataError(f"{data.name}: not the data that {run.path} was trained on", reason="other_data")
     trained, held_out = data.only(record.trained_on), data.only(record.held_out)
-    chosen = np.random.default_rng(record.settings.seed).permutation(len(trained.labels))[:_REPRESENTATIVE]
+    shown = np.flatnonzero(has_content(trained.images, section))
+    chosen = np.random.default_rng(record.settings.seed).permutation(shown)[:_REPRESENTATIVE]
     return export(
         run.encoder(),
         out,
         images=trained.images[chosen],
-        calibration=LabelledImages(held_out.images, held_out.labels, held_out.identities),
-        input=record.input,
+        calibration=LabelledImages(held_out.images, held_out.labels, held_out.identities, held_out.faults),
+        input=section,
         metric=OBJECTIVES[record.settings.objective].metric,
         variants=variants,
         provenance=_provenance(run),
         target_far=target_far,
+        golden=golden_faces(finder) if finder else None,
+        files=face_files() if finder else None,
         asked=asked,
         key=key,
         progress=progress,
@@ -83,13 +94,15 @@ def export_run(
 def _provenance(run: Run) -> Provenance:
     record = run.record
     name = published_data(record.settings.data)
+    tuned = record.settings.start == tuning.START
+    used = [*([packages.ENCODER] if tuned else []), *(packages.FINDING if record.input.face else [])]
     return Provenance(
-        data=name,
+        data=f"{name}, from dlib's face recognition network v1" if tuned else name,
         seed=record.settings.seed,
         images_seen=record.images_seen,
         trained_on=published_names(record.settings.data, record.trained_on),
         held_out=published_names(record.settings.data, record.held_out),
         versions={},
         commit=None,
-        licences=(_OMNIGLOT,) if "omniglot" in name.split("+") else (),
+        licences=(_OMNIGLOT,) if "omniglot" in name.split("+") else tuple(file.licence for file in used),
     )

@@ -50,7 +50,7 @@ def calibrate_bundle(
     report = recalibrate(
         opened,
         out,
-        calibration=LabelledImages(people.images, people.labels, people.identities),
+        calibration=LabelledImages(people.images, people.labels, people.identities, people.faults),
         data=f"{len(people.identities)} identities of {published_data(data)}",
         target_far=target_far,
         key=key,

@@ -38,6 +38,7 @@ def _parser() -> console.Parser:
     _add_preflight(subparsers)
     _add_inspect(subparsers)
     _add_keygen(subparsers)
+    _add_deploy(subparsers)
     return parser
 
 
@@ -60,7 +61,7 @@ def _add_train(subparsers: "_Commands[console.Parser]") -> None:
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
     train.add_argument("--resume", action="store_true", help="go on with RUN from its last checkpoint")
     length = train.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=_positive, metavar="M", help="length by the clock (20)")
+    length.add_argument("--minutes", type=_positive, metavar="M", help="length by the clock (20; 2 for --start faces)")
     length.add_argument(
         "--images", type=_count, metavar="N", help="length in images seen; repeats exactly with its seed"
     )
@@ -74,7 +75,7 @@ def _add_train(subparsers: "_Commands[console.Parser]") -> None:
     train.add_argument(
         "--augment", choices=("drawings", "photos"), help="how images vary (drawings; photos for a folder)"
     )
-    train.add_argument("--learning-rate", type=_positive, help="the highest (0.002)")
+    train.add_argument("--learning-rate", type=_positive, help="the highest (0.002; 0.0001 for --start faces)")
     train.add_argument(
         "--orientations",
         type=int,
@@ -100,7 +101,18 @@ def _add_train(subparsers: "_Commands[console.Parser]") -> None:
         choices=("float32", "bfloat16"),
         help="of the step (float32); bfloat16 is faster on processors with AMX and on GPUs",
     )
-    train.add_argument("--start", metavar="RUN", help="begin with this run's encoder, in place of a random one")
+    train.add_argument(
+        "--start",
+        metavar="RUN",
+        help="begin with this run's encoder, in place of a random one; faces: with dlib's, whose last stage goes on "
+        "learning",
+    )
+    train.add_argument(
+        "--faces",
+        action="store_true",
+        default=None,
+        help="of photos of people: cut the faces out, as the device does (goes without saying for --start faces)",
+    )
     train.add_argument(
         "--strategy",
         choices=("one", "mirrored", "multiworker"),
@@ -137,6 +149,15 @@ def _add_export(subparsers: "_Commands[console.Parser]") -> None:
     own.add_argument("--data", metavar="DATA", help="people that it was not trained on, one folder of images each")
     own.add_argument("--mean", type=_numbers, metavar="M,...", help="of (pixel - mean) / scale; one or three (127.5)")
     own.add_argument("--scale", type=_numbers, metavar="S,...", help="likewise (127.5)")
+    own.add_argument(
+        "--faces",
+        nargs="?",
+        type=_eyes,
+        const=(),
+        metavar="X,Y,X,Y",
+        help="it is an encoder of faces, which are cut out of photos; with where its input has the middles of the "
+        "eyes, in 0..1 (where dlib's has them)",
+    )
     own.add_argument("--metric", choices=("cosine", "euclidean"), help="how embeddings are compared (cosine)")
     _add_bundle_options(export)
     export.add_argument("--report", type=Path, metavar="FILE.html", help="what each variant costs, as a page")
@@ -175,8 +196,9 @@ def _add_evaluate(subparsers: "_Commands[console.Parser]") -> None:
     evaluate.add_argument(
         "--protocol",
         required=True,
-        choices=("lake", "within-alphabet", "random", "verification"),
-        help="lake: the official 20-way runs; episodes within alphabets or over all; pairs of images",
+        choices=("lake", "within-alphabet", "random", "verification", "lfw"),
+        help="lake: the official 20-way runs; episodes within alphabets or over all; pairs of images; lfw: the ten "
+        "folds of Labeled Faces in the Wild, from a folder with its pairs.txt",
     )
     evaluate.add_argument("--variant", default="int8", metavar="V", help="of the bundle (int8)")
     evaluate.add_argument("--runtime", metavar="R", help="litert, tflite-runtime or onnxruntime (the variant's own)")
@@ -215,6 +237,28 @@ def _add_keygen(subparsers: "_Commands[console.Parser]") -> None:
     )
     console.add_json(keygen)
     keygen.set_defaults(command=commands.keygen)
+
+
+def _add_deploy(subparsers: "_Commands[console.Parser]") -> None:
+    deploy = subparsers.add_parser("deploy", help="build the archive that installs a bundle on a device, or do it")
+    deploy.add_argument("bundle", type=Path, metavar="NAME.oneshot")
+    deploy.add_argument("--out", type=Path, metavar="FILE.tar.gz", help="the archive (NAME-MACHINE.tar.gz)")
+    deploy.add_argument(
+        "--machine", choices=("aarch64", "x86_64"), default="aarch64", help="the device's, see uname -m (%(default)s)"
+    )
+    deploy.add_argument(
+        "--python", choices=("3.11", "3.12", "3.13", "3.14"), default="3.11", help="the device's (%(default)s)"
+    )
+    deploy.add_argument("--host", metavar="USER@HOST", help="install it there through ssh, with sudo")
+    deploy.add_argument("--variant", metavar="V", help="the variant to use (int8)")
+    deploy.add_argument("--runtime", metavar="R", help="the runtime to use (the variant's own)")
+    deploy.add_argument("--target-far", type=_rate, metavar="F", help="wanted false accept rate of an attempt")
+    deploy.add_argument("--trust", type=Path, metavar="KEY.pub", help="the key that the device trusts from now on")
+    others = deploy.add_mutually_exclusive_group()
+    others.add_argument("--re-enrol", action="store_true", help="see edge-oneshot-device init")
+    others.add_argument("--empty", action="store_true", help="see edge-oneshot-device init")
+    console.add_json(deploy)
+    deploy.set_defaults(command=commands.deploy)
 
 
 def _add_data_dir(parser: argparse.ArgumentParser) -> None:
@@ -258,6 +302,13 @@ def _numbers(text: str) -> tuple[float, ...]:
     values = tuple(float(part) for part in text.split(","))
     if not all(math.isfinite(value) for value in values):
         raise argparse.ArgumentTypeError("must be numbers")
+    return values
+
+
+def _eyes(text: str) -> tuple[float, ...]:
+    values = _numbers(text)
+    if len(values) != 4 or values[:2] == values[2:] or not all(0.0 <= value <= 1.0 for value in values):
+        raise argparse.ArgumentTypeError("must be x and y of both eyes, in 0 to 1")
     return values
 
 

@@ -6,6 +6,7 @@ Everything heavy is imported by the command that needs it, so that --help is qui
 import argparse
 import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,25 +35,32 @@ def train(arguments: argparse.Namespace) -> int:
     _import_tensorflow()
     from edge_oneshot import display
     from edge_oneshot.errors import StoppedError
+    from edge_oneshot.faces import tuning
     from edge_oneshot.training import loop
     from edge_oneshot.training.runs import Run
-    from edge_oneshot.training.summary import summarise
+    from edge_oneshot.training.summary import SkippedPhoto, summarise
 
     names = [
         *("minutes", "images", "seed", "size", "embedding", "batch", "held_out", "augment", "orientations", "framing"),
-        *("learning_rate", "net", "objective", "precision", "start"),
+        *("learning_rate", "net", "objective", "precision", "start", "faces"),
     ]
     how = {name: getattr(arguments, name) for name in ("strategy", "tensorboard", "data_dir")}
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    skipped: list[SkippedPhoto] = []
+
+    def skip(name: str, reason: str) -> None:
+        skipped.append(SkippedPhoto(name, reason))
+        print(f"{name}: {reason}, left out", file=sys.stderr)
+
     try:
         with display.training_progress() as report:
             if arguments.resume:
                 loop.require_same(arguments.out, arguments.data, given)
-                run = loop.resume(arguments.out, report=report, **how)
+                run = loop.resume(arguments.out, report=report, skipped=skip, **how)
             else:
                 if not {"minutes", "images"} & given.keys():
-                    given["minutes"] = _DEFAULT_MINUTES
-                run = loop.train(arguments.data, arguments.out, report=report, **how, **given)
+                    given["minutes"] = tuning.MINUTES if arguments.start == tuning.START else _DEFAULT_MINUTES
+                run = loop.train(arguments.data, arguments.out, report=report, skipped=skip, **how, **given)
     except KeyboardInterrupt:
         if not (arguments.out / "run.json").exists():
             raise
@@ -61,7 +69,7 @@ def train(arguments: argparse.Namespace) -> int:
         raise StoppedError(message, reason="interrupted") from None
     if not (run.path / "run.json").exists():
         return 0  # a worker beside the first, which writes the run
-    result = summarise(run)
+    result = summarise(run, skipped)
     console.print_result(result, arguments.json, display.training_text(result))
     return 0
 
@@ -73,6 +81,8 @@ def export(arguments: argparse.Namespace) -> int:
     key = load_key(arguments.sign) if arguments.sign else None
     own = {name: getattr(arguments, name) for name in ("data", "mean", "scale", "metric")}
     own = {name: value for name, value in own.items() if value is not None}
+    if arguments.faces is not None:
+        own |= {"faces": True, "eyes": arguments.faces or None}
     how = {name: getattr(arguments, name) for name in ("target_far", "data_dir")} | {"key": key}
     if arguments.model and (arguments.variants or "data" not in own):
         message = "--model needs --data, and takes no --variants: each file is one"
@@ -160,7 +170,10 @@ def _print_export(report: "ExportReport", seen: Sequence[str], as_json: bool) ->
 def evaluate(arguments: argparse.Namespace) -> int:
     """Judge a bundle."""
     from edge_oneshot import display, judging
+    from edge_oneshot_export.judging.folds import FoldsResult
 
+    if arguments.figure is not None and arguments.protocol == "lfw":
+        raise InputError("--figure draws no lfw; leave it out", reason="wrong_use")
     if arguments.figure is not None:
         from edge_oneshot.report import charts
 
@@ -179,6 +192,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
     if arguments.figure is not None:
+        assert not isinstance(result, FoldsResult)
         charts.write_figure(arguments.figure, result)
     console.print_result(result, arguments.json, display.evaluation_text(result))
     return 0
@@ -216,6 +230,33 @@ def keygen(arguments: argparse.Namespace) -> int:
         f"edge-oneshot-device init NAME.oneshot --trust {pair.public}"
     )
     console.print_result(pair, arguments.json, text)
+    return 0
+
+
+def deploy(arguments: argparse.Namespace) -> int:
+    """Build the archive for a device, and install it there."""
+    from edge_oneshot import display
+    from edge_oneshot.deploying.archive import Options, build_archive
+    from edge_oneshot.deploying.remote import install_on
+
+    names = ("variant", "runtime", "target_far", "trust", "re_enrol", "empty")
+    options = Options(**{name: getattr(arguments, name) for name in names})
+    out = arguments.out or Path(f"{arguments.bundle.stem}-{arguments.machine}.tar.gz")
+    with display.steps() as say:
+        made = build_archive(
+            arguments.bundle, out, machine=arguments.machine, python=arguments.python, options=options, say=say
+        )
+        if arguments.host is not None:
+            say(f"installing on {arguments.host}")
+            done = install_on(arguments.host, out, made.release)
+    if arguments.host is None:
+        text = (
+            f"{made.file}: {made.bytes:,} bytes, for {made.machine} and Python {made.python}\n"
+            f"next, on the device: tar xf {out.name} && cd edge-oneshot-{made.release} && sudo ./install.sh"
+        )
+        console.print_result(made, arguments.json, text)
+    else:
+        console.print_result(done, arguments.json, f"{done.output}\n{done.host}: release {done.release} is in use")
     return 0
 
 

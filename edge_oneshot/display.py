@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from edge_oneshot_device.manifest import Drift
 from edge_oneshot_device.summary import Operation, Summary, align, describe
 from edge_oneshot_export.assembling import ExportReport, LeftOut
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
+from edge_oneshot_export.judging.folds import FoldsResult
 
 if TYPE_CHECKING:  # training imports TensorFlow, which evaluate has no need of
     from edge_oneshot.training import session
@@ -132,6 +133,8 @@ def bundle_summary(report: ExportReport, summary: Summary, seen: Sequence[str]) 
 def export_text(report: ExportReport, summary: Summary, seen: Sequence[str]) -> str:
     """What is in the new bundle, what was left out, and what to do next; `seen` as for `bundle_summary`."""
     lines = [describe(summary), ""]
+    if summary.calibration:
+        lines += _lost("not acquired", summary.calibration[0].failures_by_reason)
     if seen:
         some = ", ".join(seen[:4]) + (", ..." if len(seen) > 4 else "")
         lines.append(f"not calibrated on {len(seen)} groups that the encoder was trained on: {some}")
@@ -140,10 +143,12 @@ def export_text(report: ExportReport, summary: Summary, seen: Sequence[str]) -> 
     return "\n".join(lines)
 
 
-def evaluation_text(result: Sequence[OneShotResult] | VerificationResult) -> str:
+def evaluation_text(result: Sequence[OneShotResult] | VerificationResult | FoldsResult) -> str:
     """One line an N, a handful of many, or the verification rates."""
     if isinstance(result, VerificationResult):
         return _verification_text(result)
+    if isinstance(result, FoldsResult):
+        return _folds_text(result)
     head = ("protocol", "ways", "tasks", "accuracy", "95 % interval", "error", "pixels", "chance")
     rows = [
         (
@@ -175,7 +180,28 @@ def _verification_text(result: VerificationResult) -> str:
         f"{result.variant} on {result.runtime}, {result.people} identities, "
         f"{result.genuine:,} genuine and {result.impostor:,} impostor pairs"
     )
-    return f"{align(rows)}\n{judged}"
+    return "\n".join([align(rows), judged, *_lost("not acquired", result.failures_by_reason)])
+
+
+def _folds_text(result: FoldsResult) -> str:
+    spread = f"standard error {result.standard_error:.2%}, {len(result.folds)} folds"
+    lost = f"{result.pairs_lost:,} others count as errors above"
+    rows = [
+        ("accuracy", f"{result.accuracy:.2%}", spread),
+        ("of acquired pairs", f"{result.accuracy_acquired:.2%}", lost),
+        ("EER", f"{result.eer:.2%}", ""),
+        *((f"TPR at FPR {rate}", f"{tpr:.2%}", "") for rate, tpr in result.tpr_at_fpr.items()),
+    ]
+    judged = (
+        f"{result.variant} on {result.runtime}, {result.people:,} people, {result.genuine:,} genuine and "
+        f"{result.impostor:,} impostor pairs; {result.failures_to_acquire:,} photos show no face"
+    )
+    return "\n".join([align(rows), judged, *_lost("the gate would refuse", result.refused)])
+
+
+def _lost(what: str, reasons: Mapping[str, int]) -> list[str]:
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+    return [f"{what}: {counts}"] if reasons else []
 
 
 def _interval(interval: tuple[float, float] | None) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge_oneshot.data.dataset import Dataset
+from edge_oneshot.data.lfw import load_lfw
 from edge_oneshot.data.loading import is_named, load_data
 from edge_oneshot.data.omniglot import has_evaluation, load_lake_runs
 from edge_oneshot.errors import DataError
@@ -21,10 +22,11 @@ from edge_oneshot_export.judging.evaluation import (
     evaluate_runs,
     evaluate_verification,
 )
+from edge_oneshot_export.judging.folds import FoldsResult, evaluate_folds
 from edge_oneshot_export.judging.protocols import LabelledImages
 
-Protocol = Literal["lake", "within-alphabet", "random", "verification"]
-PROTOCOLS: tuple[Protocol, ...] = ("lake", "within-alphabet", "random", "verification")
+Protocol = Literal["lake", "within-alphabet", "random", "verification", "lfw"]
+PROTOCOLS: tuple[Protocol, ...] = ("lake", "within-alphabet", "random", "verification", "lfw")
 
 
 def evaluate(
@@ -39,7 +41,7 @@ def evaluate(
     runtime: str | None = None,
     data_dir: Path | None = None,
     progress: Callable[[int], None] | None = None,
-) -> list[OneShotResult] | VerificationResult:
+) -> list[OneShotResult] | VerificationResult | FoldsResult:
     """Judge a bundle's variant on groups (alphabets, people) that it was not trained on.
 
     Args:
@@ -48,7 +50,8 @@ def evaluate(
             when they are there, else those of the background that the encoder did not train on.
         protocol: ``lake``: the official 20 runs of the 20-way task within an alphabet.
             ``within-alphabet``, ``random``: episodes by two drawers, see `one_shot_episodes`.
-            ``verification``: all pairs of images.
+            ``verification``: all pairs of images. ``lfw``: the ten folds of pairs of Labeled Faces in
+            the Wild, as an encoder is judged that was trained on other photos.
         ways: N of the episodes; the official runs are 20-way. For a range no episodes are drawn:
             one ranking of each query gives the accuracy at every N.
         episodes: Episodes for each N.
@@ -72,8 +75,10 @@ def evaluate(
             )
         runs = [(run.support, run.queries, run.answers) for run in load_lake_runs(encoder.input, data_dir)]
         return [evaluate_runs(encoder, runs, progress=progress)]
+    if protocol == "lfw":
+        return _evaluate_lfw(encoder, data, progress)
     unseen, _ = load_unseen(data, opened.manifest, data_dir, faces=encoder.faces)
-    people = LabelledImages(unseen.images, unseen.labels, unseen.identities)
+    people = LabelledImages(unseen.images, unseen.labels, unseen.identities, unseen.faults)
     if protocol == "verification":
         return evaluate_verification(encoder, people, seed=seed, progress=progress)
     if protocol == "within-alphabet" and unseen.drawers is None:
@@ -101,6 +106,28 @@ def evaluate(
         groups=unseen.groups,
         drawers=unseen.drawers,
         alphabets=unseen.group_names,
+        progress=progress,
+    )
+
+
+def _evaluate_lfw(encoder: Encoder, data: str, progress: Callable[[int], None] | None) -> FoldsResult:
+    if is_named(data):
+        raise DataError(f"{data}: drawings; the lfw protocol needs the folder of LFW's photos", reason="bad_protocol")
+    loaded = load_lfw(
+        Path(data),
+        encoder.input,
+        faces=encoder.faces,
+        progress=None if progress is None else lambda done, _total: progress(done),
+    )
+    return evaluate_folds(
+        encoder,
+        loaded.images,
+        loaded.shown,
+        loaded.pairs,
+        loaded.same,
+        loaded.folds,
+        people=loaded.people,
+        refused=loaded.refused,
         progress=progress,
     )
 

@@ -59,7 +59,7 @@ class FaceModel(_Part, frozen=True):
         file: The member.
         sha256: Its digest, here as well, so that it is in the fingerprints.
         kind: What it is, and so how its outputs are read.
-        size: Side of its input in pixels.
+        size: Side of the square that it is shown, in pixels.
         min_score: How sure it has to be, 0..1, that something is a face.
     """
 
@@ -78,7 +78,27 @@ class FacePoint(_Part, frozen=True):
     y: float
 
 
-class FaceSection(_Part, frozen=True):
+class FaceLimits(_Part, frozen=True):
+    """What a face must be like to be embedded, see `edge_oneshot_device.faces.quality.Quality`.
+
+    Attributes:
+        max_outside: Share of it beyond the frame.
+        max_yaw: Degrees to either side.
+        max_pitch: Degrees up or down.
+        min_light: Level of 255 that its light parts reach.
+        max_glare: Share of it that is burnt out.
+        max_blur: 0..1.
+    """
+
+    max_outside: Rate
+    max_yaw: Annotated[float, msgspec.Meta(gt=0.0, le=90.0)]
+    max_pitch: Annotated[float, msgspec.Meta(gt=0.0, le=90.0)]
+    min_light: Annotated[float, msgspec.Meta(ge=0.0, le=255.0)]
+    max_glare: Rate
+    max_blur: Rate
+
+
+class FaceSection(_Part, frozen=True, omit_defaults=True):
     """How the face in a photo becomes the model's input, see `edge_oneshot_device.faces`.
 
     Attributes:
@@ -88,6 +108,7 @@ class FaceSection(_Part, frozen=True):
         max_overlap: Intersection over union above which two boxes are of the same face.
         template: The points that the face is laid on.
         min_eye_distance: In pixels of the photo; a smaller face is refused.
+        limits: Of other faces that are refused; unsaid where none is, as in bundles made before there were any.
     """
 
     finder: FaceModel
@@ -96,6 +117,7 @@ class FaceSection(_Part, frozen=True):
     max_overlap: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
     template: Annotated[tuple[FacePoint, ...], msgspec.Meta(min_length=2, max_length=MESH_POINTS)]
     min_eye_distance: Annotated[float, msgspec.Meta(gt=0.0)]
+    limits: FaceLimits | None = None
 
     @property
     def models(self) -> tuple[FaceModel, FaceModel, FaceModel]:
@@ -286,7 +308,7 @@ class SimilarityMap(_Part, frozen=True):
     degrees: tuple[Rate, ...]
 
 
-class Calibration(_Part, frozen=True):
+class Calibration(_Part, frozen=True, omit_defaults=True):
     """Thresholds of one variant for one template rule and count.
 
     Attributes:
@@ -298,6 +320,8 @@ class Calibration(_Part, frozen=True):
         people: Count of identities behind them.
         failures_to_enrol: Identities with too few images that show anything; not among `people`.
         failures_to_acquire: Images that show nothing; in no comparison.
+        failures_by_reason: How many images of anybody show nothing for which reason, those of people who could not
+            be enrolled among them; unsaid where it is none.
         data: What the figures come from, in words.
         provisional: True while the user's own people were not seen.
     """
@@ -317,6 +341,7 @@ class Calibration(_Part, frozen=True):
     failures_to_acquire: Count
     data: str
     provisional: bool
+    failures_by_reason: dict[str, Count] = {}
 
 
 class SelfTest(_Part, frozen=True):

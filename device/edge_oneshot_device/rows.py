@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.matching import MAX_TEMPLATES
 
-BLOCK: Final = 1 << 16
-"""Rows that lie side by side in memory."""
+BLOCK: Final = 64_000
+"""Rows that lie side by side in memory; no power of two, which caches do not like as a stride."""
 
 ABREAST: Final = 4
 """A block's rows are room for a multiple of so many."""
@@ -40,8 +40,8 @@ class Rows:
         following: int32, the next row of the same person.
         halves: float32, half the square of each row's length.
         scales: float32, what a unit of each row's code stands for.
-        vectors: float32 (`BLOCK`, d), the last one shorter.
-        codes: int8, likewise; none unless encoded.
+        vectors: float32 (d, `BLOCK`), the last one shorter: templates side by side, which a product reads faster.
+        codes: int8 (`BLOCK`, d), likewise; none unless encoded.
         used_vectors, used_codes: The parts of them in use, each after the number of its first row.
         longest: No row is longer.
         rest: No row differs more from its code, in units of the code.
@@ -74,32 +74,32 @@ class Rows:
     def gather(self, rows: list[int]) -> NDArray[np.float32]:
         """Templates of k rows, float32 (k, d)."""
         if len(self.vectors) == 1:
-            return self.vectors[0][rows]
-        return np.stack([self.vectors[row // BLOCK][row % BLOCK] for row in rows])
+            return np.ascontiguousarray(self.vectors[0].take(rows, axis=1).T)
+        return np.stack([self.vectors[row // BLOCK][:, row % BLOCK] for row in rows])
 
     def ring(self, row: int) -> list[int]:
         """All rows of a row's person, beginning with it."""
         rows = [row]
-        while (following := self.following.item(rows[-1])) != row:
+        following = self.following.item(row)
+        while following != row:
             rows.append(following)
+            following = self.following.item(following)
         return rows
 
     def of(self, person: int) -> list[int]:
         """All rows of a person, rising."""
         return [int(row) for row in np.flatnonzero(self.owners[: self.count] == person)]
 
-    def append(self, owners: NDArray[np.int64], templates: NDArray[np.float32]) -> None:
-        """Add rows of new people, each one's side by side.
+    def append(self, person: int, templates: NDArray[np.float32]) -> None:
+        """Add the rows of somebody who has none.
 
         Raises:
             MachineError: Reason ``not_finite``: a template is no finite number. Nothing was changed.
         """
         start = self.count
-        self.append_loose(owners, templates)
-        for owner in np.unique(owners):
-            own = start + np.flatnonzero(owners == owner)
-            self.following[own] = np.roll(own, -1)
-            self.people += 1
+        self.append_loose(np.full(len(templates), person, np.int64), templates)
+        self.following[start : self.count] = np.roll(np.arange(start, self.count), -1)
+        self.people += 1
 
     def append_loose(self, owners: NDArray[np.int64], templates: NDArray[np.float32]) -> None:
         """Add rows in any order, to be tied by `tie` before anything else is asked.
@@ -147,9 +147,9 @@ class Rows:
                 self.following[self.ring(last)[-1]] = row
                 for array in self._flat():
                     array[row] = array[last]
-                for blocks in (self.vectors, self.codes):
-                    if blocks:
-                        blocks[row // BLOCK][row % BLOCK] = blocks[last // BLOCK][last % BLOCK]
+                self.vectors[row // BLOCK][:, row % BLOCK] = self.vectors[last // BLOCK][:, last % BLOCK]
+                if self._encoded:
+                    self.codes[row // BLOCK][row % BLOCK] = self.codes[last // BLOCK][last % BLOCK]
             self.count = last
         if len(self.owners) > self.count + self.count // 4 + _AT_ONCE:
             self._resize(self.count)
@@ -166,7 +166,7 @@ class Rows:
         own = slice(self.count, self.count + len(some))
         inside = slice(place, place + len(some))
         self.owners[own] = owners[part.start : end]
-        self.vectors[block][inside] = some
+        self.vectors[block][:, inside] = some.T
         lengths = np.sqrt(np.einsum("ij,ij->i", some, some, dtype=np.float64))
         self.halves[own] = np.minimum(lengths, LONGEST) ** 2 / 2
         self.longest = max(self.longest, float(lengths.max()))
@@ -179,7 +179,7 @@ class Rows:
 
     def _use(self) -> None:
         starts = range(0, self.count, BLOCK)
-        self.used_vectors = [(start, self.vectors[start // BLOCK][: self.count - start]) for start in starts]
+        self.used_vectors = [(start, self.vectors[start // BLOCK][:, : self.count - start]) for start in starts]
         if self._encoded:
             self.used_codes = [(start, self.codes[start // BLOCK][: self.count - start]) for start in starts]
 
@@ -191,9 +191,9 @@ class Rows:
         self.halves = _resized(self.halves, capacity)
         self.scales = _resized(self.scales, capacity)
         sizes = [min(BLOCK, capacity - start) for start in range(0, capacity, BLOCK)]
-        _fit(self.vectors, sizes, np.empty((0, self._size), np.float32))
+        _fit(self.vectors, sizes, np.empty((self._size, 0), np.float32), axis=1)
         if self._encoded:
-            _fit(self.codes, sizes, np.empty((0, self._size), np.int8))
+            _fit(self.codes, sizes, np.empty((0, self._size), np.int8), axis=0)
 
 
 def encode(
@@ -220,18 +220,20 @@ def moved(size: int) -> float:
     return float(3e-5 * size**0.5)
 
 
-def _resized(array: NDArray[Any], rows: int) -> NDArray[Any]:
-    if len(array) == rows:
+def _resized(array: NDArray[Any], rows: int, axis: int = 0) -> NDArray[Any]:
+    if array.shape[axis] == rows:
         return array
-    resized = np.empty((rows, *array.shape[1:]), array.dtype)
-    kept = min(len(array), rows)
-    resized[:kept] = array[:kept]
+    shape = list(array.shape)
+    shape[axis] = rows
+    resized = np.empty(shape, array.dtype)
+    kept = (slice(None),) * axis + (slice(min(array.shape[axis], rows)),)
+    resized[kept] = array[kept]
     return resized
 
 
-def _fit(blocks: list[NDArray[Any]], sizes: list[int], empty: NDArray[Any]) -> None:
+def _fit(blocks: list[NDArray[Any]], sizes: list[int], empty: NDArray[Any], *, axis: int) -> None:
     """Give blocks these sizes; those of the right size stay where they are."""
     del blocks[len(sizes) :]
     blocks.extend([empty] * (len(sizes) - len(blocks)))
     for number, size in enumerate(sizes):
-        blocks[number] = _resized(blocks[number], size)
+        blocks[number] = _resized(blocks[number], size, axis)

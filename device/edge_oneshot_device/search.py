@@ -10,6 +10,8 @@ reads a quarter of the memory; without it the float scan does them all.
 
 import math
 from collections.abc import Iterable
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -20,17 +22,13 @@ from edge_oneshot_device.manifest import Metric, Rule
 from edge_oneshot_device.matching import MAX_TEMPLATES, best_two, join, scores
 from edge_oneshot_device.rows import BLOCK, LONGEST, SMALLEST, Rows, moved
 
-numkong: Any
-try:
-    import numkong
-except ImportError:
-    numkong = None
-
-_FEW: Final = 6000  # templates, below which the float scan is as fast
+_INSTALLED: Final = find_spec("numkong") is not None
+_FEW: Final = 12_000  # templates, below which the float scan is as fast
 # Templates that numkong multiplies abreast. It makes 4 x 4 results at a time, but two read memory in better order.
 _CACHED: Final = 4
 _FAR: Final = 2
 _IN_CACHE: Final = 1 << 15  # templates, up to which four are faster
+_TAKEN: Final = -math.inf
 _MANY: Final = 64  # candidates, above which a better bound is sought first
 
 
@@ -47,11 +45,13 @@ class _Scan:
     The code of the probe lies on the diagonal of as many columns, so that one row gives one product with each.
     """
 
-    def __init__(self, numkong: Any, abreast: int, size: int) -> None:
+    def __init__(self, abreast: int, size: int) -> None:
+        # here, since a small gallery has no use for it
+        self.numkong: Any = import_module("numkong")
         self.abreast = abreast
         self.columns = np.zeros((abreast, abreast * size), np.int8)
         self.diagonal = as_strided(self.columns, (abreast, size), (abreast * size + size, 1))
-        self.products = numkong.zeros((BLOCK // abreast, abreast), dtype="int32")
+        self.products = self.numkong.zeros((BLOCK // abreast, abreast), dtype="int32")
         self.flat = np.asarray(self.products).reshape(-1)
 
 
@@ -68,11 +68,10 @@ class Index:
         self._size = size
         self._metric = metric
         self._rule = rule
-        self._numkong = numkong
-        self._rows = Rows(size, encoded=numkong is not None)
+        self._encoded = _INSTALLED
+        self._rows = Rows(size, encoded=self._encoded)
         self._keys = np.empty(0, np.float32)
-        if numkong is not None:
-            self._scans = {abreast: _Scan(numkong, abreast, size) for abreast in (_CACHED, _FAR)}
+        self._scans: dict[int, _Scan] = {}
 
     def __len__(self) -> int:
         """How many templates there are."""
@@ -98,9 +97,8 @@ class Index:
             MachineError: Reason ``not_finite``: a template is no finite number.
             ValueError: A person has more than `MAX_TEMPLATES`.
         """
-        encoded = self._numkong is not None
-        self._rows = Rows(self._size, encoded=encoded)
-        rows = Rows(self._size, encoded=encoded)
+        self._rows = Rows(self._size, encoded=self._encoded)
+        rows = Rows(self._size, encoded=self._encoded)
         for owners, templates in batches:
             rows.append_loose(owners, templates)
         rows.tie()
@@ -119,7 +117,7 @@ class Index:
         if not 1 <= len(templates) <= MAX_TEMPLATES:
             raise ValueError(f"{len(templates)} templates of a person: 1 to {MAX_TEMPLATES} are possible")
         former = self._rows.of(person)
-        self._rows.append(np.full(len(templates), person, np.int64), templates)
+        self._rows.append(person, templates)
         self._rows.delete(former)
 
     def remove(self, person: int) -> None:
@@ -156,7 +154,7 @@ class Index:
             self._keys = np.empty(len(rows.owners), np.float32)
         keys = self._keys[: rows.count]
         width = 0.0
-        if self._numkong is not None and rows.count >= _FEW:
+        if self._encoded and rows.count >= _FEW:
             width = self._scan_codes(probe, keys)
         else:
             self._scan_floats(probe, keys)
@@ -172,7 +170,7 @@ class Index:
 
     def _scan_floats(self, probe: NDArray[np.float32], keys: NDArray[np.float32]) -> None:
         for start, vectors in self._rows.used_vectors:
-            np.dot(vectors, probe, out=keys[start : start + len(vectors)])
+            np.matmul(probe, vectors, out=keys[start : start + vectors.shape[1]])
         if self._metric == "euclidean":
             np.subtract(keys, self._rows.halves[: len(keys)], out=keys)
 
@@ -186,13 +184,16 @@ class Index:
         units -= codes
         rest = math.sqrt(float(units.dot(units))) * 1.0001 + moved(self._size)
         bound = np.float32(self._rows.rest * math.sqrt(float(codes.dot(codes))) + self._rows.length * rest)
-        scan = self._scans[_CACHED if self._rows.count <= _IN_CACHE else _FAR]
+        abreast = _CACHED if self._rows.count <= _IN_CACHE else _FAR
+        if abreast not in self._scans:
+            self._scans[abreast] = _Scan(abreast, self._size)
+        scan = self._scans[abreast]
         scan.diagonal[:] = codes
-        packed = self._numkong.dots_pack(scan.columns, dtype="int8")
+        packed = scan.numkong.dots_pack(scan.columns, dtype="int8")
         for start, block in self._rows.used_codes:
             rows = -(-len(block) // scan.abreast)
             several = self._rows.codes[start // BLOCK][: rows * scan.abreast].reshape(rows, -1)
-            self._numkong.dots_packed(several, packed, out=scan.products[:rows])
+            scan.numkong.dots_packed(several, packed, out=scan.products[:rows])
             own = keys[start : start + len(block)]
             own[:] = scan.flat[: len(own)]
             own += bound
@@ -233,7 +234,8 @@ class Index:
         if len(more) > _MANY:
             some = more[np.argpartition(keys[more], -_MANY)[-_MANY:]]
             found = self._score(probe, self._rings(some), found)
-            more = more[keys[more] >= self._least_key(self._product(found[1].score, square), square)]
+            least = self._least_key(self._product(found[1].score, square), square)
+            more = more[keys[more].astype(np.float64) >= least]
         if len(more) > max(_MANY, self._rows.count // 64):
             return self._score_all(probe)
         return self._score(probe, self._rings(more), found)
@@ -244,14 +246,14 @@ class Index:
         greatest = keys.item(best)
         rows = self._rows.ring(best)
         for row in rows:
-            keys[row] = -np.inf
+            keys[row] = _TAKEN
         return rows, greatest
 
     def _product(self, score: float, square: float) -> float:
         """The product, less half the square where keys are, that a template of this score has."""
         return score if self._metric == "cosine" else (square - score**2) / 2
 
-    def _least_key(self, product: float, square: float) -> np.float32:
+    def _least_key(self, product: float, square: float) -> float:
         """The least key of a template that fits as well as one of this product."""
         reach = self._rows.longest + math.sqrt(square)
         # rounding to float32 of d products and their sum, in two keys and in two scores
@@ -259,15 +261,15 @@ class Index:
         if self._metric == "cosine":
             # `matching.scores` makes lower scores -1 and higher ones 1
             product = -math.inf if product - slack <= -1.0 else min(product, 1.0)
-        least: np.float32 = np.nextafter(np.float32(product - slack), np.float32(-np.inf))
-        return least
+        return product - slack
 
     @staticmethod
-    def _at_least(least: np.float32, keys: NDArray[np.float32]) -> NDArray[np.int64]:
+    def _at_least(least: float, keys: NDArray[np.float32]) -> NDArray[np.int64]:
         """Rows with such a key, mostly none."""
-        if keys[keys.argmax()] < least:
+        if keys.item(int(keys.argmax())) < least:
             return np.empty(0, np.int64)
-        return np.flatnonzero(keys >= least)
+        # one step lower, lest rounding to float32 raises it
+        return np.flatnonzero(keys >= np.nextafter(np.float32(least), np.float32(-np.inf)))
 
     def _rings(self, rows: NDArray[np.int64]) -> list[list[int]]:
         """All rows of each person of these rows."""
@@ -295,7 +297,7 @@ class Index:
         return tuple(Match(*item) for item in best)
 
     def _score_all(self, probe: NDArray[np.float32]) -> tuple[Match, ...]:
-        every = [scores(probe, vectors, self._metric) for _, vectors in self._rows.used_vectors]
+        every = [scores(probe, vectors.T, self._metric) for _, vectors in self._rows.used_vectors]
         people, places = np.unique(self._rows.owners[: self._rows.count], return_inverse=True)
         joined = join(np.concatenate(every), places, len(people), self._rule)
         return tuple(Match(int(people[place]), float(joined[place])) for place in best_two(joined))

@@ -53,7 +53,7 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A calibration at its default target; `far_upper_95` and `frr` as in `OperatingPoint`."""
+    """A calibration at its default target; failures as in `Calibration`, rates as in `OperatingPoint`."""
 
     variant: str
     rule: str
@@ -65,6 +65,7 @@ class Operation:
     people: int
     failures_to_enrol: int
     failures_to_acquire: int
+    failures_by_reason: dict[str, int]
     data: str
     provisional: bool
     gallery: list[Threshold]
@@ -197,6 +198,7 @@ def _operation(calibration: Calibration) -> Operation:
         people=calibration.people,
         failures_to_enrol=calibration.failures_to_enrol,
         failures_to_acquire=calibration.failures_to_acquire,
+        failures_by_reason=calibration.failures_by_reason,
         data=calibration.data,
         provisional=calibration.provisional,
         gallery=[_threshold(calibration, people) for people in _GALLERIES],

@@ -22,6 +22,9 @@ from edge_oneshot_device.preprocessing import load_image
 Progress = Callable[[int, int], None]
 """Called with the images done and the images in all."""
 
+Skipped = Callable[[str, str], None]
+"""Called with the name of a photo that has no face to use, and the reason, one of `FACE_FAULTS`."""
+
 MAX_FILE_BYTES = 64 * 2**20
 _PROGRESS_STEP = 100
 
@@ -80,11 +83,13 @@ def decode(
     section: InputSection,
     progress: Progress | None = None,
     faces: FaceFinder | None = None,
+    skipped: Skipped | None = None,
 ) -> NDArray[np.uint8]:
     """Read and prepare images: uint8 (n, h, w, c).
 
     With `faces` they are photos, from each of which the face is cut. Where there is none, or another
-    of `FACE_FAULTS`, the image is black: it shows nothing, and counts as a failure to acquire.
+    of `FACE_FAULTS`, the image is black: it shows nothing, and counts as a failure to acquire;
+    `skipped` is called with its name and the reason.
 
     Raises:
         DataError: An image cannot be read; it is named.
@@ -97,6 +102,8 @@ def decode(
         except InputError as error:
             if error.reason in FACE_FAULTS:
                 images[number] = 0
+                if skipped is not None:
+                    skipped(name, error.reason)
                 continue
             raise DataError(f"{archive.path / name}: {error}", reason=error.reason) from error
         if progress is not None and (number + 1) % _PROGRESS_STEP == 0:

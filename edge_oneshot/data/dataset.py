@@ -1,6 +1,7 @@
 """What every data set is once loaded: labelled images, in groups that can be held out."""
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ class Dataset:
         group_names: Name of each group.
         drawers: int64 (n,), who drew the image, or None where nobody did. Numbers are only
             comparable within a group.
+        faults: Of photos of faces, for which reason no face could be cut from each; None where one was.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Dataset:
     groups: NDArray[np.int64]
     group_names: tuple[str, ...]
     drawers: NDArray[np.int64] | None
+    faults: tuple[str | None, ...] | None = None
 
     def only(self, groups: Iterable[str]) -> "Dataset":
         """The images of these groups, labels and groups renumbered in the same order.
@@ -53,6 +56,14 @@ class Dataset:
         """
         unwanted = self._known(groups)
         return self._take(np.array([name not in unwanted for name in self.group_names], bool)[self.groups])
+
+    def kept(self, mask: NDArray[np.bool_]) -> "Dataset":
+        """The images where the mask (n,) is true, labels and groups renumbered in the same order.
+
+        Raises:
+            DataError: There are none.
+        """
+        return self._take(mask)
 
     def split(self, held_out: int, seed: int) -> tuple["Dataset", "Dataset"]:
         """Hold out whole groups: (the rest, `held_out` groups), the same for the same seed.
@@ -91,6 +102,7 @@ class Dataset:
             groups=group_of.astype(np.int64),
             group_names=tuple(self.group_names[group] for group in groups),
             drawers=None if self.drawers is None else self.drawers[mask],
+            faults=None if self.faults is None else tuple(itertools.compress(self.faults, mask)),
         )
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from edge_oneshot.data.archives import Archive, Progress, decode, open_archive
+from edge_oneshot.data.archives import Archive, Progress, Skipped, decode, open_archive
 from edge_oneshot.data.dataset import Dataset, joined
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.faces.finding import FaceFinder
@@ -53,6 +53,7 @@ def load_data(
     subset: Subset = "background",
     progress: Progress | None = None,
     faces: FaceFinder | None = None,
+    skipped: Skipped | None = None,
 ) -> Dataset:
     """Load a data set by its name, or a folder (or zip) with one folder of images an identity.
 
@@ -64,6 +65,7 @@ def load_data(
         subset: Which half of Omniglot; other data sets have ``background`` only.
         progress: Called with the images done and the images in all.
         faces: Cuts the face out of each photo of a folder, see `edge_oneshot.data.archives.decode`.
+        skipped: Called with each photo that has no face to use, and why.
 
     Raises:
         DataError: It is not there, broken or too small, or drawings where photos of faces are needed.
@@ -92,11 +94,16 @@ def load_data(
             "images an identity",
             reason="not_found",
         )
-    return load_folder(Path(name_or_path), section, progress=progress, faces=faces)
+    return load_folder(Path(name_or_path), section, progress=progress, faces=faces, skipped=skipped)
 
 
 def load_folder(
-    path: Path, section: InputSection, *, progress: Progress | None = None, faces: FaceFinder | None = None
+    path: Path,
+    section: InputSection,
+    *,
+    progress: Progress | None = None,
+    faces: FaceFinder | None = None,
+    skipped: Skipped | None = None,
 ) -> Dataset:
     """Load a folder, or a zip of one, that holds one folder of images an identity.
 
@@ -108,11 +115,20 @@ def load_folder(
     """
     with open_archive(path) as archive:
         people = _people(archive)
-        images = decode(archive, [name for names in people.values() for name in names], section, progress, faces)
+        photos = [name for names in people.values() for name in names]
+        faults: dict[str, str] = {}
+
+        def skip(name: str, reason: str) -> None:
+            faults[name] = reason
+            if skipped is not None:
+                skipped(name, reason)
+
+        images = decode(archive, photos, section, progress, faces, skip)
     labels = np.repeat(np.arange(len(people), dtype=np.int64), [len(names) for names in people.values()])
     identities = tuple(people)
     name = path.resolve().name.removesuffix(".zip")
-    return Dataset(name, images, labels, identities, labels.copy(), identities, None)
+    why = None if faces is None else tuple(map(faults.get, photos))
+    return Dataset(name, images, labels, identities, labels.copy(), identities, None, why)
 
 
 def _people(archive: Archive) -> dict[str, list[str]]:

@@ -7,12 +7,30 @@ import msgspec
 
 from edge_oneshot.faces import packages
 from edge_oneshot.faces.net import MEAN, SCALE, SIDE
-from edge_oneshot_device.manifest import FaceKind, FaceModel, FacePoint, FaceSection, InputSection, value_range
+from edge_oneshot_device.faces.finding import FaceFinder
+from edge_oneshot_device.manifest import (
+    FaceKind,
+    FaceLimits,
+    FaceModel,
+    FacePoint,
+    FaceSection,
+    InputSection,
+    value_range,
+)
 
 _MIN_SCORE: Final = 0.5  # MediaPipe's own, for all three
 _MAX_OVERLAP: Final = 0.3  # likewise
 # below, the embedding moves by a quarter and more of what people differ by (docs/faces.md)
 _MIN_EYE_DISTANCE: Final = 20.0
+# where the embedding has moved by half of what people differ by at the least (benchmarks/faces_quality.py)
+_LIMITS: Final = FaceLimits(
+    max_outside=0.25, max_yaw=25.0, max_pitch=20.0, min_light=40.0, max_glare=0.3, max_blur=0.72
+)
+_EYE_CORNERS: Final = ((33, 133), (362, 263))  # points of the mesh, the eye on the left of the picture first
+
+Eyes = tuple[float, float, float, float]
+"""Middles of both eyes, x, y, x, y in 0..1 of width and height, the one on the left of the picture first."""
+
 _FILES: Final = {
     "faces/finder.tflite": packages.FINDER,
     "faces/closer.tflite": packages.CLOSER,
@@ -29,9 +47,20 @@ def face_files() -> dict[str, bytes]:
     return {path: packages.read_package_file(file) for path, file in _FILES.items()}
 
 
+def open_finder(section: InputSection) -> FaceFinder:
+    """What finds and cuts faces for a section that has a face part, from the installed packages.
+
+    Raises:
+        DataError: ``extra_missing`` or ``wrong_file``.
+    """
+    assert section.face is not None
+    return FaceFinder(face_files(), section, section.face)
+
+
 def face_input() -> InputSection:
     """How the device makes the face encoder's input from a photo."""
-    kinds: tuple[tuple[FaceKind, int], ...] = (("blazeface-full", 192), ("blazeface-short", 128), ("facemesh", 192))
+    # the closer look at three quarters of its size is as good, and twice as fast (docs/faces.md)
+    kinds: tuple[tuple[FaceKind, int], ...] = (("blazeface-full", 192), ("blazeface-short", 96), ("facemesh", 192))
     finder, closer, mesh = (
         FaceModel(file=path, sha256=file.sha256, kind=kind, size=size, min_score=_MIN_SCORE)
         for (path, file), (kind, size) in zip(_FILES.items(), kinds, strict=True)
@@ -54,5 +83,36 @@ def face_input() -> InputSection:
             max_overlap=_MAX_OVERLAP,
             template=msgspec.json.decode(template, type=tuple[FacePoint, ...]),
             min_eye_distance=_MIN_EYE_DISTANCE,
+            limits=_LIMITS,
         ),
     )
+
+
+def small_face_input(size: int) -> InputSection:
+    """`face_input` for an encoder of one's own, which sees ``size x size`` pixels in -1..1."""
+    mean = scale = (127.5,) * 3
+    whole = face_input()
+    return msgspec.structs.replace(
+        whole, height=size, width=size, mean=mean, scale=scale, value_range=value_range(mean, scale)
+    )
+
+
+def placed_faces(width: int, height: int, eyes: Eyes | None = None) -> FaceSection:
+    """How faces are found and cut for an encoder of somebody else's.
+
+    Args:
+        width: Of its input in pixels.
+        height: Likewise.
+        eyes: Where its input has the middles of the eyes; otherwise where dlib's encoder has them.
+    """
+    section = face_input().face
+    assert section is not None
+    if eyes is None:
+        return section
+    places = {place.point: complex(place.x, place.y) for place in section.template}
+    own = [sum(places[corner] for corner in corners) / 2 for corners in _EYE_CORNERS]
+    wanted = [complex(x * width, y * height) for x, y in (eyes[:2], eyes[2:])]
+    turn = (wanted[1] - wanted[0]) / (own[1] - own[0])
+    moved = {point: wanted[0] + turn * (place - own[0]) for point, place in places.items()}
+    template = tuple(FacePoint(point=point, x=at.real / width, y=at.imag / height) for point, at in moved.items())
+    return msgspec.structs.replace(section, template=template)

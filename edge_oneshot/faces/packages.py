@@ -76,6 +76,9 @@ ASTRONAUT: Final = PackageFile(
         source="https://github.com/scikit-image/scikit-image",
     ),
 )
+FINDING: Final = (FINDER, CLOSER, MESH, ASTRONAUT)
+"""What finds a face, and the picture that shows at every start that it still does."""
+
 SMALL_FACES: Final = PackageFile(
     "scikit-image",
     "skimage",

@@ -7,13 +7,18 @@ from typing import Literal
 import msgspec
 
 from edge_oneshot import __version__
+from edge_oneshot.data.archives import Skipped
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import default_input, is_named, load_data
 from edge_oneshot.errors import DataError, TrainingError
+from edge_oneshot.faces import tuning
+from edge_oneshot.faces.inputs import face_input, small_face_input
+from edge_oneshot.faces.weights import EMBEDDING
 from edge_oneshot.training.augmentation import OVERSAMPLING, Orientations, preset
 from edge_oneshot.training.encoders import Precision
 from edge_oneshot.training.logs import no_log, open_log
 from edge_oneshot.training.objectives import ObjectiveName
+from edge_oneshot.training.photos import load_faces
 from edge_oneshot.training.runs import RECORD_FORMAT, Record, Run, Settings
 from edge_oneshot.training.session import Progress, Session
 from edge_oneshot.training.strategies import Devices, StrategyName, open_devices
@@ -21,6 +26,7 @@ from edge_oneshot.training.validation import require_enough
 from edge_oneshot_device.manifest import InputSection
 
 _SPLIT_SEED = 0  # not the run's: runs of several seeds are judged on the same groups
+_LEARNING_RATE = 2e-3
 
 
 def train(
@@ -37,15 +43,17 @@ def train(
     augment: str | None = None,
     orientations: Orientations | None = None,
     framing: Literal["whole", "ink"] | None = None,
-    learning_rate: float = 2e-3,
+    learning_rate: float | None = None,
     net: str = "base",
     objective: ObjectiveName = "cosine",
     precision: Precision = "float32",
     start: str | Path | None = None,
+    faces: bool = False,
     strategy: StrategyName = "one",
     tensorboard: bool = False,
     data_dir: Path | None = None,
     report: Callable[[Progress], None] | None = None,
+    skipped: Skipped | None = None,
 ) -> Run:
     """Train an encoder and leave it in a run folder.
 
@@ -66,23 +74,29 @@ def train(
         orientations: 1, 4, 8 or 16 in which each identity is a class of its own; the preset's,
             unless given. 8 and 16 pay in long trainings.
         framing: What of an image is seen; the ink of drawings, the whole of photos.
-        learning_rate: The highest; warmed up to, then falling as a cosine.
+        learning_rate: The highest; warmed up to, then falling as a cosine. 2e-3, or a twentieth of it
+            for an encoder that begins as ``faces``.
         net: The encoder: ``base``, ``tiny``, or layers as in `edge_oneshot.training.encoders.NETS`.
         objective: See `edge_oneshot.training.objectives`.
         precision: See `edge_oneshot.training.encoders.build_trainee`.
-        start: A run whose encoder the training begins with, in place of a random one.
+        start: A run whose encoder the training begins with, in place of a random one; or ``faces``,
+            which is dlib's face encoder, of which the last stage goes on learning.
+        faces: The images are photos of people: the faces are cut out of them, as the device does.
+            Goes without saying for `start` ``faces``.
         strategy: See `edge_oneshot.training.strategies`. Of several workers the first alone
             writes the run.
         tensorboard: Keep logs for TensorBoard in the run folder.
         data_dir: Where Omniglot lies.
         report: Called after each step.
+        skipped: Called with each photo that has no face to use, see `edge_oneshot.training.photos`.
 
     Returns:
         The run, finished.
 
     Raises:
-        DataError: The data is missing, broken or too little.
-        TrainingError: The folder holds a run, `start` is none or of another net, or the loss ran away.
+        DataError: The data is missing, broken or too little, or the extra ``faces`` is not installed.
+        TrainingError: The folder holds a run, `start` is none or of another net, the loss ran away, or
+            settings do not go together.
         KeyboardInterrupt: After Ctrl-C, once a checkpoint is written.
     """
     out = Path(out)
@@ -91,9 +105,17 @@ def train(
     if (minutes is None) == (images is None):
         raise TrainingError("give either minutes or images", reason="bad_length")
     devices = _open_devices(strategy, batch, minutes)
-    section = default_input(data, size, framing)
-    drawn = is_named(data)
-    everything = load_data(data, oversampled(section), data_dir=data_dir)
+    tuned, drawn = start == tuning.START, is_named(data)
+    if framing and (faces or tuned):
+        raise TrainingError("a face is framed by its points: leave out framing", reason="wrong_use")
+    if tuned and (size, embedding, net, precision) != (48, 128, "base", "float32"):
+        message = "the encoder faces has its own net: leave out size, embedding, net and precision"
+        raise TrainingError(message, reason="wrong_use")
+    if tuned:
+        section, net, embedding = face_input(), tuning.NET, EMBEDDING
+    else:
+        section = small_face_input(size) if faces else default_input(data, size, framing)
+    everything = _load(data, section, data_dir, skipped, enlarged=True)
     groups = len(everything.group_names)
     variation = augment or ("drawings" if drawn else "photos")
     settings = Settings(
@@ -106,7 +128,7 @@ def train(
         held_out=held_out or max(min(4, groups // 2), groups // 6),
         batch=batch,
         embedding=embedding,
-        learning_rate=learning_rate,
+        learning_rate=learning_rate or (tuning.LEARNING_RATE if tuned else _LEARNING_RATE),
         net=net,
         objective=objective,
         precision=precision,
@@ -141,6 +163,7 @@ def resume(
     tensorboard: bool = False,
     data_dir: Path | None = None,
     report: Callable[[Progress], None] | None = None,
+    skipped: Skipped | None = None,
 ) -> Run:
     """Go on with a run from its last checkpoint, as if it had never stopped.
 
@@ -156,7 +179,7 @@ def resume(
         return run
     settings = run.record.settings
     devices = _open_devices(strategy, settings.batch, settings.minutes)
-    everything = load_data(settings.data, oversampled(run.record.input), data_dir=data_dir)
+    everything = _load(settings.data, run.record.input, data_dir, skipped, enlarged=True)
     if set(everything.group_names) != {*run.record.trained_on, *run.record.held_out}:
         raise DataError(f"{settings.data}: not the data that {out} was trained on", reason="other_data")
     training = everything.only(run.record.trained_on)
@@ -174,7 +197,9 @@ def require_same(out: str | Path, data: str, given: Mapping[str, object]) -> Non
         TrainingError: There is no run, or a given setting differs.
     """
     record = Run.open(out).record
-    own = {**msgspec.structs.asdict(record.settings), "size": record.input.width, "framing": record.input.framing}
+    section = record.input
+    own = {**msgspec.structs.asdict(record.settings), "size": section.width, "framing": section.framing}
+    own["faces"] = section.face is not None
     asked = {"data": data if is_named(data) else str(Path(data).resolve()), **given}
     for name, value in asked.items():
         if own[name] != value:
@@ -187,12 +212,21 @@ def require_same(out: str | Path, data: str, given: Mapping[str, object]) -> Non
 
 def load_held_out(record: Record, data_dir: Path | None = None) -> Dataset:
     """The groups that a run was not trained on, at the encoder's own resolution."""
-    return load_data(record.settings.data, record.input, data_dir=data_dir).only(record.held_out)
+    return _load(record.settings.data, record.input, data_dir).only(record.held_out)
 
 
 def oversampled(section: InputSection) -> InputSection:
     """The section at the resolution that augmentation starts from."""
     return msgspec.structs.replace(section, height=section.height * OVERSAMPLING, width=section.width * OVERSAMPLING)
+
+
+def _load(
+    data: str, section: InputSection, data_dir: Path | None, skipped: Skipped | None = None, *, enlarged: bool = False
+) -> Dataset:
+    wide = oversampled(section)
+    if section.face is not None:
+        return load_faces(data, section, wide if enlarged else None, skipped)
+    return load_data(data, wide if enlarged else section, data_dir=data_dir)
 
 
 def _open_devices(strategy: StrategyName, batch: int, minutes: float | None) -> Devices:

@@ -104,7 +104,8 @@ class Session:
                 if interrupted.is_set() and self._done < 1.0:
                     raise KeyboardInterrupt
         encoder = self.trainer.encoder
-        if self.trainer.objective.metric == "cosine" and not self.devices.worker:
+        # nothing is whitened that was learned from other people than these few
+        if self.trainer.objective.metric == "cosine" and not self.trainer.tuned and not self.devices.worker:
             whiten(encoder, self.source.data, self.record.input)
         return self._keep(encoder, finished=True)
 
@@ -113,7 +114,7 @@ class Session:
         compiler = faster_compiler(self.trainer, self.source, self.record.settings.minutes)
         self.record = msgspec.structs.replace(self.record, compiler=compiler)
         start = self.record.settings.start
-        if start is not None:
+        if start is not None and not self.trainer.tuned:
             begin_with(self.trainer, Run.open(start), self.record, self.source)
         if self.record.settings.objective == "cosine":
             imprint(self.trainer, self.source, trained=start is not None)

@@ -1,9 +1,18 @@
 """What a training run came to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.training.runs import Run
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedPhoto:
+    """A photo, or a person, that was not trained on, and why: see `edge_oneshot.training.photos`."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +24,7 @@ class TrainingSummary:
         accuracy: One-shot accuracy of the Keras encoder on held-out groups, 0..1, `ways`-way;
             within an alphabet where there are alphabets, by random pairs of drawers.
         interval: 95 % interval of `accuracy`.
+        skipped: Photos without a face to use, and people of whom too few are left.
     """
 
     run: str
@@ -30,9 +40,10 @@ class TrainingSummary:
     held_out: tuple[str, ...]
     compiler: str
     seed: int
+    skipped: tuple[SkippedPhoto, ...]
 
 
-def summarise(run: Run) -> TrainingSummary:
+def summarise(run: Run, skipped: Sequence[SkippedPhoto] = ()) -> TrainingSummary:
     """What a run came to."""
     record = run.record
     history = run.history()
@@ -52,4 +63,5 @@ def summarise(run: Run) -> TrainingSummary:
         held_out=record.held_out,
         compiler=record.compiler,
         seed=record.settings.seed,
+        skipped=tuple(skipped),
     )

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from edge_oneshot.faces import tuning
 from edge_oneshot.training.batches import Batch, Source, batches
 from edge_oneshot.training.encoders import build_encoder, build_trainee
 from edge_oneshot.training.objectives import OBJECTIVES
@@ -40,10 +41,14 @@ class Trainer:
         self.objective = OBJECTIVES[settings.objective]
         keras.utils.set_random_seed(settings.seed)
         shape = (*record.input.shape, settings.embedding)
-        self._encoder = build_encoder(*shape, net=settings.net)
+        self.tuned = settings.start == tuning.START
+        self._encoder = tuning.build_tunable() if self.tuned else build_encoder(*shape, net=settings.net)
         head = self.objective.head(settings.embedding, record.classes, np.random.default_rng((settings.seed, 2)))
         with devices.strategy.scope():
-            self.trainee = build_trainee(*shape, net=settings.net, precision=settings.precision)
+            if self.tuned:
+                self.trainee = tuning.build_tunable()
+            else:
+                self.trainee = build_trainee(*shape, net=settings.net, precision=settings.precision)
             self.trainee.set_weights(self._encoder.get_weights())
             self.head = [keras.Variable(first, name=f"head{number}") for number, first in enumerate(head)]
             self.optimizer = keras.optimizers.AdamW(weight_decay=WEIGHT_DECAY)

@@ -1,7 +1,7 @@
 """Bring your own encoder: model files that somebody else made, as a bundle."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -76,7 +76,7 @@ def read_encoder(path: str | os.PathLike[str]) -> EncoderFile:
 
 
 def adopt(
-    files: Sequence[EncoderFile],
+    encoders: Sequence[EncoderFile],
     path: str | os.PathLike[str],
     *,
     calibration: LabelledImages,
@@ -85,6 +85,8 @@ def adopt(
     name: str | None = None,
     provenance: Provenance | None = None,
     target_far: float | None = None,
+    golden: NDArray[np.uint8] | None = None,
+    files: Mapping[str, bytes] | None = None,
     key: "Ed25519PrivateKey | None" = None,
     progress: Callable[[str], None] | None = None,
 ) -> ExportReport:
@@ -94,7 +96,7 @@ def adopt(
     is said of what quantization costs; the thresholds are measured on the file itself all the same.
 
     Args:
-        files: All of the same encoder, see `read_encoder`.
+        encoders: All of the same encoder, see `read_encoder`.
         path: ``NAME.oneshot``; an existing file is replaced once the new one is whole.
         calibration: Preprocessed images of identities that the encoder was not trained on.
         input: How the device makes the model's input from an image.
@@ -102,6 +104,8 @@ def adopt(
         name: The bundle's name; otherwise made from the file's.
         provenance: Where the encoder comes from.
         target_far: As `edge_oneshot_export.export` takes it.
+        golden: Likewise.
+        files: Likewise.
         key: Signs the bundle.
         progress: Called with the name of each step as it begins.
 
@@ -112,18 +116,19 @@ def adopt(
     """
     check_target(Path(path))
     check_images(calibration.images, "calibration.images", input, at_least=2)
-    embedding = EmbeddingSection(size=_common_size(files, input), metric=metric)
-    packer = Packer.begin(path, name, provenance, calibration.images, input, key, progress)
+    embedding = EmbeddingSection(size=_common_size(encoders, input), metric=metric)
+    shown = calibration.images if golden is None else golden
+    packer = Packer.begin(path, name, provenance, shown, input, key, progress, files)
     sample = draw_sample(calibration, input)
     held_out = calibration.images[sample.chosen]
-    exact = [file for file in files if file.variant in ("float32", "onnx-float32")]
+    exact = [file for file in encoders if file.variant in ("float32", "onnx-float32")]
     packer.say("embedding the calibration images")
-    answered = _embeddings((exact or list(files))[0], held_out, input, embedding)
+    answered = _embeddings((exact or list(encoders))[0], held_out, input, embedding)
     check_alive(answered, metric)
     reference = Reference.of(answered, sample.labels, metric) if exact else None
     data = f"{len(calibration.names)} identities of {packer.provenance.data}"
     subject = Subject(input, embedding, held_out, sample, reference, data, target_far)
-    return packer.pack(subject, [measure(file.variant, file.content, subject, packer.say) for file in files], ())
+    return packer.pack(subject, [measure(file.variant, file.content, subject, packer.say) for file in encoders], ())
 
 
 def _common_size(files: Sequence[EncoderFile], section: InputSection) -> int:

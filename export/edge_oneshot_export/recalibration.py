@@ -62,6 +62,7 @@ def recalibrate(
             sample.labels,
             manifest.embedding.metric,
             empty=sample.empty,
+            failures_by_reason=sample.failures_by_reason,
             variant=variant.name,
             target_far=target_far,
             data=data,

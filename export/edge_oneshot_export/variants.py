@@ -126,6 +126,7 @@ def measure(
         subject.sample.labels,
         subject.embedding.metric,
         empty=subject.sample.empty,
+        failures_by_reason=subject.sample.failures_by_reason,
         variant=name,
         target_far=subject.target_far,
         data=subject.data,

@@ -10,6 +10,7 @@ from edge_oneshot_device.bundle import Bundle
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.manifest import (
     EmbeddingSection,
+    FaceLimits,
     FaceModel,
     FacePoint,
     FaceSection,
@@ -35,6 +36,7 @@ FACE = FaceSection(
     template=(FacePoint(point=33, x=0.3, y=0.3), FacePoint(point=263, x=0.7, y=0.3)),
     min_eye_distance=20.0,
 )
+LIMITS = FaceLimits(max_outside=0.25, max_yaw=25.0, max_pitch=20.0, min_light=40.0, max_glare=0.3, max_blur=0.7)
 
 
 @pytest.fixture
@@ -70,6 +72,15 @@ def test_without_one_nothing_is_said_of_it(make_bundle):
     manifest = Bundle.open(make_bundle()).manifest
     assert manifest.input.face is None
     assert "face" not in json.loads(encode_manifest(manifest))["input"]
+
+
+def test_limits_are_read_and_without_them_nothing_is_said_of_them(with_face):
+    limits = json.loads(msgspec.json.encode(LIMITS))
+    limited = msgspec.structs.replace(FACE, limits=LIMITS)
+    assert msgspec.json.decode(msgspec.json.encode(limited), type=FaceSection) == limited
+    assert "limits" not in json.loads(with_face())["input"]["face"]
+    with pytest.raises(IntegrityError, match="max_yaw"):
+        decode_manifest(with_face(lambda plain: plain["input"]["face"].update(limits=limits | {"max_yaw": 0.0})))
 
 
 def test_another_detector_is_another_fingerprint(section):

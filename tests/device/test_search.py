@@ -8,20 +8,20 @@ from hypothesis import strategies as st
 from edge_oneshot_device import rows as rows_module
 from edge_oneshot_device import search as search_module
 from edge_oneshot_device.errors import MachineError
-from edge_oneshot_device.matching import best_two, join, scores
+from edge_oneshot_device.matching import join, scores
 from edge_oneshot_device.search import Index, Match
 
 METRICS = ("cosine", "euclidean")
 RULES = ("best", "mean")
 SCANS = ("float", pytest.param("codes", marks=pytest.mark.skipif(
-    search_module.numkong is None, reason="needs the extra search of the device package")))  # fmt: skip
+    not search_module._INSTALLED, reason="needs the extra search of the device package")))  # fmt: skip
 
 
 @pytest.fixture(params=SCANS)
 def scan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The way templates are scanned; the scan of codes from the first template on, in short blocks."""
     if request.param == "float":
-        monkeypatch.setattr(search_module, "numkong", None)
+        monkeypatch.setattr(search_module, "_INSTALLED", False)
     monkeypatch.setattr(search_module, "_FEW", 0)
     monkeypatch.setattr(search_module, "_IN_CACHE", 700)
     for module in (search_module, rows_module):
@@ -279,8 +279,3 @@ def test_a_gallery_of_more_than_a_block_is_searched_as_it_ships() -> None:
         index = of(Index(32, "cosine", rule), owners, vectors)
         for probe in unit(vectors[:10] + 0.05 * rng.standard_normal((10, 32))):
             agree(index.search(probe), by_force(probe, owners, vectors, "cosine", rule), 2e-6)
-
-
-def test_best_two_agree_with_a_sort() -> None:
-    joined = np.array([0.1, 0.7, 0.3, 0.7], np.float32)
-    assert best_two(joined) == [1, 3]

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from edge_oneshot import cli
 from edge_oneshot.calibrating import calibrate_bundle
+from edge_oneshot.display import evaluation_text
 from edge_oneshot.errors import DataError
 from edge_oneshot.faces.exporting import export_faces
 from edge_oneshot.faces.packages import ASTRONAUT, ENCODER, FINDER, read_package_file
 from edge_oneshot.judging import evaluate
 from edge_oneshot_device import Bundle
 from edge_oneshot_device import cli as device
+from edge_oneshot_export.judging.folds import FoldsResult
 
 OLIVETTI = Path(__file__).parents[3] / "shared" / "data" / "olivetti" / "olivetti.zip"
 
@@ -125,13 +127,71 @@ def test_calibrated_with_ones_own_people_it_is_provisional_no_more(bundle, peopl
     before, after = Bundle.open(bundle).manifest, report.manifest
     first = after.calibration[0]
     assert (first.people, first.failures_to_acquire, first.provisional) == (8, 1, False)
+    assert first.failures_by_reason == {"no_face": 1}
     assert [variant.fingerprint for variant in after.variants] == [variant.fingerprint for variant in before.variants]
 
 
 def test_it_is_judged_on_photos(bundle, people):
     result = evaluate(bundle, str(people), "verification")
     assert result.failures_to_acquire == 1
+    assert result.failures_by_reason == {"no_face": 1}
     assert result.eer < 0.05
+
+
+def test_a_blurred_photo_is_refused_at_enrolment_and_at_the_door(state, photo, tmp_path, call):
+    with Image.open(photo) as image:
+        image.filter(ImageFilter.GaussianBlur(4)).save(tmp_path / "blurred.png")
+    error = call(device.main, "enrol", "ada", tmp_path / "blurred.png", "--state", state, code=2)
+    assert error["reason"] == "face_blurred"
+    assert "hold still" in error["error"]
+    call(device.main, "enrol", "ada", photo, "--state", state)
+    error = call(device.main, "verify", "ada", tmp_path / "blurred.png", "--state", state, code=2)
+    assert error["reason"] == "face_blurred"
+
+
+@pytest.fixture
+def lfw(people, tmp_path):
+    """The people in LFW's layout: two folds of eight pairs of a kind, of which one photo shows no face."""
+    for person in people.iterdir():
+        (tmp_path / "lfw" / person.name).mkdir(parents=True)
+        for take in person.iterdir():
+            copy = tmp_path / "lfw" / person.name / f"{person.name}_{int(take.stem):04}.png"
+            copy.write_bytes(take.read_bytes())
+    names = sorted(person.name for person in people.iterdir())
+    lines = ["2\t8"]
+    for fold in (1, 2):
+        lines += [f"{name}\t{fold}\t{fold + 2}" for name in names]
+        lines += [
+            f"{one}\t{fold}\t{other}\t{fold + 1}" for one, other in zip(names, names[1:] + names[:1], strict=True)
+        ]
+    (tmp_path / "lfw" / "pairs.txt").write_text("\n".join(lines))
+    return tmp_path / "lfw"
+
+
+def test_it_is_judged_by_lfws_protocol(bundle, lfw):
+    program = Path(sys.executable).parent / "edge-oneshot"
+    command = [program, "evaluate", bundle, "--data", lfw, "--protocol", "lfw", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["genuine"], found["impostor"], found["people"], len(found["folds"])) == (16, 16, 8, 2)
+    assert (found["failures_to_acquire"], found["pairs_lost"]) == (1, 1)  # person03's fourth, in one genuine pair
+    assert found["accuracy_acquired"] >= 0.9
+    assert found["accuracy"] == pytest.approx(np.mean(found["folds"]))
+    assert found["accuracy"] < found["accuracy_acquired"]
+    text = evaluation_text(FoldsResult(**found))
+    assert "1 photos show no face" in text
+    assert "1 others count as errors above" in text
+
+
+def test_lfws_protocol_without_its_list_or_with_a_figure_is_wrong_use(bundle, people, call, tmp_path):
+    with pytest.raises(DataError, match=r"0 files called pairs\.txt, one is needed: LFW's list of pairs"):
+        evaluate(bundle, str(people), "lfw")
+    with pytest.raises(DataError, match="glyphs: drawings; the lfw protocol needs the folder of LFW's photos"):
+        evaluate(bundle, "glyphs", "lfw")
+    figure = "--figure", tmp_path / "roc.svg"
+    error = call(cli.main, "evaluate", bundle, "--data", people, "--protocol", "lfw", *figure, code=2)
+    assert error["reason"] == "wrong_use"
 
 
 def test_drawings_are_no_photos(bundle):

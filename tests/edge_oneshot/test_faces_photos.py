@@ -3,9 +3,10 @@
 import io
 from importlib import util
 
+import msgspec
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from edge_oneshot.faces.inputs import face_files, face_input
 from edge_oneshot.faces.packages import ASTRONAUT, FINDER, read_package_file
@@ -76,6 +77,15 @@ def test_grey_and_cmyk_photos_are_read(finder, photo, chip):
     assert apart(finder.load(encoded(photo.convert("CMYK"), "JPEG", quality=95)), chip) < 6
 
 
+@pytest.mark.parametrize("box", [(130, 0, 330, 512), (0, 20, 512, 260)])
+def test_a_narrow_photo_shows_the_same_face_as_with_black_about_it(finder, photo, box):
+    narrow, square = photo.crop(box), Image.new("RGB", (512, 512))
+    corner = (512 - narrow.width) // 2, (512 - narrow.height) // 2
+    square.paste(narrow, corner)
+    (face,), (same,) = finder.find(narrow), finder.find(square)
+    assert face.points + corner == pytest.approx(same.points, abs=2)
+
+
 def test_a_tilted_head_is_set_upright(finder, photo, chip):
     assert apart(finder.chip(photo.rotate(20, Image.Resampling.BICUBIC)), chip) < 12
 
@@ -119,6 +129,42 @@ def test_a_face_that_is_too_small_is_refused(finder, photo):
     ) as caught:
         finder.chip(photo.resize((170, 170), Image.Resampling.BICUBIC))
     assert caught.value.reason == "face_too_small"
+
+
+def close_up(photo):
+    """The astronaut's head."""
+    return photo.crop((120, 0, 330, 210)).resize((420, 420), Image.Resampling.BICUBIC)
+
+
+def swung(photo):
+    """Moved by 24 pixels while it was taken."""
+    return Image.fromarray(np.mean([np.roll(photo, step, axis=1) for step in range(24)], axis=0).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "words"),
+    [
+        (lambda photo: photo.filter(ImageFilter.GaussianBlur(8)), "face_blurred", "is blurred: 0"),
+        (swung, "face_blurred", "hold still"),
+        (lambda photo: photo.point(lambda level: level // 10), "face_too_dark", "put light on the face"),
+        (lambda photo: photo.point(lambda level: min(level * 2, 255)), "face_too_bright", "burnt out, at most 30%"),
+        (lambda photo: photo.crop((0, 0, 420, 260)), "face_cut_off", "is cut by the frame"),
+    ],
+)
+def test_a_photo_that_is_not_good_enough_is_refused_with_what_to_do(finder, photo, change, reason, words):
+    near = close_up(photo)
+    assert finder.chip(near).shape == (150, 150, 3)
+    with pytest.raises(InputError, match=words) as caught:
+        finder.chip(change(near))
+    assert caught.value.reason == reason
+    assert "the face in the image" in str(caught.value)
+
+
+def test_without_limits_any_face_is_taken(photo):
+    section = face_input()
+    lenient = msgspec.structs.replace(section.face, limits=None)
+    blurred = close_up(photo).filter(ImageFilter.GaussianBlur(8))
+    assert FaceFinder(face_files(), section, lenient).chip(blurred).shape == (150, 150, 3)
 
 
 def test_an_image_of_one_level_and_a_strip_show_no_face(finder):

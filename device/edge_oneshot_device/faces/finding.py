@@ -13,10 +13,11 @@ from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.faces.alignment import cut_chip, cut_square, similarity_transform
 from edge_oneshot_device.faces.detection import Detection, Detector, overlaps
 from edge_oneshot_device.faces.mesh import MeshNet
+from edge_oneshot_device.faces.quality import QUALITY_FAULTS, Quality, find_fault, measure
 from edge_oneshot_device.manifest import FaceSection, InputSection
 from edge_oneshot_device.preprocessing import load_photo
 
-FACE_FAULTS: Final = ("no_face", "several_faces", "face_too_small")
+FACE_FAULTS: Final = ("no_face", "several_faces", "face_too_small", *QUALITY_FAULTS)
 """Reasons for which a photo has no face to embed."""
 
 _SHARES: Final = (1.0, 0.5)  # a face that fills the photo is too large for the finder, and found at half the size
@@ -32,10 +33,12 @@ class Face:
     Attributes:
         detection: Its box and six points, from the closer look.
         points: float64 (468, 2), its mesh, in pixels of the photo.
+        depths: float64 (468,), how far behind the middle of the head each lies, about, in the same unit.
     """
 
     detection: Detection
     points: NDArray[np.float64]
+    depths: NDArray[np.float64]
 
 
 class FaceFinder:
@@ -91,7 +94,7 @@ class FaceFinder:
                     continue
                 mesh = self._mesh.find(photo, closer)
                 if mesh.presence >= self._face.mesh.min_score:
-                    faces.append(Face(closer, mesh.points))
+                    faces.append(Face(closer, mesh.points, mesh.depths))
             if faces:
                 return faces
         return []
@@ -107,7 +110,7 @@ class FaceFinder:
             uint8 (height, width, 3).
 
         Raises:
-            InputError: ``no_face``, ``several_faces`` or ``face_too_small``.
+            InputError: One of `FACE_FAULTS`.
             MachineError: ``runtime_failed``.
         """
         faces = self.find(photo)
@@ -117,16 +120,33 @@ class FaceFinder:
         if len(faces) > 1:
             message = f"{name} shows {len(faces)} faces, one is needed; take a picture of one person, or cut it out"
             raise InputError(message, reason="several_faces")
-        distance, least = faces[0].detection.eye_distance, self._face.min_eye_distance
+        return self.take(photo, faces[0], name)
+
+    def take(self, photo: Image.Image, face: Face, name: str = "the image") -> NDArray[np.uint8]:
+        """A face of a photo as the encoder takes it, uint8 (height, width, 3), when it is worth embedding.
+
+        Raises:
+            InputError: ``face_too_small`` or one of `QUALITY_FAULTS`.
+        """
+        distance, least = face.detection.eye_distance, self._face.min_eye_distance
         if distance < least:
             message = f"the face in {name} is too small: {distance:.0f} pixels between the eyes, {least:.0f} are needed"
             raise InputError(f"{message}; come closer, or take a larger picture", reason="face_too_small")
-        return self.cut(photo, faces[0])
+        matrix = self._matrix(face)
+        chip = cut_chip(photo, matrix, self._section.width, self._section.height)
+        if self._face.limits is not None:
+            quality = measure(face.points, face.depths, chip, matrix, photo.size)
+            if fault := find_fault(quality, self._face.limits):
+                raise InputError(f"the face in {name} {fault[1]}", reason=fault[0])
+        return chip
 
     def cut(self, photo: Image.Image, face: Face) -> NDArray[np.uint8]:
-        """A face of a photo, uint8 (height, width, 3), as the encoder takes it."""
-        matrix = similarity_transform(face.points[self._chosen], self._places)
-        return cut_chip(photo, matrix, self._section.width, self._section.height)
+        """A face of a photo as the encoder takes it, uint8 (height, width, 3), whatever it is worth."""
+        return cut_chip(photo, self._matrix(face), self._section.width, self._section.height)
+
+    def quality(self, photo: Image.Image, face: Face) -> Quality:
+        """What a face of a photo looks like to the encoder."""
+        return measure(face.points, face.depths, self.cut(photo, face), self._matrix(face), photo.size)
 
     def load(self, source: str | os.PathLike[str] | bytes) -> NDArray[np.uint8]:
         """`chip` of an image file, given by its path or its content.
@@ -136,6 +156,10 @@ class FaceFinder:
             MachineError: The file cannot be read, or the runtime failed.
         """
         return self.chip(load_photo(source, _LEAST_SIDE), "the image" if isinstance(source, bytes) else str(source))
+
+    def _matrix(self, face: Face) -> NDArray[np.float64]:
+        """From pixels of the photo to pixels of the chip."""
+        return similarity_transform(face.points[self._chosen], self._places)
 
     def _look_closer(self, photo: Image.Image, face: Detection) -> Detection | None:
         """The face that the second detector finds in the same place; what lies outside the photo is black."""
@@ -147,7 +171,7 @@ class FaceFinder:
         square = cut_square(photo, corner, scale, side)
         found = [
             Detection(one.score, one.box / scale + corner, one.points / scale + corner)
-            for one in self._closer.detect(Image.fromarray(square))
+            for one in self._closer.detect_within(square)
             if one.eye_distance >= _LEAST_EYES
         ]
         middle = face.points[:2].mean(axis=0)

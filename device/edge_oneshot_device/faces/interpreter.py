@@ -1,4 +1,4 @@
-"""What the nets about a face have in common: one square RGB input, two outputs, all in float32."""
+"""What the nets about a face have in common: one RGB input, two outputs, all in float32."""
 
 import math
 
@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.errors import IntegrityError, MachineError
-from edge_oneshot_device.manifest import FaceModel
 from edge_oneshot_device.runtimes import open_tflite
 
 Shape = tuple[int, ...]
@@ -16,9 +15,10 @@ class FaceNet:
     """A .tflite file that finds a face or its points; for one thread at a time.
 
     Args:
-        content: The file.
-        model: What the manifest says of it.
-        outputs: The shapes of both outputs, the smaller first.
+        content: Of the file.
+        file: Its name, for errors.
+        shapes: Of the input and both outputs, the smaller first.
+        low: What the net takes for black; white is 1.
         runtime: ``litert`` or ``tflite-runtime``.
         threads: Threads of one inference.
 
@@ -28,32 +28,36 @@ class FaceNet:
     """
 
     def __init__(
-        self, content: bytes, model: FaceModel, outputs: tuple[Shape, Shape], *, runtime: str, threads: int
+        self, content: bytes, file: str, shapes: tuple[Shape, Shape, Shape], *, low: float, runtime: str, threads: int
     ) -> None:
-        self._file, self._interpreter = model.file, open_tflite(content, runtime, threads)
+        self._file, self._interpreter = file, open_tflite(content, runtime, threads)
         found = sorted(self._interpreter.get_output_details(), key=lambda details: math.prod(details["shape"]))
         tensors = [*self._interpreter.get_input_details(), *found]
-        shapes = [tuple(map(int, details["shape"])) for details in tensors]
-        expected = [(1, model.size, model.size, 3), *outputs]
-        if shapes != expected or any(details["dtype"] != np.float32 for details in tensors):
-            message = (
-                f"the tensors of {model.file} are {shapes}, expected {expected} of float32; export the bundle again"
-            )
+        actual = tuple(tuple(map(int, details["shape"])) for details in tensors)
+        if actual != shapes or any(details["dtype"] != np.float32 for details in tensors):
+            message = f"the tensors of {file} are {actual}, expected {shapes} of float32; export the bundle again"
             raise IntegrityError(message, reason="model_mismatch")
         self._input, *self._outputs = (details["index"] for details in tensors)
+        self._step, self._low = np.float32((1.0 - low) / 255.0), np.float32(low)
 
-    def run(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Both outputs, without the batch, for an input (size, size, 3).
+    def run(self, shown: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Both outputs, without the batch, for an input uint8 (height, width, 3).
 
         Raises:
             MachineError: ``runtime_failed``.
         """
         try:
-            self._interpreter.set_tensor(self._input, pixels[np.newaxis])
+            self._fill(shown)
             self._interpreter.invoke()
-            first, second = (self._interpreter.get_tensor(index)[0].astype(np.float64) for index in self._outputs)
+            first, second = (self._interpreter.get_tensor(index)[0] for index in self._outputs)
         except (ValueError, RuntimeError) as error:
             raise MachineError(f"the runtime failed to run {self._file}: {error}", reason="runtime_failed") from error
         if not (np.isfinite(first).all() and np.isfinite(second).all()):
             raise MachineError(f"{self._file} answers what is no number; use another runtime", reason="runtime_failed")
         return first, second
+
+    def _fill(self, shown: NDArray[np.uint8]) -> None:
+        # a function of its own: the runtime refuses to run while somebody holds its memory
+        values = self._interpreter.tensor(self._input)()[0]
+        np.multiply(shown, self._step, out=values, dtype=np.float32)
+        np.add(values, self._low, out=values)

@@ -24,10 +24,12 @@ class Mesh:
     Attributes:
         presence: How sure the net is that a face is there, 0..1.
         points: float64 (468, 2), in pixels of the image, as in `Detection`.
+        depths: float64 (468,), how far behind the middle of the head each lies, about, in the same unit.
     """
 
     presence: float
     points: NDArray[np.float64]
+    depths: NDArray[np.float64]
 
 
 class MeshNet:
@@ -35,8 +37,8 @@ class MeshNet:
 
     def __init__(self, content: bytes, model: FaceModel, *, runtime: str, threads: int) -> None:
         self._side = model.size
-        outputs = (1, 1, 1, 1), (1, 1, 1, 3 * MESH_POINTS)
-        self._net = FaceNet(content, model, outputs, runtime=runtime, threads=threads)
+        shapes = (1, model.size, model.size, 3), (1, 1, 1, 1), (1, 1, 1, 3 * MESH_POINTS)
+        self._net = FaceNet(content, model.file, shapes, low=0.0, runtime=runtime, threads=threads)
 
     def find(self, image: Image.Image, face: Detection) -> Mesh:
         """The points of a face that a detector found, which is set upright for the net where it is tilted.
@@ -55,9 +57,10 @@ class MeshNet:
             turn = step * np.array([[across[0], -across[1]], [across[1], across[0]]])
             back = np.column_stack([turn, middle - turn @ np.full(2, self._side / 2)])
             square = cut_chip(image, _inverse(back), self._side, self._side)
-        presence, places = self._net.run(square.astype(np.float32) / np.float32(255.0))
-        flat = places.reshape(MESH_POINTS, 3)[:, :2]
-        return Mesh(float(logistic(presence.ravel())[0]), flat @ back[:, :2].T + back[:, 2])
+        presence, places = self._net.run(square)
+        solid = places.reshape(MESH_POINTS, 3).astype(np.float64)
+        points = solid[:, :2] @ back[:, :2].T + back[:, 2]
+        return Mesh(float(logistic(presence.ravel())[0]), points, solid[:, 2] * step)
 
 
 def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """Thresholds for target false accept rates, fitted on identities the encoder was not trained on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,11 +46,13 @@ class Sample:
         chosen: int64 (m,), positions of images that show something.
         labels: int64 (m,), the identity of each.
         empty: int64 (identities,), of each identity the images that show nothing.
+        failures_by_reason: How many these are for each reason.
     """
 
     chosen: NDArray[np.int64]
     labels: NDArray[np.int64]
     empty: NDArray[np.int64]
+    failures_by_reason: dict[str, int]
 
 
 def draw_sample(people: LabelledImages, section: InputSection, *, seed: int = 0) -> Sample:
@@ -66,7 +68,7 @@ def draw_sample(people: LabelledImages, section: InputSection, *, seed: int = 0)
     chosen = np.sort(np.concatenate(drawn))
     shown = has_content(people.images[chosen], section)
     empty = np.bincount(people.labels[chosen[~shown]], minlength=len(people.names))
-    sample = Sample(chosen[shown], people.labels[chosen[shown]], empty)
+    sample = Sample(chosen[shown], people.labels[chosen[shown]], empty, people.count_faults(chosen[~shown]))
     if len(_people(sample.labels, 1)) < MIN_PEOPLE:
         raise _too_few(sample.labels, 1)
     return sample
@@ -122,6 +124,7 @@ def calibrate(
         sample.labels,
         encoder.embedding.metric,
         empty=sample.empty,
+        failures_by_reason=sample.failures_by_reason,
         variant=encoder.variant,
         counts=counts,
         target_far=target_far,
@@ -137,6 +140,7 @@ def calibrate_embeddings(
     metric: Metric,
     *,
     empty: Integers | None = None,
+    failures_by_reason: Mapping[str, int] | None = None,
     variant: str,
     counts: Sequence[int] = (1, 3, 5),
     target_far: float | None = None,
@@ -151,6 +155,7 @@ def calibrate_embeddings(
         labels: The identity of each, 0..identities-1.
         metric: How embeddings are compared.
         empty: Integers (identities,), further images of each identity, which show nothing.
+        failures_by_reason: How many these are for each reason.
         variant: As `calibrate` takes it, as are the others.
         counts: See there.
         target_far: See there.
@@ -191,6 +196,7 @@ def calibrate_embeddings(
                 people=len(people),
                 failures_to_enrol=failures.to_enrol,
                 failures_to_acquire=failures.to_acquire,
+                failures_by_reason=dict(failures_by_reason or {}),
                 data=data,
                 provisional=provisional,
             )

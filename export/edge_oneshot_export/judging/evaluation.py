@@ -77,6 +77,7 @@ class VerificationResult:
         genuine, impostor: Counts of pairs.
         people: Identities.
         failures_to_acquire: Images left out because they have no content.
+        failures_by_reason: How many of these for which reason.
         variant, runtime, fingerprint: What made the embeddings.
     """
 
@@ -89,6 +90,7 @@ class VerificationResult:
     impostor: int
     people: int
     failures_to_acquire: int
+    failures_by_reason: dict[str, int]
     variant: str
     runtime: str
     fingerprint: str
@@ -261,6 +263,7 @@ def evaluate_verification(
         impostor=len(pairs.impostor),
         people=len(identities),
         failures_to_acquire=int((~usable).sum()),
+        failures_by_reason=people.count_faults(np.flatnonzero(~usable)),
         variant=encoder.variant,
         runtime=encoder.runtime,
         fingerprint=encoder.fingerprint,

@@ -1,5 +1,6 @@
 """What is judged: labelled images, one-shot episodes, pairs of images, 1:N trials. Arrays in, no data sets."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +32,7 @@ class LabelledImages:
         images: uint8 (n, h, w, c).
         labels: int64 (n,), positions in `names`.
         names: One name an identity.
+        faults: For which reason which image shows nothing, where that is known; None where it does.
 
     Raises:
         ModelError: The parts do not fit each other.
@@ -39,6 +41,7 @@ class LabelledImages:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     names: tuple[str, ...]
+    faults: tuple[str | None, ...] | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit each other."""
@@ -51,6 +54,14 @@ class LabelledImages:
         if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.names):
             message = f"labels {self.labels.min()}..{self.labels.max()} for {len(self.names)} names: one lies outside"
             raise ModelError(message, reason="bad_labels")
+        if self.faults is not None and len(self.faults) != len(self.images):
+            message = f"{len(self.faults)} faults for {len(self.images)} images: need one an image, or none at all"
+            raise ModelError(message, reason="bad_images")
+
+    def count_faults(self, positions: Integers) -> dict[str, int]:
+        """How many of these images show nothing for which reason, ``no_content`` where none is known."""
+        known = self.faults or (None,) * len(self.images)
+        return dict(sorted(Counter(known[position] or "no_content" for position in positions.tolist()).items()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

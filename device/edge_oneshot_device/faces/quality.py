@@ -1,0 +1,162 @@
+"""Whether a face is worth embedding: how much of it is in the frame, how it is turned and lit, how sharp it is."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_oneshot_device.manifest import FaceLimits
+
+QUALITY_FAULTS: Final = ("face_cut_off", "face_turned_away", "face_too_dark", "face_too_bright", "face_blurred")
+"""Reasons for which a face is not worth embedding, in the order in which they are looked for."""
+
+# points of the mesh
+_FOREHEAD: Final = 10
+_CHIN: Final = 152
+_TEMPLES: Final = (234, 454)  # before the ears
+_BROW_ENDS: Final = [70, 300]
+_BROW_TOPS: Final = [105, 334]
+
+_AHEAD: Final = 6.0  # degrees by which the chin lies further back than the forehead when one looks straight ahead
+_LIGHTEST: Final = 0.9  # what is lighter than so much of the face: skin of any colour has such places in good light
+_BURNT: Final = 250  # levels, from which a pixel tells nothing
+_SPREAD: Final = 9  # pixels of the chip over which is averaged to see what that takes away
+_GRID: Final = (np.arange(16) + 0.5) / 16
+_LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What a face looks like to the encoder; its light and sharpness between the brows and the chin.
+
+    Attributes:
+        outside: Share of it, from the forehead to the chin, that lies beyond the frame, 0..1.
+        yaw: Degrees that it is turned to the left of the photo, about.
+        pitch: Degrees that it is lowered, about.
+        light: Level that a tenth of it reaches, 0..255.
+        glare: Share of it that is burnt out, 0..1.
+        blur: See `blur`.
+    """
+
+    outside: float
+    yaw: float
+    pitch: float
+    light: float
+    glare: float
+    blur: float
+
+
+def measure(
+    points: NDArray[np.float64],
+    depths: NDArray[np.float64],
+    chip: NDArray[np.uint8],
+    matrix: NDArray[np.float64],
+    size: tuple[int, int],
+) -> Quality:
+    """The quality of a face.
+
+    Args:
+        points: float64 (468, 2), its mesh in pixels of the photo.
+        depths: float64 (468,), see `edge_oneshot_device.faces.finding.Face`.
+        chip: uint8 (height, width, 3), what the encoder is given of it.
+        matrix: (2, 3), from pixels of the photo to pixels of the chip.
+        size: Width and height of the photo.
+    """
+    mesh = points @ matrix[:, :2].T + matrix[:, 2]
+    low = np.array([mesh[_BROW_ENDS, 0].min(), mesh[_BROW_TOPS, 1].min()])
+    high = np.array([mesh[_BROW_ENDS, 0].max(), mesh[_CHIN, 1]])
+    left, top, right, bottom = (max(int(side), 0) for side in (*low.tolist(), *high.tolist()))
+    inner = chip[top:bottom, left:right]
+    if min(inner.shape[:2]) <= 2 * _SPREAD:  # turned out of sight
+        inner = chip
+    luma = inner @ _LUMA
+    some = luma[::2, ::2]
+    rank = int(_LIGHTEST * some.size)
+    yaw, pitch = pose(points, depths)
+    return Quality(
+        outside=_outside(np.array([low[0], mesh[_FOREHEAD, 1]]), high, matrix, size),
+        yaw=yaw,
+        pitch=pitch,
+        light=float(np.partition(some, rank, axis=None)[rank]),
+        glare=float((some >= _BURNT).mean()),
+        blur=blur(luma),
+    )
+
+
+def pose(points: NDArray[np.float64], depths: NDArray[np.float64]) -> tuple[float, float]:
+    """Yaw and pitch in degrees, see `Quality`, from the lines between the temples and from forehead to chin."""
+    solid = np.column_stack([points, depths])
+    lines = solid[_TEMPLES[0]] - solid[_TEMPLES[1]], solid[_CHIN] - solid[_FOREHEAD]
+    yaw, pitch = (math.degrees(math.asin(line[2] / max(math.hypot(*line), 1e-9))) for line in lines)
+    return yaw, pitch - _AHEAD
+
+
+def blur(luma: NDArray[np.float32]) -> float:
+    """How little of an image's detail averaging takes away, 0 (sharp) to 1, in the direction that has less.
+
+    The measure of Crété-Roffet et al. (2007), on every second row and column; gain and contrast do not change it.
+
+    Args:
+        luma: float32 (height, width).
+    """
+    kept = []
+    for image in (luma[::2], np.ascontiguousarray(luma[:, ::2].T)):
+        sums = image.cumsum(axis=1)
+        average = (sums[:, _SPREAD:] - sums[:, :-_SPREAD]) / np.float32(_SPREAD)
+        steps = np.abs(np.diff(image[:, _SPREAD // 2 + 1 : -(_SPREAD // 2)], axis=1))
+        lost = np.maximum(steps - np.abs(np.diff(average, axis=1)), 0.0).sum()
+        total = float(steps.sum())
+        kept.append(1.0 - float(lost) / total if total > 0.0 else 1.0)
+    return max(kept)
+
+
+def find_fault(quality: Quality, limits: FaceLimits) -> tuple[str, str] | None:
+    """Why a face is not worth embedding: one of `QUALITY_FAULTS`, and what is wrong and what to do; None if it is."""
+    turned = (
+        (abs(quality.yaw), limits.max_yaw, "to the side"),
+        (abs(quality.pitch), limits.max_pitch, "down" if quality.pitch > 0.0 else "up"),
+    )
+    angle, most, where = max(turned, key=lambda one: one[0] / one[1])
+    checks = (
+        (
+            quality.outside > limits.max_outside,
+            f"is cut by the frame: {quality.outside:.0%} of it lies outside, at most {limits.max_outside:.0%} may; "
+            "bring it to the middle, or step back",
+        ),
+        (
+            angle > most,
+            f"is turned {where} by {angle:.0f} degrees, at most {most:.0f} are taken; look into the camera",
+        ),
+        (
+            quality.light < limits.min_light,
+            f"is too dark: its light parts reach {quality.light:.0f} of 255 levels, {limits.min_light:.0f} are needed; "
+            "put light on the face",
+        ),
+        (
+            quality.glare > limits.max_glare,
+            f"is too bright: {quality.glare:.0%} of it is burnt out, at most {limits.max_glare:.0%} may be; "
+            "go out of the sun or lamp, or expose for less time",
+        ),
+        (
+            quality.blur > limits.max_blur,
+            f"is blurred: {quality.blur:.2f} on a scale to 1, at most {limits.max_blur:.2f} is taken; "
+            "hold still, focus, or clean the lens",
+        ),
+    )
+    return next(((reason, why) for reason, (bad, why) in zip(QUALITY_FAULTS, checks, strict=True) if bad), None)
+
+
+def _outside(
+    low: NDArray[np.float64], high: NDArray[np.float64], matrix: NDArray[np.float64], size: tuple[int, int]
+) -> float:
+    """Share of a box of the chip, between two corners (2,), that lies beyond the photo."""
+    corners = np.array([low, high, (low[0], high[1]), (high[0], low[1])])
+    back = np.linalg.inv(matrix[:, :2]).T
+    ends = (corners - matrix[:, 2]) @ back
+    if (ends >= 0.0).all() and (ends <= size).all():
+        return 0.0
+    places = np.stack(np.meshgrid(*(low + _GRID[:, np.newaxis] * (high - low)).T), axis=-1).reshape(-1, 2)
+    at = (places - matrix[:, 2]) @ back
+    return float(((at < 0.0) | (at > size)).any(axis=1).mean())

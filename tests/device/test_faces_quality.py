@@ -1,0 +1,150 @@
+"""What a face must be like to be embedded: measures of made-up faces, and the fault that is named."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge_oneshot_device.faces.quality import QUALITY_FAULTS, Quality, blur, find_fault, measure, pose
+from edge_oneshot_device.manifest import MESH_POINTS, FaceLimits
+
+LIMITS = FaceLimits(max_outside=0.25, max_yaw=25.0, max_pitch=20.0, min_light=40.0, max_glare=0.3, max_blur=0.7)
+GOOD = Quality(outside=0.0, yaw=5.0, pitch=-5.0, light=180.0, glare=0.0, blur=0.5)
+SAME = np.array([(1.0, 0, 0), (0, 1.0, 0)])
+
+
+@pytest.fixture
+def mesh():
+    """A flat face, its temples 100 apart, 120 from forehead to chin, 60 from brow to brow."""
+    points = np.full((MESH_POINTS, 2), 75.0)
+    places = {234: (25, 75), 454: (125, 75), 10: (75, 20), 152: (75, 140), 70: (45, 50), 300: (105, 50)}
+    for point, place in {**places, 105: (60, 40), 334: (90, 40)}.items():
+        points[point] = place
+    return points
+
+
+@pytest.fixture
+def chip():
+    return np.random.default_rng(0).integers(100, 200, (150, 150, 3)).astype(np.uint8)
+
+
+def ahead(points):
+    """Depths of a face that looks straight ahead, whose chin lies back by 6 degrees."""
+    depths = np.zeros(len(points))
+    depths[152] = 120 * np.tan(np.radians(6))
+    return depths
+
+
+def test_a_face_that_looks_ahead_is_not_turned(mesh):
+    assert pose(mesh, ahead(mesh)) == pytest.approx((0.0, 0.0), abs=1e-9)
+
+
+@pytest.mark.parametrize("angle", [-40, -10, 25, 60])
+def test_a_turn_to_the_side_is_measured_in_degrees(mesh, angle):
+    depths = ahead(mesh)
+    points = mesh.copy()
+    for point in (234, 454):
+        across = mesh[point, 0] - 75
+        points[point, 0], depths[point] = 75 + across * np.cos(np.radians(angle)), -across * np.sin(np.radians(angle))
+    assert pose(points, depths)[0] == pytest.approx(angle)
+
+
+@pytest.mark.parametrize("angle", [-30, 15])
+def test_a_lowered_head_has_its_chin_further_back(mesh, angle):
+    depths = ahead(mesh)
+    depths[152] = 120 * np.tan(np.radians(6 + angle))
+    assert pose(mesh, depths)[1] == pytest.approx(angle)
+
+
+def test_what_lies_beyond_the_frame_is_a_share_of_forehead_to_chin(mesh, chip):
+    def outside(left):
+        return measure(mesh - (left, 0), ahead(mesh), chip, np.array([(1.0, 0, left), (0, 1.0, 0)]), (300, 300)).outside
+
+    assert outside(0) == 0.0
+    assert outside(45 + 15) == 0.25  # a quarter of 60 pixels
+    assert outside(200) == 1.0
+
+
+def test_light_and_glare_are_those_between_brows_and_chin(mesh):
+    chip = np.full((150, 150, 3), 255, np.uint8)
+    chip[40:140, 45:105] = 30
+    chip[40:70, 45:105] = 251  # three tenths
+    found = measure(mesh, ahead(mesh), chip, SAME, (150, 150))
+    assert found.light == pytest.approx(251.0)
+    assert found.glare == pytest.approx(0.3)
+    chip[40:49, 45:105] = 30  # a tenth less
+    assert measure(mesh, ahead(mesh), chip // 10, SAME, (150, 150)).light == pytest.approx(25.0)
+
+
+def test_detail_that_averaging_takes_away_is_sharp():
+    noise = np.random.default_rng(0).uniform(0, 255, (100, 90)).astype(np.float32)
+    slope = np.tile(np.arange(90, dtype=np.float32), (100, 1))
+    assert blur(noise) < 0.2
+    assert blur(slope + slope[:, ::-1]) == 1.0  # one level: nothing to take away
+    assert blur(slope) == 1.0
+
+
+def test_the_direction_that_has_less_detail_decides():
+    stripes = np.tile(np.array([0, 255], np.float32), (100, 50))
+    assert blur(stripes) == blur(stripes.T) == 1.0
+
+
+def test_blur_is_the_same_in_any_light():
+    image = np.random.default_rng(0).uniform(0, 255, (100, 90)).astype(np.float32)
+    image += np.linspace(0, 400, 90, dtype=np.float32)
+    assert blur(image * np.float32(0.1) + 7) == pytest.approx(blur(image), abs=1e-4)
+
+
+def test_each_smoothing_is_more_blur():
+    image = np.random.default_rng(0).uniform(0, 255, (100, 90))
+    found = []
+    for _ in range(4):
+        found.append(blur(image.astype(np.float32)))
+        image = (image + np.roll(image, 1, 0) + np.roll(image, 1, 1) + np.roll(image, (1, 1), (0, 1))) / 4
+    assert found == sorted(found)
+    assert found[-1] > found[0] + 0.05
+
+
+def test_a_face_turned_out_of_sight_is_measured_all_the_same(mesh, chip):
+    mesh[[70, 300], 0] = 75.0
+    assert 0.0 <= measure(mesh, ahead(mesh), chip, SAME, (150, 150)).blur <= 1.0
+
+
+def test_a_good_face_has_no_fault():
+    assert find_fault(GOOD, LIMITS) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "words"),
+    [
+        ({"outside": 0.3}, "face_cut_off", "is cut by the frame: 30% of it lies outside, at most 25% may; bring it to"),
+        ({"yaw": -26.0}, "face_turned_away", "is turned to the side by 26 degrees, at most 25 are taken; look into"),
+        ({"pitch": 31.0}, "face_turned_away", "is turned down by 31 degrees, at most 20"),
+        ({"pitch": -21.0, "yaw": 25.0}, "face_turned_away", "is turned up by 21 degrees"),
+        ({"light": 39.0}, "face_too_dark", "is too dark: its light parts reach 39 of 255 levels, 40 are needed; put"),
+        ({"glare": 0.5}, "face_too_bright", "is too bright: 50% of it is burnt out, at most 30% may be; go out of"),
+        ({"blur": 0.8}, "face_blurred", "is blurred: 0.80 on a scale to 1, at most 0.70 is taken; hold still"),
+    ],
+)
+def test_a_fault_says_what_is_wrong_and_what_to_do(change, reason, words):
+    found = find_fault(Quality(**{name: getattr(GOOD, name) for name in Quality.__slots__} | change), LIMITS)
+    assert found[0] == reason
+    assert found[1].startswith(words)
+
+
+def test_at_its_limits_a_face_is_taken():
+    edge = Quality(outside=0.25, yaw=-25.0, pitch=20.0, light=40.0, glare=0.3, blur=0.7)
+    assert find_fault(edge, LIMITS) is None
+
+
+def test_of_several_faults_the_first_is_named():
+    bad = Quality(outside=1.0, yaw=90.0, pitch=90.0, light=0.0, glare=1.0, blur=1.0)
+    order = []
+    for name, good in (("outside", 0.0), ("yaw", 0.0), ("light", 99.0), ("glare", 0.0), ("blur", 0.0)):
+        order.append(find_fault(bad, LIMITS)[0])
+        values = {field: getattr(bad, field) for field in Quality.__slots__} | {name: good}
+        bad = Quality(**values | ({"pitch": 0.0} if name == "yaw" else {}))
+    assert tuple(order) == QUALITY_FAULTS
+
+
+def test_limits_are_a_part_of_the_manifest():
+    assert msgspec.json.decode(msgspec.json.encode(LIMITS), type=FaceLimits) == LIMITS
