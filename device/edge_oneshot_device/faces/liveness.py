@@ -1,0 +1,263 @@
+"""Whether a living head is before the camera: a challenge, and one face that is followed through it."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.faces.actions import Evidence, Sighting
+from edge_oneshot_device.faces.challenge import Action, Challenge
+from edge_oneshot_device.faces.parallax import Reference, View
+from edge_oneshot_device.matching import scores
+
+FAILURES: Final = (
+    "face_lost",
+    "several_faces",
+    "face_jumped",
+    "another_face",
+    "too_early",
+    "wrong_action",
+    "timed_out",
+)
+"""Reasons for which a challenge fails."""
+
+PROMPTS: Final = {
+    "look": "look straight at the camera",
+    "hold": "keep looking at the camera",
+    "step_back": "step back a little",
+    "turn_left": "turn your head to your left, slowly",
+    "turn_right": "turn your head to your right, slowly",
+    "blink": "blink",
+    "come_closer": "come closer, slowly",
+}
+"""What a person is asked, by its code."""
+
+# seconds
+_SETTLED: Final = 0.4  # that a face looks straight ahead and keeps still before it is the reference
+_WINDOW: Final = 4.0  # for an action, and for looking straight ahead again after it
+_REACTION: Final = 0.15  # nobody acts sooner after being asked
+_GAP: Final = 0.35  # that a face may be out of sight
+
+# of the face that begins
+_START: Final = (0.07, 0.16)  # between its eyes, against the frame's shorter side: sharp, and with room to come closer
+_ASIDE: Final = 0.25  # of the nose, from the middle between the eyes, in distances between them
+_SAME_EYES: Final = 0.8  # likeness of open eyes from frame to frame
+_EARLY_LEAN: Final = 0.09  # of a turn that nobody asked
+_EARLY_SIZE: Final = 1.5  # likewise of coming closer
+
+# of the track: a second, in distances between the eyes, of the middle, of the size's logarithm, of the nose to the side
+_SPEEDS: Final = (4.0, 1.5, 1.2)
+_SLACK: Final = (0.3, 0.15, 0.05)  # beyond them, for what points jitter
+_LONG: Final = 0.2  # seconds: who is out of sight for longer has no more room
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Liveness:
+    """How a challenge ended.
+
+    Attributes:
+        passed: Whether all actions were seen, of one face without a break.
+        reason: ``passed``, or one of `FAILURES`.
+        action: The one that was asked when it failed; None when none was, and when it passed.
+        embedding: float32 (size,) of the face that passed, to be matched: of all its views from the front the one that
+            is most like the others. None when it failed.
+    """
+
+    passed: bool
+    reason: str
+    action: Action | None
+    embedding: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Progress:
+    """Where a challenge stands.
+
+    Attributes:
+        ask: What the person should do now, a code of `PROMPTS`.
+        done: Actions that were seen.
+        result: How it ended; None while it goes on.
+    """
+
+    ask: str
+    done: int
+    result: Liveness | None
+
+
+class Watcher:
+    """Follows a face through a challenge, frame by frame; for one thread at a time.
+
+    Args:
+        encoder: Of a bundle with a face part.
+        challenge: What is asked.
+        least_score: Score of two views of one face below which they show two people, see
+            `edge_oneshot_device.matching.scores`: the bundle's threshold for a false accept rate.
+
+    Raises:
+        InputError: ``no_faces``: the encoder's bundle finds no faces.
+    """
+
+    def __init__(self, encoder: Encoder, challenge: Challenge, least_score: float) -> None:
+        if encoder.faces is None:
+            message = "the bundle finds no faces; use one made by export --pretrained faces"
+            raise InputError(message, reason="no_faces")
+        self._encoder, self._finder, self._challenge = encoder, encoder.faces, challenge
+        self._least_score = least_score
+        self._before = -math.inf
+        self._reference: Reference | None = None
+        self._last: Sighting | None = None
+        self._step = 0
+        self._still: float | None = None  # since when the face looks straight ahead
+        self._over = 0.0  # when the action before was over
+        self._evidence: Evidence | None = None
+        self._open: list[float] = []  # likeness of the eyes while nothing is asked
+        self._frontal: list[NDArray[np.float32]] = []  # embeddings; the first is that of the reference
+        self._embedding: NDArray[np.float32]  # of the frame before
+        self._result: Liveness | None = None
+
+    def feed(self, frame: Image.Image, seconds: float) -> Progress:
+        """Look at the next frame.
+
+        Args:
+            frame: Of mode RGB, upright, not mirrored.
+            seconds: When it was taken, by a clock that never goes back; six frames a second at least.
+
+        Raises:
+            InputError: ``wrong_time``: not later than the frame before.
+            MachineError: ``runtime_failed``.
+        """
+        if not seconds > self._before:
+            message = f"the frame is of {seconds:g} s, the one before of {self._before:g} s; give frames in their order"
+            raise InputError(message, reason="wrong_time")
+        self._before = seconds
+        if self._result is None:
+            ask = self._look(frame, seconds)
+            if self._result is None:
+                return Progress(ask, self._step, None)
+        return Progress("look", self._step, self._result)
+
+    def _look(self, frame: Image.Image, seconds: float) -> str:
+        faces = self._finder.find(frame)
+        if len(faces) != 1:
+            return self._interrupted(len(faces), seconds)
+        view = View(frame, faces[0].points)
+        if self._reference is None:
+            self._reference = Reference(view)
+        seen = Sighting.of(seconds, view, self._reference)
+        embedding = self._encoder.embed(self._finder.cut(frame, faces[0]))
+        if not self._frontal:
+            return self._settle(frame, seen, embedding, self._reference)
+        if self._jumped(seen):
+            return self._fail("face_jumped")
+        self._last = seen
+        # a turned head is held against the frame before only, one that looks ahead against the first as well
+        known = np.stack([self._embedding, self._frontal[0]] if seen.ahead else [self._embedding])
+        if float(scores(embedding, known, self._encoder.embedding.metric).min()) < self._least_score:
+            return self._fail("another_face")
+        self._embedding = embedding
+        if seen.ahead:
+            self._frontal.append(embedding)
+        return self._watch(seen, self._evidence) if self._evidence else self._wait(seen, self._reference)
+
+    def _interrupted(self, faces: int, seconds: float) -> str:
+        """No face, or several."""
+        if self._last is None or not self._frontal:
+            self._reference = self._last = self._still = None
+            return "look"
+        if faces:
+            return self._fail("several_faces")
+        if seconds - self._last.seconds > _GAP:
+            return self._fail("face_lost")
+        return self._asked()
+
+    def _settle(self, frame: Image.Image, seen: Sighting, embedding: NDArray[np.float32], reference: Reference) -> str:
+        """Before the first action: a face that looks straight ahead, keeps still and has room to come closer."""
+        size = seen.view.eye_distance / min(frame.size)
+        if size > _START[1]:
+            self._reference = self._last = self._still = None
+            return "step_back"
+        calm = self._last is not None and not self._jumped(seen) and seen.ahead
+        calm = calm and reference.eyes(seen.view) > _SAME_EYES
+        self._last = seen
+        if not calm or size < _START[0] or abs(seen.view.aside) > _ASIDE:
+            self._reference, self._still = Reference(seen.view), None
+            return "come_closer" if size < _START[0] else "look"
+        if self._still is None:
+            self._still = seen.seconds
+        if seen.seconds - self._still < _SETTLED:
+            return "look"
+        self._embedding = embedding
+        self._frontal.append(embedding)
+        self._still = seen.seconds
+        return "hold"
+
+    def _wait(self, seen: Sighting, reference: Reference) -> str:
+        """Before an action is asked, and after the last one."""
+        if self._still is None:
+            if seen.ahead:
+                self._still = seen.seconds
+            elif seen.seconds - self._over > _WINDOW:
+                return self._fail("timed_out")
+            return self._asked()
+        if abs(seen.lean) > _EARLY_LEAN or seen.size > _EARLY_SIZE:
+            return self._fail("too_early")
+        if not seen.ahead:
+            return "hold"
+        self._open.append(reference.eyes(seen.view))
+        last = self._step == len(self._challenge.actions)
+        if seen.seconds - self._still >= (_SETTLED if last else self._challenge.waits[self._step]):
+            if last:
+                return self._pass()
+            action = self._challenge.actions[self._step]
+            self._evidence = Evidence(action, seen.seconds, reference, float(np.median(self._open)))
+        return self._asked()
+
+    def _watch(self, seen: Sighting, evidence: Evidence) -> str:
+        """After an action was asked, until it is seen."""
+        shown = evidence.shown(seen)
+        if evidence.contrary:
+            return self._fail("wrong_action")
+        if shown:
+            if seen.seconds - evidence.asked < _REACTION:
+                return self._fail("too_early")
+            self._step += 1
+            self._evidence, self._still, self._over = None, None, seen.seconds
+        elif seen.seconds - evidence.asked > _WINDOW:
+            return self._fail("timed_out")
+        return self._asked()
+
+    def _jumped(self, seen: Sighting) -> bool:
+        """Whether a face cannot have come where it is from where it was."""
+        assert self._last is not None
+        passed, unit = min(seen.seconds - self._last.seconds, _LONG), self._last.view.eye_distance
+        moved = float(np.hypot(*(seen.view.middle - self._last.view.middle))) / unit
+        grown = abs(math.log(seen.size / self._last.size))
+        swung = abs(seen.view.aside - self._last.view.aside)
+        return any(
+            change > speed * passed + slack
+            for change, speed, slack in zip((moved, grown, swung), _SPEEDS, _SLACK, strict=True)
+        )
+
+    def _asked(self) -> str:
+        """What the person should do now."""
+        if self._evidence is not None:
+            return self._evidence.action
+        if self._still is not None:
+            return "hold"
+        return "step_back" if self._last is not None and self._last.size > 1.0 and not self._last.near_start else "look"
+
+    def _fail(self, reason: str) -> str:
+        action = None if self._evidence is None else self._evidence.action
+        self._result = Liveness(False, reason, action, None)
+        return "look"
+
+    def _pass(self) -> str:
+        views = np.stack(self._frontal)
+        alike = [float(scores(one, views, self._encoder.embedding.metric).sum()) for one in views]
+        self._result = Liveness(True, "passed", None, views[int(np.argmax(alike))])
+        return "look"

@@ -1,0 +1,120 @@
+"""Challenges, and what two views of a surface tell: on patterns, without a net."""
+
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge_oneshot_device.faces.challenge import ACTIONS, Challenge
+from edge_oneshot_device.faces.parallax import Reference, View
+
+SIZE = (360, 400)
+FOCAL, DISTANCE = 600.0, 60.0  # pixels and centimetres, so that a centimetre is ten pixels at the beginning
+MIDDLE = np.array(SIZE) / 2
+CORNERS = {33: (-4.2, -3.5), 133: (-1.8, -3.5), 362: (1.8, -3.5), 263: (4.2, -3.5), 4: (0.0, 0.0)}
+
+
+def mesh_places():
+    """The mesh as a grid in centimetres, with the points that have a part to play where they are on a face."""
+    rng = np.random.default_rng(0)
+    places = rng.uniform((-7.0, -9.0), (7.0, 7.0), (468, 2))
+    for number, place in CORNERS.items():
+        places[number] = place
+    for lids, x in (((159, 145), -3.0), ((386, 374), 3.0)):
+        places[lids[0]], places[lids[1]] = (x, -3.9), (x, -3.1)
+    return places
+
+
+PLACES = mesh_places()
+
+
+def nose(x, y):
+    """Centimetres that a face stands out at a place."""
+    return 3.5 * np.exp(-(x**2 + y**2) / (2 * 1.2**2))
+
+
+def flat(x, y):
+    return 0.0 * (x + y)
+
+
+def cylinder(x, y):
+    return -(x**2) / 18.0 + 0.0 * y
+
+
+def ridge(x, y):
+    return -0.8 * np.abs(x + 0.5 * y)
+
+
+def seen(depth, yaw=0.0, nearer=1.0):
+    """The frame and the mesh of a textured surface that is turned and comes closer; the mesh knows the truth."""
+    texture = np.random.default_rng(1).uniform(0, 255, (70, 70))
+    picture = Image.fromarray(texture.astype(np.uint8)).resize((700, 700), Image.Resampling.BICUBIC)
+    level = np.asarray(picture, float)
+    step = 0.05
+    x, y = np.meshgrid(np.arange(-10, 10, step), np.arange(-11, 11, step))
+    at = projected(np.stack([x, y], axis=-1), depth, yaw, nearer)
+    # drawn forward, finer than the pixels, and holes filled by the mean of their neighbours
+    total, count = np.zeros(SIZE[::-1]), np.zeros(SIZE[::-1])
+    column, row = np.floor(at[..., 0]).astype(int), np.floor(at[..., 1]).astype(int)
+    inside = (column >= 0) & (column < SIZE[0]) & (row >= 0) & (row < SIZE[1])
+    values = level[np.rint((y + 17) / 34 * 699).astype(int), np.rint((x + 17) / 34 * 699).astype(int)]
+    np.add.at(total, (row[inside], column[inside]), values[inside])
+    np.add.at(count, (row[inside], column[inside]), 1)
+    frame = np.where(count > 0, total / np.maximum(count, 1), 128)
+    return View(Image.fromarray(frame.astype(np.uint8)), projected(PLACES, depth, yaw, nearer))
+
+
+def projected(places, depth, yaw, nearer):
+    x, y = places[..., 0], places[..., 1]
+    z = -depth(x, y)
+    angle = np.radians(yaw)
+    turned_x, turned_z = x * np.cos(angle) - z * np.sin(angle), x * np.sin(angle) + z * np.cos(angle)
+    away = DISTANCE / nearer + turned_z
+    return np.stack([turned_x, y], axis=-1) / away[..., np.newaxis] * FOCAL + MIDDLE
+
+
+def test_a_challenge_is_three_of_four_actions_and_so_has_a_turn():
+    drawn = {Challenge.draw(random.Random(seed)).actions for seed in range(300)}  # noqa: S311 (to repeat)
+    assert len(drawn) == 24
+    for actions in drawn:
+        assert len(set(actions)) == 3
+        assert set(actions) < set(ACTIONS)
+        assert {"turn_left", "turn_right"} & set(actions)
+
+
+def test_waits_are_drawn_as_well_and_nobody_foresees_them():
+    one, other = Challenge.draw(), Challenge.draw()
+    assert one.waits != other.waits
+    assert all(0.4 <= wait <= 1.2 for wait in one.waits)
+
+
+def test_a_nose_moves_against_its_surroundings_to_the_side_that_a_head_turns_to():
+    reference = Reference(seen(nose))
+    left, right = reference.relief(seen(nose, yaw=-20)), reference.relief(seen(nose, yaw=20))
+    assert left == pytest.approx(-right, abs=0.05)
+    assert abs(right) > 0.1
+
+
+@pytest.mark.parametrize("depth", [flat, cylinder, ridge])
+@pytest.mark.parametrize("yaw", [-35, 20, 35])
+def test_a_sheet_shows_no_relief_however_it_is_bent(depth, yaw):
+    assert abs(Reference(seen(depth)).relief(seen(depth, yaw=yaw))) < 0.035
+    assert abs(Reference(seen(flat)).relief(seen(depth, yaw=yaw))) < 0.035
+
+
+def test_size_and_foreshortening_are_those_of_the_view():
+    reference = Reference(seen(flat))
+    assert reference.shape(seen(flat, nearer=1.5)) == pytest.approx((1.5, 1.0), abs=0.01)
+    assert reference.shape(seen(flat, yaw=60))[1] == pytest.approx(0.5, abs=0.03)
+
+
+def test_the_likeness_of_eyes_falls_when_they_look_different():
+    view = seen(flat)
+    reference = Reference(view)
+    assert reference.eyes(view) > 0.99
+    changed = np.asarray(Image.fromarray(view.luma.astype(np.uint8))).copy()
+    for x in (-3.0, 3.0):
+        column, row = (np.array((x, -3.5)) * 10 + MIDDLE).astype(int)
+        changed[row - 10 : row + 10, column - 20 : column + 20] = 150
+    assert reference.eyes(View(Image.fromarray(changed), view.points)) < 0.5
