@@ -49,10 +49,17 @@ def settle(gallery: Gallery, work: Callable[[sqlite3.Connection, bool], Decision
         gallery: Where it is recorded.
         work: `identification` or `verification`: a connection, and whether to write.
     """
+    decided: list[Decision] = []
+
+    def recorded(connection: sqlite3.Connection) -> Decision:
+        decided.append(work(connection, True))
+        return decided[-1]
+
     try:
-        return gallery.change(lambda connection: work(connection, True))
+        return gallery.change(recorded)
     except MachineError as error:
-        seen = gallery.read(lambda connection: work(connection, False))
+        # what a failed commit leaves has to be rolled back before anybody can read, and the disk may not allow that
+        seen = decided[-1] if decided else gallery.read(lambda connection: work(connection, False))
         fault = str(error)
     rejected = _reject(seen, "audit_unavailable")
     return replace(rejected, reason="audit_unavailable", retry_after=None, fault=fault)

@@ -66,6 +66,19 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, mode: int = 0
         raise MachineError(f"cannot write {target}: {error.strerror}", reason="cannot_write") from error
 
 
+def create_folder(folder: Path) -> None:
+    """Make a folder, mode 0700, and those that it is in; they survive a power cut.
+
+    Raises:
+        OSError: The disk does not allow it.
+    """
+    if folder.is_dir():
+        return
+    create_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    sync_folder(folder.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and new names in a folder survive a power cut.
 

@@ -18,7 +18,7 @@ import msgspec
 
 from edge_oneshot_device.bundle import MAX_BUNDLE_BYTES, Bundle
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.files import read_file, write_atomically
+from edge_oneshot_device.files import create_folder, read_file, write_atomically
 from edge_oneshot_device.gallery.limits import Limits
 from edge_oneshot_device.manifest import Digest, Positive, Runtime, Slug
 
@@ -150,7 +150,7 @@ def make_folder(folder: Path) -> None:
         MachineError: Reason ``cannot_write``.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        create_folder(folder)
     except OSError as error:
         raise MachineError(f"cannot create the folder {folder}: {error.strerror}", reason="cannot_write") from error
 

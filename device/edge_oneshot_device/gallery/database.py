@@ -21,7 +21,7 @@ T = TypeVar("T")
 BUSY_SECONDS: Final = 5.0
 APPLICATION_ID: Final = 0x454F5347  # "EOSG"
 # SQLite's own waiting backs off to 100 ms, by which a door would lose to a busy neighbour again and again
-_PAUSE_SECONDS: Final = 0.002
+PAUSE_SECONDS: Final = 0.002
 
 Migration = tuple[str, ...]
 
@@ -181,7 +181,12 @@ def patiently(call: Callable[[], T]) -> T:
         except sqlite3.OperationalError as error:
             if not _is_busy(error) or time.monotonic() >= end:
                 raise
-        time.sleep(random.uniform(0.5, 1.5) * _PAUSE_SECONDS)  # noqa: S311 (who waits)
+        time.sleep(random.uniform(0.5, 1.5) * PAUSE_SECONDS)  # noqa: S311 (who waits)
+
+
+def data_version(connection: sqlite3.Connection) -> int:
+    """Changes when another connection commits."""
+    return patiently(lambda: int(connection.execute("PRAGMA data_version").fetchone()[0]))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -18,7 +19,16 @@ from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.clock import SYSTEM, Clock
-from edge_oneshot_device.gallery.database import clear_errors, connect, corrupt, patiently, reading, transaction
+from edge_oneshot_device.gallery.database import (
+    PAUSE_SECONDS,
+    clear_errors,
+    connect,
+    corrupt,
+    data_version,
+    patiently,
+    reading,
+    transaction,
+)
 from edge_oneshot_device.gallery.encoders import encoders, people_of, put_in_use
 from edge_oneshot_device.gallery.keyring import begin_chain, open_keyring
 from edge_oneshot_device.gallery.keys import KeySource, find_key
@@ -57,6 +67,8 @@ class Gallery:
         self.keyring = open_keyring(connection, path, source)
         self._mirror: Mirror | None = None
         self._version = -1  # of the file, as far as the mirror follows it
+        self._released = 0.0  # when it was changed here, and its version then
+        self._released_version = -1
 
     @classmethod
     def open(
@@ -154,8 +166,7 @@ class Gallery:
             IntegrityError: Reason ``gallery_of_other_fingerprint`` or ``gallery_corrupt``.
         """
         with clear_errors(self.path):
-            # changes when another connection commits; own changes reset it
-            version = int(patiently(lambda: self._connection.execute("PRAGMA data_version").fetchone()[0]))
+            version = data_version(self._connection)  # own changes reset it
         if self._mirror is None:
             self._mirror = Mirror(self.path, self.fingerprint, self.size, metric, rule)
             self._version = -1
@@ -302,7 +313,7 @@ class Gallery:
         try:
             with clear_errors(self.path):
                 patiently(lambda: self._connection.execute("VACUUM"))
-        except MachineError as error:
+        except (IntegrityError, MachineError) as error:  # SQLite takes EIO in a read for damage
             message = (
                 f"it is done, but sealed traces of what was deleted may be left in {self.path} ({error.reason}): "
                 "free some space, then rotate-key, which leaves none"
@@ -323,12 +334,23 @@ class Gallery:
             MachineError: The disk does not allow it, or another process had the file for too long.
         """
         self._version = -1
+        self._give_way()
         try:
             return self._within(transaction, work)
         except MachineError as error:
             if error.reason != "disk_full" or not release_reserve(self.path.parent):
                 raise
+        finally:
+            self._released = time.monotonic()
         return self._within(transaction, work)
+
+    def _give_way(self) -> None:
+        """Where others write too, let them in between two changes of one's own: they look only now and then."""
+        with clear_errors(self.path):
+            version = data_version(self._connection)
+        if version != self._released_version:
+            time.sleep(max(0.0, self._released + 2 * PAUSE_SECONDS - time.monotonic()))
+        self._released_version = version
 
     def append_audit(
         self,

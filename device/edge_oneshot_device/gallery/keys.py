@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.files import read_file, sync_folder, write_atomically
+from edge_oneshot_device.files import create_folder, read_file, sync_folder, write_atomically
 
 CREDENTIAL: Final = "edge-oneshot.key"
 """Name of the credential: ``LoadCredential=edge-oneshot.key:/etc/edge-oneshot.key`` in a unit."""
@@ -113,7 +113,7 @@ def create_key(path: Path) -> bytes:
     """
     key = secrets.token_bytes(KEY_BYTES)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        create_folder(path.parent)
     except OSError as error:
         raise MachineError(f"cannot create {path.parent}: {error.strerror}", reason="cannot_write") from error
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -5,7 +5,7 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keyring import write_epoch
@@ -76,7 +76,12 @@ def rotate_key(gallery: Gallery, new: Path | None = None) -> Rotation:
         return _seal(connection, gallery, create_key(successor_of(path)))
 
     done = Rotation(*gallery.change(work), str(path), str(former_of(path)))
-    gallery.read(lambda _: None)  # opens the keys anew, which puts the new one in its place
+    try:
+        gallery.read(lambda _: None)  # opens the keys anew, which puts the new one in its place
+    except (IntegrityError, MachineError) as error:
+        new = successor_of(path)
+        message = f"the new key is in force, and is put in the place of {path} at the next opening; keep {new}: {error}"
+        raise MachineError(message, reason="not_confirmed") from error
     gallery.wipe()
     return done
 
