@@ -103,6 +103,7 @@ def verification() -> VerificationResult:
         impostor=4000,
         people=20,
         failures_to_acquire=0,
+        failures_by_reason={},
         variant="int8",
         runtime="litert",
         fingerprint="f" * 64,
