@@ -16,7 +16,6 @@ from edge_oneshot.errors import DeployError
 
 PACKAGE: Final = "edge_oneshot_device"
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
-_METADATA: Final = ("METADATA", "entry_points.txt")
 _GLIBC: Final = range(17, 37)  # up to that of Debian 12, which is Raspberry Pi OS bookworm
 
 
@@ -37,7 +36,10 @@ def pack_device(folder: Path) -> Path:
         for path in sorted(source.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
-    files |= {f"{info}/{name}": text.encode() for name in _METADATA if (text := found.read_text(name)) is not None}
+    # without the long description, which a registry shows and no device reads
+    headers = (found.read_text("METADATA") or "").partition("\n\n")[0]
+    files[f"{info}/METADATA"] = f"{headers}\n".encode()
+    files[f"{info}/entry_points.txt"] = (found.read_text("entry_points.txt") or "").encode()
     files |= _licences(found, info)
     files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: edge-oneshot\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     record = "".join(f"{name},sha256={_digest(content)},{len(content)}\n" for name, content in files.items())
