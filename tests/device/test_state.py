@@ -466,6 +466,19 @@ def test_everybody_is_enrolled_again_from_the_photos_that_were_kept(
         assert recognizer.gallery.check_audit().people == 2
 
 
+def test_photos_from_before_another_encoder_do_not_outlive_a_new_enrolment(
+    make_bundle: MakeBundle, folder: Path, people: dict[str, tuple[bytes, ...]]
+) -> None:
+    install(make_bundle(), folder, keep_photos=True)
+    with Recognizer.open(folder) as recognizer:
+        recognizer.enrol("ada", *people["ada"][:2])
+    install(make_bundle(name="other", min_contrast=17), folder, empty=True, keep_photos=True)
+    with Recognizer.open(folder) as recognizer:
+        assert recognizer.enrol("ada", people["ada"][2]).reason == "enrolled"
+        (kept,) = recognizer.gallery.photos().values()
+        assert kept == [people["ada"][2]]
+
+
 def test_nobody_is_enrolled_again_without_a_photo(make_bundle: MakeBundle, folder: Path) -> None:
     former = make_bundle()
     install(former, folder)

@@ -241,7 +241,8 @@ class Gallery:
             number = new_number() if row is None else row[0]
             former = self.record_of(connection, number)
             enrolled = former.enrolled if former is not None and add else self._now()
-            if replace:
+            if row is not None and not add:
+                # photos outlast the templates of a former encoder
                 own = "DELETE FROM template WHERE person = ? AND fingerprint = ?"
                 connection.execute(own, (number, self.fingerprint))
                 connection.execute("DELETE FROM photo WHERE person = ?", (number,))
