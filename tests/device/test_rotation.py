@@ -11,7 +11,7 @@ import pytest
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import database, keyring
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, read_key, successor_of
+from edge_oneshot_device.gallery.keys import KeySource, adopt_successor, create_key, find_key, former_of, read_key, successor_of
 from edge_oneshot_device.gallery.rotation import Rotation, rotate_key
 
 SIZE = 4
@@ -330,3 +330,14 @@ def test_whoever_opens_the_gallery_while_the_key_changes_gets_the_right_one(
     with reopen() as again:
         assert_whole(again)
     assert len(calls) == 1
+
+
+def test_a_key_that_is_put_in_its_place_again_after_a_cut_leaves_no_third_copy(key: Path) -> None:
+    former = key.read_bytes()
+    create_key(successor_of(key))
+    # cut between the two renames
+    former_of(key).hardlink_to(key)
+    adopt_successor(key)
+    assert former_of(key).read_bytes() == former
+    assert key.read_bytes() != former
+    assert not key.with_name("key.tmp").exists()

@@ -159,6 +159,7 @@ def adopt_successor(path: Path) -> None:
         aside.unlink(missing_ok=True)
         aside.hardlink_to(path)
         aside.replace(former_of(path))
+        aside.unlink(missing_ok=True)  # a rename between two names of one file leaves both: of a cut one, begun again
         successor_of(path).replace(path)
         sync_folder(path.parent)
     except OSError as error:
