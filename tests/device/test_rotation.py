@@ -11,7 +11,15 @@ import pytest
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import database, keyring
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.gallery.keys import KeySource, adopt_successor, create_key, find_key, former_of, read_key, successor_of
+from edge_oneshot_device.gallery.keys import (
+    KeySource,
+    adopt_successor,
+    create_key,
+    find_key,
+    former_of,
+    read_key,
+    successor_of,
+)
 from edge_oneshot_device.gallery.rotation import Rotation, rotate_key
 
 SIZE = 4
