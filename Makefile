@@ -72,7 +72,7 @@ soak: setup ## long campaigns, whole: how often bounds hold, what a gallery live
 	$(BIN)/python benchmarks/durable.py contention --out benchmarks/results/durability-contention.json
 
 schema: setup ## renew docs/bundle.schema.json from the manifest's types
-	$(BIN)/python -m edge_oneshot_device.schema > docs/bundle.schema.json
+	$(BIN)/python -m edge_oneshot_device.bundle.schema > docs/bundle.schema.json
 
 lock: setup ## renew both requirements files: the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \

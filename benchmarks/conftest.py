@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_oneshot_device.bench import board
-from edge_oneshot_device.bundle import Bundle
-from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.encoding.bench import board
+from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import InputError, MachineError
 
 ENVIRONMENT = "EDGE_ONESHOT_BUNDLE"
@@ -113,7 +113,7 @@ def export_untrained(path: Path, variants: Sequence[str] | None = None) -> Path:
     from keras import layers
 
     from edge_oneshot.data.loading import default_input, load_data
-    from edge_oneshot_device.preprocessing import scale
+    from edge_oneshot_device.encoding.preprocessing import scale
     from edge_oneshot_export import LabelledImages, export
     from edge_oneshot_export.exporting import VARIANTS
 

@@ -28,10 +28,10 @@ from PIL import Image
 
 from edge_oneshot.data.loading import load_data
 from edge_oneshot_device import Bundle, Encoder
+from edge_oneshot_device.encoding.preprocessing import has_content, load_photo
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.preprocessing import has_content, load_photo
 from edge_oneshot_export.judging.protocols import genuine_and_impostor
 from edge_oneshot_export.judging.verification import (
     FALSE_POSITIVE_RATES,

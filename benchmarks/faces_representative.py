@@ -22,11 +22,11 @@ from edge_oneshot.faces.packages import ENCODER, read_package_file
 from edge_oneshot.faces.representative import representative_faces
 from edge_oneshot.faces.weights import read_weights
 from edge_oneshot_device import Encoder
+from edge_oneshot_device.bundle.manifest import EmbeddingSection
+from edge_oneshot_device.encoding.preprocessing import has_content, scale
+from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.manifest import EmbeddingSection
-from edge_oneshot_device.preprocessing import has_content, scale
-from edge_oneshot_device.runtimes import open_model
 from edge_oneshot_export.formats.tflite import to_tflite
 from edge_oneshot_export.judging.protocols import genuine_and_impostor
 from edge_oneshot_export.judging.verification import verification_rates

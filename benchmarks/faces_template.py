@@ -18,10 +18,10 @@ from PIL import Image
 
 from edge_oneshot.data.archives import open_archive
 from edge_oneshot.faces.inputs import face_files, face_input
+from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.faces.alignment import similarity_transform
 from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.preprocessing import load_photo
 
 POINTS = (33, 133, 362, 263, 2)  # where dlib has its five landmarks: the corners of both eyes, the base of the nose
 # dlib's image_transforms/interpolation.h: the five landmarks of its mean face, before it pads by a quarter

@@ -10,8 +10,8 @@ The int8 file of a bundle of Omniglot's base encoder embeds drawings as a device
 - characters of made-up alphabets (glyphs): 50 alphabets calibrate, others are enrolled and asked for.
 
 Everybody enrolled has one template. An attempt is a drawing of somebody who is not enrolled (in no orientation), or
-another drawing of somebody who is; it is decided as `edge_oneshot_device.matching` does: threshold for so many people,
-margin to the runner-up.
+another drawing of somebody who is; it is decided as `edge_oneshot_device.matching.decision` does: threshold for so many
+people, margin to the runner-up.
 """
 
 import argparse
@@ -31,10 +31,10 @@ from scipy.stats import t as student
 from edge_oneshot.data.glyphs import CHARACTERS, draw_alphabet
 from edge_oneshot.judging import load_unseen
 from edge_oneshot_device import Bundle, Encoder
+from edge_oneshot_device.bundle.manifest import Calibration
+from edge_oneshot_device.encoding.preprocessing import prepare
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.manifest import Calibration
-from edge_oneshot_device.matching import threshold_for
-from edge_oneshot_device.preprocessing import prepare
+from edge_oneshot_device.matching.decision import threshold_for
 from edge_oneshot_export.judging.calibration import calibrate_embeddings
 from edge_oneshot_export.judging.metrics import frr_at, threshold_at
 
@@ -259,7 +259,7 @@ def draw(people: People, size: int, rng: np.random.Generator) -> tuple[NDArray[n
 
 
 def decide(alike: NDArray[np.float32], threshold: float, margin: float) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Whether each probe (rows) is accepted, and as whom (columns), as `matching.decide_among` has it."""
+    """Whether each probe (rows) is accepted, and as whom (columns), as `decision.decide_among` has it."""
     second, best = np.partition(alike, -2, axis=1)[:, -2:].T
     return (best >= threshold) & (best - second >= margin) & (best > second), alike.argmax(axis=1)
 

@@ -35,11 +35,11 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
-from edge_oneshot_device import encoder
-from edge_oneshot_device.bundle import Bundle
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.bundle.summary import describe, summarise
+from edge_oneshot_device.encoding import encoder
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.summary import describe, summarise
 
 MAX_SECONDS = 20.0
 MAX_MIB = 768

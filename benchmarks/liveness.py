@@ -26,13 +26,13 @@ from rendering.acting import ATTACKS, Actor, Scene, genuine
 from rendering.people import Person, person_of
 
 from edge_oneshot_device import Bundle, Encoder
+from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.faces.challenge import Challenge
 from edge_oneshot_device.faces.finding import Face, FaceFinder
 from edge_oneshot_device.faces.liveness import Watcher
 from edge_oneshot_device.faces.parallax import Reference, View
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.matching import calibration_for
-from edge_oneshot_device.preprocessing import load_photo
+from edge_oneshot_device.matching.decision import calibration_for
 
 LEAST_SIDE = 1000  # of a photo, as the device decodes it
 FRAME = 0.16  # seconds between frames, give or take a sixth

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 
 from edge_oneshot.data.loading import load_data
 from edge_oneshot_device import Bundle, Encoder
-from edge_oneshot_device import search as searching
+from edge_oneshot_device.bundle.manifest import Metric
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.manifest import Metric
-from edge_oneshot_device.search import Index
+from edge_oneshot_device.matching import search as searching
+from edge_oneshot_device.matching.search import Index
 
 SIZES = (1000, 10_000, 100_000, 1_000_000)
 

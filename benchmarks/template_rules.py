@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from edge_oneshot.judging import load_unseen
 from edge_oneshot_device import Bundle, Encoder
+from edge_oneshot_device.bundle.manifest import Change, Metric
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.manifest import Change, Metric
 from edge_oneshot_export.judging.metrics import frr_at, threshold_at
 from edge_oneshot_export.judging.protocols import Pairs, score_matrix
 from edge_oneshot_export.judging.verification import Linearised, rate_changes

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from edge_oneshot_device.installation import install
-from edge_oneshot_device.recognizer import Recognizer
+from edge_oneshot_device.recognition.installation import install
+from edge_oneshot_device.recognition.recognizer import Recognizer
 
 
 @pytest.fixture

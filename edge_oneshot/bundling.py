@@ -14,8 +14,8 @@ from edge_oneshot.faces.representative import golden_faces
 from edge_oneshot.judging import published_data, published_names
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Run
-from edge_oneshot_device.manifest import Licence, Provenance
-from edge_oneshot_device.preprocessing import has_content
+from edge_oneshot_device.bundle.manifest import Licence, Provenance
+from edge_oneshot_device.encoding.preprocessing import has_content
 from edge_oneshot_export.assembling import ExportReport
 from edge_oneshot_export.exporting import check_arguments, export
 from edge_oneshot_export.judging.protocols import LabelledImages

@@ -160,7 +160,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
 def _print_export(report: "ExportReport", seen: Sequence[str], as_json: bool) -> None:
     from edge_oneshot import display
     from edge_oneshot_device import Bundle
-    from edge_oneshot_device.summary import summarise
+    from edge_oneshot_device.bundle.summary import summarise
 
     summary = summarise(Bundle.open(report.path))
     text = display.export_text(report, summary, seen)
@@ -211,7 +211,7 @@ def preflight(arguments: argparse.Namespace) -> int:
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Show a bundle, or what two differ in."""
-    from edge_oneshot_device import comparison
+    from edge_oneshot_device.bundle import comparison
 
     result, text = comparison.inspect(arguments.bundle, arguments.other)
     console.print_result(result, arguments.json, text)

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from edge_oneshot.judging import handful
-from edge_oneshot_device.manifest import Drift
-from edge_oneshot_device.summary import Operation, Summary, align, describe
+from edge_oneshot_device.bundle.manifest import Drift
+from edge_oneshot_device.bundle.summary import Operation, Summary, align, describe
 from edge_oneshot_export.assembling import ExportReport, LeftOut
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.judging.folds import FoldsResult

@@ -12,8 +12,8 @@ from edge_oneshot.data.omniglot import has_evaluation, load_lake_runs
 from edge_oneshot.errors import DataError
 from edge_oneshot.ways import WaysRange
 from edge_oneshot_device import Bundle, Encoder
+from edge_oneshot_device.bundle.manifest import Manifest
 from edge_oneshot_device.faces.finding import FaceFinder
-from edge_oneshot_device.manifest import Manifest
 from edge_oneshot_export.judging.evaluation import (
     OneShotResult,
     VerificationResult,
@@ -57,7 +57,7 @@ def evaluate(
         episodes: Episodes for each N.
         seed: Draws the episodes, the supports of a range, the sample of pairs and the halvings of the people.
         variant: Of the bundle.
-        runtime: See `edge_oneshot_device.runtimes`.
+        runtime: See `edge_oneshot_device.encoding.runtimes`.
         data_dir: Where Omniglot lies.
         progress: Called with the count of images embedded.
 

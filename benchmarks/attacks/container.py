@@ -12,8 +12,8 @@ import zipfile
 import zlib
 
 from attacks.subject import MIB, Entry, Subject, laid_out, signature, zipped
-from edge_oneshot_device.manifest import MANIFEST_NAME
-from edge_oneshot_device.signature import SIGNATURE_NAME
+from edge_oneshot_device.bundle.manifest import MANIFEST_NAME
+from edge_oneshot_device.bundle.signature import SIGNATURE_NAME
 
 # offset and size of each field of the three records of a zip, after its four bytes of magic
 LOCAL = ((4, 2), (6, 2), (8, 2), (10, 2), (12, 2), (14, 4), (18, 4), (22, 4), (26, 2), (28, 2))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from attacks.subject import MIB, Subject, consistent, rewritten
-from edge_oneshot_device.manifest import MANIFEST_NAME
+from edge_oneshot_device.bundle.manifest import MANIFEST_NAME
 
 
 def wrong_size(subject: Subject, rng: random.Random) -> bytes:

@@ -5,8 +5,8 @@ import json
 import random
 
 from attacks.subject import MIB, Entry, Subject, laid_out, public, rewritten, signature, zipped
-from edge_oneshot_device.manifest import MANIFEST_NAME
-from edge_oneshot_device.signature import SIGNATURE_NAME, Signature, encode_signature, signed_bytes
+from edge_oneshot_device.bundle.manifest import MANIFEST_NAME
+from edge_oneshot_device.bundle.signature import SIGNATURE_NAME, Signature, encode_signature, signed_bytes
 
 ORDER = 2**252 + 27742317777372353535851937790883648493  # of the group of Ed25519
 

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge_oneshot_device.manifest import MANIFEST_NAME, EmbeddingSection, InputSection, fingerprint
-from edge_oneshot_device.signature import SIGNATURE_NAME, Signature, encode_signature, signed_bytes
+from edge_oneshot_device.bundle.manifest import MANIFEST_NAME, EmbeddingSection, InputSection, fingerprint
+from edge_oneshot_device.bundle.signature import SIGNATURE_NAME, Signature, encode_signature, signed_bytes
 
 MIB = 1 << 20
 

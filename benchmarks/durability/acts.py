@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from durability.devices import FINGERPRINT, SIZE, Place, State, templates
-from edge_oneshot_device.attempts import Comparison, identification, settle, verification
+from edge_oneshot_device.bundle.manifest import Calibration, OperatingPoint, SimilarityMap, Tail
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.database import MIGRATIONS
 from edge_oneshot_device.gallery.gallery import Gallery
@@ -22,8 +22,8 @@ from edge_oneshot_device.gallery.limits import Limits, unlock
 from edge_oneshot_device.gallery.reserve import RESERVE
 from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.gallery.transfer import back_up, export_people, import_people, restore
-from edge_oneshot_device.manifest import Calibration, OperatingPoint, SimilarityMap, Tail
-from edge_oneshot_device.matching import Decision
+from edge_oneshot_device.matching.decision import Decision
+from edge_oneshot_device.recognition.attempts import Comparison, identification, settle, verification
 
 Act = tuple[Any, ...]
 """Its name and arguments, such as ``("enrol", "ada", 2, 17)``: person, templates, seed."""

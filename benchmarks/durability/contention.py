@@ -24,10 +24,10 @@ from durability.acts import compared, prepare
 from durability.campaign import Part, Tally
 from durability.children import FOLDER
 from durability.devices import FAILED, Place, look, templates
-from edge_oneshot_device.attempts import ChangedError, identification, settle
 from edge_oneshot_device.errors import MachineError, OneShotError
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.rotation import rotate_key
+from edge_oneshot_device.recognition.attempts import ChangedError, identification, settle
 
 WRITERS = READERS = 4
 PEOPLE = 10  # of each writer

@@ -21,7 +21,7 @@ from durability.faults import reported
 from durability.kills import COMMANDS
 from durability.mounts import break_it, make_image, mounted, remount, tmpfs
 from durability.tracing import traced
-from edge_oneshot_device.bundle import Bundle
+from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.errors import OneShotError
 from edge_oneshot_device.gallery.reserve import RESERVE
 

@@ -11,8 +11,8 @@ from edge_oneshot_device.errors import InputError, MachineError
 
 if TYPE_CHECKING:
     from edge_oneshot_device.gallery.access import Access
-    from edge_oneshot_device.matching import Decision
-    from edge_oneshot_device.recognizer import Recognizer
+    from edge_oneshot_device.matching.decision import Decision
+    from edge_oneshot_device.recognition.recognizer import Recognizer
 
 REJECTED = 1
 
@@ -20,7 +20,7 @@ REJECTED = 1
 def init(arguments: argparse.Namespace) -> int:
     """Check a bundle and put it in use."""
     from edge_oneshot_device import wording
-    from edge_oneshot_device.installation import install
+    from edge_oneshot_device.recognition.installation import install
 
     installation = install(
         arguments.bundle,
@@ -43,7 +43,7 @@ def init(arguments: argparse.Namespace) -> int:
 def rollback(arguments: argparse.Namespace) -> int:
     """Put in use what was in use before."""
     from edge_oneshot_device import wording
-    from edge_oneshot_device.installation import rollback as go_back
+    from edge_oneshot_device.recognition.installation import rollback as go_back
 
     installation = go_back(arguments.state, key=arguments.key)
     console.print_result(installation, arguments.json, wording.installation_text(installation))
@@ -126,7 +126,8 @@ def unlock(arguments: argparse.Namespace) -> int:
 
 def audit(arguments: argparse.Namespace) -> int:
     """Show the record, check it, or let go of its beginning."""
-    from edge_oneshot_device import record, wording
+    from edge_oneshot_device import wording
+    from edge_oneshot_device.recognition import record
 
     if arguments.against is not None and not arguments.check:
         raise InputError("--against belongs to --check: say both", reason="wrong_use")
@@ -196,7 +197,7 @@ def rotate_key(arguments: argparse.Namespace) -> int:
 def doctor(arguments: argparse.Namespace) -> int:
     """Look at everything that the door needs."""
     from edge_oneshot_device import wording
-    from edge_oneshot_device.doctor import examine
+    from edge_oneshot_device.recognition.doctor import examine
 
     diagnosis = examine(arguments.state, arguments.key)
     console.print_result(diagnosis, arguments.json, wording.diagnosis_text(diagnosis))
@@ -206,9 +207,9 @@ def doctor(arguments: argparse.Namespace) -> int:
 def bench(arguments: argparse.Namespace) -> int:
     """Measure a bundle's latency."""
     from edge_oneshot_device import wording
-    from edge_oneshot_device.bench import bench as measure
-    from edge_oneshot_device.bundle import Bundle
-    from edge_oneshot_device.installation import choose_variant
+    from edge_oneshot_device.bundle.bundle import Bundle
+    from edge_oneshot_device.encoding.bench import bench as measure
+    from edge_oneshot_device.recognition.installation import choose_variant
 
     bundle = Bundle.open(arguments.bundle)
     variant = choose_variant(bundle.manifest, arguments.variant)
@@ -219,7 +220,7 @@ def bench(arguments: argparse.Namespace) -> int:
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Show what a bundle holds."""
-    from edge_oneshot_device.comparison import inspect as look
+    from edge_oneshot_device.bundle.comparison import inspect as look
 
     result, text = look(arguments.bundle, arguments.other)
     console.print_result(result, arguments.json, text)
@@ -227,7 +228,7 @@ def inspect(arguments: argparse.Namespace) -> int:
 
 
 def _recognizer(arguments: argparse.Namespace) -> "Recognizer":
-    from edge_oneshot_device.recognizer import Recognizer
+    from edge_oneshot_device.recognition.recognizer import Recognizer
 
     return Recognizer.open(arguments.state, key=arguments.key)
 
@@ -241,7 +242,7 @@ def _access(arguments: argparse.Namespace) -> "Access | None":
 
 def _enrol_folder(arguments: argparse.Namespace) -> int:
     from edge_oneshot_device import wording
-    from edge_oneshot_device.staff import enrol_folder
+    from edge_oneshot_device.recognition.staff import enrol_folder
 
     alone = (arguments.valid_from, arguments.valid_until, arguments.hours)
     if arguments.person is not None or arguments.add or arguments.replace or any(alone):

@@ -4,18 +4,18 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from edge_oneshot_device.summary import UNCALIBRATED, UNSIGNED, align, percent
+from edge_oneshot_device.bundle.summary import UNCALIBRATED, UNSIGNED, align, percent
 
 if TYPE_CHECKING:
-    from edge_oneshot_device.bench import BenchResult
-    from edge_oneshot_device.doctor import Diagnosis
+    from edge_oneshot_device.encoding.bench import BenchResult
     from edge_oneshot_device.gallery.audit import AuditReport
     from edge_oneshot_device.gallery.people import Enrolment, Person
     from edge_oneshot_device.gallery.transfer import Transfer
-    from edge_oneshot_device.installation import Installation
-    from edge_oneshot_device.matching import Decision
-    from edge_oneshot_device.record import Entry
-    from edge_oneshot_device.staff import StaffEnrolment
+    from edge_oneshot_device.matching.decision import Decision
+    from edge_oneshot_device.recognition.doctor import Diagnosis
+    from edge_oneshot_device.recognition.installation import Installation
+    from edge_oneshot_device.recognition.record import Entry
+    from edge_oneshot_device.recognition.staff import StaffEnrolment
 
 _PLURALS = {"person": "people"}
 

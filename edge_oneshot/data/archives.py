@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot.errors import DataError
+from edge_oneshot_device.bundle.manifest import InputSection
+from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.faces.finding import FACE_FAULTS, FaceFinder
 from edge_oneshot_device.files import read_file
-from edge_oneshot_device.manifest import InputSection
-from edge_oneshot_device.preprocessing import load_image
 
 Progress = Callable[[int, int], None]
 """Called with the images done and the images in all."""

@@ -15,8 +15,8 @@ from PIL import Image
 
 from edge_oneshot.data.archives import Progress
 from edge_oneshot.data.dataset import Dataset
-from edge_oneshot_device.manifest import InputSection
-from edge_oneshot_device.preprocessing import prepare
+from edge_oneshot_device.bundle.manifest import InputSection
+from edge_oneshot_device.encoding.preprocessing import prepare
 
 SIDE = 105
 ALPHABETS = 24

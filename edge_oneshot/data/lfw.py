@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from edge_oneshot.data.archives import Archive, decode, open_archive
 from edge_oneshot.data.loading import IMAGE_SUFFIXES
 from edge_oneshot.errors import DataError
+from edge_oneshot_device.bundle.manifest import InputSection
+from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.faces.finding import FaceFinder
-from edge_oneshot_device.manifest import InputSection
-from edge_oneshot_device.preprocessing import load_photo
 
 LISTING = "pairs.txt"
 

@@ -8,8 +8,8 @@ import numpy as np
 from edge_oneshot.data.archives import Archive, Progress, Skipped, decode, open_archive
 from edge_oneshot.data.dataset import Dataset, joined
 from edge_oneshot.errors import DataError
+from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.faces.finding import FaceFinder
-from edge_oneshot_device.manifest import InputSection
 
 Subset = Literal["background", "evaluation"]
 

@@ -19,7 +19,7 @@ from edge_oneshot.data.archives import Archive, Progress, decode, open_archive
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.download import Remote, download
 from edge_oneshot.errors import DataError
-from edge_oneshot_device.manifest import InputSection
+from edge_oneshot_device.bundle.manifest import InputSection
 
 _URL = "https://github.com/brendenlake/omniglot/raw/master/python/"
 BACKGROUND = Remote(

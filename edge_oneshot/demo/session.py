@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge_oneshot.report.report import Step
-from edge_oneshot_device import cli, state
+from edge_oneshot_device import cli
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.gallery.reserve import RESERVE
+from edge_oneshot_device.recognition import state
 
 TARGET_FAR: Final = 0.05
 """Looser than the smallest that the calibration supports: an encoder trained for a minute or two

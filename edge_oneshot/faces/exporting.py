@@ -16,8 +16,8 @@ from edge_oneshot.faces.net import build_net
 from edge_oneshot.faces.parity import check_parity
 from edge_oneshot.faces.representative import golden_faces, representative_faces
 from edge_oneshot.faces.weights import read_weights
+from edge_oneshot_device.bundle.manifest import Calibration, Provenance
 from edge_oneshot_device.faces.finding import FaceFinder
-from edge_oneshot_device.manifest import Calibration, Provenance
 from edge_oneshot_export.assembling import ExportReport
 from edge_oneshot_export.exporting import check_arguments, export
 

@@ -7,8 +7,7 @@ import msgspec
 
 from edge_oneshot.faces import packages
 from edge_oneshot.faces.net import MEAN, SCALE, SIDE
-from edge_oneshot_device.faces.finding import FaceFinder
-from edge_oneshot_device.manifest import (
+from edge_oneshot_device.bundle.manifest import (
     FaceKind,
     FaceLimits,
     FaceModel,
@@ -17,6 +16,7 @@ from edge_oneshot_device.manifest import (
     InputSection,
     value_range,
 )
+from edge_oneshot_device.faces.finding import FaceFinder
 
 _MIN_SCORE: Final = 0.5  # MediaPipe's own, for all three
 _MAX_OVERLAP: Final = 0.3  # likewise

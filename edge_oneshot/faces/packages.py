@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from edge_oneshot.errors import DataError
+from edge_oneshot_device.bundle.manifest import Licence
 from edge_oneshot_device.files import read_file
-from edge_oneshot_device.manifest import Licence
 
 INSTALL: Final = "pip install 'edge-oneshot[faces]'"
 

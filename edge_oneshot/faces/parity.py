@@ -13,7 +13,7 @@ from PIL import Image
 from edge_oneshot.errors import DataError
 from edge_oneshot.faces.net import SIDE
 from edge_oneshot.faces.packages import ASTRONAUT, read_package_file
-from edge_oneshot_device.manifest import InputSection
+from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_export.formats.conversion import reference_embeddings
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from edge_oneshot.faces.packages import ASTRONAUT, SMALL_FACES, read_package_file
+from edge_oneshot_device.bundle.manifest import InputSection
+from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.faces.finding import FaceFinder
-from edge_oneshot_device.manifest import InputSection
-from edge_oneshot_device.preprocessing import load_photo
 from edge_oneshot_export.judging.protocols import LabelledImages
 
 _FACES: Final = 100  # of the subset of LFW; the rest of it shows none

@@ -27,7 +27,7 @@ from edge_oneshot.report.charts import (
     percent,
     percent_axis,
 )
-from edge_oneshot_device.manifest import Calibration
+from edge_oneshot_device.bundle.manifest import Calibration
 from edge_oneshot_export.judging.evaluation import OneShotResult
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.training.augmentation import Augmentation, augment
-from edge_oneshot_device.manifest import InputSection
-from edge_oneshot_device.preprocessing import scale
+from edge_oneshot_device.bundle.manifest import InputSection
+from edge_oneshot_device.encoding.preprocessing import scale
 
 Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 _AHEAD = 6

@@ -23,7 +23,7 @@ from edge_oneshot.training.runs import RECORD_FORMAT, Record, Run, Settings
 from edge_oneshot.training.session import Progress, Session
 from edge_oneshot.training.strategies import Devices, StrategyName, open_devices
 from edge_oneshot.training.validation import require_enough
-from edge_oneshot_device.manifest import InputSection
+from edge_oneshot_device.bundle.manifest import InputSection
 
 _SPLIT_SEED = 0  # not the run's: runs of several seeds are judged on the same groups
 _LEARNING_RATE = 2e-3

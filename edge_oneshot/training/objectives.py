@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from edge_oneshot_device.manifest import Metric
+from edge_oneshot_device.bundle.manifest import Metric
 
 MARGIN = 0.15
 SCALE = 12.0

@@ -8,7 +8,7 @@ from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import load_data
 from edge_oneshot.errors import DataError
 from edge_oneshot.faces.inputs import open_finder
-from edge_oneshot_device.manifest import InputSection
+from edge_oneshot_device.bundle.manifest import InputSection
 
 TOO_FEW = "too_few_photos"
 """Reason for which a person is left out: fewer than two of the photos have a face to use."""

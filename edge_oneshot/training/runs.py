@@ -22,8 +22,8 @@ from edge_oneshot.errors import TrainingError
 from edge_oneshot.training.augmentation import Orientations
 from edge_oneshot.training.encoders import Precision, build_siamese
 from edge_oneshot.training.objectives import ObjectiveName
+from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.manifest import InputSection
 
 RECORD_FORMAT = 2
 _RECORD, _ENCODER, _CHECKPOINT, _HISTORY = "run.json", "encoder.keras", "checkpoint.npz", "history.jsonl"

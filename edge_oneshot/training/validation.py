@@ -9,7 +9,7 @@ from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.errors import DataError
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Record, Similarity
-from edge_oneshot_device.manifest import Metric
+from edge_oneshot_device.bundle.manifest import Metric
 from edge_oneshot_export.formats.conversion import reference_embeddings
 from edge_oneshot_export.judging.bounds import mean_interval
 from edge_oneshot_export.judging.drift import unit

@@ -5,7 +5,7 @@ import numpy as np
 
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.training.augmentation import OVERSAMPLING
-from edge_oneshot_device.manifest import InputSection
+from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_export.formats.conversion import reference_embeddings
 from edge_oneshot_export.judging.drift import unit
 

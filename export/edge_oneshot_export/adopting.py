@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device.bundle.manifest import EmbeddingSection, InputSection, Metric, Provenance, TensorSpec
+from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.files import read_file
-from edge_oneshot_device.manifest import EmbeddingSection, InputSection, Metric, Provenance, TensorSpec
-from edge_oneshot_device.runtimes import open_model
 from edge_oneshot_export.assembling import ExportReport, Packer, check_images, check_target
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.formats import onnx

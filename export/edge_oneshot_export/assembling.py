@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.manifest import FORMAT, InputSection, Manifest, Provenance
+from edge_oneshot_device.bundle.manifest import FORMAT, InputSection, Manifest, Provenance
 from edge_oneshot_export.edgetpu.compiler import compile_for_edgetpu
 from edge_oneshot_export.edgetpu.preflight import preflight
 from edge_oneshot_export.errors import ModelError

@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_oneshot_device.bundle.manifest import (
+    Calibration,
+    EmbeddingSection,
+    InputSection,
+    LayerError,
+    Metric,
+    Provenance,
+)
+from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_device.errors import IntegrityError
-from edge_oneshot_device.manifest import Calibration, EmbeddingSection, InputSection, LayerError, Metric, Provenance
-from edge_oneshot_device.preprocessing import scale
 from edge_oneshot_export.assembling import ExportReport, LeftOut, Packer, check_images, check_target
 from edge_oneshot_export.edgetpu.preflight import preflight
 from edge_oneshot_export.errors import ExportError, ModelError

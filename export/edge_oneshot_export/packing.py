@@ -19,20 +19,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_oneshot_device.bundle import Bundle
-from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.bundle.codec import encode_manifest
+from edge_oneshot_device.bundle.manifest import MANIFEST_NAME, InputSection, Manifest, Member, Provenance, SelfTest
+from edge_oneshot_device.bundle.signature import SIGNATURE_NAME
+from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoding.preprocessing import has_content, load_image
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.manifest import (
-    MANIFEST_NAME,
-    InputSection,
-    Manifest,
-    Member,
-    Provenance,
-    SelfTest,
-    encode_manifest,
-)
-from edge_oneshot_device.preprocessing import has_content, load_image
-from edge_oneshot_device.signature import SIGNATURE_NAME
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.signing import sign
 

@@ -1,4 +1,4 @@
-"""Keys that sign bundles (Ed25519), and the signature itself; `edge_oneshot_device.signature` verifies it."""
+"""Keys that sign bundles (Ed25519), and the signature itself; `edge_oneshot_device.bundle.signature` verifies it."""
 
 import os
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from edge_oneshot_device.bundle.signature import MAX_KEY_BYTES, Signature, bad_key, encode_signature, signed_bytes
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.files import read_file, write_atomically
-from edge_oneshot_device.signature import MAX_KEY_BYTES, Signature, bad_key, encode_signature, signed_bytes
 
 PUBLIC_SUFFIX: Final = ".pub"
 

@@ -8,8 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.encoder import Encoder
-from edge_oneshot_device.manifest import (
+from edge_oneshot_device.bundle.manifest import (
     Calibration,
     EmbeddingSection,
     Format,
@@ -18,7 +17,8 @@ from edge_oneshot_device.manifest import (
     Variant,
     fingerprint,
 )
-from edge_oneshot_device.runtimes import RUNTIMES, open_model
+from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoding.runtimes import RUNTIMES, open_model
 from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.formats import onnx, tflite
 from edge_oneshot_export.judging.calibration import Sample, calibrate_embeddings

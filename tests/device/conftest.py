@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from PIL import Image
 
-from edge_oneshot_device.encoder import Encoder
-from edge_oneshot_device.manifest import (
+from edge_oneshot_device.bundle.codec import encode_manifest
+from edge_oneshot_device.bundle.manifest import (
     FORMAT,
     MANIFEST_NAME,
     Calibration,
@@ -37,12 +37,12 @@ from edge_oneshot_device.manifest import (
     SimilarityMap,
     Tail,
     Variant,
-    encode_manifest,
     fingerprint,
 )
-from edge_oneshot_device.preprocessing import load_image
-from edge_oneshot_device.runtimes import open_model
-from edge_oneshot_device.signature import SIGNATURE_NAME, Signature, encode_signature, signed_bytes
+from edge_oneshot_device.bundle.signature import SIGNATURE_NAME, Signature, encode_signature, signed_bytes
+from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoding.preprocessing import load_image
+from edge_oneshot_device.encoding.runtimes import open_model
 
 DATA = Path(__file__).parent / "data"
 FILES = {

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from edge_oneshot_device import Decision, Recognizer, attempts, cli, installation
-from edge_oneshot_device.bundle import Bundle
-from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device import Decision, Recognizer, cli
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.gallery.access import parse_access
 from edge_oneshot_device.gallery.clock import Clock
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits
-from edge_oneshot_device.matching import Candidate
+from edge_oneshot_device.matching.decision import Candidate
+from edge_oneshot_device.recognition import attempts, installation
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]
@@ -249,11 +250,11 @@ def test_whoever_is_forgotten_before_the_decision_is_not_let_in(
     with opener() as desk:
 
         def forgotten_meanwhile(gallery: Gallery, work: Any) -> Decision:
-            monkeypatch.setattr("edge_oneshot_device.recognizer.settle", settle)
+            monkeypatch.setattr("edge_oneshot_device.recognition.recognizer.settle", settle)
             desk.forget("ada")
             return settle(gallery, work)
 
-        monkeypatch.setattr("edge_oneshot_device.recognizer.settle", forgotten_meanwhile)
+        monkeypatch.setattr("edge_oneshot_device.recognition.recognizer.settle", forgotten_meanwhile)
         decision = door.identify(people["ada"][1])
     assert said(decision) == (None, False, "below_threshold")
     assert decision.runner_up is not None
@@ -267,11 +268,11 @@ def test_whoever_is_enrolled_before_the_decision_is_taken_into_account(
     with opener() as desk:
 
         def enrolled_meanwhile(gallery: Gallery, work: Any) -> Decision:
-            monkeypatch.setattr("edge_oneshot_device.recognizer.settle", settle)
+            monkeypatch.setattr("edge_oneshot_device.recognition.recognizer.settle", settle)
             assert desk.enrol("twin", people["ada"][0]).resembles is not None
             return settle(gallery, work)
 
-        monkeypatch.setattr("edge_oneshot_device.recognizer.settle", enrolled_meanwhile)
+        monkeypatch.setattr("edge_oneshot_device.recognition.recognizer.settle", enrolled_meanwhile)
         assert said(door.identify(people["ada"][0])) == (None, False, "ambiguous")
 
 
@@ -282,11 +283,11 @@ def test_whoever_is_replaced_before_the_decision_is_compared_anew(
     with opener() as desk:
 
         def replaced_meanwhile(gallery: Gallery, work: Any) -> Decision:
-            monkeypatch.setattr("edge_oneshot_device.recognizer.settle", settle)
+            monkeypatch.setattr("edge_oneshot_device.recognition.recognizer.settle", settle)
             desk.enrol("ada", people["stranger"][0], replace=True)
             return settle(gallery, work)
 
-        monkeypatch.setattr("edge_oneshot_device.recognizer.settle", replaced_meanwhile)
+        monkeypatch.setattr("edge_oneshot_device.recognition.recognizer.settle", replaced_meanwhile)
         assert said(door.verify("ada", people["ada"][1])) == (None, False, "below_threshold")
     assert door.verify("ada", people["stranger"][1]).accepted
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_oneshot_device import cli, installation, record
+from edge_oneshot_device import cli
 from edge_oneshot_device.errors import InputError, IntegrityError
 from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.access import ALWAYS, Access
@@ -19,6 +19,7 @@ from edge_oneshot_device.gallery.clock import Clock
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key
 from edge_oneshot_device.gallery.rotation import rotate_key
+from edge_oneshot_device.recognition import installation, record
 
 SIZE = 4
 MINE = "a" * 64

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from edge_oneshot_device.bench import bench, board
-from edge_oneshot_device.bundle import Bundle
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.encoding.bench import bench, board
 from edge_oneshot_device.errors import InputError, IntegrityError
 
 # The design's list, which takes the names of ai_edge_litert/tools/benchmark_litert_model.py.

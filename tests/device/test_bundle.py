@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_oneshot_device.bundle import MAX_BUNDLE_BYTES, MAX_MANIFEST_BYTES, Bundle
+from edge_oneshot_device.bundle.bundle import MAX_BUNDLE_BYTES, MAX_MANIFEST_BYTES, Bundle
+from edge_oneshot_device.bundle.codec import encode_manifest
+from edge_oneshot_device.bundle.manifest import MANIFEST_NAME
+from edge_oneshot_device.bundle.signature import SIGNATURE_NAME
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.manifest import MANIFEST_NAME, encode_manifest
-from edge_oneshot_device.signature import SIGNATURE_NAME
 
 LOCAL, CENTRAL, END = b"PK\3\4", b"PK\1\2", b"PK\5\6"
 # Offsets of fields in a local header, a central directory entry and the end record.

@@ -1,7 +1,7 @@
 """Two bundles beside each other."""
 
-from edge_oneshot_device.bundle import Bundle
-from edge_oneshot_device.comparison import Difference, compare, describe_comparison, inspect
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.bundle.comparison import Difference, compare, describe_comparison, inspect
 
 
 def differences(one, other) -> dict[str, tuple]:

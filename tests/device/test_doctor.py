@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from edge_oneshot_device import Recognizer, cli, doctor, installation
-from edge_oneshot_device.doctor import Diagnosis, Finding, examine
+from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.gallery.reserve import RESERVE, RESERVE_BYTES, keep_reserve, release_reserve
+from edge_oneshot_device.recognition import doctor, installation
+from edge_oneshot_device.recognition.doctor import Diagnosis, Finding, examine
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device import Bundle, Encoder
+from edge_oneshot_device.bundle.manifest import EmbeddingSection, InputSection, TensorSpec
+from edge_oneshot_device.encoding.fake import FakeModel
+from edge_oneshot_device.encoding.preprocessing import load_image, scale
+from edge_oneshot_device.encoding.quantization import dequantize, quantize
+from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.fake import FakeModel
-from edge_oneshot_device.manifest import EmbeddingSection, InputSection, TensorSpec
-from edge_oneshot_device.preprocessing import load_image, scale
-from edge_oneshot_device.quantization import dequantize, quantize
-from edge_oneshot_device.runtimes import open_model
 
 VARIANTS = ("int8", "float32", "onnx-float32")
 
@@ -214,7 +214,7 @@ def test_a_model_exchanged_for_another_that_fits_is_caught_by_the_self_test(bund
         model = open_model("tflite", bundle.read("models/tiny-int8.tflite"))
         return FakeModel(model.input, model.output)
 
-    monkeypatch.setattr("edge_oneshot_device.encoder.open_model", other_weights)
+    monkeypatch.setattr("edge_oneshot_device.encoding.encoder.open_model", other_weights)
     with pytest.raises(IntegrityError, match="self-test of variant int8 on fake fails") as caught:
         Encoder.open(bundle)
     assert caught.value.reason == "self_test_failed"

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from edge_oneshot_device import Recognizer, installation
-from edge_oneshot_device.bundle import Bundle
-from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device import Recognizer
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.access import parse_access
-from edge_oneshot_device.matching import scores
+from edge_oneshot_device.matching.decision import scores
+from edge_oneshot_device.recognition import installation
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]

@@ -6,19 +6,18 @@ import json
 import msgspec
 import pytest
 
-from edge_oneshot_device.bundle import Bundle
-from edge_oneshot_device.errors import IntegrityError
-from edge_oneshot_device.manifest import (
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.bundle.codec import decode_manifest, encode_manifest
+from edge_oneshot_device.bundle.manifest import (
     EmbeddingSection,
     FaceLimits,
     FaceModel,
     FacePoint,
     FaceSection,
     InputSection,
-    decode_manifest,
-    encode_manifest,
     fingerprint,
 )
+from edge_oneshot_device.errors import IntegrityError
 
 NETS = {f"faces/{name}.tflite": name.encode() for name in ("finder", "closer", "mesh")}
 

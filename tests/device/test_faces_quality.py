@@ -4,8 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge_oneshot_device.bundle.manifest import MESH_POINTS, FaceLimits
 from edge_oneshot_device.faces.quality import QUALITY_FAULTS, Quality, blur, find_fault, measure, pose
-from edge_oneshot_device.manifest import MESH_POINTS, FaceLimits
 
 LIMITS = FaceLimits(max_outside=0.25, max_yaw=25.0, max_pitch=20.0, min_light=40.0, max_glare=0.3, max_blur=0.7)
 GOOD = Quality(outside=0.0, yaw=5.0, pitch=-5.0, light=180.0, glare=0.0, blur=0.5)

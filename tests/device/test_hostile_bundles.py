@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_oneshot_device import encoder
+from edge_oneshot_device.encoding import encoder
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CASES = 400

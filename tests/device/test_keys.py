@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_oneshot_device import cli, installation
+from edge_oneshot_device import cli
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import keys
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, read_key
+from edge_oneshot_device.recognition import installation
 
 MakeBundle = Callable[..., Path]
 DIGITS = "0123456789abcdef" * 4

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_oneshot_device import installation
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.clock import SYSTEM, Clock
 from edge_oneshot_device.gallery.gallery import Gallery
@@ -20,6 +19,7 @@ from edge_oneshot_device.gallery.limits import (
     refuse_verification,
     unlock,
 )
+from edge_oneshot_device.recognition import installation
 
 LIMITS = Limits()
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device.bundle.manifest import EmbeddingSection
+from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoding.preprocessing import load_photo
+from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.faces.challenge import Challenge
 from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_device.faces.liveness import FAILURES, PROMPTS, Watcher
 from edge_oneshot_device.faces.parallax import Reference, View
-from edge_oneshot_device.manifest import EmbeddingSection
-from edge_oneshot_device.preprocessing import load_photo
-from edge_oneshot_device.runtimes import open_model
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 LEAST_SCORE = -0.55  # about where the provisional bundle accepts

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_oneshot_device.bundle import Bundle
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.bundle.codec import decode_manifest, encode_manifest
+from edge_oneshot_device.bundle.manifest import EmbeddingSection, Manifest, fingerprint
 from edge_oneshot_device.errors import IntegrityError
-from edge_oneshot_device.manifest import EmbeddingSection, Manifest, decode_manifest, encode_manifest, fingerprint
 
 DIGEST = "0" * 64
 FINGERPRINT = "d268d406378766f8f90e23cf457ae599b7b536489875b1871787bd93d7ad8906"

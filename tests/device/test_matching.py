@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from edge_oneshot_device.bundle.manifest import Calibration, OperatingPoint, SimilarityMap, Tail
 from edge_oneshot_device.errors import InputError, MachineError
-from edge_oneshot_device.manifest import Calibration, OperatingPoint, SimilarityMap, Tail
-from edge_oneshot_device.matching import (
+from edge_oneshot_device.matching.decision import (
     Candidate,
     Threshold,
     calibration_for,

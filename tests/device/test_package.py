@@ -22,7 +22,8 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 def test_errors_manifest_bundle_and_console_need_neither_numpy_nor_a_runtime():
     code = (
         "import sys\n"
-        "from edge_oneshot_device import Bundle, DeviceError, console, errors, files, manifest\n"
+        "from edge_oneshot_device import Bundle, DeviceError, console, errors, files\n"
+        "from edge_oneshot_device.bundle import codec, manifest\n"
         "heavy = {'numpy', 'PIL', 'ai_edge_litert', 'onnxruntime', 'tflite_runtime', 'tensorflow', 'sqlite3'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

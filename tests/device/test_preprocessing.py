@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from edge_oneshot_device.bundle.manifest import InputSection
+from edge_oneshot_device.encoding.preprocessing import load_image, prepare, require_content, scale
 from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.manifest import InputSection
-from edge_oneshot_device.preprocessing import load_image, prepare, require_content, scale
 
 # Of the picture of `ripples`, made 8 high and 9 wide: row 3 of the first channel, and the
 # SHA-256 of all of it. A change here changes what every enrolled template means.

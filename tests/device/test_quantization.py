@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edge_oneshot_device.manifest import TensorSpec
-from edge_oneshot_device.quantization import dequantize, quantize
+from edge_oneshot_device.bundle.manifest import TensorSpec
+from edge_oneshot_device.encoding.quantization import dequantize, quantize
 
 
 def tensor(dtype: str, scale: float, zero_point: int) -> TensorSpec:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device import Decision, Recognizer
-from edge_oneshot_device.bundle import Bundle
-from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.installation import install
-from edge_oneshot_device.matching import calibration_for, scores, threshold_for
+from edge_oneshot_device.matching.decision import calibration_for, scores, threshold_for
+from edge_oneshot_device.recognition.installation import install
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_oneshot_device.bundle.manifest import TensorSpec
+from edge_oneshot_device.encoding.fake import FakeModel
+from edge_oneshot_device.encoding.quantization import dequantize, quantize
+from edge_oneshot_device.encoding.runtimes import RUNTIMES, Model, open_model
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.fake import FakeModel
-from edge_oneshot_device.manifest import TensorSpec
-from edge_oneshot_device.quantization import dequantize, quantize
-from edge_oneshot_device.runtimes import RUNTIMES, Model, open_model
 
 DATA = Path(__file__).parent / "data"
 INT8 = (DATA / "tiny-int8.tflite").read_bytes()
@@ -209,7 +209,7 @@ def run_python(code: str, *, close_stderr: bool = False) -> subprocess.Completed
 
 OPEN = f"""
 import sys
-from edge_oneshot_device.runtimes import open_model
+from edge_oneshot_device.encoding.runtimes import open_model
 content = open({str(DATA / "tiny-int8.tflite")!r}, "rb").read()
 model = open_model("tflite", content)
 open_model("tflite", content)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_oneshot_device.bundle import Bundle
-from edge_oneshot_device.manifest import encode_manifest
-from edge_oneshot_device.schema import manifest_schema
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.bundle.codec import encode_manifest
+from edge_oneshot_device.bundle.schema import manifest_schema
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is of the workstation's environment")
 PUBLISHED = Path(__file__).parents[2] / "docs" / "bundle.schema.json"

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_oneshot_device import rows as rows_module
-from edge_oneshot_device import search as search_module
 from edge_oneshot_device.errors import MachineError
-from edge_oneshot_device.matching import join, scores
-from edge_oneshot_device.search import Index, Match
+from edge_oneshot_device.matching import rows as rows_module
+from edge_oneshot_device.matching import search as search_module
+from edge_oneshot_device.matching.decision import join, scores
+from edge_oneshot_device.matching.search import Index, Match
 
 METRICS = ("cosine", "euclidean")
 RULES = ("best", "mean")

@@ -16,9 +16,16 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from edge_oneshot_device.bundle import Bundle
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.bundle.signature import (
+    Signature,
+    encode_signature,
+    load_public_key,
+    short,
+    signed_bytes,
+    verify,
+)
 from edge_oneshot_device.errors import InputError, IntegrityError
-from edge_oneshot_device.signature import Signature, encode_signature, load_public_key, short, signed_bytes, verify
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "bundle.md"
 MANIFEST = b'{"name": "door"}'

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_oneshot_device import Recognizer, cli, installation
+from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.staff import enrol_folder
+from edge_oneshot_device.recognition import installation
+from edge_oneshot_device.recognition.staff import enrol_folder
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]

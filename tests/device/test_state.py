@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_oneshot_device import files, state
-from edge_oneshot_device import installation as installing
-from edge_oneshot_device.bundle import Bundle
+from edge_oneshot_device import files
+from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
+from edge_oneshot_device.gallery import renewal
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.installation import install
-from edge_oneshot_device.recognizer import Recognizer
+from edge_oneshot_device.recognition import installation as installing
+from edge_oneshot_device.recognition import state
+from edge_oneshot_device.recognition.installation import install
+from edge_oneshot_device.recognition.recognizer import Recognizer
 
 MakeBundle = Callable[..., Path]
 
@@ -475,7 +477,7 @@ def test_photos_from_before_another_encoder_do_not_outlive_a_new_enrolment(
     install(make_bundle(name="other", min_contrast=17), folder, empty=True, keep_photos=True)
     with Recognizer.open(folder) as recognizer:
         assert recognizer.enrol("ada", people["ada"][2]).reason == "enrolled"
-        (kept,) = recognizer.gallery.photos().values()
+        (kept,) = renewal.photos(recognizer.gallery).values()
         assert kept == [people["ada"][2]]
 
 

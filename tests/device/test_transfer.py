@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_oneshot_device import Recognizer, cli, installation, record
+from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import transfer
 from edge_oneshot_device.gallery.access import Access
@@ -19,6 +19,7 @@ from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, read_key
 from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.gallery.transfer import back_up, export_people, import_people, restore
+from edge_oneshot_device.recognition import installation, record
 
 SIZE = 4
 MINE = "a" * 64

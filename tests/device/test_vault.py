@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_oneshot_device import Recognizer, cli, installation
+from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.errors import DeviceError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import database
 from edge_oneshot_device.gallery import gallery as gallery_module
@@ -18,6 +18,7 @@ from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key
 from edge_oneshot_device.gallery.people import Enrolment
 from edge_oneshot_device.gallery.vault import NONCE_BYTES, TAG_BYTES, SealError, Vault
+from edge_oneshot_device.recognition import installation
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]

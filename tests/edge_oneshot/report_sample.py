@@ -7,8 +7,16 @@ from PIL import Image
 
 from edge_oneshot.report.report import EmbeddingMap, ReportData, Scores, Step, Task, VariantRow
 from edge_oneshot.training.runs import Moment
-from edge_oneshot_device.bench import BenchResult
-from edge_oneshot_device.manifest import Calibration, Change, Drift, LayerError, OperatingPoint, SimilarityMap, Tail
+from edge_oneshot_device.bundle.manifest import (
+    Calibration,
+    Change,
+    Drift,
+    LayerError,
+    OperatingPoint,
+    SimilarityMap,
+    Tail,
+)
+from edge_oneshot_device.encoding.bench import BenchResult
 from edge_oneshot_export.assembling import LeftOut
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.judging.verification import RocPoint

@@ -10,9 +10,9 @@ from PIL import Image, ImageFilter
 
 from edge_oneshot.faces.inputs import face_files, face_input
 from edge_oneshot.faces.packages import ASTRONAUT, FINDER, read_package_file
+from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.errors import InputError, IntegrityError
 from edge_oneshot_device.faces.finding import FaceFinder
-from edge_oneshot_device.preprocessing import load_photo
 
 ORIENTED = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 EYES = ((204, 102), (248, 106))  # of the astronaut, about

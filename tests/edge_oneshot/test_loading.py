@@ -13,7 +13,7 @@ from PIL import Image
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import default_input, load_data, load_folder
 from edge_oneshot.errors import DataError
-from edge_oneshot_device.preprocessing import load_image
+from edge_oneshot_device.encoding.preprocessing import load_image
 
 OLIVETTI = Path(__file__).parents[2].parent / "shared/data/olivetti/olivetti.zip"
 SMALL = default_input("a folder", size=8)

@@ -18,7 +18,7 @@ from edge_oneshot.data import omniglot
 from edge_oneshot.data.download import Remote
 from edge_oneshot.data.loading import default_input, load_data
 from edge_oneshot.errors import DataError
-from edge_oneshot_device.preprocessing import load_image
+from edge_oneshot_device.encoding.preprocessing import load_image
 
 REAL = Path(os.environ.get("EDGE_ONESHOT_DATA") or Path(__file__).parents[2].parent / "shared/data/omniglot")
 DRAWN = default_input("omniglot")

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_oneshot_device.manifest import InputSection
-from edge_oneshot_device.preprocessing import scale
+from edge_oneshot_device.bundle.manifest import InputSection
+from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_export.assembling import ExportReport
 from edge_oneshot_export.exporting import export
 from edge_oneshot_export.judging.protocols import LabelledImages

@@ -87,7 +87,7 @@ def channels_first(size=16, batch="batch", answer=(5,), height=16):
 
 @pytest.mark.parametrize("answer", [(5,), (5, 1, 1)])
 def test_an_onnx_file_of_channels_first_and_a_free_batch_is_given_what_the_device_gives(answer, tmp_path):
-    from edge_oneshot_device.runtimes import open_model
+    from edge_oneshot_device.encoding.runtimes import open_model
 
     model, weights = channels_first(answer=answer)
     path = tmp_path / "torch.onnx"

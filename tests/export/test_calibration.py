@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from edge_oneshot_device.encoder import Encoder
-from edge_oneshot_device.fake import FakeModel
-from edge_oneshot_device.manifest import Calibration, EmbeddingSection, TensorSpec
-from edge_oneshot_device.matching import decide_identify, join, scores, similarity, threshold_for
+from edge_oneshot_device.bundle.manifest import Calibration, EmbeddingSection, TensorSpec
+from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoding.fake import FakeModel
+from edge_oneshot_device.matching.decision import decide_identify, join, scores, similarity, threshold_for
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.bounds import people_needed, supported_targets, supports
 from edge_oneshot_export.judging.calibration import better_rule, calibrate, calibrate_embeddings, similarity_map

@@ -4,8 +4,8 @@ import pytest
 
 import edge_oneshot_export
 from edge_oneshot_device import Bundle, Encoder
-from edge_oneshot_device.manifest import Licence, Provenance
-from edge_oneshot_device.preprocessing import scale
+from edge_oneshot_device.bundle.manifest import Licence, Provenance
+from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_export.errors import ExportError, ModelError
 from edge_oneshot_export.exporting import export
 from edge_oneshot_export.formats.conversion import spread

@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import pytest
 
-from edge_oneshot_device.manifest import TensorSpec
-from edge_oneshot_device.preprocessing import scale
-from edge_oneshot_device.runtimes import open_model
+from edge_oneshot_device.bundle.manifest import TensorSpec
+from edge_oneshot_device.encoding.preprocessing import scale
+from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.formats.onnx import op_names, to_onnx
 

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 
 from edge_oneshot_device import Bundle, Encoder
+from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.errors import IntegrityError, MachineError
-from edge_oneshot_device.preprocessing import load_image
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.packing import created, golden_images, self_test, with_versions, write_bundle
 from edge_oneshot_export.signing import sign
@@ -192,9 +192,9 @@ def test_the_tolerance_is_one_step_more_than_other_kernels_differ_by(difference,
 
 
 def test_a_bundle_passes_its_self_test_on_the_kernels_of_tflite_runtime(exported):
-    from edge_oneshot_device.encoder import load_encoder
-    from edge_oneshot_device.encoder import self_test as check
-    from edge_oneshot_device.runtimes import open_model
+    from edge_oneshot_device.encoding.encoder import load_encoder
+    from edge_oneshot_device.encoding.encoder import self_test as check
+    from edge_oneshot_device.encoding.runtimes import open_model
     from edge_oneshot_export.formats.tflite import PlainModel
 
     bundle = Bundle.open(exported.path)

@@ -5,7 +5,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_oneshot_device.preprocessing import scale
+from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_export.edgetpu.preflight import preflight
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.formats.conversion import converting

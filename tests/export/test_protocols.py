@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_oneshot_device.matching import join, scores
+from edge_oneshot_device.matching.decision import join, scores
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.protocols import (
     Episodes,

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from edge_oneshot_device.matching import scores
+from edge_oneshot_device.matching.decision import scores
 from edge_oneshot_export.judging.protocols import one_shot, one_shot_episodes
 from edge_oneshot_export.judging.rankings import Rankings, accuracies, rank, score_matrix
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_oneshot_device.manifest import TensorSpec
-from edge_oneshot_device.preprocessing import scale
-from edge_oneshot_device.quantization import quantize
-from edge_oneshot_device.runtimes import open_model
+from edge_oneshot_device.bundle.manifest import TensorSpec
+from edge_oneshot_device.encoding.preprocessing import scale
+from edge_oneshot_device.encoding.quantization import quantize
+from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.formats.tflite import op_names, to_tflite
 from edge_oneshot_export.formats.tflite_file import read_tflite

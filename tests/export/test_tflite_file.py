@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edge_oneshot_device.preprocessing import scale
+from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.formats.tflite import to_tflite
 from edge_oneshot_export.formats.tflite_file import read_tflite

@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("tflite_runtime", reason="runs in its own environment: make test-tflite-runtime")
 
 from edge_oneshot_device import Bundle
-from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_device.errors import IntegrityError
-from edge_oneshot_device.runtimes import open_model
 
 FOLDER = Path(os.environ.get("EDGE_ONESHOT_BUNDLES", "build/tflite-runtime"))
 NETS = ("tiny", "base")

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_oneshot_device.bundle.manifest import FaceModel
 from edge_oneshot_device.faces.interpreter import FaceNet
-from edge_oneshot_device.manifest import FaceModel
 
 # Per kind the side in pixels of a cell of each grid, and its anchors; from MediaPipe's face_detection graphs.
 _GRIDS: Final = {"blazeface-short": ((8, 2), (16, 6)), "blazeface-full": ((4, 1),)}

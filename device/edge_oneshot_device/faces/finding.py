@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_oneshot_device.bundle.manifest import FaceSection, InputSection
+from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.faces.alignment import cut_chip, cut_square, similarity_transform
 from edge_oneshot_device.faces.detection import Detection, Detector, overlaps
 from edge_oneshot_device.faces.mesh import MeshNet
 from edge_oneshot_device.faces.quality import QUALITY_FAULTS, Quality, find_fault, measure
-from edge_oneshot_device.manifest import FaceSection, InputSection
-from edge_oneshot_device.preprocessing import load_photo
 
 FACE_FAULTS: Final = ("no_face", "several_faces", "face_too_small", *QUALITY_FAULTS)
 """Reasons for which a photo has no face to embed."""

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_oneshot_device.encoding.runtimes import open_tflite
 from edge_oneshot_device.errors import IntegrityError, MachineError
-from edge_oneshot_device.runtimes import open_tflite
 
 Shape = tuple[int, ...]
 

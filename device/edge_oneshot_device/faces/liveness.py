@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.faces.actions import Evidence, Sighting
 from edge_oneshot_device.faces.challenge import Action, Challenge
 from edge_oneshot_device.faces.parallax import Reference, View
-from edge_oneshot_device.matching import scores
+from edge_oneshot_device.matching.decision import scores
 
 FAILURES: Final = (
     "face_lost",
@@ -96,7 +96,7 @@ class Watcher:
         encoder: Of a bundle with a face part.
         challenge: What is asked.
         least_score: Score of two views of one face below which they show two people, see
-            `edge_oneshot_device.matching.scores`: the bundle's threshold for a false accept rate.
+            `edge_oneshot_device.matching.decision.scores`: the bundle's threshold for a false accept rate.
 
     Raises:
         InputError: ``no_faces``: the encoder's bundle finds no faces.

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_oneshot_device.bundle.manifest import MESH_POINTS, FaceModel
 from edge_oneshot_device.faces.alignment import cut_chip, cut_square
 from edge_oneshot_device.faces.detection import Detection, logistic
 from edge_oneshot_device.faces.interpreter import FaceNet
-from edge_oneshot_device.manifest import MESH_POINTS, FaceModel
 
 _REACH: Final = 2.0  # half a side of what the net is shown, in distances between the eyes
 _TILTED: Final = 0.1  # sine of the tilt of the eyes from which a face is set upright for the net

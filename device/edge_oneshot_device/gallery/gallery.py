@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_oneshot_device.bundle.manifest import Metric, Rule
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.access import Access
@@ -42,9 +43,8 @@ from edge_oneshot_device.gallery.people import (
     with_access,
 )
 from edge_oneshot_device.gallery.reserve import keep_reserve, release_reserve
-from edge_oneshot_device.gallery.sealed import open_person, open_photo, write_person, write_photo, write_template
-from edge_oneshot_device.manifest import Metric, Rule
-from edge_oneshot_device.matching import MAX_TEMPLATES, Candidate
+from edge_oneshot_device.gallery.sealed import open_person, write_person, write_photo, write_template
+from edge_oneshot_device.matching.decision import MAX_TEMPLATES, Candidate
 
 T = TypeVar("T")
 
@@ -159,8 +159,8 @@ class Gallery:
         """The templates in memory, as they are in the file now.
 
         Args:
-            metric: How they are compared, see `matching.scores`; the same at every call.
-            rule: How the scores of a person's templates are joined, see `matching.join`; likewise.
+            metric: How they are compared, see `decision.scores`; the same at every call.
+            rule: How the scores of a person's templates are joined, see `decision.join`; likewise.
 
         Raises:
             IntegrityError: Reason ``gallery_of_other_fingerprint`` or ``gallery_corrupt``.
@@ -404,43 +404,6 @@ class Gallery:
         kept = put_in_use(connection, self.fingerprint)
         if installed is not None or (former and kept != former):
             self.append_audit(connection, "installed", detail={**(installed or {}), "encoders": kept})
-
-    def photos(self) -> dict[int, list[bytes]]:
-        """The photos that were kept, of everybody enrolled with the encoder in use; none of whom none was kept.
-
-        Raises:
-            IntegrityError: Reason ``gallery_corrupt``.
-        """
-
-        def work(connection: sqlite3.Connection) -> dict[int, list[bytes]]:
-            query = "SELECT DISTINCT person FROM template WHERE fingerprint = ? ORDER BY person"
-            found: dict[int, list[bytes]] = {row[0]: [] for row in connection.execute(query, encoders(connection)[-1:])}
-            for number, sealed in connection.execute("SELECT person, sealed FROM photo ORDER BY id"):
-                if number in found:
-                    found[number].append(open_photo(self.path, self.keyring.vault, number, sealed))
-            return found
-
-        return self.read(lambda connection: work(connection) if encoders(connection) else {})
-
-    def replace_all(self, connection: sqlite3.Connection, people: Mapping[int, NDArray[np.float32]]) -> None:
-        """Give people templates of this encoder, in a transaction of `change`; those of others stay.
-
-        Raises:
-            MachineError: Reason ``gallery_busy``: not the same people are enrolled as when `photos` was asked.
-        """
-        *_, before, _ = ["", "", *encoders(connection)]
-        query = "SELECT DISTINCT person FROM template WHERE fingerprint = ?"
-        if {row[0] for row in connection.execute(query, (before,))} != people.keys():
-            message = f"somebody was enrolled or forgotten meanwhile in {self.path}: nothing was changed; try again"
-            raise MachineError(message, reason="gallery_busy")
-        for number, templates in people.items():
-            own = "DELETE FROM template WHERE person = ? AND fingerprint = ?"
-            connection.execute(own, (number, self.fingerprint))
-            for template in templates:
-                plain = template.astype("<f4").tobytes()
-                write_template(connection, self.keyring.vault, number, self.fingerprint, plain)
-            detail = {"templates": len(templates), "fingerprint": self.fingerprint}
-            self.append_audit(connection, "replaced", number, detail)
 
     def require_encoder(self, connection: sqlite3.Connection) -> None:
         """Make sure that the gallery is in use with this encoder, in a transaction of the caller.

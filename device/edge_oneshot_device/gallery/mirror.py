@@ -10,13 +10,13 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_oneshot_device.bundle.manifest import Metric, Rule
 from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.database import corrupt
 from edge_oneshot_device.gallery.sealed import open_person, open_template
 from edge_oneshot_device.gallery.vault import Vault
-from edge_oneshot_device.manifest import Metric, Rule
-from edge_oneshot_device.matching import MAX_TEMPLATES
-from edge_oneshot_device.search import Index
+from edge_oneshot_device.matching.decision import MAX_TEMPLATES
+from edge_oneshot_device.matching.search import Index
 
 _CHUNK: Final = 500  # people read at once: a door that writes waits for no more than these
 
@@ -37,8 +37,8 @@ class Mirror:
         path: The gallery's file, for errors.
         fingerprint: Of the encoder whose templates they are.
         size: Length of an embedding.
-        metric: How embeddings are compared, see `matching.scores`.
-        rule: How the scores of a person's templates are joined, see `matching.join`.
+        metric: How embeddings are compared, see `decision.scores`.
+        rule: How the scores of a person's templates are joined, see `decision.join`.
 
     Attributes:
         index: What is searched; its persons are the gallery's numbers.

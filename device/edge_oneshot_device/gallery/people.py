@@ -8,7 +8,7 @@ import msgspec
 
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.access import Access
-from edge_oneshot_device.matching import Candidate
+from edge_oneshot_device.matching.decision import Candidate
 
 LONGEST_NAME: Final = 128
 

@@ -22,7 +22,7 @@ from edge_oneshot_device.gallery.people import Record, person_name
 from edge_oneshot_device.gallery.rotation import seal_with
 from edge_oneshot_device.gallery.sealed import open_person, open_template, write_person, write_template
 from edge_oneshot_device.gallery.vault import SealError, Vault
-from edge_oneshot_device.matching import MAX_TEMPLATES
+from edge_oneshot_device.matching.decision import MAX_TEMPLATES
 
 _PAGES: Final = 4096  # copied at once: writers wait for no more than these
 _MAX_PEOPLE_BYTES: Final = 4 << 30

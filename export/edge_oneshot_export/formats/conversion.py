@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.manifest import InputSection
-from edge_oneshot_device.preprocessing import scale
+from edge_oneshot_device.bundle.manifest import InputSection
+from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_export.errors import ExportError, ModelError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.manifest import LayerError
+from edge_oneshot_device.bundle.manifest import LayerError
 from edge_oneshot_export.formats.conversion import converting, spread
 from edge_oneshot_export.formats.tflite import converter_of
 

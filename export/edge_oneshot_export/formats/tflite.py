@@ -6,7 +6,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from edge_oneshot_device.runtimes import Model
+from edge_oneshot_device.encoding.runtimes import Model
 from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.formats.conversion import converting, fixed
 from edge_oneshot_export.formats.tflite_file import read_tflite
@@ -90,7 +90,7 @@ class PlainModel:
         self._interpreter.allocate_tensors()
 
     def run(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Run once, see `edge_oneshot_device.runtimes.Model`."""
+        """Run once, see `edge_oneshot_device.encoding.runtimes.Model`."""
         self._interpreter.set_tensor(self._interpreter.get_input_details()[0]["index"], values)
         self._interpreter.invoke()
         result: NDArray[Any] = self._interpreter.get_tensor(self._interpreter.get_output_details()[0]["index"])

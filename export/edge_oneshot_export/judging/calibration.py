@@ -8,8 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.encoder import Encoder
-from edge_oneshot_device.manifest import (
+from edge_oneshot_device.bundle.manifest import (
     Calibration,
     InputSection,
     Metric,
@@ -18,8 +17,9 @@ from edge_oneshot_device.manifest import (
     SimilarityMap,
     Tail,
 )
-from edge_oneshot_device.matching import threshold_for
-from edge_oneshot_device.preprocessing import has_content
+from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoding.preprocessing import has_content
+from edge_oneshot_device.matching.decision import threshold_for
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.bounds import far_bounds, people_needed, supported_targets, supports
 from edge_oneshot_export.judging.cells import Integers
@@ -88,7 +88,7 @@ def calibrate(
     """Calibrate an exported variant for each rule and count of templates, as the device runs it.
 
     For a count of k, galleries are drawn in which each identity has k templates; its other
-    images are probes, compared with every person by `edge_oneshot_device.matching`.
+    images are probes, compared with every person by `edge_oneshot_device.matching.decision`.
 
     - Targets are those that the identities support, see `bounds.supports`.
     - The threshold of a target comes from all impostor comparisons, the FRR from all genuine

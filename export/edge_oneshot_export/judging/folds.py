@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.encoder import Encoder
-from edge_oneshot_device.matching import scores
+from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.matching.decision import scores
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.cells import Integers
 from edge_oneshot_export.judging.metrics import Scores, eer, tpr_at_fpr

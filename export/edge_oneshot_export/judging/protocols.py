@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.manifest import Metric, Rule
-from edge_oneshot_device.matching import scores
+from edge_oneshot_device.bundle.manifest import Metric, Rule
+from edge_oneshot_device.matching.decision import scores
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.cells import Integers, sort_into_cells
 
@@ -243,7 +243,7 @@ def genuine_and_impostor(
 
 
 def score_matrix(probes: NDArray[np.float32], templates: NDArray[np.float32], metric: Metric) -> NDArray[np.floating]:
-    """`edge_oneshot_device.matching.scores` of many probes (p, d) against templates (n, d), as (p, n)."""
+    """`edge_oneshot_device.matching.decision.scores` of many probes (p, d) against templates (n, d), as (p, n)."""
     if metric == "cosine":
         return np.asarray(np.clip(probes @ templates.T, -1.0, 1.0))
     # about their middle and in double precision: the products cancel
@@ -264,7 +264,7 @@ def gallery_trials(
 ) -> dict[Rule, Trials]:
     """Probes against random galleries in which each person has `templates` templates, by each rule that joins them.
 
-    Scores are those of `edge_oneshot_device.matching`, joined as its `join` does.
+    Scores are those of `edge_oneshot_device.matching.decision`, joined as its `join` does.
 
     Args:
         embeddings: float32 (n, d).

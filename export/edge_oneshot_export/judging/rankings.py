@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.manifest import Metric
+from edge_oneshot_device.bundle.manifest import Metric
 from edge_oneshot_export.judging.bounds import mean_interval
 from edge_oneshot_export.judging.cells import Cells, Integers, sort_into_cells
 from edge_oneshot_export.judging.protocols import ROUNDING, score_matrix

@@ -16,11 +16,11 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from edge_oneshot_device.bundle import MAX_BUNDLE_BYTES, Bundle
+from edge_oneshot_device.bundle.bundle import MAX_BUNDLE_BYTES, Bundle
+from edge_oneshot_device.bundle.manifest import Digest, Positive, Runtime, Slug
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.files import create_folder, read_file, write_atomically
 from edge_oneshot_device.gallery.limits import Limits
-from edge_oneshot_device.manifest import Digest, Positive, Runtime, Slug
 
 ENVIRONMENT: Final = "EDGE_ONESHOT_STATE"
 BUNDLES: Final = "bundles"

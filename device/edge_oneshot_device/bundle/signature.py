@@ -14,9 +14,9 @@ from typing import Annotated, Final
 
 import msgspec
 
+from edge_oneshot_device.bundle.manifest import Digest
 from edge_oneshot_device.errors import InputError, IntegrityError
 from edge_oneshot_device.files import read_file
-from edge_oneshot_device.manifest import Digest
 
 # `cryptography` is imported where it is used, so that unsigned bundles and --help do without it.
 

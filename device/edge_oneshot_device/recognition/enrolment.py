@@ -3,12 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device.bundle.manifest import Manifest
+from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.gallery import renewal
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.manifest import Manifest
-from edge_oneshot_device.matching import MAX_TEMPLATES, Candidate, calibration_for, scores, threshold_for
-from edge_oneshot_device.search import Match
+from edge_oneshot_device.matching.decision import MAX_TEMPLATES, Candidate, calibration_for, scores, threshold_for
+from edge_oneshot_device.matching.search import Match
 
 
 def check_fit(
@@ -84,7 +85,7 @@ def enrol_again(gallery: Gallery, encoder: Encoder, manifest: Manifest) -> dict[
     most = most_templates(manifest, encoder.variant)
     found: dict[int, NDArray[np.float32]] = {}
     refused = []
-    for number, photos in gallery.photos().items():
+    for number, photos in renewal.photos(gallery).items():
         try:
             if not photos:
                 raise InputError("no photo was kept", reason="cannot_re_enrol")

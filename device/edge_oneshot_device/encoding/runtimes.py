@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_oneshot_device.bundle.manifest import Dtype, Format, Runtime, TensorSpec
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.manifest import Dtype, Format, Runtime, TensorSpec
 
 MAX_THREADS = 256
 

@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from edge_oneshot_device.bundle.codec import decode_manifest
+from edge_oneshot_device.bundle.manifest import MANIFEST_NAME, Manifest
+from edge_oneshot_device.bundle.signature import SIGNATURE_NAME, short, verify
 from edge_oneshot_device.console import one_line
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.files import read_file
-from edge_oneshot_device.manifest import MANIFEST_NAME, Manifest, decode_manifest
-from edge_oneshot_device.signature import SIGNATURE_NAME, short, verify
 
 MAX_BUNDLE_BYTES = 256 << 20
 MAX_MANIFEST_BYTES = 4 << 20

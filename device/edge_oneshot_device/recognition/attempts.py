@@ -9,14 +9,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from edge_oneshot_device.bundle.manifest import Calibration
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.gallery import audit, limits
 from edge_oneshot_device.gallery.access import Access, refuse_access
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, Refusal
 from edge_oneshot_device.gallery.people import Record
-from edge_oneshot_device.manifest import Calibration
-from edge_oneshot_device.matching import Candidate, Decision, Origin, decide_among, decide_verify, threshold_for
+from edge_oneshot_device.matching.decision import (
+    Candidate,
+    Decision,
+    Origin,
+    decide_among,
+    decide_verify,
+    threshold_for,
+)
 
 
 class ChangedError(Exception):

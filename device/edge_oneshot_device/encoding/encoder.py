@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.bundle import Bundle
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.bundle.manifest import EmbeddingSection, InputSection, Manifest, TensorSpec, Variant
+from edge_oneshot_device.encoding.preprocessing import load_image, require_content, scale
+from edge_oneshot_device.encoding.quantization import dequantize, quantize
+from edge_oneshot_device.encoding.runtimes import RUNTIMES, Model, open_model
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.faces.finding import FaceFinder
-from edge_oneshot_device.manifest import EmbeddingSection, InputSection, Manifest, TensorSpec, Variant
-from edge_oneshot_device.preprocessing import load_image, require_content, scale
-from edge_oneshot_device.quantization import dequantize, quantize
-from edge_oneshot_device.runtimes import RUNTIMES, Model, open_model
 
 
 class Encoder:

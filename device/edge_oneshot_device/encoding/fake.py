@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.manifest import TensorSpec
-from edge_oneshot_device.quantization import dequantize, quantize
+from edge_oneshot_device.bundle.manifest import TensorSpec
+from edge_oneshot_device.encoding.quantization import dequantize, quantize
 
 
 class FakeModel:

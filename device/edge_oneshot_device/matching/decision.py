@@ -9,8 +9,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_oneshot_device.bundle.manifest import Calibration, Manifest, Metric, Rule, Tail
 from edge_oneshot_device.errors import InputError, MachineError
-from edge_oneshot_device.manifest import Calibration, Manifest, Metric, Rule, Tail
 
 MAX_TEMPLATES: Final = 5
 """Templates a person may have."""

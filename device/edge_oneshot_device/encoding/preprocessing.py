@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import read_file
-from edge_oneshot_device.manifest import InputSection
 
 MAX_FILE_BYTES = 256 << 20
 MAX_PIXELS = 50_000_000

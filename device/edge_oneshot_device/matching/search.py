@@ -18,9 +18,9 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from edge_oneshot_device.manifest import Metric, Rule
-from edge_oneshot_device.matching import MAX_TEMPLATES, best_two, join, scores
-from edge_oneshot_device.rows import BLOCK, LONGEST, SMALLEST, Rows, moved
+from edge_oneshot_device.bundle.manifest import Metric, Rule
+from edge_oneshot_device.matching.decision import MAX_TEMPLATES, best_two, join, scores
+from edge_oneshot_device.matching.rows import BLOCK, LONGEST, SMALLEST, Rows, moved
 
 _INSTALLED: Final = find_spec("numkong") is not None
 _FEW: Final = 12_000  # templates, below which the float scan is as fast
@@ -60,8 +60,8 @@ class Index:
 
     Args:
         size: d, length of an embedding.
-        metric: How embeddings are compared, see `matching.scores`.
-        rule: How the scores of a person's templates are joined, see `matching.join`.
+        metric: How embeddings are compared, see `decision.scores`.
+        rule: How the scores of a person's templates are joined, see `decision.join`.
     """
 
     def __init__(self, size: int, metric: Metric, rule: Rule) -> None:
@@ -139,7 +139,7 @@ class Index:
             Two, or as many as there are.
 
         Raises:
-            MachineError: Reason ``not_finite``, as `matching.scores` raises it.
+            MachineError: Reason ``not_finite``, as `decision.scores` raises it.
         """
         if probe.shape != (self._size,):
             raise ValueError(f"a probe of shape {probe.shape}: expected ({self._size},)")
@@ -259,7 +259,7 @@ class Index:
         # rounding to float32 of d products and their sum, in two keys and in two scores
         slack = 4.0 * (self._size + 16) * 2**-23 * reach**2 + 1e-28 * (1.0 + reach)
         if self._metric == "cosine":
-            # `matching.scores` makes lower scores -1 and higher ones 1
+            # `decision.scores` makes lower scores -1 and higher ones 1
             product = -math.inf if product - slack <= -1.0 else min(product, 1.0)
         return product - slack
 
@@ -290,7 +290,7 @@ class Index:
         for ring in rings:
             own = template_scores[start : start + len(ring)]
             start += len(ring)
-            # as `matching.join` does it
+            # as `decision.join` does it
             joined = max(own) if self._rule == "best" else float(np.float32(sum(own) / len(own)))
             people[self._rows.owners.item(ring[0])] = joined
         best = sorted(people.items(), key=lambda item: (-item[1], item[0]))[:2]

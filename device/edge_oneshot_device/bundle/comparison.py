@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from edge_oneshot_device.bundle import Bundle
-from edge_oneshot_device.summary import Summary, align, describe, percent, points, summarise
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.bundle.summary import Summary, align, describe, percent, points, summarise
 
 # An entry of a list is known by these, not by its place, so that one more entry is one difference.
 _NAMES: Final = (("variant", "rule", "templates"), ("variant",), ("what",), ("people",))

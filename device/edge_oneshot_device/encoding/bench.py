@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_oneshot_device.bundle import Bundle
-from edge_oneshot_device.encoder import load_encoder, self_test
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.encoding.encoder import load_encoder, self_test
+from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.preprocessing import load_image
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_oneshot_device.console import one_line, printable
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.gallery.people import Enrolment, person_name
-from edge_oneshot_device.recognizer import Recognizer
+from edge_oneshot_device.recognition.recognizer import Recognizer
 
 
 @dataclass(frozen=True, slots=True)

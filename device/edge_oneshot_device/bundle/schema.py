@@ -1,4 +1,4 @@
-"""The JSON schema of manifest.json, made from its types: ``python -m edge_oneshot_device.schema`` prints it.
+"""The JSON schema of manifest.json, made from its types: ``python -m edge_oneshot_device.bundle.schema`` prints it.
 
 It says what a manifest looks like. What its parts have to say of each other (digests,
 fingerprints, shapes) is checked by `decode_manifest` alone.
@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from edge_oneshot_device.manifest import FORMAT, Manifest
+from edge_oneshot_device.bundle.manifest import FORMAT, Manifest
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

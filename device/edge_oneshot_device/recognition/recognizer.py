@@ -12,9 +12,9 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.attempts import ChangedError, Comparison, identification, settle, verification
-from edge_oneshot_device.encoder import Encoder
-from edge_oneshot_device.enrolment import check_fit, most_templates
+from edge_oneshot_device.bundle.manifest import Calibration, Manifest
+from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoding.preprocessing import MAX_FILE_BYTES
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import read_file
 from edge_oneshot_device.gallery.access import Access
@@ -22,10 +22,10 @@ from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, refuse_identification, refuse_verification, unlock
 from edge_oneshot_device.gallery.mirror import Mirror
 from edge_oneshot_device.gallery.people import Enrolment, Person, person_name
-from edge_oneshot_device.installation import open_installed
-from edge_oneshot_device.manifest import Calibration, Manifest
-from edge_oneshot_device.matching import Decision, calibration_for, join, scores
-from edge_oneshot_device.preprocessing import MAX_FILE_BYTES
+from edge_oneshot_device.matching.decision import Decision, calibration_for, join, scores
+from edge_oneshot_device.recognition.attempts import ChangedError, Comparison, identification, settle, verification
+from edge_oneshot_device.recognition.enrolment import check_fit, most_templates
+from edge_oneshot_device.recognition.installation import open_installed
 
 ImageSource = str | os.PathLike[str] | bytes
 """An image file, by its path or its content."""

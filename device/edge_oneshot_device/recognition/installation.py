@@ -8,19 +8,21 @@ from typing import Final
 
 import msgspec
 
-from edge_oneshot_device.bundle import Bundle
-from edge_oneshot_device.encoder import Encoder
-from edge_oneshot_device.enrolment import enrol_again
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.bundle.manifest import Manifest, Runtime
+from edge_oneshot_device.bundle.signature import load_public_key
+from edge_oneshot_device.bundle.summary import Operation, summarise
+from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import InputError, IntegrityError
+from edge_oneshot_device.gallery import renewal
 from edge_oneshot_device.gallery.database import is_sealed
 from edge_oneshot_device.gallery.encoders import encoders, people_of
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key
 from edge_oneshot_device.gallery.limits import Limits
-from edge_oneshot_device.manifest import Manifest, Runtime
-from edge_oneshot_device.matching import calibration_for, threshold_for
-from edge_oneshot_device.signature import load_public_key
-from edge_oneshot_device.state import (
+from edge_oneshot_device.matching.decision import calibration_for, threshold_for
+from edge_oneshot_device.recognition.enrolment import enrol_again
+from edge_oneshot_device.recognition.state import (
     BUNDLES,
     GALLERY,
     IN_USE,
@@ -33,7 +35,6 @@ from edge_oneshot_device.state import (
     require_settings,
     state_dir,
 )
-from edge_oneshot_device.summary import Operation, summarise
 
 DEFAULT_VARIANT: Final = "int8"
 
@@ -178,7 +179,7 @@ def install(
                 gallery.require_encoder(connection)
             gallery.use_encoder(connection, {"bundle": opened.sha256, "variant": name})
             if again is not None:
-                gallery.replace_all(connection, again)
+                renewal.replace_all(gallery, connection, again)
             commit(folder, settings, opened.content, kept)
 
         gallery.change(work)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.manifest import TensorSpec
+from edge_oneshot_device.bundle.manifest import TensorSpec
 
 
 def quantize(values: NDArray[np.float32], tensor: TensorSpec) -> NDArray[Any]:

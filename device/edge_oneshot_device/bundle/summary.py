@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from edge_oneshot_device.bundle import Bundle
-from edge_oneshot_device.console import printable
-from edge_oneshot_device.manifest import (
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.bundle.manifest import (
     Calibration,
     Change,
     Drift,
@@ -18,7 +17,8 @@ from edge_oneshot_device.manifest import (
     Provenance,
     Variant,
 )
-from edge_oneshot_device.matching import threshold_for
+from edge_oneshot_device.console import printable
+from edge_oneshot_device.matching.decision import threshold_for
 
 UNCALIBRATED: Final = "uncalibrated: verify and identify will refuse; export it with calibration images"
 

@@ -1,0 +1,1 @@
+"""The bundle: the contract between who exports and who recognizes, read and checked."""

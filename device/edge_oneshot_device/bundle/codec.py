@@ -1,0 +1,163 @@
+"""The manifest as JSON, parsed strictly.
+
+An unknown key, a missing key, a key given twice, NaN, a newer format or a contradiction is an error that names what is
+wrong.
+"""
+
+import json
+import math
+from typing import Any
+
+import msgspec
+
+from edge_oneshot_device.bundle.manifest import (
+    FORMAT,
+    MANIFEST_NAME,
+    Calibration,
+    FaceSection,
+    InputSection,
+    Manifest,
+    Member,
+    Variant,
+    fingerprint,
+    value_range,
+)
+from edge_oneshot_device.errors import IntegrityError
+
+_ZERO_POINTS = {"int8": (-128, 127), "uint8": (0, 255), "float32": (0, 0)}
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """JSON of the manifest, UTF-8, indented; the same bytes for the same manifest."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+
+
+def decode_manifest(content: bytes) -> Manifest:
+    """Parse and check a manifest.
+
+    Raises:
+        IntegrityError: It is no JSON, has an unknown, missing or repeated key, a value out of
+            range or NaN, is of a newer format, or contradicts itself.
+    """
+    try:
+        plain = json.loads(content, object_pairs_hook=_unique_keys)
+        if isinstance(plain, dict) and isinstance(plain.get("format"), int) and plain["format"] > FORMAT:
+            raise ValueError(f"format {plain['format']} is newer than {FORMAT}, the newest this version reads")
+        manifest = msgspec.json.decode(content, type=Manifest)
+        _check_consistent(manifest)
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+        raise IntegrityError(f"manifest.json: {error}", reason="bad_manifest") from error
+    return manifest
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in keys:
+            raise ValueError(f"key {name!r} is given twice")
+        keys[name] = value
+    return keys
+
+
+def _check_consistent(manifest: Manifest) -> None:
+    _check_input(manifest.input)
+    if not manifest.variants:
+        raise ValueError("no variant")
+    members = {member.path: member for member in manifest.members}
+    if manifest.input.face is not None:
+        _check_face(manifest.input, manifest.input.face, members)
+    if len(members) != len(manifest.members):
+        raise ValueError("a member is listed twice")
+    if MANIFEST_NAME in members:
+        raise ValueError(f"{MANIFEST_NAME} cannot be a member of itself")
+    names = [variant.name for variant in manifest.variants]
+    if len(set(names)) != len(names):
+        raise ValueError("a variant is listed twice")
+    for variant in manifest.variants:
+        _check_variant(variant, manifest, members)
+    for path in manifest.self_test.images:
+        if path not in members:
+            raise ValueError(f"self-test image {path} is not a member")
+    if set(manifest.self_test.outputs) != set(names) or set(manifest.self_test.tolerance) != set(names):
+        raise ValueError("self_test.outputs and self_test.tolerance do not name just the variants")
+    for name, outputs in manifest.self_test.outputs.items():
+        if not outputs or len(outputs) != len(manifest.self_test.images):
+            raise ValueError(f"self_test.outputs of {name}: one output an image, and at least one, is needed")
+        if any(len(output) != manifest.embedding.size for output in outputs):
+            raise ValueError(f"self_test.outputs of {name}: {manifest.embedding.size} values an image are needed")
+    for calibration in manifest.calibration:
+        _check_calibration(calibration, names)
+    keys = [(c.variant, c.rule, c.templates) for c in manifest.calibration]
+    if len(set(keys)) != len(keys):
+        raise ValueError("a calibration is listed twice")
+
+
+def _check_input(section: InputSection) -> None:
+    if len(section.mean) != section.channels or len(section.scale) != section.channels:
+        raise ValueError(f"input.mean and input.scale need {section.channels} values each")
+    if not all(math.isfinite(value) for value in (*section.mean, *section.scale)) or 0.0 in section.scale:
+        raise ValueError("input.mean and input.scale must be finite, and no scale 0")
+    for stated, computed in zip(section.value_range, value_range(section.mean, section.scale), strict=True):
+        if not math.isclose(stated, computed, rel_tol=1e-5, abs_tol=1e-3):
+            raise ValueError(f"input.value_range {section.value_range}: {stated} is {computed} by mean and scale")
+
+
+def _check_face(section: InputSection, face: FaceSection, members: dict[str, Member]) -> None:
+    if section.colour != "rgb" or section.framing != "whole":
+        raise ValueError("input.face needs an input of rgb that is framed whole")
+    for model in face.models:
+        member = members.get(model.file)
+        if member is None or member.sha256 != model.sha256:
+            raise ValueError(f"input.face: {model.file} with the SHA-256 {model.sha256[:12]}... is not a member")
+    kinds = [model.kind for model in face.models]
+    if kinds[2] != "facemesh" or "facemesh" in kinds[:2]:
+        raise ValueError(f"input.face: {', '.join(kinds)} cannot be its finder, closer and mesh")
+    points = [place.point for place in face.template]
+    if len(set(points)) != len(points) or len({(place.x, place.y) for place in face.template}) < 2:
+        raise ValueError("input.face.template: a point is named twice, or all lie in one place")
+    if not all(math.isfinite(value) for place in face.template for value in (place.x, place.y)):
+        raise ValueError("input.face.template: a place is no finite number")
+
+
+def _check_variant(variant: Variant, manifest: Manifest, members: dict[str, Member]) -> None:
+    where = f"variant {variant.name}"
+    member = members.get(variant.file)
+    if member is None:
+        raise ValueError(f"{where}: its file {variant.file} is not a member")
+    if member.bytes != variant.bytes:
+        raise ValueError(f"{where}: {variant.bytes} bytes, but its member has {member.bytes}")
+    if variant.fingerprint != fingerprint(member.sha256, manifest.input, manifest.embedding):
+        raise ValueError(f"{where}: its fingerprint is not that of its file, input and embedding")
+    if variant.input.shape != (1, *manifest.input.shape):
+        raise ValueError(f"{where}: input shape {variant.input.shape}, expected {(1, *manifest.input.shape)}")
+    if variant.output.shape != (1, manifest.embedding.size):
+        raise ValueError(f"{where}: output shape {variant.output.shape}, expected {(1, manifest.embedding.size)}")
+    for tensor in (variant.input, variant.output):
+        if (tensor.dtype == "float32") != (tensor.scale == 0.0):
+            raise ValueError(f"{where}: dtype {tensor.dtype} with scale {tensor.scale}")
+        if not _ZERO_POINTS[tensor.dtype][0] <= tensor.zero_point <= _ZERO_POINTS[tensor.dtype][1]:
+            raise ValueError(f"{where}: dtype {tensor.dtype} with zero point {tensor.zero_point}")
+    if variant.compiled is not None and (variant.compiled not in members or variant.format != "tflite"):
+        raise ValueError(f"{where}: its compiled file {variant.compiled} is not a member, or it is no .tflite")
+    if not variant.runtimes:
+        raise ValueError(f"{where}: no runtime")
+    for runtime in variant.runtimes:
+        if (runtime == "onnxruntime") != (variant.format == "onnx"):
+            raise ValueError(f"{where}: format {variant.format} with runtime {runtime}")
+
+
+def _check_calibration(calibration: Calibration, names: list[str]) -> None:
+    where = f"calibration of {calibration.variant}, {calibration.rule} of {calibration.templates}"
+    if calibration.variant not in names:
+        raise ValueError(f"{where}: no such variant")
+    targets = [point.target_far for point in calibration.points]
+    thresholds = [point.threshold for point in calibration.points]
+    if not targets or targets != sorted(set(targets), reverse=True) or thresholds != sorted(thresholds):
+        raise ValueError(f"{where}: points must fall in target_far and not fall in threshold")
+    if calibration.target_far not in targets:
+        raise ValueError(f"{where}: target_far {calibration.target_far} has no point")
+    scores, degrees = calibration.similarity.scores, calibration.similarity.degrees
+    if len(scores) < 2 or len(scores) != len(degrees):
+        raise ValueError(f"{where}: similarity needs at least two scores and as many degrees")
+    if list(scores) != sorted(set(scores)) or list(degrees) != sorted(degrees):
+        raise ValueError(f"{where}: similarity must rise")

@@ -1,0 +1,1 @@
+"""Bundle, encoder and gallery at work together: install, enrol, decide."""
