@@ -166,7 +166,7 @@ class Gallery:
             IntegrityError: Reason ``gallery_of_other_fingerprint`` or ``gallery_corrupt``.
         """
         with clear_errors(self.path):
-            version = data_version(self._connection)  # own changes reset it
+            version = data_version(self._connection)  # of others' changes: one's own reset it
         if self._mirror is None:
             self._mirror = Mirror(self.path, self.fingerprint, self.size, metric, rule)
             self._version = -1
@@ -183,7 +183,10 @@ class Gallery:
             IntegrityError: Reason ``gallery_of_other_fingerprint``.
         """
         self.require_encoder(connection)
-        return self._mirror is not None and self._mirror.is_current(connection)
+        if self._mirror is not None and self._mirror.is_current(connection):
+            return True
+        self._version = -1
+        return False
 
     def enrol(
         self,
@@ -334,7 +337,6 @@ class Gallery:
             IntegrityError: Reason ``wrong_key``, ``gallery_corrupt``, or what `work` raises.
             MachineError: The disk does not allow it, or another process had the file for too long.
         """
-        self._version = -1
         self._give_way()
         try:
             return self._within(transaction, work)
@@ -361,6 +363,8 @@ class Gallery:
         detail: Mapping[str, Any] | None = None,
     ) -> None:
         """Append to the record, in the transaction of what it records; see `audit.append`."""
+        if act in audit.CHANGES:
+            self._version = -1  # one's own changes are for the mirror too
         audit.append(connection, self.keyring.chain, self.clock.now(), act, person, detail)
 
     def check_audit(self, against: audit.Head | None = None) -> audit.AuditReport:

@@ -83,7 +83,10 @@ class Mirror:
 
     def is_current(self, connection: sqlite3.Connection) -> bool:
         """Whether nobody's templates changed since `follow`, in a transaction of the caller."""
-        return self._seen is not None and audit.changed_since(connection, self._seen) == set()
+        if self._seen is None or audit.changed_since(connection, self._seen) != set():
+            return False
+        self._seen = audit.last_row(connection)
+        return True
 
     def _catch_up(self, vault: Callable[[], Vault], connection: sqlite3.Connection) -> list[int] | None:
         """Read who changed; where that cannot be told, return everybody's numbers."""

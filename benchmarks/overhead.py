@@ -1,0 +1,314 @@
+"""What the device's code costs beside the bare libraries on the same input, both sides by turns in one run.
+
+    python benchmarks/overhead.py base.oneshot --folder . --out benchmarks/results/overhead-base.json
+
+Three comparisons, one thread each:
+
+- embedding: `Encoder.embed` beside the bare interpreter, which is given the quantized input.
+- identification: JPEG in, decision out, recorded and synced, among --people enrolled with one template each, beside the
+  decoding of the same file, the bare interpreters on the same inputs, and one transaction of SQLite of the same
+  settings that writes a row of the same size. With the gallery on the disk of --folder.
+- start: the command that identifies, from its start to its end, beside a script that imports the same modules, loads
+  the same model, and does the same without any care; and the memory of both.
+
+The photo's own person is among those enrolled.
+"""
+
+import argparse
+import gc
+import io
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+from PIL import Image
+
+from edge_oneshot_device import Bundle, Encoder, Recognizer, console
+from edge_oneshot_device.bundle.summary import align
+from edge_oneshot_device.encoding.preprocessing import load_image
+from edge_oneshot_device.files import write_atomically
+from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.keys import ENVIRONMENT
+from edge_oneshot_device.recognition.installation import install
+from edge_oneshot_device.recognition.state import GALLERY
+
+SIDE = 640
+
+BARE_START = """
+import importlib, io, json, sqlite3, sys
+model, templates, photo, database, modules, rgb = sys.argv[1:]
+for module in json.load(open(modules)):
+    try:
+        importlib.import_module(module)
+    except Exception:
+        pass
+import numpy as np
+from PIL import Image
+from ai_edge_litert.interpreter import Interpreter
+interpreter = Interpreter(model_content=open(model, "rb").read(), num_threads=1)
+interpreter.allocate_tensors()
+given, told = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+enrolled = np.load(templates)
+connection = sqlite3.connect(database, isolation_level=None)
+connection.execute("PRAGMA synchronous = EXTRA")
+image = Image.open(photo).convert("RGB" if rgb == "1" else "L").resize(tuple(given["shape"][[2, 1]]))
+scale, zero = given["quantization"]
+values = np.asarray(image, np.float32).reshape(given["shape"]) / 255.0
+interpreter.set_tensor(given["index"], np.clip(values / (scale or 1.0) + zero, -128, 127).astype(given["dtype"]))
+interpreter.invoke()
+scale, zero = told["quantization"]
+probe = (interpreter.get_tensor(told["index"])[0].astype(np.float32) - zero) * (scale or 1.0)
+best = int((enrolled @ probe).argmax())
+connection.execute("INSERT INTO audit (detail, mac) VALUES (?, ?)", ("x" * 250, bytes(32)))
+print(json.dumps({"person": best}))
+"""
+
+LIST_MODULES = """
+import json, sys
+from edge_oneshot_device.cli import main
+code = main(sys.argv[2:])
+names = [name for name in sys.modules if not name.startswith(("edge_oneshot", "__"))]
+json.dump(names, open(sys.argv[1], "w"))
+raise SystemExit(code)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """One comparison.
+
+    Attributes:
+        what: Of what.
+        rounds: How often each side was measured, by turns.
+        ours, bare: Median of each side, in `unit`.
+        unit: ``ms`` or ``MiB``.
+        ratio: Of the medians.
+        interval: 95 % of the ratio, by a bootstrap of the rounds in pairs.
+    """
+
+    what: str
+    rounds: int
+    ours: float
+    bare: float
+    unit: str
+    ratio: float
+    interval: tuple[float, float]
+
+
+def beside(what: str, ours: list[float], bare: list[float], unit: str, rng: np.random.Generator) -> Beside:
+    """The ratio of the medians, with its interval."""
+    both = np.array([ours, bare])
+    draws = np.median(both[:, rng.integers(both.shape[1], size=(2000, both.shape[1]))], axis=2)
+    low, high = np.percentile(draws[0] / draws[1], [2.5, 97.5])
+    medians = np.median(both, axis=1)
+    return Beside(what, len(ours), *medians.tolist(), unit, float(medians[0] / medians[1]), (float(low), float(high)))
+
+
+def by_turns(ours: Callable[[], object], bare: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of each side; who begins alternates."""
+    sides, times = (ours, bare), ([], [])
+    for side in sides:
+        for _ in range(min(rounds, 20)):
+            side()
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(rounds):
+            for which in (number % 2, 1 - number % 2):
+                start = time.perf_counter()
+                sides[which]()
+                times[which].append(1e3 * (time.perf_counter() - start))
+    finally:
+        gc.enable()
+    return times
+
+
+class Bare:
+    """A model in LiteRT, nothing around it."""
+
+    def __init__(self, content: bytes) -> None:
+        interpreter = Interpreter(model_content=content, num_threads=1)
+        interpreter.allocate_tensors()
+        self._interpreter = interpreter
+        self._inputs, self._outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        details = self._inputs[0]
+        self.values = np.zeros(details["shape"], details["dtype"])
+
+    def run(self) -> list[NDArray[Any]]:
+        """The outputs of `values`."""
+        self._interpreter.set_tensor(self._inputs[0]["index"], self.values)
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(output["index"]) for output in self._outputs]
+
+
+def measure(
+    bundle_path: Path, variant: str, photo: bytes, folder: Path, people: int, rounds: int, starts: int
+) -> list[Beside]:
+    """All three comparisons."""
+    rng = np.random.default_rng(0)
+    bundle = Bundle.open(bundle_path)
+    manifest = bundle.manifest
+    file = next(one.file for one in manifest.variants if one.name == variant)
+    encoder = Encoder.open(bundle, variant)
+    pixels = load_image(photo, encoder.input) if encoder.faces is None else encoder.faces.load(photo)
+    net = Bare(bundle.read(file))
+    encoder.raw(pixels)
+    net.values[:] = encoder._values  # the same input, to the bit
+    results = [beside("embedding", *by_turns(lambda: encoder.embed(pixels), net.run, 5 * rounds), "ms", rng)]
+
+    face = manifest.input.face
+    nets = [net, *(Bare(bundle.read(model.file)) for model in ([] if face is None else face.models))]
+    state = folder / "state"
+    install(bundle_path, state, variant=variant)
+    templates = enrol(state / GALLERY, encoder, people, encoder.embed(pixels), rng)
+    with closing(sqlite3.connect(folder / "bare.db", isolation_level=None)) as connection:
+        for setting in ("journal_mode = DELETE", "synchronous = EXTRA", "foreign_keys = ON", "secure_delete = ON"):
+            connection.execute(f"PRAGMA {setting}")
+        connection.execute("CREATE TABLE audit (seq INTEGER PRIMARY KEY, detail TEXT, mac BLOB)")
+
+        def bare() -> None:
+            Image.open(io.BytesIO(photo)).load()
+            for one in nets:
+                one.run()
+            connection.execute("INSERT INTO audit (detail, mac) VALUES (?, ?)", ("x" * 250, bytes(32)))
+
+        with Recognizer.open(state, limits=None) as recognizer:
+            times = by_turns(lambda: recognizer.identify(photo), bare, rounds)
+    results.append(beside(f"identification among {people}", *times, "ms", rng))
+    return results + start(bundle, file, photo, folder, templates, starts, rng)
+
+
+def enrol(
+    path: Path, encoder: Encoder, people: int, own: NDArray[np.float32], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Enrol so many, of whom one has the template `own`; returns all templates."""
+    size = encoder.embedding.size
+    templates = rng.standard_normal((people, size)).astype(np.float32)
+    templates *= np.linalg.norm(own) / np.linalg.norm(templates, axis=1, keepdims=True)
+    templates[0] = own
+    with Gallery.open(path, encoder.fingerprint, size) as gallery:
+        for number, template in enumerate(templates):
+            gallery.enrol(f"person {number}", template[np.newaxis])
+    return templates
+
+
+def start(
+    bundle: Bundle,
+    file: str,
+    photo: bytes,
+    folder: Path,
+    templates: NDArray[np.float32],
+    rounds: int,
+    rng: np.random.Generator,
+) -> list[Beside]:
+    """From process start to the decision, and the most memory of each process."""
+    image, model, matrix, modules = (folder / name for name in ("photo.jpg", "model", "templates.npy", "modules"))
+    image.write_bytes(photo)
+    model.write_bytes(bundle.read(file))
+    np.save(matrix, templates)
+    identify = ["identify", str(image), "--state", str(folder / "state"), "--json"]
+    run([sys.executable, "-c", LIST_MODULES, str(modules), *identify], allowed=(0, 1))
+    rgb = str(int(bundle.manifest.input.channels == 3))
+    bare = [sys.executable, "-c", BARE_START, *map(str, (model, matrix, image, folder / "bare.db", modules, rgb))]
+    sides = ([str(Path(sys.executable).parent / "edge-oneshot-device"), *identify], bare)
+    found: list[list[tuple[float, float]]] = [[], []]
+    for number in range(rounds + 1):
+        for which in (number % 2, 1 - number % 2):
+            figures = run(sides[which], allowed=(0, 1))
+            if number:  # the first fills the disk's cache
+                found[which].append(figures)
+    ours, own = (list(column) for column in zip(*found[0], strict=True))
+    theirs, their = (list(column) for column in zip(*found[1], strict=True))
+    return [beside("start to decision", ours, theirs, "ms", rng), beside("memory at the most", own, their, "MiB", rng)]
+
+
+def run(command: list[str], allowed: tuple[int, ...]) -> tuple[float, float]:
+    """Milliseconds and MiB of a process that ends with one of these codes."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in allowed:
+        raise SystemExit(f"{command[0]} ended with {process.returncode}")
+    return 1e3 * (time.perf_counter() - start), usage.ru_maxrss / 1024
+
+
+def jpeg(content: bytes, side: int | None = None) -> bytes:
+    """An image file as a JPEG, with its longer side enlarged to so many pixels."""
+    with Image.open(io.BytesIO(content)) as image:
+        if image.format == "JPEG" and side is None:
+            return content
+        image = image.convert("RGB")
+    if side is not None:
+        image = image.resize([round(length * side / max(image.size)) for length in image.size])
+    target = io.BytesIO()
+    image.save(target, "JPEG", quality=90)
+    return target.getvalue()
+
+
+def picture(bundle: Path, photo: Path | None) -> bytes:
+    """What is identified, as a JPEG."""
+    if photo is not None:
+        return jpeg(photo.read_bytes())
+    opened = Bundle.open(bundle)
+    return jpeg(opened.read(opened.manifest.self_test.images[0]), SIDE)
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--variant", default="int8")
+    parser.add_argument("--photo", type=Path, help=f"what is identified (a test image of the bundle, of {SIDE} pixels)")
+    parser.add_argument("--folder", type=Path, default=Path(), help="on the disk to measure (here)")
+    parser.add_argument("--people", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--starts", type=int, default=20)
+    parser.add_argument("--out", type=Path)
+    console.add_json(parser)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as made:
+        os.environ[ENVIRONMENT] = str(Path(made) / "key")
+        found = measure(
+            arguments.bundle,
+            arguments.variant,
+            picture(arguments.bundle, arguments.photo),
+            Path(made),
+            arguments.people,
+            arguments.rounds,
+            arguments.starts,
+        )
+    rows = [("what", "ours", "bare", "unit", "ratio", "95 %")]
+    rows += [
+        (
+            one.what,
+            f"{one.ours:.3f}",
+            f"{one.bare:.3f}",
+            one.unit,
+            f"{one.ratio:.3f}",
+            "{:.3f} to {:.3f}".format(*one.interval),
+        )
+        for one in found
+    ]
+    if arguments.out is not None:
+        content = {"bundle": Bundle.open(arguments.bundle).manifest.name, "variant": arguments.variant}
+        content |= {"comparisons": [asdict(one) for one in found]}
+        write_atomically(arguments.out, (json.dumps(content, indent=1) + "\n").encode())
+    console.print_result(found, arguments.json, align(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
