@@ -45,6 +45,9 @@ def _parser() -> console.Parser:
     init.add_argument("bundle", metavar="NAME.oneshot")
     _add_model_options(init)
     init.add_argument(
+        "--allow-cpu", action="store_true", help="with --runtime edgetpu: run on the CPU where that fails"
+    )
+    init.add_argument(
         "--target-far",
         type=float,
         metavar="F",
@@ -145,7 +148,9 @@ def _parser() -> console.Parser:
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", metavar="V", help="the bundle's variant to use (int8)")
-    parser.add_argument("--runtime", metavar="R", help="litert, tflite-runtime or onnxruntime (the variant's own)")
+    parser.add_argument(
+        "--runtime", metavar="R", help="litert, tflite-runtime, edgetpu or onnxruntime (the variant's own)"
+    )
     parser.add_argument("--threads", type=int, default=1, metavar="T", help="threads of one inference (%(default)s)")
 
 

@@ -35,6 +35,7 @@ def init(arguments: argparse.Namespace) -> int:
         rejections_per_minute=arguments.rejections_per_minute,
         re_enrol=arguments.re_enrol,
         empty=arguments.empty,
+        allow_cpu=arguments.allow_cpu,
     )
     console.print_result(installation, arguments.json, wording.installation_text(installation))
     return 0

@@ -12,7 +12,7 @@ from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.manifest import EmbeddingSection, InputSection, Manifest, TensorSpec, Variant
 from edge_oneshot_device.encoding.preprocessing import load_image, require_content, scale
 from edge_oneshot_device.encoding.quantization import dequantize, quantize
-from edge_oneshot_device.encoding.runtimes import RUNTIMES, Model, open_model
+from edge_oneshot_device.encoding.runtimes import EDGE_TPU, RUNTIMES, Model, open_model
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.faces.finding import FaceFinder
 
@@ -46,7 +46,7 @@ class Encoder:
         _require_equal(variant, "input shape", model.input.shape, (1, *input.shape))
         _require_equal(variant, "output shape", model.output.shape, (1, embedding.size))
         self.variant = variant
-        self.runtime = model.runtime
+        self._model = model
         self.fingerprint = fingerprint
         self.input = input
         self.embedding = embedding
@@ -63,22 +63,37 @@ class Encoder:
             (table, part, self._values[0, :, :, part]) for table, part in zip(tables, channels, strict=True)
         ]
 
+    @property
+    def runtime(self) -> str:
+        """Name of the runtime that ran last."""
+        return self._model.runtime
+
     @classmethod
-    def open(cls, bundle: Bundle, variant: str = "int8", *, runtime: str | None = None, threads: int = 1) -> "Encoder":
+    def open(
+        cls,
+        bundle: Bundle,
+        variant: str = "int8",
+        *,
+        runtime: str | None = None,
+        threads: int = 1,
+        allow_cpu: bool = False,
+    ) -> "Encoder":
         """Load a variant, compare its tensors with the manifest, and check its golden outputs.
 
         Args:
             bundle: The bundle.
             variant: Name of one of its variants.
-            runtime: Name of the runtime; None takes the one of the variant's format.
-            threads: Threads of one inference.
+            runtime: Name of the runtime, ``edgetpu`` among them; None takes the one of the variant's format.
+            threads: Threads of one inference on the processor.
+            allow_cpu: Run the variant's plain file where the Edge TPU fails; `runtime` says so, and it is logged.
 
         Raises:
-            InputError: ``variant_missing``, ``wrong_runtime`` or ``wrong_threads``.
+            InputError: ``variant_missing``, ``wrong_runtime``, ``not_compiled`` or ``wrong_threads``.
             IntegrityError: ``model_refused``, ``model_mismatch`` or ``self_test_failed``.
-            MachineError: ``runtime_missing``, ``runtime_failed`` or ``out_of_memory``.
+            MachineError: ``runtime_missing``, ``runtime_failed`` or ``out_of_memory``; of the Edge TPU also
+                ``edgetpu_unavailable``, ``edgetpu_crashed`` or ``edgetpu_hung``.
         """
-        encoder = load_encoder(bundle, variant, runtime=runtime, threads=threads)
+        encoder = load_encoder(bundle, variant, runtime=runtime, threads=threads, allow_cpu=allow_cpu)
         self_test(encoder, bundle)
         return encoder
 
@@ -167,11 +182,16 @@ class Encoder:
         return self.embed(pixels)
 
 
-def load_encoder(bundle: Bundle, name: str, *, runtime: str | None = None, threads: int = 1) -> Encoder:
+def load_encoder(
+    bundle: Bundle, name: str, *, runtime: str | None = None, threads: int = 1, allow_cpu: bool = False
+) -> Encoder:
     """`Encoder.open` without the self-test, for those who time the first inference."""
     manifest = bundle.manifest
     variant = _find(manifest, name)
-    model = open_model(variant.format, bundle.read(variant.file), runtime=runtime, threads=threads)
+    if runtime == EDGE_TPU:
+        model, runtime = _open_edgetpu(bundle, variant, threads, allow_cpu)
+    else:
+        model = open_model(variant.format, bundle.read(variant.file), runtime=runtime, threads=threads)
     _require_equal(name, "input", model.input, variant.input)
     _require_equal(name, "output", model.output, variant.output)
     return Encoder(
@@ -182,6 +202,22 @@ def load_encoder(bundle: Bundle, name: str, *, runtime: str | None = None, threa
         fingerprint=variant.fingerprint,
         faces=open_faces(bundle, runtime=None if variant.format == "onnx" else runtime, threads=threads),
     )
+
+
+def _open_edgetpu(bundle: Bundle, variant: Variant, threads: int, allow_cpu: bool) -> tuple[Model, str]:
+    """The compiled file, and the runtime of all that is not compiled."""
+    from edge_oneshot_device.encoding.edgetpu import EdgeTpuModel, host_runtime
+
+    if variant.compiled is None:
+        names = ", ".join(one.name for one in bundle.manifest.variants if one.compiled) or "none has"
+        message = f"variant {variant.name} has no file compiled for the Edge TPU; choose one that has: {names}"
+        raise InputError(message, reason="not_compiled")
+    host = host_runtime()
+
+    def plain() -> Model:
+        return open_model(variant.format, bundle.read(variant.file), runtime=host, threads=threads)
+
+    return EdgeTpuModel(bundle.read(variant.compiled), plain if allow_cpu else None), host
 
 
 def open_faces(bundle: Bundle, *, runtime: str | None = None, threads: int = 1) -> FaceFinder | None:

@@ -1,4 +1,4 @@
-"""The runtimes that execute a model file: LiteRT, tflite-runtime, ONNX Runtime.
+"""The runtimes that execute a model file: LiteRT, tflite-runtime, ONNX Runtime; the Edge TPU is in `edgetpu`.
 
 The runtime is the one asked for or the format's own, never silently another one.
 """
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edge_oneshot_device.bundle.manifest import Dtype, Format, Runtime, TensorSpec
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 
+EDGE_TPU = "edgetpu"
 MAX_THREADS = 256
 
 # Per format the runtimes that execute it; the first is the one taken when none is named.
@@ -92,10 +93,10 @@ def open_model(format: Format, content: bytes, *, runtime: str | None = None, th
 
 
 class TfliteModel:
-    """A .tflite file in LiteRT, or in its predecessor tflite-runtime, on the processor."""
+    """A .tflite file in LiteRT, or in its predecessor tflite-runtime: on the processor, or behind a delegate."""
 
-    def __init__(self, content: bytes, threads: int, runtime: str) -> None:
-        interpreter = _interpreter(content, threads, runtime)
+    def __init__(self, content: bytes, threads: int, runtime: str, delegate: str | None = None) -> None:
+        interpreter = _interpreter(content, threads, runtime, delegate)
         self.runtime = runtime
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
@@ -103,6 +104,12 @@ class TfliteModel:
         self.input, self.output = _tflite_tensor(inputs[0]), _vector(_tflite_tensor(outputs[0]))
         self._input_index, self._output_index = inputs[0]["index"], outputs[0]["index"]
         self._set, self._invoke, self._get = interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor
+        self._ops = interpreter._get_ops_details
+
+    @property
+    def delegated(self) -> bool:
+        """Whether a delegate computes: XNNPACK, where none was named."""
+        return any(op["op_name"] == "DELEGATE" for op in self._ops())
 
     def run(self, values: NDArray[Any]) -> NDArray[Any]:
         """Run once, see `Model.run`."""
@@ -156,11 +163,12 @@ def open_tflite(content: bytes, runtime: str, threads: int) -> Any:
         return _interpreter(content, threads, runtime)
 
 
-def _interpreter(content: bytes, threads: int, runtime: str) -> Any:
+def _interpreter(content: bytes, threads: int, runtime: str, delegate: str | None = None) -> Any:
     module = _import("ai_edge_litert.interpreter" if runtime == "litert" else "tflite_runtime.interpreter", runtime)
+    delegates = None if delegate is None else [_delegate(module, delegate)]
     try:
         # The default resolver applies XNNPACK: other kernels give other int8 outputs.
-        interpreter = module.Interpreter(model_content=content, num_threads=threads)
+        interpreter = module.Interpreter(model_content=content, num_threads=threads, experimental_delegates=delegates)
         interpreter.allocate_tensors()
     except MemoryError as error:
         raise _out_of_memory(runtime) from error
@@ -169,6 +177,15 @@ def _interpreter(content: bytes, threads: int, runtime: str) -> Any:
     except (ValueError, RuntimeError) as error:
         raise _refused(runtime, error) from error
     return interpreter
+
+
+def _delegate(module: Any, library: str) -> Any:
+    try:
+        return module.load_delegate(library)
+    except (OSError, ValueError, RuntimeError) as error:
+        told = " ".join(str(error).split()) or "no reason given"
+        message = f"the Edge TPU cannot be used ({told}); edge-oneshot-device doctor says what is missing"
+        raise MachineError(message, reason="edgetpu_unavailable") from error
 
 
 def _tflite_tensor(details: dict[str, Any]) -> TensorSpec:

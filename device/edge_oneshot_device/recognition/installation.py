@@ -111,6 +111,7 @@ def install(
     rejections_per_minute: int = Limits().rejections_per_minute,
     re_enrol: bool = False,
     empty: bool = False,
+    allow_cpu: bool = False,
 ) -> Installation:
     """Check a bundle, run its self-test, and put it in use.
 
@@ -129,6 +130,7 @@ def install(
         rejections_per_minute: Of 1:N, at least 1, after which the door makes everybody wait.
         re_enrol: Where another encoder was in use, enrol everybody again from the photos that were kept.
         empty: Where another encoder was in use, begin with nobody; the templates of before are kept for `rollback`.
+        allow_cpu: With the runtime ``edgetpu``: run the variant's plain file where the Edge TPU fails, now or later.
 
     Raises:
         InputError: Reason ``bad_limit``, ``cannot_re_enrol``, ``bad_target_far``, ``variant_missing``, ``uncalibrated``
@@ -150,7 +152,7 @@ def install(
     opened = Bundle.open(bundle, trust=trusted)
     manifest = opened.manifest
     name = choose_variant(manifest, variant)
-    encoder = Encoder.open(opened, name, runtime=runtime, threads=threads)
+    encoder = Encoder.open(opened, name, runtime=runtime, threads=threads, allow_cpu=allow_cpu)
     _resolve_target(manifest, name, target_far)
     make_folder(folder)
     make_folder(folder / BUNDLES)
@@ -160,13 +162,14 @@ def install(
         sha256=opened.sha256,
         previous=None,
         variant=name,
-        runtime=msgspec.convert(encoder.runtime, Runtime),
+        runtime="edgetpu" if runtime == "edgetpu" else msgspec.convert(encoder.runtime, Runtime),
         threads=threads,
         target_far=target_far,
         trust=trusted,
         keep_photos=keep_photos,
         rejections_per_minute=rejections_per_minute,
         fingerprint=encoder.fingerprint,
+        allow_cpu=allow_cpu,
     )
     _make_key(source, folder / GALLERY)
     with Gallery.open(folder / GALLERY, encoder.fingerprint, encoder.embedding.size, source) as gallery:
@@ -207,7 +210,9 @@ def rollback(state: str | os.PathLike[str] | None = None, *, key: str | os.PathL
     if former is None:
         raise InputError(f"nothing was in use in {folder} before: init another bundle", reason="nothing_before")
     opened = open_bundle(folder, former.bundle, former.sha256, settings.trust)
-    encoder = Encoder.open(opened, former.variant, runtime=former.runtime, threads=former.threads)
+    encoder = Encoder.open(
+        opened, former.variant, runtime=former.runtime, threads=former.threads, allow_cpu=settings.allow_cpu
+    )
     source = find_key(key)
     wanted = msgspec.structs.replace(settings, **{name: getattr(former, name) for name in IN_USE})
     with Gallery.open(folder / GALLERY, encoder.fingerprint, encoder.embedding.size, source) as gallery:
@@ -241,7 +246,13 @@ def open_installed(
         message = f"the gallery {folder / GALLERY} is gone: run init again, then restore a backup, or enrol everybody"
         raise IntegrityError(message, reason="gallery_missing")
     while True:
-        encoder = Encoder.open(bundle, settings.variant, runtime=settings.runtime, threads=settings.threads)
+        encoder = Encoder.open(
+            bundle,
+            settings.variant,
+            runtime=settings.runtime,
+            threads=settings.threads,
+            allow_cpu=settings.allow_cpu,
+        )
         gallery = Gallery.open(folder / GALLERY, encoder.fingerprint, encoder.embedding.size, source)
         former = settings.former
         try:

@@ -40,7 +40,7 @@ class Former(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     bundle: BundleFile
     sha256: Digest
     variant: Slug
-    runtime: Runtime
+    runtime: Literal[Runtime, "edgetpu"]
     threads: Positive
     target_far: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] | None
     fingerprint: Digest
@@ -53,13 +53,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         bundle: File name in the folder of bundles.
         sha256: Of that file.
         previous: The bundle that was in use before, kept; written for versions before there was `former`.
-        runtime: The runtime that passed the self-test.
+        runtime: The runtime that passed the self-test, or the Edge TPU, which may have been absent then.
         target_far: None for the smallest that the calibration supports.
         trust: The public key, in hex, that has to have signed a bundle; None takes any bundle.
         keep_photos: Keep the images that people are enrolled from, sealed.
         rejections_per_minute: Of 1:N, after which the door makes everybody wait.
         fingerprint: Of the variant; None was written before it was kept.
         former: What was in use before.
+        allow_cpu: Run the plain file where the Edge TPU fails.
     """
 
     format: Literal[1]
@@ -67,7 +68,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     sha256: Digest
     previous: BundleFile | None
     variant: Slug
-    runtime: Runtime
+    runtime: Literal[Runtime, "edgetpu"]
     threads: Positive
     target_far: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] | None
     trust: Digest | None = None
@@ -75,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     rejections_per_minute: Positive = Limits().rejections_per_minute
     fingerprint: Digest | None = None
     former: Former | None = None
+    allow_cpu: bool = False
 
 
 def state_dir(argument: str | os.PathLike[str] | None = None) -> Path:
