@@ -70,6 +70,8 @@ soak: setup ## long campaigns, whole: how often bounds hold, what a gallery live
 	$(BIN)/python benchmarks/durable.py disks --out benchmarks/results/durability-disks.json
 	$(BIN)/python benchmarks/durable.py faults --out benchmarks/results/durability-faults.json
 	$(BIN)/python benchmarks/durable.py contention --out benchmarks/results/durability-contention.json
+	$(BIN)/edge-oneshot export --pretrained base --out build/base.oneshot
+	$(BIN)/python benchmarks/day.py build/base.oneshot --out benchmarks/results/day.json
 
 schema: setup ## renew docs/bundle.schema.json from the manifest's types
 	$(BIN)/python -m edge_oneshot_device.bundle.schema > docs/bundle.schema.json

@@ -16,6 +16,7 @@ from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.recognition import installation as installing
 from edge_oneshot_device.recognition import state
 from edge_oneshot_device.recognition.installation import install
+from edge_oneshot_device.recognition.opening import open_installed
 from edge_oneshot_device.recognition.recognizer import Recognizer
 
 MakeBundle = Callable[..., Path]
@@ -439,7 +440,7 @@ def test_another_encoder_begins_with_nobody_and_a_rollback_brings_them_back(
     forth = installing.rollback(folder)
     assert (forth.name, forth.people) == ("other", 0)
     assert state.load(folder)[1].manifest.name == "other"
-    with installing.open_installed(folder).gallery as gallery:
+    with open_installed(folder).gallery as gallery:
         assert gallery.check_audit().people == 0
         # forgetting reaches the templates that are kept for a rollback
         assert gallery.forget("ada").reason == "forgotten"
@@ -508,7 +509,7 @@ def test_an_init_cut_between_settings_and_gallery_leaves_what_was_in_use(
     with pytest.raises(KeyboardInterrupt):
         install(make_bundle(name="other", min_contrast=17), folder, empty=True)
     assert state.load(folder)[1].manifest.name == "other"
-    opened = installing.open_installed(folder)
+    opened = open_installed(folder)
     with opened.gallery as gallery:
         assert (opened.bundle.manifest.name, [one.person for one in gallery.people()]) == ("tiny", ["ada"])
 

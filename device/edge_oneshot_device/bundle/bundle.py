@@ -57,7 +57,9 @@ class Bundle:
     signed_by: str | None
 
     @classmethod
-    def open(cls, source: str | os.PathLike[str] | bytes, *, trust: str | None = None) -> "Bundle":
+    def open(
+        cls, source: str | os.PathLike[str] | bytes, *, trust: str | None = None, pinned: str | None = None
+    ) -> "Bundle":
         """Read a bundle once into memory and check all of it.
 
         A signature that is there is verified, whether or not a key is trusted.
@@ -65,27 +67,35 @@ class Bundle:
         Args:
             source: Path, or the file's content.
             trust: The public key, in hex, that has to have signed it; None opens any bundle.
+            pinned: SHA-256, in hex, that it had when it was opened and checked before; then its members
+                are not hashed again.
 
         Raises:
             InputError: The path leads to no file (``not_found``, ``not_a_file``).
             IntegrityError: ``not_a_bundle`` (not laid out as a bundle), ``bad_signature``,
-                ``unsigned`` or ``untrusted_key`` (where a key is trusted), ``bad_manifest`` or
-                ``member_mismatch`` (its members are not those of the manifest).
+                ``unsigned`` or ``untrusted_key`` (where a key is trusted), ``bad_manifest``,
+                ``member_mismatch`` (its members are not those of the manifest) or ``bundle_altered``
+                (it is not the one that was pinned).
             MachineError: The file cannot be read.
         """
         content = source if isinstance(source, bytes) else read_file(source, MAX_BUNDLE_BYTES)
         name = "the bundle" if isinstance(source, bytes) else str(source)
+        sha256 = hashlib.sha256(content).hexdigest()
+        if pinned is not None and sha256 != pinned:
+            message = f"{name} was altered since it was installed: run init again with an intact copy"
+            raise IntegrityError(message, reason="bundle_altered")
         try:
             files = _unzip(content)
             text, signature = _take_manifest(files)
             signed_by = None if signature is None else verify(signature, text)
             _require_trusted(signed_by, trust)
             manifest = decode_manifest(text)
-            _check_members(manifest, files)
+            if pinned is None:
+                _check_members(manifest, files)
         except IntegrityError as error:
             advice = _ADVICE.get(error.reason, "get an intact copy, or export it again")
             raise IntegrityError(f"{name} is refused: {_brief(error)}; {advice}", reason=error.reason) from error
-        return cls(manifest, content, hashlib.sha256(content).hexdigest(), MappingProxyType(files), signed_by)
+        return cls(manifest, content, sha256, MappingProxyType(files), signed_by)
 
     def read(self, path: str) -> bytes:
         """Content of a member that the manifest lists.

@@ -2,8 +2,10 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -92,7 +94,8 @@ class Mirror:
         """Read who changed; where that cannot be told, return everybody's numbers."""
         changed = None if self._seen is None else audit.changed_since(connection, self._seen)
         for number in changed or ():
-            templates = self._templates(vault(), number, connection)
+            found = self._templates(vault(), number, number, connection)
+            templates = found.get(number, np.empty((0, self._size), np.float32))
             self._counts[len(self.index.templates_of(number))] -= 1
             self._counts[len(templates)] += 1
             if len(templates):
@@ -114,28 +117,33 @@ class Mirror:
             yield read(partial(self._batch, vault, numbers[start : start + _CHUNK]))
 
     def _batch(
-        self, vault: Callable[[], Vault], numbers: Collection[int], connection: sqlite3.Connection
+        self, vault: Callable[[], Vault], numbers: Sequence[int], connection: sqlite3.Connection
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The owner of each template of some people, and the templates."""
-        found = {number: self._templates(vault(), number, connection) for number in numbers}
+        """The owner of each template of some people, of ascending numbers, and the templates."""
+        found = self._templates(vault(), numbers[0], numbers[-1], connection)
         counts = [len(templates) for templates in found.values()]
-        self._counts.update(count for count in counts if count)
-        return np.repeat(np.array([*found], np.int64), counts), np.concatenate([*found.values()])
+        self._counts.update(counts)
+        owners = np.repeat(np.array([*found], np.int64), counts)
+        return owners, np.concatenate([np.empty((0, self._size), np.float32), *found.values()])
 
-    def _templates(self, vault: Vault, number: int, connection: sqlite3.Connection) -> NDArray[np.float32]:
-        """The templates of a person, float32 (k, size); none of somebody who has none of this encoder."""
-        query = """SELECT record, sealed FROM person JOIN template ON person = number
-                   WHERE number = ? AND fingerprint = ? ORDER BY id"""
-        rows = connection.execute(query, (number, self._fingerprint)).fetchall()
-        if not rows:
-            return np.empty((0, self._size), np.float32)
-        name = open_person(self._path, vault, number, rows[0][0]).name
-        if len(rows) > MAX_TEMPLATES:
-            raise corrupt(self._path, f"{name} has {len(rows)} templates, at most {MAX_TEMPLATES} are possible")
-        parts = [open_template(self._path, vault, number, self._fingerprint, sealed, name) for _, sealed in rows]
-        if any(len(part) != 4 * self._size for part in parts):
-            raise corrupt(self._path, f"{name} has a template that is not {self._size} numbers")
-        templates = np.frombuffer(b"".join(parts), "<f4").astype(np.float32).reshape(len(parts), self._size)
-        if not np.isfinite(templates).all():
-            raise corrupt(self._path, f"{name} has a template that is no finite number")
-        return templates
+    def _templates(
+        self, vault: Vault, first: int, last: int, connection: sqlite3.Connection
+    ) -> dict[int, NDArray[np.float32]]:
+        """The templates, float32 (k, size), of everybody from one number to another who has one of this encoder."""
+        query = """SELECT number, record, sealed FROM person JOIN template ON person = number
+                   WHERE number BETWEEN ? AND ? AND fingerprint = ? ORDER BY number, id"""
+        rows = connection.execute(query, (first, last, self._fingerprint))
+        found = {}
+        for number, own in groupby(rows, itemgetter(0)):
+            records, sealed = zip(*[row[1:] for row in own], strict=True)
+            name = open_person(self._path, vault, number, records[0]).name
+            if len(sealed) > MAX_TEMPLATES:
+                raise corrupt(self._path, f"{name} has {len(sealed)} templates, at most {MAX_TEMPLATES} are possible")
+            parts = [open_template(self._path, vault, number, self._fingerprint, one, name) for one in sealed]
+            if any(len(part) != 4 * self._size for part in parts):
+                raise corrupt(self._path, f"{name} has a template that is not {self._size} numbers")
+            templates = np.frombuffer(b"".join(parts), "<f4").astype(np.float32).reshape(len(parts), self._size)
+            if not np.isfinite(templates).all():
+                raise corrupt(self._path, f"{name} has a template that is no finite number")
+            found[number] = templates
+        return found

@@ -13,7 +13,7 @@ from edge_oneshot_device.errors import OneShotError
 from edge_oneshot_device.gallery.keys import find_key
 from edge_oneshot_device.gallery.reserve import RESERVE
 from edge_oneshot_device.recognition import state as states
-from edge_oneshot_device.recognition.installation import open_installed
+from edge_oneshot_device.recognition.opening import open_installed
 
 _LOW_BYTES: Final = 64 << 20
 _LOW_SHARE: Final = 0.05

@@ -25,7 +25,7 @@ from edge_oneshot_device.gallery.people import Enrolment, Person, person_name
 from edge_oneshot_device.matching.decision import Decision, calibration_for, join, scores
 from edge_oneshot_device.recognition.attempts import ChangedError, Comparison, identification, settle, verification
 from edge_oneshot_device.recognition.enrolment import check_fit, most_templates
-from edge_oneshot_device.recognition.installation import open_installed
+from edge_oneshot_device.recognition.opening import open_installed
 
 ImageSource = str | os.PathLike[str] | bytes
 """An image file, by its path or its content."""

@@ -8,7 +8,6 @@ A bundle is written under a name of its own and settings.json last, by one renam
 interrupted `install` leaves everything as it was.
 """
 
-import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from edge_oneshot_device.bundle.bundle import MAX_BUNDLE_BYTES, Bundle
+from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.manifest import Digest, Positive, Runtime, Slug
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.files import create_folder, read_file, write_atomically
@@ -133,16 +132,11 @@ def open_bundle(folder: Path, name: str, sha256: str, trust: str | None) -> Bund
         IntegrityError: Reason ``bundle_missing`` or ``bundle_altered``, or as `Bundle.open` says.
         MachineError: It cannot be read.
     """
-    path = folder / BUNDLES / name
     try:
-        content = read_file(path, MAX_BUNDLE_BYTES)
+        return Bundle.open(folder / BUNDLES / name, trust=trust, pinned=sha256)
     except InputError as error:
         message = f"the bundle in use is gone: {error}; run init again"
         raise IntegrityError(message, reason="bundle_missing") from error
-    if hashlib.sha256(content).hexdigest() != sha256:
-        message = f"{path} was altered since it was installed: run init again with an intact copy"
-        raise IntegrityError(message, reason="bundle_altered")
-    return Bundle.open(content, trust=trust)
 
 
 def make_folder(folder: Path) -> None:

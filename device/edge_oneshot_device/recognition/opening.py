@@ -1,0 +1,65 @@
+"""Opening what is in use: the settings, the bundle, its encoder and the gallery."""
+
+import os
+from dataclasses import dataclass
+
+import msgspec
+
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.errors import IntegrityError
+from edge_oneshot_device.gallery.encoders import encoders
+from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.keys import find_key
+from edge_oneshot_device.recognition.state import GALLERY, IN_USE, Settings, load, open_bundle, state_dir
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What is in use, opened; the gallery is to be closed."""
+
+    settings: Settings
+    bundle: Bundle
+    encoder: Encoder
+    gallery: Gallery
+
+
+def open_installed(
+    state: str | os.PathLike[str] | None = None, *, key: str | os.PathLike[str] | None = None
+) -> Installed:
+    """What is in use, opened: the settings, the bundle, its encoder and the gallery.
+
+    A power cut in the midst of `install` may have left the new settings with the gallery of before: then
+    what was in use before still is.
+
+    Raises:
+        InputError: Reason ``not_initialised``.
+        IntegrityError: The bundle, the settings, the key or the gallery is not as it was left.
+        MachineError: The disk or the runtime failed.
+    """
+    folder, source = state_dir(state), find_key(key)
+    settings, bundle = load(folder)
+    if not (folder / GALLERY).exists():
+        message = f"the gallery {folder / GALLERY} is gone: run init again, then restore a backup, or enrol everybody"
+        raise IntegrityError(message, reason="gallery_missing")
+    while True:
+        encoder = Encoder.open(
+            bundle,
+            settings.variant,
+            runtime=settings.runtime,
+            threads=settings.threads,
+            allow_cpu=settings.allow_cpu,
+        )
+        gallery = Gallery.open(folder / GALLERY, encoder.fingerprint, encoder.embedding.size, source)
+        former = settings.former
+        try:
+            in_use = gallery.read(encoders)[-1:]
+        except BaseException:
+            gallery.close()
+            raise
+        if former is None or former.fingerprint == encoder.fingerprint or in_use != [former.fingerprint]:
+            return Installed(settings, bundle, encoder, gallery)
+        gallery.close()
+        bundle = open_bundle(folder, former.bundle, former.sha256, settings.trust)
+        values = {name: getattr(former, name) for name in IN_USE}
+        settings = msgspec.structs.replace(settings, former=None, **values)
