@@ -12,7 +12,7 @@ from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.manifest import EmbeddingSection, InputSection, Manifest, TensorSpec, Variant
 from edge_oneshot_device.encoding.preprocessing import load_image, require_content, scale
 from edge_oneshot_device.encoding.quantization import dequantize, quantize
-from edge_oneshot_device.encoding.runtimes import EDGE_TPU, RUNTIMES, Model, open_model
+from edge_oneshot_device.encoding.runtimes import EDGE_TPU, RUNTIMES, Model, TfliteModel, open_model
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.faces.finding import FaceFinder
 
@@ -67,6 +67,11 @@ class Encoder:
     def runtime(self) -> str:
         """Name of the runtime that ran last."""
         return self._model.runtime
+
+    @property
+    def delegated(self) -> bool | None:
+        """Whether XNNPACK computes, where the runtime has it; None where it has not."""
+        return self._model.delegated if isinstance(self._model, TfliteModel) else None
 
     @classmethod
     def open(

@@ -24,7 +24,7 @@ MAX_THREADS = 256
 # Per format the runtimes that execute it; the first is the one taken when none is named.
 RUNTIMES: dict[Format, tuple[Runtime, ...]] = {"tflite": ("litert", "tflite-runtime"), "onnx": ("onnxruntime",)}
 
-_INSTALL = {
+INSTALL = {
     "litert": "pip install ai-edge-litert",
     "tflite-runtime": 'pip install "edge-oneshot-device[tflite-runtime]"',
     "onnxruntime": 'pip install "edge-oneshot-device[onnx]"',
@@ -226,14 +226,14 @@ def _import(module: str, runtime: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        message = f"the runtime {runtime} is not installed; run: {_INSTALL[runtime]}"
+        message = f"the runtime {runtime} is not installed; run: {INSTALL[runtime]}"
         raise MachineError(message, reason="runtime_missing") from error
     except (ImportError, AttributeError) as error:  # built for another numpy or another Python
         raise _broken(runtime, error) from error
 
 
 def _broken(runtime: str, error: BaseException) -> MachineError:
-    message = f"the runtime {runtime} does not load here ({error}); run: {_INSTALL[runtime]}"
+    message = f"the runtime {runtime} does not load here ({error}); run: {INSTALL[runtime]}"
     return MachineError(message, reason="runtime_missing")
 
 

@@ -6,34 +6,21 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
 from edge_oneshot_device.errors import OneShotError
+from edge_oneshot_device.gallery.audit import last_row
+from edge_oneshot_device.gallery.clock import SYSTEM
 from edge_oneshot_device.gallery.keys import find_key
 from edge_oneshot_device.gallery.reserve import RESERVE
 from edge_oneshot_device.recognition import state as states
-from edge_oneshot_device.recognition.opening import open_installed
+from edge_oneshot_device.recognition.equipment import Finding, find_clock, find_edgetpu, find_runtimes
+from edge_oneshot_device.recognition.opening import Installed, open_installed
 
 _LOW_BYTES: Final = 64 << 20
 _LOW_SHARE: Final = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at.
-
-    Attributes:
-        what: ``bundle``, ``key``, ``gallery``, ``audit``, ``disk`` or ``state``.
-        level: ``ok``, ``warning`` (look after it soon) or ``fault`` (the door does not work).
-        text: One line: what was found, and what mends it.
-        reason: The stable code of a fault.
-    """
-
-    what: str
-    level: Literal["ok", "warning", "fault"]
-    text: str
-    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +59,24 @@ def examine(state: str | os.PathLike[str] | None = None, key: str | os.PathLike[
     look("bundle", lambda: _door(folder, key))
     if folder.is_dir():
         look("disk", lambda: _disk(folder))
+    findings += [*find_runtimes(), *find_edgetpu()]
     return Diagnosis(str(folder), findings, codes[0] if codes else 0)
 
 
 def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
     source = find_key(key)
     opened = open_installed(folder, key=key)
-    manifest, encoder = opened.bundle.manifest, opened.encoder
+    manifest = opened.bundle.manifest
     with opened.gallery as gallery:
         people = gallery.mirror(manifest.embedding.metric, manifest.rule).index.people
         report = gallery.check_audit()
+        last = gallery.read(last_row)
     found = [
-        Finding("bundle", "ok", f"{manifest.name}, {encoder.variant} on {encoder.runtime}: its self-test passed"),
+        _bundle(opened),
         Finding("key", "ok", f"from {source}"),
         Finding("gallery", "ok", f"{people} enrolled, SQLite {sqlite3.sqlite_version}, rollback journal"),
         Finding("audit", "ok", f"{report.rows} rows since {report.since} hold, head {report.head.seq}"),
+        find_clock(SYSTEM.now(), last and datetime.fromtimestamp(last.at / 1e6, UTC), manifest.created),
     ]
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o077:
@@ -95,6 +85,22 @@ def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
         text = f"the key {source.path} lies beside the gallery, so that a copy of the folder opens: move it elsewhere"
         found.append(Finding("key", "warning", text))
     return found
+
+
+def _bundle(opened: Installed) -> Finding:
+    """What runs, and whether it is what was asked for."""
+    encoder, wanted = opened.encoder, opened.settings.runtime
+    text = f"{opened.bundle.manifest.name}, {encoder.variant} on {encoder.runtime}"
+    passed = "its self-test passed"
+    if encoder.runtime != wanted:
+        return Finding("bundle", "warning", f"{text} in the place of {wanted}, which failed: {passed}; see below")
+    if encoder.delegated is None:
+        return Finding("bundle", "ok", f"{text}: {passed}")
+    if encoder.delegated:
+        return Finding("bundle", "ok", f"{text} with XNNPACK: {passed}")
+    # what tflite-runtime does with 8 bits
+    level: Literal["ok", "warning"] = "warning" if wanted == "litert" else "ok"
+    return Finding("bundle", level, f"{text} without XNNPACK, so several times slower: {passed}")
 
 
 def _disk(folder: Path) -> list[Finding]:

@@ -1,0 +1,215 @@
+"""What a machine has for the door: runtimes, an Edge TPU, a clock; what is missing, and how to get it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final, Literal
+
+from edge_oneshot_device.encoding.edgetpu import LIBRARY, host_runtime
+from edge_oneshot_device.encoding.runtimes import INSTALL
+
+PACKAGES: Final = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime", "onnxruntime": "onnxruntime"}
+"""Distribution of each runtime."""
+
+_MODULES: Final = {"litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
+_USB: Final = (("1a6e", "089a"), ("18d1", "9302"))  # before and after its firmware is loaded
+_PCI: Final = ("0x1ac1", "0x089a")
+_BUILDS: Final = "https://github.com/feranick/libedgetpu/releases"
+_IMPORT: Final = "import importlib, sys; importlib.import_module(sys.argv[1])"
+_LOAD: Final = """
+import ctypes, sys
+library = ctypes.CDLL(sys.argv[1])
+library.edgetpu_version.restype = ctypes.c_char_p
+name = sys.argv[1].partition(".")[0]
+print(next(line.split(None, 5)[5].strip() for line in open("/proc/self/maps") if name in line))
+print(library.edgetpu_version().decode())
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        what: ``bundle``, ``key``, ``gallery``, ``audit``, ``disk``, ``state``, ``clock``, ``runtime`` or ``edgetpu``.
+        level: ``ok``, ``note`` (absent, and only needed by who wants it), ``warning`` (look after it soon) or
+            ``fault`` (the door does not work).
+        text: One line: what was found, and what mends it.
+        reason: The stable code of a fault.
+    """
+
+    what: str
+    level: Literal["ok", "note", "warning", "fault"]
+    text: str
+    reason: str | None = None
+
+
+def find_runtimes() -> Iterator[Finding]:
+    """Each runtime with its version, whether it loads, and what to run for it."""
+    for name, package in PACKAGES.items():
+        try:
+            found = version(package)
+        except PackageNotFoundError:
+            if name == "tflite-runtime" and sys.version_info >= (3, 12):
+                text = f"{name} is not installed, and exists for Python up to 3.11 only"
+            else:
+                text = f"{name} is not installed; if it is wanted, run: {INSTALL[name]}"
+            yield Finding("runtime", "note", text)
+            continue
+        numpy = version("numpy")
+        if name == "tflite-runtime" and int(numpy.partition(".")[0]) >= 2:
+            text = f'{name} {found} was built for numpy 1 and does not run beside {numpy}; run: pip install "numpy<2"'
+            yield Finding("runtime", "warning", text)
+            continue
+        fault = _run(_IMPORT, _MODULES.get(name, name))[1]
+        if fault:
+            yield Finding("runtime", "warning", f"{name} {found} does not load ({fault}); run: {INSTALL[name]}")
+        else:
+            yield Finding("runtime", "ok", f"{name} {found} loads, beside numpy {numpy}")
+
+
+def find_edgetpu(root: Path = Path("/")) -> Iterator[Finding]:
+    """The devices on USB and PCIe, libedgetpu, and whether that was built for the runtime found.
+
+    Args:
+        root: Where /dev, /sys and /var are.
+    """
+    devices = [*_usb(root), *_pci(root)]
+    yield from devices
+    told, fault = _run(_LOAD, LIBRARY)
+    if fault:
+        if devices:
+            text = f"{LIBRARY} does not load ({fault}); install the build for {_host()} from {_BUILDS}"
+            yield Finding("edgetpu", "warning", text)
+        else:
+            yield Finding("edgetpu", "note", f"no Coral on USB or PCIe, and no {LIBRARY}: none is needed without")
+        return
+    path, build = told.splitlines()[:2]
+    level, text = fits(_package(root), *_host().split())
+    yield Finding("edgetpu", level, f"{path}, {build}: {text}")
+    if not devices:
+        yield Finding("edgetpu", "note", "no Coral on USB or PCIe: plug it in, or see whether lsusb and lspci show it")
+
+
+def fits(package: str | None, host: str, host_version: str) -> tuple[Literal["ok", "warning"], str]:
+    """Whether a libedgetpu was built for a runtime, as far as its package tells.
+
+    The one from Google's repository was built for TensorFlow 2.5, and is reported to crash with tflite-runtime 2.12
+    and later; community builds name their TensorFlow, that for 2.13 being reported to work with tflite-runtime 2.13
+    to 2.15 (google-coral/edgetpu #812). Nothing was reported of LiteRT 2.
+
+    Args:
+        package: Version of the Debian package; None where it came otherwise.
+        host: ``litert`` or ``tflite-runtime``.
+        host_version: Its version.
+
+    Returns:
+        A level, and what to say.
+    """
+    here = f"{host} {host_version}"
+    if package is None:
+        return "ok", f"of no Debian package; whether it fits {here} shows when it is used"
+    built = re.search(r"tf(\d+)\.(\d+)", package)
+    if built is None:
+        if host == "tflite-runtime" and tuple(map(int, re.findall(r"\d+", host_version)[:2])) < (2, 12):
+            return "ok", f"package {package}, built for TensorFlow 2.5, as {here} wants it"
+        text = f"package {package}, built for TensorFlow 2.5, is reported to crash with {here}; install from {_BUILDS}"
+        return "warning", text
+    return (
+        "ok",
+        f"package {package}, built for TensorFlow {built[1]}.{built[2]}; {here} shows whether it fits when used",
+    )
+
+
+def find_clock(now: datetime, last: datetime | None, created: str, root: Path = Path("/")) -> Finding:
+    """Whether the clock can be right: hours and delays go by it.
+
+    Args:
+        now: What it says.
+        last: When the last row of the record was written.
+        created: When the bundle was made.
+        root: Where /run and /dev are.
+    """
+    said = f"{now:%Y-%m-%dT%H:%M:%SZ}"
+    before = f"{last:%Y-%m-%dT%H:%M:%SZ}" if last is not None and last > now else created
+    if said < before:
+        what = "the record was last written" if before != created else "the bundle was made"
+        text = f"{said} is before {what} ({before}): set it with timedatectl set-ntp true, or timedatectl set-time"
+        return Finding("clock", "warning", text)
+    daemon = root / "run/systemd/timesync"
+    if daemon.is_dir() and not (daemon / "synchronized").exists():
+        return Finding("clock", "warning", f"{said}, not yet set by the network since the start: look at timedatectl")
+    keeps = "" if any(root.glob("dev/rtc*")) else "; no battery keeps it while the power is off"
+    return Finding("clock", "ok", f"{said}{keeps}")
+
+
+def _usb(root: Path) -> Iterator[Finding]:
+    for device in sorted(root.glob("sys/bus/usb/devices/*")):
+        numbers = tuple(_read(device / name) for name in ("idVendor", "idProduct"))
+        if numbers not in _USB:
+            continue
+        bus, number = (int(_read(device / name) or 0) for name in ("busnum", "devnum"))
+        yield _accessible(root / f"dev/bus/usb/{bus:03}/{number:03}", f"a Coral on USB ({':'.join(numbers)})")
+
+
+def _pci(root: Path) -> Iterator[Finding]:
+    cards = [
+        card for card in root.glob("sys/bus/pci/devices/*") if (_read(card / "vendor"), _read(card / "device")) == _PCI
+    ]
+    nodes = sorted(root.glob("dev/apex_*"))
+    for node in nodes:
+        yield _accessible(node, "a Coral on PCIe")
+    if cards and not nodes:
+        yield Finding("edgetpu", "warning", "a Coral on PCIe without /dev/apex_0: install its driver, gasket-dkms")
+
+
+def _accessible(node: Path, what: str) -> Finding:
+    if os.access(node, os.R_OK | os.W_OK):
+        return Finding("edgetpu", "ok", f"{what}, {node}")
+    text = f"{what}, but {node} is closed to this user: give it a udev rule (docs/deploy.md), and plug it in again"
+    return Finding("edgetpu", "warning", text)
+
+
+def _host() -> str:
+    host = host_runtime()
+    try:
+        return f"{host} {version(PACKAGES[host])}"
+    except PackageNotFoundError:
+        return f"{host} 0"
+
+
+def _package(root: Path) -> str | None:
+    """Version of the installed package of libedgetpu."""
+    status = _read(root / "var/lib/dpkg/status")
+    for entry in status.split("\n\n"):
+        if re.match(r"Package: libedgetpu1-(std|max)$", entry, re.MULTILINE) and " installed\n" in entry:
+            found = re.search(r"^Version: (\S+)", entry, re.MULTILINE)
+            return found and found[1]
+    return None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _run(code: str, argument: str) -> tuple[str, str]:
+    """What Python code prints in a process of its own, which a library may end; and why it failed, in a few words."""
+    try:
+        command = [sys.executable, "-P", "-c", code, argument]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", type(error).__name__
+    if done.returncode < 0:
+        return "", signal.Signals(-done.returncode).name
+    last = done.stderr.strip().splitlines()[-1:] or ["unknown"]
+    return done.stdout, "".join(last) if done.returncode else ""
