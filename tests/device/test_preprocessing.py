@@ -204,6 +204,20 @@ def test_a_cmyk_jpeg_has_its_colours():
     assert np.abs(pixels[:, 5:] - (255, 0, 0)).max() <= 6
 
 
+@pytest.mark.parametrize("colour", ["grey", "rgb"])
+def test_a_photo_far_larger_than_the_model_looks_the_same_decoded_at_part_of_its_size(colour):
+    y, x, channel = np.mgrid[0:960, 0:1280, 0:3]
+    waves = 127.5 + 60 * np.sin(x / 97 + channel) + 60 * np.cos(y / 83)
+    photo = encoded(Image.fromarray(waves.astype(np.uint8)), "JPEG", quality=95)
+    section = make_section(colour, size=(48, 36), resize="bilinear")
+    with Image.open(io.BytesIO(photo)) as whole:
+        expected = whole.convert("L" if colour == "grey" else "RGB").resize((48, 36), Image.Resampling.BILINEAR)
+    pixels = load_image(photo, section).astype(int)
+    assert np.abs(pixels - np.asarray(expected, dtype=int).reshape(pixels.shape)).max() <= 4
+    small = load_image(encoded(Image.open(io.BytesIO(photo)).reduce(2), "JPEG", quality=95), section).astype(int)
+    assert np.abs(pixels - small).max() <= 4
+
+
 def test_an_animation_counts_by_its_first_frame():
     frames = [Image.fromarray(np.full((8, 8), level, dtype=np.uint8)) for level in (40, 200)]
     for format_, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})):
