@@ -55,9 +55,16 @@ def load_image(source: str | os.PathLike[str] | bytes, section: InputSection) ->
             ``image_too_large`` (seen before anything is decoded) or ``image_truncated``.
         MachineError: The file cannot be read.
     """
+    with decoded(source, section) as (image, name):
+        return prepare(image, section, name)
+
+
+@contextlib.contextmanager
+def decoded(source: str | os.PathLike[str] | bytes, section: InputSection) -> Iterator[tuple[Image.Image, str]]:
+    """The image as `load_image` hands it to `prepare`, and what an error calls it; raises the same."""
     with _opened(source) as (image, name):
         _decode(image, name, _mode(section), _DETAIL * max(section.height, section.width))
-        return prepare(image, section, name)
+        yield image, name
 
 
 def load_photo(source: str | os.PathLike[str] | bytes, least: int) -> Image.Image:
