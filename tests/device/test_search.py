@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.matching import rows as rows_module
+from edge_oneshot_device.matching import scan as scan_module
 from edge_oneshot_device.matching import search as search_module
 from edge_oneshot_device.matching.decision import join, scores
 from edge_oneshot_device.matching.search import Index, Match
@@ -22,9 +23,9 @@ def scan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """The way templates are scanned; the scan of codes from the first template on, in short blocks."""
     if request.param == "float":
         monkeypatch.setattr(search_module, "_INSTALLED", False)
-    monkeypatch.setattr(search_module, "_FEW", 0)
-    monkeypatch.setattr(search_module, "_IN_CACHE", 700)
-    for module in (search_module, rows_module):
+    monkeypatch.setattr(scan_module, "_FEW", 0)
+    monkeypatch.setattr(scan_module, "_IN_CACHE", 700)
+    for module in (search_module, scan_module, rows_module):
         monkeypatch.setattr(module, "BLOCK", 512)
     monkeypatch.setattr(rows_module, "_AT_ONCE", 200)
     name: str = request.param
@@ -121,7 +122,7 @@ def test_exact_products_give_exact_answers_ties_included(
     owners, vectors = owners[kept].astype(np.int64), vectors[kept]
     probe = np.array(picked.draw(st.lists(st.integers(-8, 8), min_size=5, max_size=5)), np.float32) / 64
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_module, "_FEW", 0 if coded else 10**9)
+        patch.setattr(scan_module, "_FEW", 0 if coded else 10**9)
         index = of(Index(5, metric, rule), owners, vectors)
         assert list(index.search(probe)) == by_force(probe, owners, vectors, metric, rule)[:2]
 
@@ -137,8 +138,8 @@ def test_an_index_kept_in_step_is_that_of_a_fresh_load(steps: Any, seed: int, me
     rng = np.random.default_rng(seed)
     held: dict[int, np.ndarray] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_module, "_FEW", 0)
-        for module in (search_module, rows_module):
+        patch.setattr(scan_module, "_FEW", 0)
+        for module in (search_module, scan_module, rows_module):
             patch.setattr(module, "BLOCK", 16)
         patch.setattr(rows_module, "_AT_ONCE", 4)
         index = Index(8, metric, rule)
@@ -231,6 +232,56 @@ def test_what_is_no_finite_number_is_refused_and_changes_nothing(metric: Any, ba
     with pytest.raises(MachineError):
         index.load([(np.array([4]), np.array([[0.0, 1.0]], np.float32)), (np.array([5]), broken[np.newaxis])])
     assert len(index) == 0
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.usefixtures("scan")
+# numpy tells of it as well, on some processors
+@pytest.mark.filterwarnings("ignore:.* encountered in dot:RuntimeWarning")
+def test_a_probe_that_is_no_finite_number_is_refused_among_many(metric: Any, bad: float) -> None:
+    rng = np.random.default_rng(8)
+    index = of(Index(16, metric, "best"), np.arange(50), unit(rng.standard_normal((50, 16))))
+    probe = np.full(16, 0.25, np.float32)
+    probe[3] = bad
+    with pytest.raises(MachineError) as refused:
+        index.search(probe)
+    assert refused.value.reason == "not_finite"
+
+
+@pytest.mark.usefixtures("scan")
+def test_products_beyond_what_a_cosine_can_be_are_ties() -> None:
+    vectors = np.array([[3, 0], [2, 0], [-2, 0], [-3, 0], [0, 1]], np.float32)
+    owners = np.array([9, 4, 3, 8, 7])
+    index = of(Index(2, "cosine", "best"), owners, vectors)
+    assert index.search(np.array([1, 0], np.float32)) == (Match(4, 1.0), Match(9, 1.0))
+    index = of(Index(2, "cosine", "best"), owners[2:4], vectors[2:4])
+    index.put(1, np.array([[-1.5, 0]], np.float32))
+    assert index.search(np.array([1, 0], np.float32)) == (Match(1, -1.0), Match(3, -1.0))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.usefixtures("scan")
+def test_whoever_has_several_templates_is_ranked_by_all_of_them(metric: Any, rule: Any) -> None:
+    # the template that scores best is not the first of them, nor the one of the greatest key alone
+    vectors = np.array([[0.6, 0.8], [1, 0], [0, 1], [0.8, 0.6], [-1, 0], [0, -1]], np.float32)
+    owners = np.array([1, 1, 2, 2, 3, 4])
+    index = of(Index(2, metric, rule), owners, vectors)
+    for probe in vectors:
+        agree(index.search(probe), by_force(probe, owners, vectors, metric, rule), 1e-6)
+
+
+@pytest.mark.usefixtures("scan")
+def test_templates_longer_than_any_before_are_found_and_so_are_the_others() -> None:
+    rng = np.random.default_rng(9)
+    vectors = rng.standard_normal((300, 16)).astype(np.float32)
+    vectors[100:] *= np.linspace(1, 30, 200, dtype=np.float32)[:, np.newaxis]
+    index = of(Index(16, "euclidean", "best"), np.arange(100), vectors[:100])
+    for person in range(100, 300):
+        index.put(person, vectors[person : person + 1])
+    for probe in vectors[::20] * np.float32(1.02):
+        agree(index.search(probe), by_force(probe, np.arange(300), vectors, "euclidean", "best"), 1e-3)
 
 
 @pytest.mark.usefixtures("scan")

@@ -1,5 +1,6 @@
 """Templates as rows in memory, each with its person, added and deleted without copying all the others."""
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +23,8 @@ SMALLEST: Final = 1e-30
 
 _ROOM: Final = 16  # one part in so many is kept free for the next rows
 _AT_ONCE: Final = 2048
+_LINE: Final = 64  # bytes
+_HEADROOM: Final = 1.05  # of the unit of the codes, lest each row a little larger has all of them made anew
 
 
 class Rows:
@@ -31,6 +34,7 @@ class Rows:
 
     Args:
         size: d, length of a template.
+        halved: Whether half of the square of each length is kept.
         encoded: Whether there are codes.
 
     Attributes:
@@ -38,38 +42,41 @@ class Rows:
         people: Persons who have one.
         owners: int64, the person of each row.
         following: int32, the next row of the same person.
-        halves: float32, half the square of each row's length.
-        scales: float32, what a unit of each row's code stands for.
-        vectors: float32 (d, `BLOCK`), the last one shorter: templates side by side, which a product reads faster.
+        blocks: float32 (d, `BLOCK`), the last one shorter: templates side by side, which a product reads faster; one
+            longer when halved, by minus half of the square of each length.
+        vectors: The templates in them, used or not.
         codes: int8 (`BLOCK`, d), likewise; none unless encoded.
-        used_vectors, used_codes: The parts of them in use, each after the number of its first row.
+        unit: What 1 in a code stands for.
         longest: No row is longer.
-        rest: No row differs more from its code, in units of the code.
-        length: No row is longer, in units of its code.
+        rest: No row differs more from its code, in units.
+        length: No row is longer, in units.
     """
 
-    def __init__(self, size: int, *, encoded: bool) -> None:
+    def __init__(self, size: int, *, halved: bool, encoded: bool) -> None:
         self.count = 0
         self.people = 0
         self.owners = np.empty(0, np.int64)
         self.following = np.empty(0, np.int32)
-        self.halves = np.empty(0, np.float32)
-        self.scales = np.empty(0, np.float32)
+        self.blocks: list[NDArray[np.float32]] = []
         self.vectors: list[NDArray[np.float32]] = []
         self.codes: list[NDArray[np.int8]] = []
-        self.used_vectors: list[tuple[int, NDArray[np.float32]]] = []
-        self.used_codes: list[tuple[int, NDArray[np.int8]]] = []
+        self.unit = 0.0
         self.longest = 0.0
         self.rest = 0.0
         self.length = 0.0
         self._size = size
+        self._halved = halved
         self._encoded = encoded
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory that they take."""
-        arrays: list[NDArray[Any]] = [*self._flat(), *self.vectors, *self.codes]
+        arrays: list[NDArray[Any]] = [self.owners, self.following, *self.blocks, *self.codes]
         return sum(array.nbytes for array in arrays)
+
+    def used(self) -> list[NDArray[np.float32]]:
+        """The templates in use, float32 (d, n) of each block."""
+        return [vectors[:, : self.count - number * BLOCK] for number, vectors in enumerate(self.vectors)]
 
     def gather(self, rows: list[int]) -> NDArray[np.float32]:
         """Templates of k rows, float32 (k, d)."""
@@ -100,6 +107,7 @@ class Rows:
         self.append_loose(np.full(len(templates), person, np.int64), templates)
         self.following[start : self.count] = np.roll(np.arange(start, self.count), -1)
         self.people += 1
+        self._encode(start)
 
     def append_loose(self, owners: NDArray[np.int64], templates: NDArray[np.float32]) -> None:
         """Add rows in any order, to be tied by `tie` before anything else is asked.
@@ -113,15 +121,14 @@ class Rows:
             message = "a template is no finite number: the model or its runtime is at fault"
             raise MachineError(message, reason="not_finite")
         if self.count + len(owners) > len(self.owners):
-            self._resize(self.count + len(owners))
+            self._resize(self.count + len(owners), _ROOM)
         for start in range(0, len(owners), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             while len(owners[part]):
                 part = self._append_some(owners, templates, part)
-        self._use()
 
     def tie(self) -> None:
-        """Tie all rows into rings anew.
+        """Tie all rows into rings anew, and keep no room.
 
         Raises:
             ValueError: A person has more than `MAX_TEMPLATES`.
@@ -134,9 +141,11 @@ class Rows:
         counts = np.diff(starts, append=len(order))
         if counts.max() > MAX_TEMPLATES:
             raise ValueError(f"{counts.max()} templates of a person: at most {MAX_TEMPLATES} are possible")
+        self._resize(self.count)
         self.following[order[:-1]] = order[1:]
         self.following[order[starts + counts - 1]] = order[starts]
         self.people = len(starts)
+        self._encode(0)
 
     def delete(self, rows: list[int]) -> None:
         """Delete all rows of a person, none or more: the last rows move to their places."""
@@ -145,74 +154,78 @@ class Rows:
             last = self.count - 1
             if row != last:
                 self.following[self.ring(last)[-1]] = row
-                for array in self._flat():
+                for array in (self.owners, self.following):
                     array[row] = array[last]
-                self.vectors[row // BLOCK][:, row % BLOCK] = self.vectors[last // BLOCK][:, last % BLOCK]
+                self.blocks[row // BLOCK][:, row % BLOCK] = self.blocks[last // BLOCK][:, last % BLOCK]
                 if self._encoded:
                     self.codes[row // BLOCK][row % BLOCK] = self.codes[last // BLOCK][last % BLOCK]
             self.count = last
         if len(self.owners) > self.count + self.count // 4 + _AT_ONCE:
-            self._resize(self.count)
-        self._use()
-
-    def _flat(self) -> list[NDArray[Any]]:
-        return [self.owners, self.following, self.halves, self.scales]
+            self._resize(self.count, _ROOM)
 
     def _append_some(self, owners: NDArray[np.int64], templates: NDArray[np.float32], part: slice) -> slice:
         """Add what the current block has room for; returns what is left."""
         block, place = divmod(self.count, BLOCK)
         end = min(part.stop, part.start + BLOCK - place)
         some = templates[part.start : end]
-        own = slice(self.count, self.count + len(some))
         inside = slice(place, place + len(some))
-        self.owners[own] = owners[part.start : end]
+        self.owners[self.count : self.count + len(some)] = owners[part.start : end]
         self.vectors[block][:, inside] = some.T
         lengths = np.sqrt(np.einsum("ij,ij->i", some, some, dtype=np.float64))
-        self.halves[own] = np.minimum(lengths, LONGEST) ** 2 / 2
+        if self._halved:
+            self.blocks[block][-1, inside] = np.minimum(lengths, LONGEST) ** 2 / -2
         self.longest = max(self.longest, float(lengths.max()))
-        if self._encoded:
-            self.codes[block][inside], self.scales[own], rests, lengths = encode(some)
-            self.rest = max(self.rest, float(rests.max()))
-            self.length = max(self.length, float(lengths.max()))
         self.count += len(some)
         return slice(end, part.stop)
 
-    def _use(self) -> None:
-        starts = range(0, self.count, BLOCK)
-        self.used_vectors = [(start, self.vectors[start // BLOCK][:, : self.count - start]) for start in starts]
-        if self._encoded:
-            self.used_codes = [(start, self.codes[start // BLOCK][: self.count - start]) for start in starts]
+    def _encode(self, start: int) -> None:
+        """Make the codes of the rows from one on; all of them anew when one is too large for the unit."""
+        if not self._encoded:
+            return
+        parts = self._parts(start)
+        greatest = max(float(np.abs(vectors).max()) for vectors, _ in parts)
+        if not self.unit or greatest > 127 * self.unit:
+            self.unit = max(greatest * _HEADROOM, SMALLEST) / 127
+            self.rest = self.length = 0.0
+            parts = self._parts(0)
+        for vectors, codes in parts:
+            codes[:], rest, length = encode(vectors.T, self.unit)
+            self.rest, self.length = max(self.rest, rest), max(self.length, length)
 
-    def _resize(self, rows: int) -> None:
-        """Make room for so many rows and a few more."""
-        capacity = -(-(rows + rows // _ROOM + ABREAST) // ABREAST) * ABREAST
+    def _parts(self, start: int) -> list[tuple[NDArray[np.float32], NDArray[np.int8]]]:
+        """Vectors (d, k) and codes (k, d) of the rows from one on, as many at once as caches hold."""
+        found = []
+        for number, (vectors, codes) in enumerate(zip(self.used(), self.codes, strict=True)):
+            for place in range(max(start - number * BLOCK, 0), vectors.shape[1], _AT_ONCE):
+                end = min(place + _AT_ONCE, vectors.shape[1])
+                found.append((vectors[:, place:end], codes[place:end]))
+        return found
+
+    def _resize(self, rows: int, room: int = 0) -> None:
+        """Make room for so many rows, and for one part in `room` more."""
+        capacity = -(-(rows + (rows // room + ABREAST if room else 0)) // ABREAST) * ABREAST
         self.owners = _resized(self.owners, capacity)
         self.following = _resized(self.following, capacity)
-        self.halves = _resized(self.halves, capacity)
-        self.scales = _resized(self.scales, capacity)
         sizes = [min(BLOCK, capacity - start) for start in range(0, capacity, BLOCK)]
-        _fit(self.vectors, sizes, np.empty((self._size, 0), np.float32), axis=1)
+        _fit(self.blocks, sizes, np.empty((self._size + self._halved, 0), np.float32), axis=1)
+        self.vectors = [block[: self._size] for block in self.blocks]
         if self._encoded:
             _fit(self.codes, sizes, np.empty((0, self._size), np.int8), axis=0)
 
 
-def encode(
-    vectors: NDArray[np.float32],
-) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Encode vectors (k, d) as integers of 8 bits.
+def encode(vectors: NDArray[np.float32], unit: float) -> tuple[NDArray[np.int8], float, float]:
+    """Encode vectors (k, d), of components up to 127 units, as integers of 8 bits.
 
     Returns:
-        Codes, int8 (k, d); the scale of each, float32 (k,); in units of it how far the vector is from its code at
-        most, float32 (k,), and how long it is at most, float32 (k,).
+        Codes, int8 (k, d), and, in units, how far a vector is from its code at most and how long one is at most.
     """
-    greatest = np.abs(vectors).max(axis=1)
-    scales = np.where(greatest < SMALLEST, np.float32(0.0), greatest / np.float32(127))
-    units = vectors * np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales > 0)[:, np.newaxis]
+    units = vectors * np.float32(1 / unit)
     codes = np.rint(units)
-    lengths = np.sqrt(np.einsum("ij,ij->i", units, units)) * 1.0001 + moved(vectors.shape[1])
+    length = float(np.einsum("ij,ij->i", units, units).max()) ** 0.5
     units -= codes
-    rests = np.sqrt(np.einsum("ij,ij->i", units, units)) * 1.0001 + moved(vectors.shape[1])
-    return codes.astype(np.int8), scales, rests, lengths
+    rest = float(np.einsum("ij,ij->i", units, units).max()) ** 0.5
+    allowance = moved(vectors.shape[1])
+    return codes.astype(np.int8), rest * 1.0001 + allowance, length * 1.0001 + allowance
 
 
 def moved(size: int) -> float:
@@ -225,10 +238,17 @@ def _resized(array: NDArray[Any], rows: int, axis: int = 0) -> NDArray[Any]:
         return array
     shape = list(array.shape)
     shape[axis] = rows
-    resized = np.empty(shape, array.dtype)
+    resized = _aligned(shape, array.dtype)
     kept = (slice(None),) * axis + (slice(min(array.shape[axis], rows)),)
     resized[kept] = array[kept]
     return resized
+
+
+def _aligned(shape: list[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Zeros, since what is not in use is multiplied too; at the beginning of a line of the caches."""
+    room = np.zeros(math.prod(shape) * dtype.itemsize + _LINE, np.uint8)
+    start = -room.ctypes.data % _LINE
+    return room[start : start + len(room) - _LINE].view(dtype).reshape(shape)
 
 
 def _fit(blocks: list[NDArray[Any]], sizes: list[int], empty: NDArray[Any], *, axis: int) -> None:

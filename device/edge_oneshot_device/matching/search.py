@@ -3,33 +3,26 @@
 A scan gives for each template an upper bound of its score. Two persons are scored; whoever has no template whose bound
 reaches the lower of these two scores fits worse than both, and the others are scored as well, by `matching`. So the
 answer is that of scoring everybody, however rough the bounds are. docs/matching.md has the proof and the speed.
-
-Few templates are scanned in float32. For many, the extra ``search`` brings numkong, whose product of integers of 8 bits
-reads a quarter of the memory; without it the float scan does them all.
 """
 
 import math
 from collections.abc import Iterable
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.manifest import Metric, Rule
 from edge_oneshot_device.matching.decision import MAX_TEMPLATES, best_two, join, scores
-from edge_oneshot_device.matching.rows import BLOCK, LONGEST, SMALLEST, Rows, moved
+from edge_oneshot_device.matching.rows import BLOCK, LONGEST, Rows
+from edge_oneshot_device.matching.scan import TAKEN, Keys, Scan
 
 _INSTALLED: Final = find_spec("numkong") is not None
-_FEW: Final = 12_000  # templates, below which the float scan is as fast
-# Templates that numkong multiplies abreast. It makes 4 x 4 results at a time, but two read memory in better order.
-_CACHED: Final = 4
-_FAR: Final = 2
-_IN_CACHE: Final = 1 << 15  # templates, up to which four are faster
-_TAKEN: Final = -math.inf
+_ONE_BY_ONE: Final = 12  # persons that are scored before the others are looked at together
 _MANY: Final = 64  # candidates, above which a better bound is sought first
+
+_new = tuple.__new__  # of a Match, in half the time
 
 
 class Match(NamedTuple):
@@ -37,22 +30,6 @@ class Match(NamedTuple):
 
     person: int
     score: float
-
-
-class _Scan:
-    """What numkong multiplies codes with: several of them abreast make a row.
-
-    The code of the probe lies on the diagonal of as many columns, so that one row gives one product with each.
-    """
-
-    def __init__(self, abreast: int, size: int) -> None:
-        # here, since a small gallery has no use for it
-        self.numkong: Any = import_module("numkong")
-        self.abreast = abreast
-        self.columns = np.zeros((abreast, abreast * size), np.int8)
-        self.diagonal = as_strided(self.columns, (abreast, size), (abreast * size + size, 1))
-        self.products = self.numkong.zeros((BLOCK // abreast, abreast), dtype="int32")
-        self.flat = np.asarray(self.products).reshape(-1)
 
 
 class Index:
@@ -66,12 +43,16 @@ class Index:
 
     def __init__(self, size: int, metric: Metric, rule: Rule) -> None:
         self._size = size
+        self._shape = (size,)
         self._metric = metric
         self._rule = rule
+        self._halved = metric == "euclidean"
         self._encoded = _INSTALLED
-        self._rows = Rows(size, encoded=self._encoded)
-        self._keys = np.empty(0, np.float32)
-        self._scans: dict[int, _Scan] = {}
+        self._rows = Rows(size, halved=self._halved, encoded=self._encoded)
+        self._scan = Scan(size, halved=self._halved, encoded=self._encoded)
+        self._vectors = np.empty((size, 0), np.float32)
+        self._quick = False
+        self._rounding = 4.0 * (size + 16) * 2**-23
 
     def __len__(self) -> int:
         """How many templates there are."""
@@ -85,7 +66,7 @@ class Index:
     @property
     def nbytes(self) -> int:
         """Bytes of memory that the templates take, with what a search adds to each."""
-        return self._rows.nbytes + 4 * len(self._rows.owners)
+        return self._rows.nbytes + self._scan.nbytes
 
     def load(self, batches: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]) -> None:
         """Replace everything; after an error nobody is there.
@@ -97,12 +78,14 @@ class Index:
             MachineError: Reason ``not_finite``: a template is no finite number.
             ValueError: A person has more than `MAX_TEMPLATES`.
         """
-        self._rows = Rows(self._size, encoded=self._encoded)
-        rows = Rows(self._size, encoded=self._encoded)
+        self._rows = Rows(self._size, halved=self._halved, encoded=self._encoded)
+        self._prepare()
+        rows = Rows(self._size, halved=self._halved, encoded=self._encoded)
         for owners, templates in batches:
             rows.append_loose(owners, templates)
         rows.tie()
         self._rows = rows
+        self._prepare()
 
     def put(self, person: int, templates: NDArray[np.float32]) -> None:
         """Insert a person, or put these in the place of the former templates.
@@ -119,10 +102,12 @@ class Index:
         former = self._rows.of(person)
         self._rows.append(person, templates)
         self._rows.delete(former)
+        self._prepare()
 
     def remove(self, person: int) -> None:
         """Remove a person and all of their templates; nothing happens when they are not there."""
         self._rows.delete(self._rows.of(person))
+        self._prepare()
 
     def templates_of(self, person: int) -> NDArray[np.float32]:
         """The templates of a person, float32 (k, d), in any order; none when they are not there."""
@@ -133,7 +118,7 @@ class Index:
         """The best two persons, the better one first; of equal ones the one with the lower number.
 
         Args:
-            probe: float32 (d,).
+            probe: float32 (d,), of a length whose square float32 can hold, as `Encoder` makes sure.
 
         Returns:
             Two, or as many as there are.
@@ -141,8 +126,12 @@ class Index:
         Raises:
             MachineError: Reason ``not_finite``, as `decision.scores` raises it.
         """
-        if probe.shape != (self._size,):
-            raise ValueError(f"a probe of shape {probe.shape}: expected ({self._size},)")
+        if probe.shape != self._shape:
+            raise ValueError(f"a probe of shape {probe.shape}: expected {self._shape}")
+        if self._quick:
+            found = self._two_of_floats(probe)
+            if found:
+                return found
         rows = self._rows
         if not rows.count:
             return ()
@@ -150,126 +139,117 @@ class Index:
         square = float(wide.dot(wide))
         if not (square < LONGEST**2 and rows.longest < LONGEST):
             return self._score_all(probe)
-        if len(self._keys) != len(rows.owners):
-            self._keys = np.empty(len(rows.owners), np.float32)
-        keys = self._keys[: rows.count]
-        width = 0.0
-        if self._encoded and rows.count >= _FEW:
-            width = self._scan_codes(probe, keys)
+        keys = self._scan.codes(probe) if self._scan.coded else Keys(self._scan.floats(probe), -math.inf)
+        return self._select(probe, keys, square)
+
+    def _prepare(self) -> None:
+        """See to what a search relies on, after each change of the rows."""
+        rows = self._rows
+        self._scan.prepare(rows)
+        self._quick = (
+            not self._scan.coded
+            and self._rule == "best"
+            and rows.people > 2
+            and rows.count <= BLOCK
+            and rows.longest < LONGEST
+        )
+        if self._quick:
+            self._vectors = rows.vectors[0]
+
+    def _two_of_floats(self, probe: NDArray[np.float32]) -> tuple[Match, ...]:
+        """The best two where nobody comes near them, otherwise none."""
+        values, rows = self._scan.floats(probe), self._rows
+        first, others, high = self._take(values)
+        second, more, low = self._take(values)
+        third = values.item(int(values.argmax()))
+        if not self._halved:
+            if not (1.0 >= high > low > third and low > -1.0):
+                return ()
         else:
-            self._scan_floats(probe, keys)
-            if self._metric == "cosine" and self._rule == "best":
-                found = self._two_of_products(keys)
-                if found:
-                    return found
-                self._scan_floats(probe, keys)
-        return self._select(probe, keys, square, width)
+            key, other = high, low
+            high, low = self._nearest(probe, first, others), self._nearest(probe, second, more)
+            # the probe is no longer than a template and what lies between
+            slack = self._slack(2.0 * rows.longest - high)
+            if not (high > low and key - other > slack and other - third > slack):
+                return ()
+        owner = rows.owners.item
+        return _new(Match, (owner(first), high)), _new(Match, (owner(second), low))
 
-    # A scan fills keys (n,) with at least, but for rounding, the product of template and probe; for the euclidean
-    # metric half the square of the template is subtracted.
+    def _take(self, values: NDArray[np.float32]) -> tuple[int, list[int], float]:
+        """The row with the greatest key, the others of its person, and that key; these become the lowest."""
+        row = int(values.argmax())
+        key = values.item(row)
+        values[row] = -math.inf
+        if self._rows.following.item(row) == row:
+            return row, [], key
+        others = self._rows.ring(row)[1:]
+        values[others] = -math.inf
+        return row, others, key
 
-    def _scan_floats(self, probe: NDArray[np.float32], keys: NDArray[np.float32]) -> None:
-        for start, vectors in self._rows.used_vectors:
-            np.matmul(probe, vectors, out=keys[start : start + vectors.shape[1]])
-        if self._metric == "euclidean":
-            np.subtract(keys, self._rows.halves[: len(keys)], out=keys)
+    def _nearest(self, probe: NDArray[np.float32], row: int, others: list[int]) -> float:
+        """The best score of a person's rows, for the euclidean metric."""
+        apart = self._vectors[:, row] - probe
+        square = apart.dot(apart)
+        for other in others:
+            apart = self._vectors[:, other] - probe
+            square = min(square, apart.dot(apart))
+        return -float(np.float32(math.sqrt(square)))
 
-    def _scan_codes(self, probe: NDArray[np.float32], keys: NDArray[np.float32]) -> float:
-        """Returns how much more than the product keys are at most, for a row of scale 1."""
-        # A template is s(q + r), of integers q and a rest r, the probe t(p + o). Their product is
-        # st(qp + rp + (q + r)o); by Cauchy and Schwarz rp is at most |r||p|, and (q + r)o at most |q + r||o|.
-        greatest = max(float(np.abs(probe).max()), SMALLEST)
-        units = probe * np.float32(127.0 / greatest)
-        codes = np.rint(units)
-        units -= codes
-        rest = math.sqrt(float(units.dot(units))) * 1.0001 + moved(self._size)
-        bound = np.float32(self._rows.rest * math.sqrt(float(codes.dot(codes))) + self._rows.length * rest)
-        abreast = _CACHED if self._rows.count <= _IN_CACHE else _FAR
-        if abreast not in self._scans:
-            self._scans[abreast] = _Scan(abreast, self._size)
-        scan = self._scans[abreast]
-        scan.diagonal[:] = codes
-        packed = scan.numkong.dots_pack(scan.columns, dtype="int8")
-        for start, block in self._rows.used_codes:
-            rows = -(-len(block) // scan.abreast)
-            several = self._rows.codes[start // BLOCK][: rows * scan.abreast].reshape(rows, -1)
-            scan.numkong.dots_packed(several, packed, out=scan.products[:rows])
-            own = keys[start : start + len(block)]
-            own[:] = scan.flat[: len(own)]
-            own += bound
-            own *= self._rows.scales[start : start + len(own)]
-            own *= np.float32(greatest / 127.0)
-            if self._metric == "euclidean":
-                own -= self._rows.halves[start : start + len(own)]
-        return 2.0 * float(bound) * greatest / 127.0
-
-    def _two_of_products(self, keys: NDArray[np.float32]) -> tuple[Match, ...]:
-        """The best two where products are scores and nobody is tied, otherwise none; the keys are used up."""
-        if self._rows.people < 3:
-            return ()
-        (first, high), (second, low), (_, third) = self._take(keys), self._take(keys), self._take(keys)
-        if not 1.0 >= high > low > third:
-            return ()
-        owners = self._rows.owners
-        return Match(owners.item(first[0]), high), Match(owners.item(second[0]), low)
-
-    def _select(
-        self, probe: NDArray[np.float32], keys: NDArray[np.float32], square: float, width: float
-    ) -> tuple[Match, ...]:
+    def _select(self, probe: NDArray[np.float32], keys: Keys, square: float) -> tuple[Match, ...]:
         """The best two by the keys, which are used up."""
-        taken = [self._take(keys) for _ in range(min(self._rows.people, 2))]
-        rings = [rows for rows, _ in taken]
-        if len(rings) < self._rows.people and self._rule == "best":
-            # before anybody is scored: the least that these two can have
-            product = min(key - width * self._rows.scales.item(rows[0]) for rows, key in taken)
-            more = self._at_least(self._least_key(product, square), keys)
-            if len(more) <= _MANY:
-                return self._score(probe, rings + self._rings(more))
-        found = self._score(probe, rings)
-        if len(found) == self._rows.people:
-            return found
-        more = self._at_least(self._least_key(self._product(found[1].score, square), square), keys)
-        if not len(more):
-            return found
+        rows, values, taken = self._rows, keys.values, keys.taken
+        slack = self._slack(rows.longest + math.sqrt(square))
+        found: list[tuple[float, int]] = []
+        least = -math.inf
+        for _ in range(_ONE_BY_ONE):
+            row = int(values.argmax())
+            key = values.item(row)
+            if key < least or key == taken:
+                return tuple([Match(person, -score) for score, person in found])
+            ring = rows.ring(row)
+            score = self._join(self._scores(probe, ring))
+            for row in ring:
+                values[row] = taken
+            found.append((-score, rows.owners.item(row)))
+            if len(found) > 1:
+                found.sort()
+                del found[2:]
+                least = self._least(keys, -found[1][0], square, slack)
+        return self._select_many(probe, keys, square, slack, tuple([Match(person, -score) for score, person in found]))
+
+    def _select_many(
+        self, probe: NDArray[np.float32], keys: Keys, square: float, slack: float, found: tuple[Match, ...]
+    ) -> tuple[Match, ...]:
+        """The best two by the keys and of those found so far."""
+        more = self._at_least(self._least(keys, found[1].score, square, slack), keys.values)
         if len(more) > _MANY:
-            some = more[np.argpartition(keys[more], -_MANY)[-_MANY:]]
+            some = more[np.argpartition(keys.values[more], -_MANY)[-_MANY:]]
             found = self._score(probe, self._rings(some), found)
-            least = self._least_key(self._product(found[1].score, square), square)
-            more = more[keys[more].astype(np.float64) >= least]
+            more = self._at_least(self._least(keys, found[1].score, square, slack), keys.values)
         if len(more) > max(_MANY, self._rows.count // 64):
             return self._score_all(probe)
-        return self._score(probe, self._rings(more), found)
+        return self._score(probe, self._rings(more), found) if len(more) else found
 
-    def _take(self, keys: NDArray[np.float32]) -> tuple[list[int], float]:
-        """Rows of the person with the greatest key, and that key; theirs become the lowest."""
-        best = int(keys.argmax())
-        greatest = keys.item(best)
-        rows = self._rows.ring(best)
-        for row in rows:
-            keys[row] = _TAKEN
-        return rows, greatest
+    def _slack(self, reach: float) -> float:
+        """How much two keys and two scores may differ by rounding of d products and their sums."""
+        return self._rounding * reach * reach + 1e-28 * (1.0 + reach)
 
-    def _product(self, score: float, square: float) -> float:
-        """The product, less half the square where keys are, that a template of this score has."""
-        return score if self._metric == "cosine" else (square - score**2) / 2
-
-    def _least_key(self, product: float, square: float) -> float:
-        """The least key of a template that fits as well as one of this product."""
-        reach = self._rows.longest + math.sqrt(square)
-        # rounding to float32 of d products and their sum, in two keys and in two scores
-        slack = 4.0 * (self._size + 16) * 2**-23 * reach**2 + 1e-28 * (1.0 + reach)
-        if self._metric == "cosine":
+    def _least(self, keys: Keys, score: float, square: float, slack: float) -> float:
+        """The least key of a template that fits as well as this score."""
+        if self._halved:
+            least = (square - score**2) / 2 - slack
+        else:
             # `decision.scores` makes lower scores -1 and higher ones 1
-            product = -math.inf if product - slack <= -1.0 else min(product, 1.0)
-        return product - slack
+            least = score - slack if score - slack > -1.0 else -math.inf
+        return least / keys.unit - keys.excess
 
     @staticmethod
-    def _at_least(least: float, keys: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Rows with such a key, mostly none."""
-        if keys.item(int(keys.argmax())) < least:
-            return np.empty(0, np.int64)
+    def _at_least(least: float, values: NDArray[Any]) -> NDArray[np.int64]:
+        """Rows with such a key."""
+        if values.dtype == np.int32:
+            return np.flatnonzero(values >= max(math.floor(max(least, TAKEN)), TAKEN + 1))
         # one step lower, lest rounding to float32 raises it
-        return np.flatnonzero(keys >= np.nextafter(np.float32(least), np.float32(-np.inf)))
+        return np.flatnonzero(values >= np.nextafter(np.float32(least), np.float32(-np.inf)))
 
     def _rings(self, rows: NDArray[np.int64]) -> list[list[int]]:
         """All rows of each person of these rows."""
@@ -279,25 +259,38 @@ class Index:
                 rings[owner] = self._rows.ring(row)
         return list(rings.values())
 
-    def _score(
-        self, probe: NDArray[np.float32], rings: list[list[int]], found: tuple[Match, ...] = ()
-    ) -> tuple[Match, ...]:
+    def _scores(self, probe: NDArray[np.float32], rows: list[int]) -> list[float]:
+        """The scores of a few templates, as `decision.scores` has them, but faster."""
+        found = []
+        for row in rows:
+            template = self._rows.vectors[row // BLOCK][:, row % BLOCK]
+            if self._halved:
+                apart = template - probe
+                found.append(-float(np.float32(math.sqrt(apart.dot(apart)))))
+            else:
+                found.append(float(template.dot(probe)))
+        return found
+
+    def _join(self, own: list[float]) -> float:
+        """As `decision.scores` and `decision.join` do it."""
+        if not self._halved:
+            own = [min(max(score, -1.0), 1.0) for score in own]
+        return max(own) if self._rule == "best" else float(np.float32(sum(own) / len(own)))
+
+    def _score(self, probe: NDArray[np.float32], rings: list[list[int]], found: tuple[Match, ...]) -> tuple[Match, ...]:
         """The best two among the persons of these rows and those found so far."""
         rows = [row for ring in rings for row in ring]
         template_scores = scores(probe, self._rows.gather(rows), self._metric).tolist()
         people: dict[int, float] = dict(found)
         start = 0
         for ring in rings:
-            own = template_scores[start : start + len(ring)]
+            people[self._rows.owners.item(ring[0])] = self._join(template_scores[start : start + len(ring)])
             start += len(ring)
-            # as `decision.join` does it
-            joined = max(own) if self._rule == "best" else float(np.float32(sum(own) / len(own)))
-            people[self._rows.owners.item(ring[0])] = joined
         best = sorted(people.items(), key=lambda item: (-item[1], item[0]))[:2]
         return tuple(Match(*item) for item in best)
 
     def _score_all(self, probe: NDArray[np.float32]) -> tuple[Match, ...]:
-        every = [scores(probe, vectors.T, self._metric) for _, vectors in self._rows.used_vectors]
+        every = [scores(probe, vectors.T, self._metric) for vectors in self._rows.used()]
         people, places = np.unique(self._rows.owners[: self._rows.count], return_inverse=True)
         joined = join(np.concatenate(every), places, len(people), self._rule)
         return tuple(Match(int(people[place]), float(joined[place])) for place in best_two(joined))
