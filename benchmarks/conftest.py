@@ -8,9 +8,7 @@ for times, not for accuracy. Compare figures of one run, or of one machine, only
 """
 
 import os
-import platform
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,11 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device.bundle.bundle import Bundle
-from edge_oneshot_device.encoding.bench import board
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import InputError, MachineError
+from edge_oneshot_device.measuring.machine import look_at_health, look_at_machine
 
 ENVIRONMENT = "EDGE_ONESHOT_BUNDLE"
-PACKAGES = ("edge-oneshot-device", "numpy", "pillow", "ai-edge-litert", "tflite-runtime", "onnxruntime")
 USED = pytest.StashKey[dict[str, str]]()
 
 OpenEncoder = Callable[[str, str], Encoder]
@@ -31,20 +28,14 @@ OpenEncoder = Callable[[str, str], Encoder]
 
 def machine() -> dict[str, str]:
     """Board, cores, governor and versions."""
-    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "absent"
+    found, health = look_at_machine(), look_at_health()
     return {
-        "board": board(),
-        "architecture": platform.machine(),
-        "system": platform.platform(),
-        "cores": str(os.cpu_count()),
-        "governor": governor.read_text().strip() if governor.exists() else "unknown",
-        **versions,
+        "board": found.board,
+        "architecture": found.architecture,
+        "system": found.system,
+        "cores": str(found.cores),
+        "governor": health.governor or "unknown",
+        **found.versions,
     }
 
 

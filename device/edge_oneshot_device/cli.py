@@ -1,6 +1,7 @@
 """The program `edge-oneshot-device`: what may be said; `commands` does it, `wording` says what came of it."""
 
 import argparse
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ PROGRAM = "edge-oneshot-device"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
+    gc.set_threshold(50_000, 10, 10)  # imports make much that stays: to look through it again and again takes a tenth
     return console.run(lambda: _main(argv), as_json=console.wants_json(argv))
 
 
@@ -135,10 +137,15 @@ def _parser() -> console.Parser:
 
     add("doctor", commands.doctor, "look at everything that the door needs", state=True)
 
-    bench = add("bench", commands.bench, "measure a bundle's latency on this machine", state=False)
-    bench.add_argument("bundle", metavar="NAME.oneshot")
+    bench = add(
+        "bench", commands.bench, "measure what a bundle costs on this machine, or compare two runs", state=False
+    )
+    bench.add_argument("what", metavar="NAME.oneshot | compare A.json B.json", nargs="+")
     _add_model_options(bench)
     bench.add_argument("--runs", type=int, default=200, metavar="N", help="timed runs (%(default)s)")
+    bench.add_argument(
+        "--image", metavar="FILE", help="what the stages are shown (a golden image; a face needs a photo)"
+    )
 
     inspect = add("inspect", commands.inspect, "show what a bundle holds, or what two differ in", state=False)
     inspect.add_argument("bundle", metavar="NAME.oneshot")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edge_oneshot_device.recognition.recognizer import Recognizer
 
 REJECTED = 1
+NOT_COMPARABLE = 1
 
 
 def init(arguments: argparse.Namespace) -> int:
@@ -206,15 +207,36 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def bench(arguments: argparse.Namespace) -> int:
-    """Measure a bundle's latency."""
+    """Measure what a bundle costs, or compare two runs."""
+    from pathlib import Path
+
     from edge_oneshot_device import wording
     from edge_oneshot_device.bundle.bundle import Bundle
-    from edge_oneshot_device.encoding.bench import bench as measure
+    from edge_oneshot_device.encoding.preprocessing import MAX_FILE_BYTES
+    from edge_oneshot_device.files import read_file
+    from edge_oneshot_device.measuring.bench import bench as measure
+    from edge_oneshot_device.measuring.comparison import compare
     from edge_oneshot_device.recognition.installation import choose_variant
+    from edge_oneshot_device.recognition.state import writable_folder
 
-    bundle = Bundle.open(arguments.bundle)
-    variant = choose_variant(bundle.manifest, arguments.variant)
-    result = measure(bundle, variant, runtime=arguments.runtime, threads=arguments.threads, runs=arguments.runs)
+    match arguments.what:
+        case ["compare", first, second]:
+            comparison = compare(Path(first), Path(second))
+            console.print_result(comparison, arguments.json, wording.comparison_text(comparison))
+            return 0 if comparison.comparable else NOT_COMPARABLE
+        case [path] if path != "compare":
+            bundle = Bundle.open(path)
+        case _:
+            raise InputError("name one bundle, or compare A.json B.json", reason="wrong_use")
+    result = measure(
+        bundle,
+        choose_variant(bundle.manifest, arguments.variant),
+        runtime=arguments.runtime,
+        threads=arguments.threads,
+        runs=arguments.runs,
+        folder=writable_folder(),
+        image=None if arguments.image is None else read_file(arguments.image, MAX_FILE_BYTES),
+    )
     console.print_result(result, arguments.json, wording.bench_text(result))
     return 0
 

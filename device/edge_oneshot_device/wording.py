@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from edge_oneshot_device.bundle.summary import UNCALIBRATED, UNSIGNED, align, percent
 
 if TYPE_CHECKING:
-    from edge_oneshot_device.encoding.bench import BenchResult
     from edge_oneshot_device.gallery.audit import AuditReport
     from edge_oneshot_device.gallery.people import Enrolment, Person
     from edge_oneshot_device.gallery.transfer import Transfer
     from edge_oneshot_device.matching.decision import Decision
+    from edge_oneshot_device.measuring.bench import BenchResult
+    from edge_oneshot_device.measuring.comparison import BenchComparison
     from edge_oneshot_device.recognition.doctor import Diagnosis
     from edge_oneshot_device.recognition.installation import Installation
     from edge_oneshot_device.recognition.record import Entry
@@ -90,6 +91,10 @@ def installation_text(installation: "Installation") -> str:
 
 def bench_text(result: "BenchResult") -> str:
     """What was measured."""
+    from edge_oneshot_device.measuring.machine import was_throttled
+    from edge_oneshot_device.measuring.stages import PEOPLE
+
+    before, after = result.before, result.after
     rows = [
         ("variant", f"{result.variant} on {result.runtime}, {_count(result.num_threads, 'thread')}, {result.board}"),
         (
@@ -104,7 +109,25 @@ def bench_text(result: "BenchResult") -> str:
         ("mean", f"{result.avg_ms:.3f} ms, deviation {result.std_ms:.3f}, {_count(result.num_runs, 'run')}"),
         ("memory", f"model {result.model_size_mb:.2f} MiB, peak of the process {result.peak_rss_mb:.0f} MiB"),
     ]
+    if result.stages:
+        rows.append(("stages", ", ".join(f"{stage.name} {stage.median_ms:.3f}" for stage in result.stages)))
+        rows.append(("", f"medians in ms, of {result.image}, among {PEOPLE} people, recorded on {result.disk}"))
+    heat = "" if after.temperature_c is None else f", {before.temperature_c} to {after.temperature_c} degrees"
+    rows.append(("machine", f"{result.machine.cores} cores, governor {after.governor or 'unknown'}{heat}"))
+    if flags := was_throttled(before, after):
+        rows.append(("throttled", f"{', '.join(flags)}: cool it, or give it a stronger supply, and measure again"))
     return align(rows)
+
+
+def comparison_text(comparison: "BenchComparison") -> str:
+    """A line a figure, and why they cannot be compared, if so."""
+    lines = [f"not comparable: {obstacle}" for obstacle in comparison.obstacles]
+    lines += [f"changed: {change}" for change in comparison.changes]
+    rows = [("", "first", "second", "ratio", "95 % interval")]
+    for one in comparison.ratios:
+        interval = "" if one.interval is None else f"{one.interval[0]:.3f} to {one.interval[1]:.3f}"
+        rows.append((one.what, f"{one.first:.3f}", f"{one.second:.3f}", f"{one.ratio:.3f}", interval))
+    return "\n".join([*lines, align(rows)])
 
 
 def staff_text(staff: "StaffEnrolment") -> str:

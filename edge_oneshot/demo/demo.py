@@ -18,10 +18,10 @@ from edge_oneshot.judging import load_unseen
 from edge_oneshot.report.report import ReportData, VariantRow, write_report
 from edge_oneshot_device import Bundle, Encoder, console
 from edge_oneshot_device.bundle.summary import align
-from edge_oneshot_device.encoding.bench import board
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.matching.decision import calibration_for
+from edge_oneshot_device.measuring.machine import board
 from edge_oneshot_export.assembling import LeftOut
 from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult

@@ -11,9 +11,9 @@ from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.report.report import EmbeddingMap, Scores, Task, VariantRow
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.bundle.manifest import Calibration, InputSection
-from edge_oneshot_device.encoding.bench import bench
 from edge_oneshot_device.encoding.preprocessing import prepare
 from edge_oneshot_device.matching.decision import scores, similarity
+from edge_oneshot_device.measuring.bench import bench
 from edge_oneshot_export.judging.evaluation import OneShotResult, evaluate_episodes, evaluate_verification
 from edge_oneshot_export.judging.protocols import LabelledImages, genuine_and_impostor, one_shot, one_shot_episodes
 

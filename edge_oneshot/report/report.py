@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.manifest import Calibration, Drift
-from edge_oneshot_device.encoding.bench import BenchResult
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.matching.decision import threshold_for
+from edge_oneshot_device.measuring.bench import BenchResult
 from edge_oneshot_export.assembling import ExportReport, LeftOut
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 

@@ -1,17 +1,20 @@
 """The bench: the keys people know from LiteRT's own tool, and figures that belong together."""
 
 import dataclasses
+from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from edge_oneshot_device.bundle.bundle import Bundle
-from edge_oneshot_device.encoding.bench import bench, board
 from edge_oneshot_device.errors import InputError, IntegrityError
+from edge_oneshot_device.measuring.bench import bench
 
 # The design's list, which takes the names of ai_edge_litert/tools/benchmark_litert_model.py.
 KEYS = {
     "init_ms", "warmup_first_ms", "warmup_avg_ms", "avg_ms", "min_ms", "max_ms", "median_ms", "std_ms", "p5_ms",
     "p95_ms", "num_runs", "num_threads", "model_size_mb", "p99_ms", "peak_rss_mb", "variant", "runtime", "board",
+    "fingerprint", "at", "machine", "before", "after", "samples_ms", "stages", "disk", "image",
 }  # fmt: skip
 
 
@@ -89,15 +92,39 @@ def test_a_model_that_fails_its_self_test_gets_no_figures(make_bundle):
     assert caught.value.reason == "self_test_failed"
 
 
-def test_a_raspberry_pi_is_named_by_its_device_tree_and_a_pc_by_its_processor(tmp_path):
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nvendor_id\t: x\nmodel name\t: Some CPU @ 2.0GHz\n")
-    assert board(tmp_path) == "Some CPU @ 2.0GHz"
-    (tmp_path / "device-tree").mkdir()
-    (tmp_path / "device-tree" / "model").write_bytes(b"Raspberry Pi 5 Model B Rev 1.0\0")
-    assert board(tmp_path) == "Raspberry Pi 5 Model B Rev 1.0"
+def test_where_and_when_it_was_measured_is_in_it(bundle):
+    result = bench(bundle, "float32", runs=7, warmup=1)
+    assert result.fingerprint == bundle.manifest.variants[1].fingerprint
+    assert result.board == result.machine.board
+    assert result.machine.versions["numpy"] == np.__version__
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(result.at)) < timedelta(minutes=5)
+    assert len(result.samples_ms) == 7
+    assert result.median_ms == sorted(result.samples_ms)[3]
+    assert (result.stages, result.disk, result.image) == ([], None, None)
 
 
-def test_a_machine_that_says_nothing_is_named_by_its_architecture(tmp_path, monkeypatch):
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nCPU part\t: 0xd08\n")
-    assert board(tmp_path) == "aarch64"
+def test_the_stages_add_up_and_leave_nothing_behind(bundle, tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    result = bench(bundle, runs=5, warmup=1, folder=folder)
+    stages = {stage.name: stage for stage in result.stages}
+    assert list(stages) == ["decode", "preprocess", "embed", "match", "audit", "total"]
+    for run, total in enumerate(stages["total"].samples_ms):
+        parts = [stage.samples_ms[run] for name, stage in stages.items() if name != "total"]
+        assert min(parts) > 0
+        assert total == pytest.approx(sum(parts))
+    for stage in result.stages:
+        assert len(stage.samples_ms) == 5
+        assert stage.median_ms == sorted(stage.samples_ms)[2] <= stage.p95_ms
+    golden = bundle.read(bundle.manifest.self_test.images[0])
+    assert result.image == f"PNG 32 x 32, {len(golden):,} bytes"
+    assert list(folder.iterdir()) == []
+
+
+def test_an_image_of_ones_own_is_what_the_stages_are_shown(bundle, tmp_path, png_of):
+    photo = png_of(np.tile(np.linspace(0, 255, 400).astype(np.uint8)[:, np.newaxis], (300, 1, 3)))
+    result = bench(bundle, runs=1, warmup=1, folder=tmp_path, image=photo)
+    assert result.image == f"PNG 400 x 300, {len(photo):,} bytes"
+    with pytest.raises(InputError) as caught:
+        bench(bundle, runs=1, warmup=1, folder=tmp_path, image=b"no image")
+    assert caught.value.reason == "not_an_image"

@@ -16,7 +16,8 @@ from edge_oneshot_device.bundle.manifest import (
     SimilarityMap,
     Tail,
 )
-from edge_oneshot_device.encoding.bench import BenchResult
+from edge_oneshot_device.measuring.bench import BenchResult
+from edge_oneshot_device.measuring.machine import Health, Machine
 from edge_oneshot_export.assembling import LeftOut
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.judging.verification import RocPoint
@@ -150,8 +151,12 @@ def variant(name: str) -> VariantRow:
         eer=lost, tpr_at_fpr={"1e-2": lost}, one_shot=lost, ways=20,
         layers=(LayerError(op="CONV_2D", name="first", sqnr_db=31.4), LayerError(op="ADD", name="sum", sqnr_db=40.2)),
     )  # fmt: skip
+    machine = Machine("a board", None, "aarch64", "Linux", 4, 4096, {})
+    health = Health(None, None, None, None)
     latency = BenchResult(
-        variant=name, runtime="litert", board="a board", init_ms=1.5, warmup_first_ms=0.3, warmup_avg_ms=0.2,
+        variant=name, runtime="litert", fingerprint="0" * 64, board="a board", at="2026-01-01T00:00:00Z",
+        machine=machine, before=health, after=health, samples_ms=[], stages=[], disk=None, image=None,
+        init_ms=1.5, warmup_first_ms=0.3, warmup_avg_ms=0.2,
         avg_ms=0.2, min_ms=0.1, max_ms=0.3, median_ms=0.2, std_ms=0.01, p5_ms=0.15, p95_ms=0.24, p99_ms=0.25,
         num_runs=200, num_threads=1, model_size_mb=0.8, peak_rss_mb=60.0,
     )  # fmt: skip

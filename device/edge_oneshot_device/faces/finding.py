@@ -23,7 +23,7 @@ FACE_FAULTS: Final = ("no_face", "several_faces", "face_too_small", *QUALITY_FAU
 _SHARES: Final = (1.0, 0.5)  # a face that fills the photo is too large for the finder, and found at half the size
 _REACH: Final = 2.0  # half a side of the closer look, in distances between the eyes
 _LEAST_EYES: Final = 1.0  # pixels between the eyes, below which nothing can be scaled to them
-_LEAST_SIDE: Final = 1000  # of a photo: a larger JPEG is decoded at a half, a quarter or an eighth of its size
+LEAST_SIDE: Final = 1000  # of a photo: a larger JPEG is decoded at a half, a quarter or an eighth of its size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,7 +155,7 @@ class FaceFinder:
             InputError: It cannot be read as an image (see `load_image`), or a reason of `chip`.
             MachineError: The file cannot be read, or the runtime failed.
         """
-        return self.chip(load_photo(source, _LEAST_SIDE), "the image" if isinstance(source, bytes) else str(source))
+        return self.chip(load_photo(source, LEAST_SIDE), "the image" if isinstance(source, bytes) else str(source))
 
     def _matrix(self, face: Face) -> NDArray[np.float64]:
         """From pixels of the photo to pixels of the chip."""

@@ -97,6 +97,12 @@ def state_dir(argument: str | os.PathLike[str] | None = None) -> Path:
         raise InputError(message, reason="no_state_folder") from error
 
 
+def writable_folder() -> Path | None:
+    """The state folder, or the nearest one above that this user may write to: mostly on the same disk."""
+    folder = state_dir().absolute()
+    return next((one for one in (folder, *folder.parents) if os.access(one, os.W_OK)), None)
+
+
 def load(state: str | os.PathLike[str] | None = None) -> tuple[Settings, Bundle]:
     """The settings and the bundle in use, checked.
 

@@ -1,17 +1,21 @@
 """Latency of a bundle's variant on this machine, under the keys of LiteRT's own benchmark."""
 
-import platform
+import io
 import resource
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoding.encoder import load_encoder, self_test
 from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.measuring.machine import Health, Machine, disk_of, look_at_health, look_at_machine
+from edge_oneshot_device.measuring.stages import Stage, time_stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +30,22 @@ class BenchResult:
         p5_ms, p95_ms, p99_ms: Percentiles, linear between runs.
         peak_rss_mb: Highest resident memory of the process so far.
         board: What the machine calls itself.
+        at: When it began, UTC.
+        machine, before, after: What it was measured on, and how hot that was.
+        samples_ms: Each timed run, in the order of time.
+        stages: Of an identification; empty where they were not asked for.
+        disk: File system and device of the stage ``audit``.
+        image: What the stages were shown: its format and bytes.
     """
 
     variant: str
     runtime: str
+    fingerprint: str
     board: str
+    at: str
+    machine: Machine
+    before: Health
+    after: Health
     init_ms: float
     warmup_first_ms: float
     warmup_avg_ms: float
@@ -46,6 +61,10 @@ class BenchResult:
     num_threads: int
     model_size_mb: float
     peak_rss_mb: float
+    samples_ms: list[float]
+    stages: list[Stage]
+    disk: str | None
+    image: str | None
 
 
 def bench(
@@ -56,8 +75,10 @@ def bench(
     threads: int = 1,
     runs: int = 200,
     warmup: int = 10,
+    folder: Path | None = None,
+    image: bytes | None = None,
 ) -> BenchResult:
-    """Time `Encoder.embed`, from the pixels to the embedding, one image at a time.
+    """Time `Encoder.embed`, from the pixels to the embedding, one image at a time; then the stages around it.
 
     The image is the bundle's first golden one; the golden outputs are checked as well.
 
@@ -68,15 +89,19 @@ def bench(
         threads: Threads of one inference.
         runs: Timed embeddings, at least 1.
         warmup: Embeddings before them, at least 1.
+        folder: On the disk that the stages write to; None: no stages.
+        image: An image file for the stages; None takes the golden one, which is none for those of a face.
 
     Raises:
-        InputError: ``wrong_runs``, or as `Encoder.open`.
+        InputError: ``wrong_runs``, or as `Encoder.open`, or as `Encoder.embed_image` of the image.
         IntegrityError: As `Encoder.open`.
         MachineError: As `Encoder.open`.
     """
     if runs < 1 or warmup < 1:
         raise InputError(f"{runs} runs after {warmup} for warm-up; use at least 1 of each", reason="wrong_runs")
-    pixels = load_image(bundle.read(bundle.manifest.self_test.images[0]), bundle.manifest.input)
+    began, before = datetime.now(UTC), look_at_health()
+    golden = bundle.read(bundle.manifest.self_test.images[0])
+    pixels = load_image(golden, bundle.manifest.input)
     start = time.perf_counter_ns()
     encoder = load_encoder(bundle, variant, runtime=runtime, threads=threads)
     ready = time.perf_counter_ns()
@@ -89,10 +114,20 @@ def bench(
     warm, timed = times[:warmup] / 1e6, times[warmup:] / 1e6
     p5, median, p95, p99 = (float(value) for value in np.percentile(timed, (5, 50, 95, 99)))
     size = next(v.bytes for v in bundle.manifest.variants if v.name == variant)
+    stages: list[Stage] = []
+    shown = golden if image is None and encoder.faces is None else image
+    if folder is not None and shown is not None:
+        stages = time_stages(encoder, bundle.manifest, shown, folder, runs)
+    machine = look_at_machine()
     return BenchResult(
         variant=variant,
         runtime=encoder.runtime,
-        board=board(),
+        fingerprint=encoder.fingerprint,
+        board=machine.board,
+        at=f"{began:%Y-%m-%dT%H:%M:%SZ}",
+        machine=machine,
+        before=before,
+        after=look_at_health(),
         init_ms=(ready - start) / 1e6,
         warmup_first_ms=float(warm[0]),
         warmup_avg_ms=float(warm.mean()),
@@ -108,18 +143,13 @@ def bench(
         num_threads=threads,
         model_size_mb=size / 2**20,
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        samples_ms=timed.tolist(),
+        stages=stages,
+        disk=disk_of(folder) if folder is not None and stages else None,
+        image=_describe(shown) if shown is not None and stages else None,
     )
 
 
-def board(root: Path = Path("/proc")) -> str:
-    """What the machine calls itself: a Raspberry Pi by its device tree, a PC by its processor."""
-    for path, mark in (("device-tree/model", ""), ("cpuinfo", "model name")):
-        try:
-            lines = (root / path).read_text(errors="replace").splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            name = line.rpartition(":")[2].strip("\0 \t") if line.startswith(mark) else ""
-            if name:
-                return name
-    return platform.machine()
+def _describe(image: bytes) -> str:
+    with Image.open(io.BytesIO(image)) as opened:
+        return f"{opened.format} {opened.width} x {opened.height}, {len(image):,} bytes"

@@ -1,0 +1,1 @@
+"""What a bundle costs on a machine, and whether two runs can be compared."""

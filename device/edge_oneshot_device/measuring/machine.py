@@ -1,0 +1,148 @@
+"""What a run was measured on, and how hot it was: all from /proc, /sys and the Raspberry Pi's firmware."""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+_PACKAGES: Final = ("edge-oneshot-device", "numpy", "pillow", "ai-edge-litert", "tflite-runtime", "onnxruntime")
+# vcgencmd get_throttled: bits of now, and 16 higher of since the start.
+_FLAGS: Final = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+_BEFORE: Final = " since start"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What stays the same during a run.
+
+    Attributes:
+        board: What it calls itself: by its device tree, else by DMI, else its processor.
+        processor: None where it does not say, as on Arm.
+        architecture, system: As `platform` says.
+        cores: That this process may use.
+        memory_mb: MiB.
+        versions: Of Python and of each package that is installed.
+    """
+
+    board: str
+    processor: str | None
+    architecture: str
+    system: str
+    cores: int
+    memory_mb: int
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What changes during a run; None where the machine does not say.
+
+    Attributes:
+        governor: Of the first core's frequency.
+        mhz: Its frequency now.
+        temperature_c: Of the hottest sensor, in degrees Celsius.
+        throttled: By the firmware, now or since the start; empty: not.
+    """
+
+    governor: str | None
+    mhz: float | None
+    temperature_c: float | None
+    throttled: list[str] | None
+
+
+def look_at_machine(root: Path = Path("/")) -> Machine:
+    """What this machine is; `root` is where /proc and /sys are."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return Machine(
+        board=board(root),
+        processor=_processor(root),
+        architecture=platform.machine(),
+        system=platform.platform(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_mb=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
+        versions=versions,
+    )
+
+
+def board(root: Path = Path("/")) -> str:
+    """What a machine calls itself: a Raspberry Pi by its device tree, a PC by DMI, else the processor's name."""
+    dmi = (_read(root / f"sys/class/dmi/id/{name}") for name in ("sys_vendor", "product_name"))
+    named = _read(root / "proc/device-tree/model") or " ".join(filter(None, dmi))
+    return named or _processor(root) or platform.machine()
+
+
+def look_at_health(root: Path = Path("/")) -> Health:
+    """How the machine is now; `root` is where /sys is."""
+    frequency = root / "sys/devices/system/cpu/cpu0/cpufreq"
+    mhz = _number(frequency / "scaling_cur_freq")
+    sensors = [*root.glob("sys/class/thermal/thermal_zone*/temp"), *root.glob("sys/class/hwmon/hwmon*/temp*_input")]
+    degrees = [found for found in map(_number, sensors) if found is not None]
+    return Health(
+        governor=_read(frequency / "scaling_governor") or None,
+        mhz=None if mhz is None else mhz / 1000,
+        temperature_c=max(degrees) / 1000 if degrees else None,
+        throttled=_throttled(root),
+    )
+
+
+def was_throttled(before: Health, after: Health) -> list[str]:
+    """What the firmware held back between two looks."""
+    during = [*(before.throttled or []), *(after.throttled or [])]
+    now = [flag for flag in during if not flag.endswith(_BEFORE)]
+    new = [flag.removesuffix(_BEFORE) for flag in after.throttled or [] if flag not in (before.throttled or [])]
+    return sorted({*now, *new})
+
+
+def disk_of(folder: Path, root: Path = Path("/")) -> str | None:
+    """File system and device that a folder is on, such as ``ext4 on /dev/mmcblk0p2``."""
+    mounts = [line.split() for line in _read(root / "proc/mounts").splitlines()]
+    whole = folder.resolve()
+    on = [mount for mount in mounts if whole.is_relative_to(mount[1])]
+    return max(((len(mount[1]), f"{mount[2]} on {mount[0]}") for mount in on), default=(0, None))[1]
+
+
+def _throttled(root: Path) -> list[str] | None:
+    program = shutil.which("vcgencmd")
+    if program is not None:
+        try:
+            command = [program, "get_throttled"]
+            told = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout  # noqa: S603
+        except (OSError, subprocess.TimeoutExpired):
+            told = ""
+        if found := re.search(r"throttled=0x([0-9a-fA-F]+)", told):
+            bits = int(found[1], 16)
+            flags = [(bit, text) for bit, text in _FLAGS.items()]
+            flags += [(bit + 16, text + _BEFORE) for bit, text in _FLAGS.items()]
+            return [text for bit, text in flags if bits >> bit & 1]
+    # without the firmware's program its driver still tells of too low a voltage
+    for sensor in root.glob("sys/class/hwmon/hwmon*/in0_lcrit_alarm"):
+        if _read(sensor.with_name("name")) == "rpi_volt":
+            return ["under-voltage"] if _read(sensor) == "1" else []
+    return None
+
+
+def _processor(root: Path) -> str | None:
+    found = re.search(r"^model name\s*: (.+)$", _read(root / "proc/cpuinfo"), re.MULTILINE)
+    return found and found[1].strip()
+
+
+def _number(path: Path) -> float | None:
+    text = _read(path)
+    return float(text) if re.fullmatch(r"-?\d+", text) else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip("\0 \t\n")
+    except OSError:
+        return ""

@@ -1,0 +1,96 @@
+"""How long each stage of an identification takes, from the image file to the synced record."""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from edge_oneshot_device.bundle.manifest import Manifest
+from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoding.preprocessing import decoded, load_photo, prepare, require_content
+from edge_oneshot_device.faces.finding import LEAST_SIDE
+from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.keys import KeySource, create_key
+from edge_oneshot_device.matching.search import Index
+
+PEOPLE: Final = 1000
+"""In the gallery that is searched, with one template each."""
+
+_ROW: Final = {"accepted": False, "reason": "below_threshold", "score": 0.5, "threshold": 0.75, "variant": "int8"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Times of one stage in milliseconds.
+
+    Attributes:
+        name: ``decode``, ``preprocess`` (with faces: finding and cutting the face), ``embed``, ``match``, ``audit``, or
+            ``total``, their sum in each run.
+        median_ms, p95_ms: Of the runs.
+        samples_ms: Each run, in the order of time.
+    """
+
+    name: str
+    median_ms: float
+    p95_ms: float
+    samples_ms: list[float]
+
+
+def time_stages(encoder: Encoder, manifest: Manifest, image: bytes, folder: Path, runs: int) -> list[Stage]:
+    """Take an image through all stages, again and again.
+
+    Args:
+        encoder: Of the bundle.
+        manifest: Of the bundle.
+        image: An image file, for faces a photo of one.
+        folder: On the disk where the record is written, aside, while this lasts.
+        runs: At least 1; two more come before them, for warm-up.
+
+    Raises:
+        InputError: The image cannot be read, or shows no face.
+        MachineError: The disk or the runtime failed.
+    """
+    rng, size = np.random.default_rng(0), encoder.embedding.size
+    index = Index(size, encoder.embedding.metric, manifest.rule)
+    templates = rng.standard_normal((PEOPLE, size)).astype(np.float32)
+    templates /= np.linalg.norm(templates, axis=1, keepdims=True)
+    index.load([(np.arange(PEOPLE), templates)])
+    with tempfile.TemporaryDirectory(prefix=".edge-oneshot-bench-", dir=folder) as aside:
+        key = KeySource(Path(aside) / "key")
+        create_key(Path(aside) / "key")
+        with Gallery.open(Path(aside) / "gallery.db", encoder.fingerprint, size, key) as gallery:
+            times = [_run(encoder, index, gallery, image) for _ in range(runs + 2)][2:]
+    columns = np.diff(np.array(times), axis=1).T / 1e6
+    names = ("decode", "preprocess", "embed", "match", "audit", "total")
+    return [_stage(name, samples) for name, samples in zip(names, [*columns, columns.sum(axis=0)], strict=True)]
+
+
+def _run(encoder: Encoder, index: Index, gallery: Gallery, image: bytes) -> list[int]:
+    """When the first stage began and when each ended, in nanoseconds."""
+    now = time.perf_counter_ns
+    at = [now()]
+    if encoder.faces is None:
+        with decoded(image, encoder.input) as (picture, _):
+            at.append(now())
+            pixels = prepare(picture, encoder.input)
+    else:
+        photo = load_photo(image, LEAST_SIDE)
+        at.append(now())
+        pixels = encoder.faces.chip(photo)
+    require_content(pixels, encoder.input)
+    at.append(now())
+    probe = encoder.embed(pixels)
+    at.append(now())
+    index.search(probe)
+    at.append(now())
+    gallery.change(lambda connection: gallery.append_audit(connection, "identify", None, _ROW))
+    at.append(now())
+    return at
+
+
+def _stage(name: str, samples: Any) -> Stage:
+    median, p95 = np.percentile(samples, (50, 95))
+    return Stage(name, float(median), float(p95), samples.tolist())
