@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from edge_oneshot_device.errors import OneShotError
 from edge_oneshot_device.gallery.audit import last_row
@@ -94,13 +94,11 @@ def _bundle(opened: Installed) -> Finding:
     passed = "its self-test passed"
     if encoder.runtime != wanted:
         return Finding("bundle", "warning", f"{text} in the place of {wanted}, which failed: {passed}; see below")
-    if encoder.delegated is None:
-        return Finding("bundle", "ok", f"{text}: {passed}")
     if encoder.delegated:
-        return Finding("bundle", "ok", f"{text} with XNNPACK: {passed}")
-    # what tflite-runtime does with 8 bits
-    level: Literal["ok", "warning"] = "warning" if wanted == "litert" else "ok"
-    return Finding("bundle", level, f"{text} without XNNPACK, so several times slower: {passed}")
+        text += " with XNNPACK"
+    elif wanted == "litert":  # tflite-runtime has none for 8 bits
+        return Finding("bundle", "warning", f"{text} without XNNPACK, so slower than it could be: {passed}")
+    return Finding("bundle", "ok", f"{text}: {passed}")
 
 
 def _disk(folder: Path) -> list[Finding]:
