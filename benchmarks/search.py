@@ -30,7 +30,7 @@ from edge_oneshot.data.loading import load_data
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.bundle.manifest import Metric
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.matching import scan as scanning
+from edge_oneshot_device.matching import rows as memory
 from edge_oneshot_device.matching import search as searching
 from edge_oneshot_device.matching.search import Index
 
@@ -94,7 +94,7 @@ def engines(templates: NDArray[np.float32]) -> dict[tuple[str, Metric], tuple[Fi
     found: dict[tuple[str, Metric], tuple[Find, int, int | None]] = {}
     for metric in ("cosine", "euclidean"):
         index = _index(size, metric, owners, templates)
-        coded = count >= scanning._FEW
+        coded = count >= memory._FEW
         found["edge-oneshot", metric] = (_ours(index), templates.nbytes // (4 if coded else 1), index.nbytes)
         kept, searching._INSTALLED = searching._INSTALLED, False
         plain = _index(size, metric, owners, templates)

@@ -23,7 +23,7 @@ def scan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """The way templates are scanned; the scan of codes from the first template on, in short blocks."""
     if request.param == "float":
         monkeypatch.setattr(search_module, "_INSTALLED", False)
-    monkeypatch.setattr(scan_module, "_FEW", 0)
+    monkeypatch.setattr(rows_module, "_FEW", 0)
     monkeypatch.setattr(scan_module, "_IN_CACHE", 700)
     for module in (search_module, scan_module, rows_module):
         monkeypatch.setattr(module, "BLOCK", 512)
@@ -122,7 +122,7 @@ def test_exact_products_give_exact_answers_ties_included(
     owners, vectors = owners[kept].astype(np.int64), vectors[kept]
     probe = np.array(picked.draw(st.lists(st.integers(-8, 8), min_size=5, max_size=5)), np.float32) / 64
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan_module, "_FEW", 0 if coded else 10**9)
+        patch.setattr(rows_module, "_FEW", 0 if coded else 10**9)
         index = of(Index(5, metric, rule), owners, vectors)
         assert list(index.search(probe)) == by_force(probe, owners, vectors, metric, rule)[:2]
 
@@ -138,7 +138,7 @@ def test_an_index_kept_in_step_is_that_of_a_fresh_load(steps: Any, seed: int, me
     rng = np.random.default_rng(seed)
     held: dict[int, np.ndarray] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan_module, "_FEW", 0)
+        patch.setattr(rows_module, "_FEW", 0)
         for module in (search_module, scan_module, rows_module):
             patch.setattr(module, "BLOCK", 16)
         patch.setattr(rows_module, "_AT_ONCE", 4)
@@ -320,6 +320,21 @@ def test_memory_is_at_most_1_4_times_the_vectors_while_people_come_and_go() -> N
         index.remove(person)
     assert len(index) == 5000
     assert index.nbytes <= 1.4 * 1.25 * 5000 * 512 + 1.4 * 2048 * 512
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.usefixtures("scan")
+def test_room_that_reaches_into_another_block_holds_nobody(metric: Any) -> None:
+    rng = np.random.default_rng(7)
+    vectors = unit(rng.standard_normal((511, 16)))
+    index = of(Index(16, metric, "best"), np.arange(510), vectors[:510])
+    index.put(510, vectors[510:])
+    same = unit(rng.standard_normal(16))
+    for person in range(511):
+        index.put(person, np.tile(same, (1, 1)))
+    assert (len(index), index.people) == (511, 511)
+    # all are tied, so that everybody is scored
+    assert [match.person for match in index.search(same)] == [0, 1]
 
 
 def test_a_gallery_of_more_than_a_block_is_searched_as_it_ships() -> None:

@@ -21,6 +21,7 @@ LONGEST: Final = 1e18
 SMALLEST: Final = 1e-30
 """Smaller values are encoded as 0, since what they would be divided by is none in float32."""
 
+_FEW: Final = 7000  # rows, below which a product of floats is as fast as one of codes
 _ROOM: Final = 16  # one part in so many is kept free for the next rows
 _AT_ONCE: Final = 2048
 _LINE: Final = 64  # bytes
@@ -35,17 +36,19 @@ class Rows:
     Args:
         size: d, length of a template.
         halved: Whether half of the square of each length is kept.
-        encoded: Whether there are codes.
+        encoded: Whether there are codes once there are many rows.
 
     Attributes:
         count: Rows in use.
         people: Persons who have one.
         owners: int64, the person of each row.
         following: int32, the next row of the same person.
-        blocks: float32 (d, `BLOCK`), the last one shorter: templates side by side, which a product reads faster; one
-            longer when halved, by minus half of the square of each length.
+        halves: float32, minus half of the square of each length; none unless halved.
+        coded: Whether there are so many rows that they have codes.
+        blocks: float32 (d, `BLOCK`), the last one shorter: templates side by side, which a product reads faster, with
+            `halves` as one more row; without it, and each template in one piece, where codes are multiplied instead.
         vectors: The templates in them, used or not.
-        codes: int8 (`BLOCK`, d), likewise; none unless encoded.
+        codes: int8 (`BLOCK`, d), likewise.
         unit: What 1 in a code stands for.
         longest: No row is longer.
         rest: No row differs more from its code, in units.
@@ -57,6 +60,8 @@ class Rows:
         self.people = 0
         self.owners = np.empty(0, np.int64)
         self.following = np.empty(0, np.int32)
+        self.halves = np.empty(0, np.float32)
+        self.coded = False
         self.blocks: list[NDArray[np.float32]] = []
         self.vectors: list[NDArray[np.float32]] = []
         self.codes: list[NDArray[np.int8]] = []
@@ -71,17 +76,16 @@ class Rows:
     @property
     def nbytes(self) -> int:
         """Bytes of memory that they take."""
-        arrays: list[NDArray[Any]] = [self.owners, self.following, *self.blocks, *self.codes]
+        arrays: list[NDArray[Any]] = [*self._flat(), *self.blocks, *self.codes]
         return sum(array.nbytes for array in arrays)
 
     def used(self) -> list[NDArray[np.float32]]:
         """The templates in use, float32 (d, n) of each block."""
-        return [vectors[:, : self.count - number * BLOCK] for number, vectors in enumerate(self.vectors)]
+        # there may be room for a further block
+        return [self.vectors[start // BLOCK][:, : self.count - start] for start in range(0, self.count, BLOCK)]
 
     def gather(self, rows: list[int]) -> NDArray[np.float32]:
         """Templates of k rows, float32 (k, d)."""
-        if len(self.vectors) == 1:
-            return np.ascontiguousarray(self.vectors[0].take(rows, axis=1).T)
         return np.stack([self.vectors[row // BLOCK][:, row % BLOCK] for row in rows])
 
     def ring(self, row: int) -> list[int]:
@@ -154,14 +158,17 @@ class Rows:
             last = self.count - 1
             if row != last:
                 self.following[self.ring(last)[-1]] = row
-                for array in (self.owners, self.following):
+                for array in self._flat():
                     array[row] = array[last]
                 self.blocks[row // BLOCK][:, row % BLOCK] = self.blocks[last // BLOCK][:, last % BLOCK]
-                if self._encoded:
+                if self.coded:
                     self.codes[row // BLOCK][row % BLOCK] = self.codes[last // BLOCK][last % BLOCK]
             self.count = last
         if len(self.owners) > self.count + self.count // 4 + _AT_ONCE:
             self._resize(self.count, _ROOM)
+
+    def _flat(self) -> list[NDArray[Any]]:
+        return [self.owners, self.following, *([self.halves] if self._halved else [])]
 
     def _append_some(self, owners: NDArray[np.int64], templates: NDArray[np.float32], part: slice) -> slice:
         """Add what the current block has room for; returns what is left."""
@@ -173,14 +180,16 @@ class Rows:
         self.vectors[block][:, inside] = some.T
         lengths = np.sqrt(np.einsum("ij,ij->i", some, some, dtype=np.float64))
         if self._halved:
-            self.blocks[block][-1, inside] = np.minimum(lengths, LONGEST) ** 2 / -2
+            self.halves[self.count : self.count + len(some)] = np.minimum(lengths, LONGEST) ** 2 / -2
+            if not self.coded:
+                self.blocks[block][-1, inside] = self.halves[self.count : self.count + len(some)]
         self.longest = max(self.longest, float(lengths.max()))
         self.count += len(some)
         return slice(end, part.stop)
 
     def _encode(self, start: int) -> None:
         """Make the codes of the rows from one on; all of them anew when one is too large for the unit."""
-        if not self._encoded:
+        if not self.coded:
             return
         parts = self._parts(start)
         greatest = max(float(np.abs(vectors).max()) for vectors, _ in parts)
@@ -195,7 +204,7 @@ class Rows:
     def _parts(self, start: int) -> list[tuple[NDArray[np.float32], NDArray[np.int8]]]:
         """Vectors (d, k) and codes (k, d) of the rows from one on, as many at once as caches hold."""
         found = []
-        for number, (vectors, codes) in enumerate(zip(self.used(), self.codes, strict=True)):
+        for number, (vectors, codes) in enumerate(zip(self.used(), self.codes, strict=False)):
             for place in range(max(start - number * BLOCK, 0), vectors.shape[1], _AT_ONCE):
                 end = min(place + _AT_ONCE, vectors.shape[1])
                 found.append((vectors[:, place:end], codes[place:end]))
@@ -204,13 +213,37 @@ class Rows:
     def _resize(self, rows: int, room: int = 0) -> None:
         """Make room for so many rows, and for one part in `room` more."""
         capacity = -(-(rows + (rows // room + ABREAST if room else 0)) // ABREAST) * ABREAST
+        former, self.coded = self.coded, self._encoded and rows >= _FEW
         self.owners = _resized(self.owners, capacity)
         self.following = _resized(self.following, capacity)
+        if self._halved:
+            self.halves = _resized(self.halves, capacity)
         sizes = [min(BLOCK, capacity - start) for start in range(0, capacity, BLOCK)]
-        _fit(self.blocks, sizes, np.empty((self._size + self._halved, 0), np.float32), axis=1)
+        blocks, codes = self.blocks, self.codes
+        self.blocks, self.codes = [], []
+        for number, size in enumerate(sizes):
+            block = blocks[number] if number < len(blocks) else np.empty((self._size, 0), np.float32)
+            if block.shape[1] != size or former != self.coded:
+                block = self._block(block[: self._size], number, size)
+            self.blocks.append(block)
+            if self.coded:
+                own = codes[number] if number < len(codes) else np.empty((0, self._size), np.int8)
+                self.codes.append(_resized(own, size))
         self.vectors = [block[: self._size] for block in self.blocks]
-        if self._encoded:
-            _fit(self.codes, sizes, np.empty((0, self._size), np.int8), axis=0)
+        if former != self.coded:
+            self.unit = 0.0  # all codes are to be made
+
+    def _block(self, vectors: NDArray[np.float32], number: int, size: int) -> NDArray[np.float32]:
+        """A block of another size, with what fits in of the vectors (d, n)."""
+        kept = min(vectors.shape[1], size)
+        if self.coded:
+            block = _aligned((size, self._size), vectors.dtype).T
+        else:
+            block = _aligned((self._size + self._halved, size), vectors.dtype)
+            if self._halved:
+                block[-1] = self.halves[number * BLOCK : number * BLOCK + size]
+        block[: self._size, :kept] = vectors[:, :kept]
+        return block
 
 
 def encode(vectors: NDArray[np.float32], unit: float) -> tuple[NDArray[np.int8], float, float]:
@@ -233,27 +266,16 @@ def moved(size: int) -> float:
     return float(3e-5 * size**0.5)
 
 
-def _resized(array: NDArray[Any], rows: int, axis: int = 0) -> NDArray[Any]:
-    if array.shape[axis] == rows:
+def _resized(array: NDArray[Any], rows: int) -> NDArray[Any]:
+    if len(array) == rows:
         return array
-    shape = list(array.shape)
-    shape[axis] = rows
-    resized = _aligned(shape, array.dtype)
-    kept = (slice(None),) * axis + (slice(min(array.shape[axis], rows)),)
-    resized[kept] = array[kept]
+    resized = _aligned((rows, *array.shape[1:]), array.dtype)
+    resized[: len(array)] = array[:rows]
     return resized
 
 
-def _aligned(shape: list[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Zeros, since what is not in use is multiplied too; at the beginning of a line of the caches."""
     room = np.zeros(math.prod(shape) * dtype.itemsize + _LINE, np.uint8)
     start = -room.ctypes.data % _LINE
     return room[start : start + len(room) - _LINE].view(dtype).reshape(shape)
-
-
-def _fit(blocks: list[NDArray[Any]], sizes: list[int], empty: NDArray[Any], *, axis: int) -> None:
-    """Give blocks these sizes; those of the right size stay where they are."""
-    del blocks[len(sizes) :]
-    blocks.extend([empty] * (len(sizes) - len(blocks)))
-    for number, size in enumerate(sizes):
-        blocks[number] = _resized(blocks[number], size, axis)

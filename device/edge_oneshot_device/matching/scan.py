@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from edge_oneshot_device.matching.rows import BLOCK, SMALLEST, Rows, moved
 
-_FEW: Final = 7000  # templates, below which the float scan is as fast
 # Templates that numkong multiplies abreast. It makes 4 x 4 results at a time, but two read memory in better order.
 _CACHED: Final = 4
 _FAR: Final = 2
@@ -84,14 +83,10 @@ class Scan:
     Args:
         size: d, length of a template.
         halved: Whether half of the square of each template is subtracted.
-        encoded: Whether there are codes.
-
-    Attributes:
-        coded: Whether there are so many rows that their codes are scanned.
+        encoded: Whether there are codes once there are many rows.
     """
 
     def __init__(self, size: int, *, halved: bool, encoded: bool) -> None:
-        self.coded = False
         self._size = size
         self._halved = halved
         self._encoded = encoded
@@ -112,8 +107,7 @@ class Scan:
         if len(self._all) != len(rows.owners):
             self._all = np.empty(len(rows.owners), np.float32)
         self._values = self._all[: rows.count]
-        self.coded = self._encoded and rows.count >= _FEW
-        if not self.coded or (self._products is not None and not self._products.are_of(rows)):
+        if self._products is not None and not self._products.are_of(rows):
             self._products = None
 
     def floats(self, probe: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -153,7 +147,5 @@ class Scan:
         values = self._values
         np.copyto(values, found, casting="same_kind")
         values *= np.float32(unit)
-        for number, block in enumerate(rows.blocks):
-            own = values[number * BLOCK : (number + 1) * BLOCK]
-            own += block[-1, : len(own)]
+        values += rows.halves[: rows.count]
         return Keys(values, -math.inf, excess=excess * unit)

@@ -139,7 +139,7 @@ class Index:
         square = float(wide.dot(wide))
         if not (square < LONGEST**2 and rows.longest < LONGEST):
             return self._score_all(probe)
-        keys = self._scan.codes(probe) if self._scan.coded else Keys(self._scan.floats(probe), -math.inf)
+        keys = self._scan.codes(probe) if rows.coded else Keys(self._scan.floats(probe), -math.inf)
         return self._select(probe, keys, square)
 
     def _prepare(self) -> None:
@@ -147,7 +147,7 @@ class Index:
         rows = self._rows
         self._scan.prepare(rows)
         self._quick = (
-            not self._scan.coded
+            not rows.coded
             and self._rule == "best"
             and rows.people > 2
             and rows.count <= BLOCK
@@ -199,6 +199,7 @@ class Index:
         """The best two by the keys, which are used up."""
         rows, values, taken = self._rows, keys.values, keys.taken
         slack = self._slack(rows.longest + math.sqrt(square))
+        following, owner = rows.following.item, rows.owners.item
         found: list[tuple[float, int]] = []
         least = -math.inf
         for _ in range(_ONE_BY_ONE):
@@ -206,11 +207,14 @@ class Index:
             key = values.item(row)
             if key < least or key == taken:
                 return tuple([Match(person, -score) for score, person in found])
-            ring = rows.ring(row)
-            score = self._join(self._scores(probe, ring))
-            for row in ring:
+            if following(row) == row:
+                score = self._score_one(probe, row)
                 values[row] = taken
-            found.append((-score, rows.owners.item(row)))
+            else:
+                ring = rows.ring(row)
+                score = self._join([self._score_one(probe, own) for own in ring])
+                values[ring] = taken
+            found.append((-score, owner(row)))
             if len(found) > 1:
                 found.sort()
                 del found[2:]
@@ -259,22 +263,16 @@ class Index:
                 rings[owner] = self._rows.ring(row)
         return list(rings.values())
 
-    def _scores(self, probe: NDArray[np.float32], rows: list[int]) -> list[float]:
-        """The scores of a few templates, as `decision.scores` has them, but faster."""
-        found = []
-        for row in rows:
-            template = self._rows.vectors[row // BLOCK][:, row % BLOCK]
-            if self._halved:
-                apart = template - probe
-                found.append(-float(np.float32(math.sqrt(apart.dot(apart)))))
-            else:
-                found.append(float(template.dot(probe)))
-        return found
+    def _score_one(self, probe: NDArray[np.float32], row: int) -> float:
+        """The score of one template, as `decision.scores` has it, but faster."""
+        template = self._rows.vectors[row // BLOCK][:, row % BLOCK]
+        if self._halved:
+            apart = template - probe
+            return -float(np.float32(math.sqrt(apart.dot(apart))))
+        return min(max(float(template.dot(probe)), -1.0), 1.0)
 
     def _join(self, own: list[float]) -> float:
-        """As `decision.scores` and `decision.join` do it."""
-        if not self._halved:
-            own = [min(max(score, -1.0), 1.0) for score in own]
+        """As `decision.join` does it."""
         return max(own) if self._rule == "best" else float(np.float32(sum(own) / len(own)))
 
     def _score(self, probe: NDArray[np.float32], rings: list[list[int]], found: tuple[Match, ...]) -> tuple[Match, ...]:
