@@ -113,7 +113,8 @@ def bench_text(result: "BenchResult") -> str:
         rows.append(("stages", ", ".join(f"{stage.name} {stage.median_ms:.3f}" for stage in result.stages)))
         rows.append(("", f"medians in ms, of {result.image}, among {PEOPLE} people, recorded on {result.disk}"))
     heat = "" if after.temperature_c is None else f", {before.temperature_c} to {after.temperature_c} degrees"
-    rows.append(("machine", f"{result.machine.cores} cores, governor {after.governor or 'unknown'}{heat}"))
+    busy = "" if before.load is None else f", load {before.load} before"
+    rows.append(("machine", f"{result.machine.cores} cores, governor {after.governor or 'unknown'}{heat}{busy}"))
     if flags := was_throttled(before, after):
         rows.append(("throttled", f"{', '.join(flags)}: cool it, or give it a stronger supply, and measure again"))
     return align(rows)

@@ -74,7 +74,7 @@ def test_neighbours_that_are_slow_together_make_the_interval_wider(make_run):
 
 
 def throttled(*flags: str) -> dict[str, Any]:
-    return {"governor": None, "mhz": None, "temperature_c": 80.0, "throttled": list(flags)}
+    return {"governor": None, "mhz": None, "temperature_c": 80.0, "throttled": list(flags), "load": 0.1}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from edge_oneshot_device.measuring.machine import Health, board, disk_of, look_at_health, look_at_machine, was_throttled
 
-NOTHING = Health(governor=None, mhz=None, temperature_c=None, throttled=None)
+NOTHING = Health(governor=None, mhz=None, temperature_c=None, throttled=None, load=None)
 
 
 def lay(root: Path, **files: str) -> Path:
@@ -51,11 +51,12 @@ def test_governor_frequency_and_the_hottest_sensor_are_read(tmp_path, monkeypatc
     lay(
         tmp_path,
         **{f"{cpu}scaling_governor": "ondemand\n", f"{cpu}scaling_cur_freq": "1500000\n"},
+        proc__loadavg="0.52 0.58 0.59 1/389 12345\n",
         sys__class__thermal__thermal_zone0__temp="48312\n",
         sys__class__hwmon__hwmon1__temp1_input="51900\n",
         sys__class__hwmon__hwmon2__temp1_input="broken\n",
     )
-    assert look_at_health(tmp_path) == Health("ondemand", 1500.0, 51.9, None)
+    assert look_at_health(tmp_path) == Health("ondemand", 1500.0, 51.9, None, 0.52)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_without_its_program_the_driver_tells_of_the_voltage(tmp_path, monkeypat
 
 
 def health(*flags: str) -> Health:
-    return Health(None, None, None, list(flags))
+    return Health(None, None, None, list(flags), None)
 
 
 def test_a_run_was_throttled_when_it_is_now_or_was_since_the_first_look():

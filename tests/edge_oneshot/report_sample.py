@@ -152,7 +152,7 @@ def variant(name: str) -> VariantRow:
         layers=(LayerError(op="CONV_2D", name="first", sqnr_db=31.4), LayerError(op="ADD", name="sum", sqnr_db=40.2)),
     )  # fmt: skip
     machine = Machine("a board", None, "aarch64", "Linux", 4, 4096, {})
-    health = Health(None, None, None, None)
+    health = Health(None, None, None, None, None)
     latency = BenchResult(
         variant=name, runtime="litert", fingerprint="0" * 64, board="a board", at="2026-01-01T00:00:00Z",
         machine=machine, before=health, after=health, samples_ms=[], stages=[], disk=None, image=None,

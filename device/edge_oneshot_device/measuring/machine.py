@@ -47,12 +47,14 @@ class Health:
         mhz: Its frequency now.
         temperature_c: Of the hottest sensor, in degrees Celsius.
         throttled: By the firmware, now or since the start; empty: not.
+        load: Processes that ran or waited, on average over the last minute.
     """
 
     governor: str | None
     mhz: float | None
     temperature_c: float | None
     throttled: list[str] | None
+    load: float | None
 
 
 def look_at_machine(root: Path = Path("/")) -> Machine:
@@ -82,16 +84,18 @@ def board(root: Path = Path("/")) -> str:
 
 
 def look_at_health(root: Path = Path("/")) -> Health:
-    """How the machine is now; `root` is where /sys is."""
+    """How the machine is now; `root` is where /proc and /sys are."""
     frequency = root / "sys/devices/system/cpu/cpu0/cpufreq"
     mhz = _number(frequency / "scaling_cur_freq")
     sensors = [*root.glob("sys/class/thermal/thermal_zone*/temp"), *root.glob("sys/class/hwmon/hwmon*/temp*_input")]
+    load = _read(root / "proc/loadavg").split()
     degrees = [found for found in map(_number, sensors) if found is not None]
     return Health(
         governor=_read(frequency / "scaling_governor") or None,
         mhz=None if mhz is None else mhz / 1000,
         temperature_c=max(degrees) / 1000 if degrees else None,
         throttled=_throttled(root),
+        load=float(load[0]) if load else None,
     )
 
 
