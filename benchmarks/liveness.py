@@ -22,20 +22,21 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rendering.acting import ATTACKS, Actor, Scene, genuine
+from rendering.acting import ATTACKS, Actor, genuine
 from rendering.people import Person, person_of
+from rendering.scene import Scene
 
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.faces.challenge import Challenge
 from edge_oneshot_device.faces.finding import Face, FaceFinder
 from edge_oneshot_device.faces.liveness import Watcher
-from edge_oneshot_device.faces.parallax import Reference, View
+from edge_oneshot_device.faces.parallax import Reference, Relief, View
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.matching.decision import calibration_for
 
 LEAST_SIDE = 1000  # of a photo, as the device decodes it
-FRAME = 0.16  # seconds between frames, give or take a sixth
+FRAME = 0.125  # seconds between frames, give or take a sixth
 LONGEST = 30.0  # seconds of a trial
 ASIDE = 0.13  # of the nose on a photo from the front, from the middle between the eyes
 LEAST_EYES = 20.0  # pixels between the eyes of a photo
@@ -94,9 +95,9 @@ def trial(encoder: Encoder, least_score: float, actor: Actor, numbers: random.Ra
     reliefs, near = [], []
     measured = Reference.relief, Reference.nearness
 
-    def relief(self: Reference, view: View) -> float:
+    def relief(self: Reference, view: View) -> Relief:
         found = measured[0](self, view)
-        reliefs.append(found * (1.0 if ask == "turn_left" else -1.0))
+        reliefs.append(found.least * found.found * (1.0 if ask == "turn_left" else -1.0))
         return found
 
     def nearness(self: Reference, view: View) -> float:

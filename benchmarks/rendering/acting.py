@@ -5,17 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from rendering.drawing import Camera, Surface, draw, turn
-from rendering.people import CLOSURES, EYE_DISTANCE, EYES, SIDE, Person, sheet
+from rendering.people import Person, seen_from
 
-NECK: Final = np.array([0.0, 7.0, 9.0])  # centimetres from between the eyes: about what a head turns
-PRINT: Final = SIDE * EYE_DISTANCE / EYES  # centimetres: a side of a photo of life size
-_BETWEEN: Final = np.array([0.0, 24.0 * EYE_DISTANCE / EYES, 0.0])  # brings the eyes of a photo to the middle
 _LASTS, _AGAIN = 1.6, 2.4  # seconds of trying, and until the next try
 _BLINK: Final = (0.0, 0.5, 1.0, 1.0, 0.6, 0.2, 0.0)  # closure in the course of a blink
 _LEFT, _RIGHT = -1.0, 1.0  # sides of a yaw
@@ -55,6 +48,8 @@ class Actor:
         eyes: Whether the eyes blink when asked.
         blinks: Seconds at which they blink unasked.
         rates: How fast each part of a pose changes, a second, at most.
+        now: The pose, without what sways and blinks.
+        asked: What is asked.
     """
 
     numbers: random.Random
@@ -65,14 +60,14 @@ class Actor:
     eyes: bool
     blinks: tuple[float, ...] = ()
     rates: dict[str, float] = field(default_factory=lambda: dict(RATES))
-    _pose: Pose = field(default_factory=Pose)
-    _asked: str = "look"
+    now: Pose = field(default_factory=Pose)
+    asked: str = "look"
     _since: float = 0.0
-    _now: float = 0.0
+    _at: float = 0.0
 
     def __post_init__(self) -> None:
         """Begin at rest."""
-        self._pose = Pose(**vars(self.rest))
+        self.now = Pose(**vars(self.rest))
         self._delay = self.numbers.uniform(0.25, 0.6)
         self._speed = self.numbers.uniform(0.7, 1.2)
         self._phases = [self.numbers.uniform(0.0, 6.28) for _ in range(6)]
@@ -80,10 +75,10 @@ class Actor:
 
     def pose(self, ask: str, seconds: float) -> Pose:
         """Where the face is now, when this is asked."""
-        if ask != self._asked:
-            self._asked, self._since = ask, seconds
+        if ask != self.asked:
+            self.asked, self._since = ask, seconds
             self._delay = self.numbers.uniform(0.25, 0.6)
-        passed, self._now = seconds - self._now, seconds
+        passed, self._at = seconds - self._at, seconds
         acting = seconds - self._since - self._delay
         if ask != "come_closer":
             acting = acting % _AGAIN if acting >= 0 else acting  # who is not understood does it once more
@@ -91,10 +86,10 @@ class Actor:
             self.acts.get(ask, {}) if acting >= 0 and (acting < _LASTS or ask == "come_closer") else {}
         )
         for name, rate in self.rates.items():
-            now, wanted = getattr(self._pose, name), targets[name]
+            now, wanted = getattr(self.now, name), targets[name]
             step = rate * self._speed * passed
-            setattr(self._pose, name, now + float(np.clip(wanted - now, -step, step)))
-        shown = Pose(**vars(self._pose))
+            setattr(self.now, name, now + float(np.clip(wanted - now, -step, step)))
+        shown = Pose(**vars(self.now))
         for number, (name, amplitude) in enumerate(
             {"yaw": 1.2, "pitch": 1.5, "roll": 1.2, "x": 0.4, "y": 0.3, "z": 0.4}.items()
         ):
@@ -105,41 +100,6 @@ class Actor:
             place = (seconds - start) / 0.42 * (len(_BLINK) - 1)
             shown.closure = max(shown.closure, float(np.interp(place, range(len(_BLINK)), _BLINK, 0.0, 0.0)))
         return shown
-
-
-class Scene:
-    """A room with a camera: background, light and noise are drawn once for each trial."""
-
-    def __init__(self, numbers: random.Random, camera: Camera | None = None) -> None:
-        self._chance = np.random.default_rng(numbers.getrandbits(64))
-        self._camera = camera or Camera()
-        height, width = self._camera.height, self._camera.width
-        rough = self._chance.uniform(0, 255, (6, 8, 3)).astype(np.float32)
-        fine = self._chance.uniform(-40, 40, (48, 64, 3)).astype(np.float32)
-        self._room: NDArray[np.float32] = 0.6 * cv2.resize(rough, (width, height), interpolation=cv2.INTER_CUBIC) + 40
-        self._room += cv2.resize(fine, (width, height), interpolation=cv2.INTER_LINEAR)
-        slope = self._chance.uniform(-0.25, 0.25, 2)
-        x, y = np.meshgrid(np.linspace(-0.5, 0.5, width), np.linspace(-0.5, 0.5, height))
-        self._light = (self._chance.uniform(0.75, 1.1) + slope[0] * x + slope[1] * y).astype(np.float32)[..., None]
-        self._drift, self._phase = self._chance.uniform(0.0, 0.08), self._chance.uniform(0.0, 6.28)
-        noise = np.float32(self._chance.uniform(1.5, 5.0))
-        self._grain = noise * self._chance.standard_normal((height, width, 3), np.float32)
-
-    def frame(self, person: Person, solid: bool, pose: Pose, seconds: float) -> Image.Image:
-        """What the camera sees."""
-        frame = self._room.copy()
-        closure = int(np.argmin(np.abs(np.array(CLOSURES) - pose.closure)))
-        rotation, at = turn(pose.yaw, pose.pitch, pose.roll), np.array([pose.x, pose.y, pose.z])
-        if solid:
-            points = (person.head.points - NECK) @ rotation.T + NECK + at
-            draw(frame, Surface(points, person.head.places), person.faces[closure], self._camera)
-        else:
-            paper = sheet(PRINT * pose.size, PRINT * pose.size, pose.bend, pose.along, pose.fold)
-            points = (paper.points + _BETWEEN * pose.size) @ rotation.T + at
-            draw(frame, Surface(points, paper.places, two_sided=True), person.photos[closure], self._camera)
-        frame *= self._light * np.float32(1.0 + self._drift * np.sin(0.9 * seconds + self._phase))
-        frame += np.roll(self._grain, int(self._chance.integers(self._grain.size)))
-        return Image.fromarray(np.clip(frame, 0, 255, out=frame).astype(np.uint8))
 
 
 def always(value: Any) -> Callable[[float], Any]:
@@ -279,6 +239,23 @@ def other_photos(numbers: random.Random, people: list[Person]) -> Actor:
     return actor
 
 
+def exchanged(numbers: random.Random, people: list[Person]) -> Actor:
+    """The same two photos on paper, in hands that tilt them to hide the exchange, with eyes that blink."""
+    actor = tilted(numbers, people, eyes=True)
+    front, rest = actor.person(0.0), actor.rest
+    angle, tilt, share = numbers.uniform(18, 32), numbers.choice((-1, 1)) * numbers.uniform(10, 40), numbers.random()
+    sides = {"turn_left": seen_from(front, _LEFT * angle), "turn_right": seen_from(front, _RIGHT * angle)}
+    for name, side in (("turn_left", _LEFT), ("turn_right", _RIGHT)):
+        actor.acts[name] = {"yaw": rest.yaw + side * tilt}
+
+    def shown(_: float) -> Person:
+        turned = abs(actor.now.yaw - rest.yaw) >= share * abs(tilt)
+        return sides.get(actor.asked, front) if turned else front
+
+    actor.person = shown
+    return actor
+
+
 ATTACKS: Final[dict[str, Callable[[random.Random, list[Person]], Actor]]] = {
     "moved": moved,
     "tilted": tilted,
@@ -289,4 +266,5 @@ ATTACKS: Final[dict[str, Callable[[random.Random, list[Person]], Actor]]] = {
     "cut-out eyes": cut_out_eyes,
     "swapped": swapped,
     "other photos": other_photos,
+    "exchanged": exchanged,
 }

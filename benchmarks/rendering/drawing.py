@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_COARSE = 2  # pixels of a frame for one of the map from it to the texture
+_COARSE = (2, 4)  # pixels of a frame for one of the map from it to the texture: of a head, and of a sheet
 _SIDES = (4, 8, 16, 32, 64, 128)  # pixels: triangles are drawn in groups of about the same size
 
 
@@ -56,10 +56,11 @@ def draw(frame: NDArray[np.float32], surface: Surface, texture: NDArray[np.uint8
         frame: float32 (height, width, 3), 0..255.
         surface: In the camera's space, all of it before the camera.
         texture: uint8 (h, w, 4), the last channel how opaque it is.
-        camera: What sees it; width and height are even.
+        camera: What sees it; width and height are multiples of 4.
     """
-    height, width = camera.height // _COARSE, camera.width // _COARSE
-    at, depth = camera.project(surface.points) / _COARSE, surface.points[..., 2]
+    coarse = _COARSE[surface.two_sided]
+    height, width = camera.height // coarse, camera.width // coarse
+    at, depth = camera.project(surface.points) / coarse, surface.points[..., 2]
     corners = [(slice(a, a - 1 or None), slice(b, b - 1 or None)) for a, b in ((0, 0), (0, 1), (1, 1), (1, 0))]
     quads = [np.stack([part[corner] for corner in corners], axis=2) for part in (at, surface.places, depth)]
     pixels, places, depths = (
@@ -84,15 +85,15 @@ def draw(frame: NDArray[np.float32], surface: Surface, texture: NDArray[np.uint8
     seen[(y * width + x)[order]] = np.column_stack([known, np.ones(len(known))])[order]
     left, top, right, bottom = (int(edge) for edge in (x.min(), y.min(), x.max() + 1, y.max() + 1))
     small = seen.reshape(height, width, 3)[top:bottom, left:right]
-    finer = cv2.resize(small, None, fx=_COARSE, fy=_COARSE, interpolation=cv2.INTER_LINEAR)
+    finer = cv2.resize(small, None, fx=coarse, fy=coarse, interpolation=cv2.INTER_LINEAR)
     covered = finer[..., 2:] > 0.5
     maps = np.where(covered, finer[..., :2] / np.maximum(finer[..., 2:], 0.5) - 0.5, -1e4).astype(np.float32)
-    ratio = _COARSE * np.sqrt(len(known) / max(np.ptp(known[:, 0]) * np.ptp(known[:, 1]), 1.0))
+    ratio = coarse * np.sqrt(len(known) / max(np.ptp(known[:, 0]) * np.ptp(known[:, 1]), 1.0))
     level = texture
     while ratio < 0.6 and min(level.shape[:2]) > 64:  # the texture is shrunk where it would alias
         level, ratio, maps = cv2.pyrDown(level), ratio * 2, maps / 2
     colour = cv2.remap(level, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT).astype(np.float32)
-    part = frame[top * _COARSE : bottom * _COARSE, left * _COARSE : right * _COARSE]
+    part = frame[top * coarse : bottom * coarse, left * coarse : right * coarse]
     part += colour[..., 3:] / 255 * (colour[..., :3] - part)
 
 

@@ -12,12 +12,14 @@ from scipy.ndimage import gaussian_filter
 
 from edge_oneshot_device.faces.alignment import cut_chip, similarity_transform
 from edge_oneshot_device.faces.finding import Face
-from rendering.drawing import Surface
+from rendering.drawing import Camera, Surface, draw, turn
 
 EYE_DISTANCE: Final = 6.3  # centimetres between the middles of the eyes of an adult, about
 SIDE: Final = 512  # of a texture
 EYES: Final = 96.0  # pixels of the texture between the eyes
 CLOSURES: Final = (0.0, 0.35, 0.7, 1.0)  # how far the lids are closed, a texture each
+NECK: Final = np.array([0.0, 7.0, 9.0])  # centimetres from between the eyes: about what a head turns
+_FAR: Final = 60.0  # centimetres from which a photo is taken
 _GRID: Final = 45
 _SKULL: Final = 1.34  # where the head ends, in distances of the oval of the mesh from its middle
 _DEPTH: Final = 7.5  # centimetres from the oval to the widest part of the head
@@ -79,6 +81,18 @@ def person_of(name: str, photo: Image.Image, face: Face, depth: float = 1.0) -> 
     photos = tuple(_blinked(printed, places, closure) for closure in CLOSURES)
     faces = tuple(np.dstack([one[..., :3], opaque]) for one in photos)
     return Person(name, head, faces, photos)
+
+
+def seen_from(person: Person, yaw: float) -> Person:
+    """The person with photos of life size that show the head turned, in degrees, before grey."""
+    camera = Camera(SIDE, SIDE, _FAR * EYES / EYE_DISTANCE)
+    points = (person.head.points - NECK) @ turn(yaw, 0.0, 0.0).T + NECK + (0.0, -24.0 * EYE_DISTANCE / EYES, _FAR)
+    photos = []
+    for face in person.faces:
+        frame = np.full((SIDE, SIDE, 3), 120, np.float32)
+        draw(frame, Surface(points, person.head.places), face, camera)
+        photos.append(np.dstack([frame.astype(np.uint8), np.full((SIDE, SIDE), 255, np.uint8)]))
+    return Person(person.name, person.head, person.faces, tuple(photos))
 
 
 def _head(

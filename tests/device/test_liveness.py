@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_oneshot_device.faces.actions import Evidence, Sighting
 from edge_oneshot_device.faces.challenge import ACTIONS, Challenge
 from edge_oneshot_device.faces.parallax import Reference, View
 
@@ -92,15 +93,17 @@ def test_waits_are_drawn_as_well_and_nobody_foresees_them():
 def test_a_nose_moves_against_its_surroundings_to_the_side_that_a_head_turns_to():
     reference = Reference(seen(nose))
     left, right = reference.relief(seen(nose, yaw=-20)), reference.relief(seen(nose, yaw=20))
-    assert left == pytest.approx(-right, abs=0.05)
-    assert abs(right) > 0.1
+    assert left.least == pytest.approx(-right.least, abs=0.05)
+    assert abs(right.least) > 0.1
+    assert right.round
+    assert right.found
 
 
 @pytest.mark.parametrize("depth", [flat, cylinder, ridge])
 @pytest.mark.parametrize("yaw", [-35, 20, 35])
 def test_a_sheet_shows_no_relief_however_it_is_bent(depth, yaw):
-    assert abs(Reference(seen(depth)).relief(seen(depth, yaw=yaw))) < 0.035
-    assert abs(Reference(seen(flat)).relief(seen(depth, yaw=yaw))) < 0.035
+    assert abs(Reference(seen(depth)).relief(seen(depth, yaw=yaw)).least) < 0.035
+    assert abs(Reference(seen(flat)).relief(seen(depth, yaw=yaw)).least) < 0.035
 
 
 def test_size_and_foreshortening_are_those_of_the_view():
@@ -118,3 +121,42 @@ def test_the_likeness_of_eyes_falls_when_they_look_different():
         column, row = (np.array((x, -3.5)) * 10 + MIDDLE).astype(int)
         changed[row - 10 : row + 10, column - 20 : column + 20] = 150
     assert reference.eyes(View(Image.fromarray(changed), view.points)) < 0.5
+
+
+@pytest.fixture(scope="module")
+def turns():
+    """The frame in which a turn is seen, of a nose at angles that follow each other at a rate; None when it is not."""
+    reference = Reference(seen(nose))
+    views = {yaw: seen(nose, yaw=yaw) for yaw in range(-25, 26, 5)}
+
+    def shown(yaws, rate=10.0, action="turn_left"):
+        evidence = Evidence(action, 0.0, reference, 1.0)
+        sightings = (Sighting.of(number / rate, views[yaw], reference) for number, yaw in enumerate(yaws, 1))
+        return next((number for number, seen in enumerate(sightings) if evidence.shown(seen)), None)
+
+    return shown
+
+
+def test_a_head_that_turns_is_seen_at_angles_in_between(turns):
+    assert turns([0, 5, 10, 15, 20, 20, 20]) == 4
+    assert turns([0, -5, -10, -15, -20, -20, -20], action="turn_right") == 5
+
+
+def test_two_views_that_are_exchanged_are_no_turn(turns):
+    assert turns([0, 0, 20, 20, 20, 20, 25, 20]) is None
+    assert turns([5, 5, 25, 25, 25, 25, 25, 25]) is None
+
+
+def test_nor_are_they_where_a_frame_shows_both(turns):
+    assert turns([0, 0, 10, 20, 20, 20, 20], rate=30.0) is None
+
+
+def test_who_was_not_understood_turns_once_more(turns):
+    assert turns([0, 20, 20, 20, 0, 5, 10, 15, 20, 20]) == 8
+
+
+def test_a_turn_to_the_other_side_is_contrary():
+    reference = Reference(seen(nose))
+    evidence = Evidence("turn_right", 0.0, reference, 1.0)
+    assert not evidence.shown(Sighting.of(0.1, seen(nose, yaw=20), reference))
+    assert evidence.contrary

@@ -23,7 +23,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 LEAST_SCORE = -0.55  # about where the provisional bundle accepts
 KINDS = (
     *("moved", "tilted", "bent", "bending", "folded", "zoomed"),
-    *("cut-out eyes", "swapped", "other photos"),
+    *("cut-out eyes", "swapped", "other photos", "exchanged"),
 )
 
 
@@ -123,7 +123,7 @@ def watch(campaign, encoder, people):
         scene, actor = campaign.Scene(chance), campaign.genuine(chance, people[:1])
         watcher, seconds, ask, seen = Watcher(encoder, challenge, least_score), 0.0, "look", []
         while seconds < 30.0 and not (seen and seen[-1].result):
-            seconds += 0.15
+            seconds += 0.125
             frame = act(scene, actor, ask, seconds)
             seen.append(watcher.feed(frame, seconds))
             ask = seen[-1].ask

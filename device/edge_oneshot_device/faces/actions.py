@@ -9,11 +9,13 @@ from edge_oneshot_device.faces.challenge import Action
 from edge_oneshot_device.faces.parallax import Reference, View
 
 # How they were chosen is in docs/liveness.md. Lengths are in distances between the eyes of the reference.
-_TURNING: Final = (0.05, 0.12)  # of the nose to the side, from the reference, on the way to a turn
-_LEANING: Final = 0.04  # lean from which relief is worth its milliseconds
+_LEANING: Final = 0.04  # lean of a head that is turned
 _FORESHORTENED: Final = 0.8  # of a face's shape: a head that turns is as deep as it is wide, and hardly flattens
-_RELIEF: Final = 0.032
+_RELIEF: Final = 0.04
 _TURNED: Final = 3  # frames that show it
+_STRAIGHT: Final = 0.02  # relief of a head that is not turned yet
+_STEP: Final = 0.5  # of the whole turn, that a head does at most
+_BRIEF: Final = 0.1  # within so many seconds, or from one frame to the next where these are fewer
 _CLOSE: Final = 1.6  # times the reference's size, from where perspective shows
 _NEARNESS: Final = 0.018  # nearness for each time that the face is larger
 _NEARED: Final = 3  # frames that it is the mean of, at least
@@ -75,7 +77,8 @@ class Evidence:
         self.action, self.asked = action, asked
         self.contrary = False
         self._reference, self._likeness = reference, likeness
-        self._turning = False
+        self._way = [(asked, 0.0)]  # seconds and relief, since the head looked straight ahead
+        self._step = 0.0  # the largest on it
         self._turned = 0
         self._nearness: list[float] = []
         self._opened = False
@@ -90,14 +93,20 @@ class Evidence:
         return self._has_turned(seen, 1.0 if self.action == "turn_left" else -1.0)
 
     def _has_turned(self, seen: Sighting, side: float) -> bool:
-        # a photo of a turned head is not seen on its way
-        aside = abs(seen.view.aside - self._reference.view.aside)
-        self._turning |= _TURNING[0] < aside < _TURNING[1]
-        if self._turning and abs(seen.lean) > _LEANING and seen.flatness > _FORESHORTENED:
-            relief = side * self._reference.relief(seen.view)
-            self._turned += relief >= _RELIEF
-            self.contrary |= relief <= -_RELIEF
-        return self._turned >= _TURNED
+        """Whether a head went all the way: photos of two views that are exchanged show none that lies between."""
+        found = self._reference.relief(seen.view)
+        if seen.flatness < _FORESHORTENED or not found.found:
+            return False
+        relief, turned = side * found.least, found.round and abs(seen.lean) > _LEANING
+        self.contrary |= turned and relief <= -_RELIEF
+        if relief < _STRAIGHT:
+            self._way, self._step, self._turned = [(seen.seconds, max(relief, 0.0))], 0.0, 0
+            return False
+        just = [before for seconds, before in self._way if seen.seconds - seconds < _BRIEF] or [self._way[-1][1]]
+        self._step = max(self._step, relief - min(just))
+        self._way.append((seen.seconds, relief))
+        self._turned += turned and relief >= _RELIEF
+        return self._turned >= _TURNED and self._step < _STEP * max(relief for _, relief in self._way)
 
     def _neared(self, seen: Sighting) -> bool:
         if seen.size < _CLOSE or seen.flatness < _FLAT:

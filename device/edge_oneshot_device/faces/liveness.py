@@ -52,7 +52,7 @@ _EARLY_SIZE: Final = 1.5  # likewise of coming closer
 
 # of the track: a second, in distances between the eyes, of the middle, of the size's logarithm, of the nose to the side
 _SPEEDS: Final = (4.0, 1.5, 1.2)
-_SLACK: Final = (0.3, 0.15, 0.05)  # beyond them, for what points jitter
+_SLACK: Final = (0.3, 0.15, 0.1)  # beyond them, for what points jitter
 _LONG: Final = 0.2  # seconds: who is out of sight for longer has no more room
 
 
@@ -125,7 +125,7 @@ class Watcher:
 
         Args:
             frame: Of mode RGB, upright, not mirrored.
-            seconds: When it was taken, by a clock that never goes back; six frames a second at least.
+            seconds: When it was taken, by a clock that never goes back; eight frames a second at least.
 
         Raises:
             InputError: ``wrong_time``: not later than the frame before.

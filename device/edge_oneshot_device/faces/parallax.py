@@ -4,7 +4,7 @@ The mesh net has seen faces only, and puts the points of a bent or tilted photo 
 would be. So it says where to look, and patches of the first view, searched for in the second, say what is there.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -69,6 +69,22 @@ class View:
         self.aside = float((points[_TIP] - (left + right) / 2) @ self.across) / self.eye_distance
 
 
+@dataclass(frozen=True, slots=True)
+class Relief:
+    """How far the nose moved against its surroundings, in distances between the eyes of the reference, at its size.
+
+    Attributes:
+        least: To the right of the frame, in the direction across its tip in which it moved the least against the two
+            places to its sides; 0 where they disagree on the side.
+        round: Whether it moved about as far in the others: a nose does, a crease does not.
+        found: Whether most of these places look like places of the view.
+    """
+
+    least: float
+    round: bool
+    found: bool
+
+
 class Reference:
     """The view of a face from the front that later ones are held against.
 
@@ -81,7 +97,9 @@ class Reference:
         self._axes = distance * np.array([(x, y), (-y, x)])
         self._places = (view.points - view.points[_TIP]) @ np.linalg.inv(self._axes)
         angles = np.pi / _DIRECTIONS * np.arange(_DIRECTIONS)
-        self._ring = _RING * np.column_stack([np.cos(angles), np.sin(angles)])
+        half = _RING * np.column_stack([np.cos(angles), np.sin(angles)])
+        self._ring = np.concatenate([np.zeros((1, 2)), half, -half])  # the tip, and two places about it a direction
+        self._terms = np.column_stack([self._places, np.ones(len(self._places))])
 
     def shape(self, view: View) -> tuple[float, float]:
         """How much larger a view is, by its longer axis, and how much shorter its other axis is, 0..1."""
@@ -90,42 +108,25 @@ class Reference:
         return float(longer), float(shorter / longer)
 
     def lean(self, view: View) -> float:
-        """`relief` by the mesh alone: quick, and what a picture can counterfeit."""
-        moved = _normalised(self._places, view)
+        """The least of `relief`, by the mesh alone: quick, and what a picture can counterfeit."""
+        weights = self._weights(self._ring, _NEAR)
+        moved = weights @ _normalised(self._places, view) / weights.sum(axis=1, keepdims=True)
+        return _least(_bumps(moved, np.array([1.0, 0.0])))
 
-        def at(place: NDArray[np.float64]) -> NDArray[np.float64]:
-            weights = np.exp(-((self._places - place) ** 2).sum(axis=1) / (2 * _NEAR**2))
-            return np.asarray(weights @ moved / weights.sum())
-
-        return _least(self._bumps(at, np.array([1.0, 0.0])))
-
-    def relief(self, view: View) -> float:
-        """How far the nose moved against its surroundings, to the right of the frame; 0 where they are one sheet.
+    def relief(self, view: View) -> Relief:
+        """How far the nose moved against its surroundings.
 
         Paper bends in one direction only: through every point of it runs a straight line, and of three points on a
-        line none moves against the other two. So what counts is the direction across the tip of the nose in which
-        it moved the least against the two places to its sides; where they disagree on the side, or on how
-        far, or most of them look like no place of the view, 0.
+        line none moves against the other two. So what counts is the direction in which it moved the least.
 
         Args:
             view: Of the same face.
-
-        Returns:
-            In distances between the eyes of the reference, at its size.
         """
-        height = self._height(view)
-        likeness: list[float] = []
-
-        def at(place: NDArray[np.float64]) -> NDArray[np.float64]:
-            found, alike = self._search(view, place, (_HALF, _HALF), _REACH, _STEP, _PULL)
-            likeness.append(alike)
-            return found / height
-
-        bumps = self._bumps(at, view.across)
+        found, likeness = self._search(view, self._ring, (_HALF, _HALF), _REACH, _STEP, _PULL)
+        bumps = _bumps(found / self._height(view), view.across)
         least = _least(bumps)
-        nose = abs(least) > _PLAIN or abs(least) > _ROUND * np.abs(bumps).max()
-        trusted = nose and float(np.median(likeness)) > _TRUSTED
-        return least if trusted else 0.0
+        nose = abs(least) > _PLAIN or abs(least) > _ROUND * float(np.abs(bumps).max())
+        return Relief(least, nose, float(np.median(likeness)) > _TRUSTED)
 
     def nearness(self, view: View) -> float:
         """How much more what lies in front grew than what lies behind, as coming closer shows it of a head.
@@ -142,7 +143,7 @@ class Reference:
         """
         chosen = list(_DEPTHS)
         places, depths = self._places[chosen], np.array(list(_DEPTHS.values()))
-        found = np.array([self._search(view, at, (_HALF, _HALF), _REACH, _STEP, _PULL)[0] for at in places])
+        found = self._search(view, places, (_HALF, _HALF), _REACH, _STEP, _PULL)[0]
         matrix = _affine(places, found, np.ones(len(places)))
         back = (found - matrix[2]) @ np.linalg.inv(matrix[:2])
         x, y = (places - places.mean(axis=0)).T
@@ -162,38 +163,49 @@ class Reference:
 
     def eyes(self, view: View) -> float:
         """How alike both eyes are to those of the reference: correlation, -1..1, the mean of both."""
-        middles = [self._places[list(lids)].mean(axis=0) for lids in _LIDS]
-        return float(np.mean([self._search(view, at, _EYE_HALF, _EYE_REACH, _EYE_STEP, 0.0)[1] for at in middles]))
+        middles = np.array([self._places[list(lids)].mean(axis=0) for lids in _LIDS])
+        return float(self._search(view, middles, _EYE_HALF, _EYE_REACH, _EYE_STEP, 0.0)[1].mean())
 
     def _height(self, view: View) -> float:
         """Pixels of the view for one distance between the eyes of the reference, up and down, where no turn shows."""
         down = _affine(self._places, view.points, np.ones(len(self._places)))[1]
         return float(np.hypot(*down))
 
-    def _bumps(
-        self, at: Callable[[NDArray[np.float64]], NDArray[np.float64]], across: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """How far the tip moved to the side against two places about it, in each direction; of where places went."""
-        tip = at(np.zeros(2))
-        return np.array([tip - (at(place) + at(-place)) / 2 for place in self._ring]) @ across
+    def _weights(self, places: NDArray[np.float64], near: float) -> NDArray[np.float64]:
+        """What each point of the mesh says of each place (n, 468), 0..1."""
+        return np.asarray(np.exp(-((self._places - places[:, np.newaxis]) ** 2).sum(axis=-1) / (2 * near**2)))
 
     def _search(
-        self, view: View, place: NDArray[np.float64], half: tuple[int, int], reach: int, step: float, pull: float
-    ) -> tuple[NDArray[np.float64], float]:
-        """The best place of a patch and its correlation there, from where and how the mesh says that it lies."""
-        weights = np.exp(-((self._places - place) ** 2).sum(axis=1) / (2 * _AROUND**2))
-        matrix = _affine(self._places - place, view.points, weights)
+        self, view: View, places: NDArray[np.float64], half: tuple[int, int], reach: int, step: float, pull: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The best places (n, 2) of patches and the correlations (n,) there, from where the mesh says that they lie."""
+        weights, terms = self._weights(places, _AROUND), self._terms
+        squares = (terms[:, :, np.newaxis] * terms[:, np.newaxis]).reshape(-1, 9)
+        maps = np.linalg.solve((weights @ squares).reshape(-1, 3, 3), (terms.T * weights[:, np.newaxis]) @ view.points)
+        middles = np.einsum("ni,nij->nj", places, maps[:, :2]) + maps[:, 2]
         rows, columns = (np.arange(-side - reach, side + reach + 1) * step for side in half)
         grid = np.stack(np.meshgrid(columns, rows), axis=-1)
         inner = grid[reach:-reach, reach:-reach]
-        patch = _sample(self.view.luma, (place + inner) @ self._axes + self.view.points[_TIP])
-        around = _sample(view.luma, grid @ matrix[:2] + matrix[2])
-        likeness = _correlation(patch, around)
+        own = (places[:, np.newaxis, np.newaxis] + inner) @ self._axes + self.view.points[_TIP]
+        patches = _sample(self.view.luma, own)
+        around = _sample(view.luma, grid @ maps[:, np.newaxis, :2] + middles[:, np.newaxis, np.newaxis])
         shifts = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1) * step] * 2), axis=-1)
-        rated = likeness - pull * (shifts**2).sum(axis=-1) / 0.1**2
-        row, column = np.unravel_index(int(np.argmax(rated)), rated.shape)
-        finer = step * np.array([_vertex(rated[row], int(column)), _vertex(rated[:, column], int(row))])
-        return (shifts[row, column] + finer) @ matrix[:2] + matrix[2], float(likeness[row, column])
+        cost = pull * (shifts**2).sum(axis=-1) / 0.1**2
+        found, likeness = np.empty_like(middles), np.empty(len(places))
+        for number, (patch, wider) in enumerate(zip(patches, around, strict=True)):
+            alike = _correlation(patch, wider)
+            rated = alike - cost
+            row, column = np.unravel_index(int(np.argmax(rated)), rated.shape)
+            finer = step * np.array([_vertex(rated[row], int(column)), _vertex(rated[:, column], int(row))])
+            found[number] = (shifts[row, column] + finer) @ maps[number, :2] + middles[number]
+            likeness[number] = alike[row, column]
+        return found, likeness
+
+
+def _bumps(found: NDArray[np.float64], across: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far the tip moved to the side against two places about it, in each direction; of where places went."""
+    one, other = np.split(found[1:], 2)
+    return np.asarray((found[0] - (one + other) / 2) @ across)
 
 
 def _least(bumps: NDArray[np.float64]) -> float:
