@@ -193,8 +193,10 @@ def test_a_worker_that_was_stopped_from_outside_is_started_anew():
     model = EdgeTpuModel(CONTENT)
     os.kill(worker(model), signal.SIGKILL)
     assert np.array_equal(model.run(VALUES), plain().run(VALUES))
-    os.kill(worker(model), signal.SIGSTOP)  # it does not even read
+    stopped = worker(model)
+    os.kill(stopped, signal.SIGSTOP)  # it neither reads nor hears its alarm
     assert np.array_equal(model.run(VALUES), plain().run(VALUES))
+    assert not is_alive(stopped)
 
 
 def test_where_that_is_allowed_the_processor_takes_over_for_good(fault, monkeypatch, caplog):
