@@ -7,6 +7,8 @@ import hashlib
 import io
 import json
 import math
+import shutil
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +136,17 @@ def public_file(tmp_path: Path) -> Callable[[Ed25519PrivateKey], Path]:
 def png_of() -> Callable[[np.ndarray], bytes]:
     """Encodes an array as PNG."""
     return png
+
+
+@pytest.fixture(scope="session")
+def fake_edgetpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A delegate under libedgetpu's name, alone in a folder; data/fake_edgetpu.c says how it is made to fail."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+    path = tmp_path_factory.mktemp("lib") / "libedgetpu.so.1"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", path, DATA / "fake_edgetpu.c"], check=True)
+    return path
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ What runs is real: the dynamic loader, LiteRT, the delegate's calls, the worker 
 import gc
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -36,22 +35,12 @@ def plain() -> Model:
     return open_model("tflite", CONTENT, runtime=HOST)
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("there is no C compiler")
-    path = tmp_path_factory.mktemp("lib") / "libedgetpu.so.1"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", path, DATA / "fake_edgetpu.c"], check=True)
-    return path
-
-
 @pytest.fixture
-def coral(library: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def coral(fake_edgetpu: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with the library; calls are waited for only shortly."""
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(fake_edgetpu.parent))
     monkeypatch.setattr(edgetpu, "_RUN_SECONDS", 1.0)
-    return library
+    return fake_edgetpu
 
 
 @pytest.fixture

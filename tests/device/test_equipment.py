@@ -1,7 +1,5 @@
 """What doctor says of runtimes, the Edge TPU and the clock, on machines laid out as folders."""
 
-import shutil
-import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +13,6 @@ from edge_oneshot_device.recognition.doctor import examine
 from edge_oneshot_device.recognition.equipment import Finding, find_clock, find_edgetpu, find_runtimes, fits
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SOURCE = Path(__file__).parent / "data" / "fake_edgetpu.c"
 
 
 def packages(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
@@ -190,14 +187,9 @@ def test_a_coral_on_pcie_needs_its_driver(machine):
 
 
 @pytest.fixture
-def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("there is no C compiler")
-    path = tmp_path / "libedgetpu.so.1"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", path, SOURCE], check=True)
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
-    return path
+def library(fake_edgetpu: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(fake_edgetpu.parent))
+    return fake_edgetpu
 
 
 STOCK = "Package: libc6\nStatus: install ok installed\nVersion: 2.36\n\nPackage: {}\nStatus: {}\nVersion: {}\n\n"
