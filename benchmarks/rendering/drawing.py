@@ -18,7 +18,7 @@ class Surface:
     Attributes:
         points: float64 (rows, columns, 3) in centimetres; x to the right, y down, z away from the camera.
         places: float64 (rows, columns, 2), where in the texture each lies, in its pixels.
-        two_sided: Whether its back is drawn as well.
+        two_sided: Whether it is a sheet: its back is drawn as well, and it is opaque.
     """
 
     points: NDArray[np.float64]
@@ -55,7 +55,7 @@ def draw(frame: NDArray[np.float32], surface: Surface, texture: NDArray[np.uint8
     Args:
         frame: float32 (height, width, 3), 0..255.
         surface: In the camera's space, all of it before the camera.
-        texture: uint8 (h, w, 4), the last channel how opaque it is.
+        texture: uint8 (h, w, 4), the last channel how opaque a head is.
         camera: What sees it; width and height are multiples of 4.
     """
     coarse = _COARSE[surface.two_sided]
@@ -92,8 +92,11 @@ def draw(frame: NDArray[np.float32], surface: Surface, texture: NDArray[np.uint8
     level = texture
     while ratio < 0.6 and min(level.shape[:2]) > 64:  # the texture is shrunk where it would alias
         level, ratio, maps = cv2.pyrDown(level), ratio * 2, maps / 2
-    colour = cv2.remap(level, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT).astype(np.float32)
     part = frame[top * coarse : bottom * coarse, left * coarse : right * coarse]
+    if surface.two_sided:
+        np.copyto(part, cv2.remap(level[..., :3], maps, None, cv2.INTER_LINEAR), where=covered)
+        return
+    colour = cv2.remap(level, maps, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT).astype(np.float32)
     part += colour[..., 3:] / 255 * (colour[..., :3] - part)
 
 

@@ -32,6 +32,7 @@ _NEAR: Final = 0.1  # points of the mesh within about this speak for a place
 _AROUND: Final = 0.3  # and within about this for how its surroundings lie
 _STEP: Final = 0.03  # between the pixels of a patch
 _HALF: Final = 8  # steps from the middle of a patch to its edge
+_NOSE_HALF: Final = 6  # likewise for relief: what surrounds the tip lies behind it, and holds a larger patch back
 _REACH: Final = 7  # steps that it is searched for, to either side
 _EYE_STEP: Final = 0.02
 _EYE_HALF: Final = (5, 9)  # up and down, to the left and to the right: the opening between the lids
@@ -122,7 +123,7 @@ class Reference:
         Args:
             view: Of the same face.
         """
-        found, likeness = self._search(view, self._ring, (_HALF, _HALF), _REACH, _STEP, _PULL)
+        found, likeness = self._search(view, self._ring, (_NOSE_HALF, _NOSE_HALF), _REACH, _STEP, _PULL)
         bumps = _bumps(found / self._height(view), view.across)
         least = _least(bumps)
         nose = abs(least) > _PLAIN or abs(least) > _ROUND * float(np.abs(bumps).max())
