@@ -288,6 +288,6 @@ _ROWS = {
     "rotate": "key_rotated",
     "import": "imported",
     "restore": "restored",
-    "backup": "backed_up",
+    "backup": "backup_begun",
     "prune": "checkpoint",
 }

@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -87,11 +88,24 @@ def test_a_backup_is_a_whole_gallery_that_its_key_opens(gallery: Gallery, file: 
     assert (made.file, made.people, made.bytes) == (str(file), 2, file.stat().st_size)
     assert made.head == str(record.head(gallery))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert acts(gallery)[-1] == "backed_up"
+    assert acts(gallery)[-1] == "backup_begun"
     with Gallery.open(file, MINE, SIZE, KeySource(key)) as copy:
         assert names(copy) == ["ada", "grace"]
         assert str(copy.check_audit().head) == made.head
     assert sorted(path.name for path in file.parent.iterdir()) == ["copy", "key", "mine", "reserve"]
+
+
+def test_what_a_killed_backup_or_restore_left_is_removed_by_the_next_one(gallery: Gallery, file: Path) -> None:
+    back_up(gallery, file)
+    for folder, go_on in ((file.parent, back_up), (gallery.path.parent, restore)):
+        names_and_ages = {".edge-oneshot-a.tmp": 3700, ".edge-oneshot-b.tmp-journal": 3700, ".edge-oneshot-c.tmp": 3500}
+        names_and_ages |= {".edge-oneshot": 3700, "edge-oneshot-d.tmp": 3700, ".other.tmp": 3700}
+        for name, age in names_and_ages.items():
+            (folder / name).touch()
+            os.utime(folder / name, (0, time.time() - age))
+        go_on(gallery, file)
+        left = [name for name in names_and_ages if (folder / name).exists()]
+        assert left == [".edge-oneshot-c.tmp", ".edge-oneshot", "edge-oneshot-d.tmp", ".other.tmp"]
 
 
 def test_a_backup_takes_the_place_of_the_one_before_or_of_nothing(
@@ -174,7 +188,7 @@ def test_what_was_backed_up_comes_back_and_the_record_says_so(gallery: Gallery, 
     assert names(gallery) == ["ada", "grace"]
     np.testing.assert_array_equal(matched(gallery, "ada"), vectors(2, seed=1))
     assert gallery.people()[0].hours == UNTIL.hours
-    assert acts(gallery) == ["created", "enrolled", "enrolled", "backed_up", "restored"]
+    assert acts(gallery) == ["created", "enrolled", "enrolled", "backup_begun", "restored"]
     (last,) = record.last(gallery, 1)
     assert last.detail == {"instead_of": head}
     assert restored.head == str(gallery.check_audit().head)

@@ -273,7 +273,7 @@ def test_nor_is_it_where_rows_were_moved_between_pages(gallery: Gallery, monkeyp
     assert forgotten > 20
 
 
-def test_a_file_that_cannot_be_written_anew_is_told_and_the_person_is_forgotten(
+def test_a_file_whose_unused_parts_cannot_be_overwritten_is_told_and_the_person_is_forgotten(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gallery.enrol("ada", vectors())
@@ -289,7 +289,7 @@ def test_a_file_that_cannot_be_written_anew_is_told_and_the_person_is_forgotten(
             return done
 
         monkeypatch.setattr(gallery, "change", and_then_somebody_reads)
-        with pytest.raises(MachineError, match=r"sealed traces .* may be left .* rotate-key") as failed:
+        with pytest.raises(MachineError, match=r"sealed traces .* may be left .* the next command") as failed:
             gallery.forget("ada")
     assert failed.value.reason == "not_wiped"
     monkeypatch.undo()

@@ -92,6 +92,10 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
              detail TEXT NOT NULL,
              mac BLOB NOT NULL
            ) STRICT""",
+        # a row from when something was deleted until nothing of it is left in the file
+        """CREATE TABLE wipe (
+             id INTEGER PRIMARY KEY
+           ) STRICT""",
         # one row for each key that was in use; chain: the key of the audit rows from first_seq on, sealed
         """CREATE TABLE epoch (
              id INTEGER PRIMARY KEY,

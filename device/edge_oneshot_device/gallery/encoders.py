@@ -2,6 +2,8 @@
 
 import sqlite3
 
+from edge_oneshot_device.gallery import wiping
+
 
 def encoders(connection: sqlite3.Connection) -> list[str]:
     """Fingerprints of the encoders that there are templates of, the one in use last; in a transaction of the caller."""
@@ -30,6 +32,8 @@ def put_in_use(connection: sqlite3.Connection, fingerprint: str) -> list[str]:
         "UPDATE encoder SET id = (SELECT max(id) + 1 FROM encoder) WHERE fingerprint = ?", (fingerprint,)
     )
     connection.execute("INSERT OR IGNORE INTO encoder (fingerprint) VALUES (?)", (fingerprint,))
-    connection.execute("DELETE FROM encoder WHERE id NOT IN (SELECT id FROM encoder ORDER BY id DESC LIMIT 2)")
-    connection.execute("DELETE FROM person WHERE number NOT IN (SELECT person FROM template)")
+    older = "DELETE FROM encoder WHERE id NOT IN (SELECT id FROM encoder ORDER BY id DESC LIMIT 2)"
+    if connection.execute(older).rowcount:
+        connection.execute("DELETE FROM person WHERE number NOT IN (SELECT person FROM template)")
+        wiping.mark(connection)
     return encoders(connection)

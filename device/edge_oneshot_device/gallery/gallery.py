@@ -5,7 +5,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.manifest import Metric, Rule
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.gallery import audit
+from edge_oneshot_device.gallery import audit, wiping
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.clock import SYSTEM, Clock
 from edge_oneshot_device.gallery.database import (
@@ -26,7 +26,6 @@ from edge_oneshot_device.gallery.database import (
     connect,
     corrupt,
     data_version,
-    patiently,
     reading,
     transaction,
 )
@@ -97,7 +96,10 @@ class Gallery:
         connection = connect(path, lambda changed: begin_chain(changed, source, clock))
         try:
             keep_reserve(path.parent)
-            return cls(connection, path, fingerprint, size, source, clock)
+            gallery = cls(connection, path, fingerprint, size, source, clock)
+            with suppress(MachineError):  # for nobody waits for it here
+                gallery.wipe()
+            return gallery
         except BaseException:
             connection.close()
             raise
@@ -226,7 +228,7 @@ class Gallery:
             message = f"a template of {person} is no finite number: the model or its runtime is at fault"
             raise MachineError(message, reason="not_finite")
 
-        def work(connection: sqlite3.Connection) -> Enrolment:
+        def work(connection: sqlite3.Connection) -> tuple[Enrolment, bool]:
             self.require_encoder(connection)
             self.use_encoder(connection)
             row = self.look_up(connection, person)
@@ -244,11 +246,13 @@ class Gallery:
             number = new_number() if row is None else row[0]
             former = self.record_of(connection, number)
             enrolled = former.enrolled if former is not None and add else self._now()
-            if row is not None and not add:
+            anew = row is not None and not add
+            if anew:
                 # photos outlast the templates of a former encoder
                 own = "DELETE FROM template WHERE person = ? AND fingerprint = ?"
                 connection.execute(own, (number, self.fingerprint))
                 connection.execute("DELETE FROM photo WHERE person = ?", (number,))
+                wiping.mark(connection)
             vault = self.keyring.vault
             record = with_access(person, enrolled, former if access is None else access)
             write_person(connection, vault, number, record)
@@ -257,10 +261,10 @@ class Gallery:
             for photo in photos:
                 write_photo(connection, vault, number, photo)
             self.append_audit(connection, act, number, {"templates": count, "fingerprint": self.fingerprint})
-            return Enrolment(person, count, act, self.fingerprint, resembles)
+            return Enrolment(person, count, act, self.fingerprint, resembles), anew
 
-        done = self.change(work)
-        if replace:
+        done, anew = self.change(work)
+        if anew:
             self.wipe()
         return done
 
@@ -297,6 +301,7 @@ class Gallery:
             if row is None:
                 raise not_enrolled(person)
             connection.execute("DELETE FROM person WHERE number = ?", (row[0],))
+            wiping.mark(connection)
             self.append_audit(connection, "forgotten", row[0], {"templates": 0})
             return Enrolment(person, 0, "forgotten", self.fingerprint)
 
@@ -305,24 +310,21 @@ class Gallery:
         return done
 
     def wipe(self) -> None:
-        """Write the file anew, without what was deleted from it.
-
-        secure_delete overwrites what is deleted with zeros, yet not the copies that SQLite leaves in the unused parts
-        of pages when it moves rows from one to another.
+        """Overwrite what is left in the file of what was deleted, if anything was; see `wiping`.
 
         Raises:
-            MachineError: Reason ``not_wiped``: such a copy may be left; the change before was made.
+            MachineError: Reason ``not_wiped``: something may be left until the next opening; the change was made.
         """
-        self._version = -1
         try:
-            with clear_errors(self.path):
-                patiently(lambda: self._connection.execute("VACUUM"))
+            wiping.wipe(self.path, self._connection)
         except (IntegrityError, MachineError) as error:  # SQLite takes EIO in a read for damage
             message = (
                 f"it is done, but sealed traces of what was deleted may be left in {self.path} ({error.reason}): "
-                "free some space, then rotate-key, which leaves none"
+                "the next command overwrites them; check the disk"
             )
             raise MachineError(message, reason="not_wiped") from error
+        finally:
+            self._released = time.monotonic()
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What `work` returns, which reads at one moment; keep it short, for writers wait."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_oneshot_device.errors import IntegrityError
-from edge_oneshot_device.gallery import audit
+from edge_oneshot_device.gallery import audit, wiping
 from edge_oneshot_device.gallery.clock import Clock
 from edge_oneshot_device.gallery.database import clear_errors, corrupt, reading, transaction
 from edge_oneshot_device.gallery.encoders import put_in_use
@@ -103,6 +103,7 @@ def begin_chain(connection: sqlite3.Connection, source: KeySource, clock: Clock)
     write_epoch(connection, vault, 1, 1, chain)
     audit.append(connection, chain, clock.now(), "created", detail={"gallery": secrets.token_hex(8)})
     query = "SELECT id, name, enrolled, fingerprint FROM open_person ORDER BY id"
+    wiping.mark(connection)
     for former, name, enrolled, fingerprint in connection.execute(query).fetchall():
         number = secrets.randbits(62)
         put_in_use(connection, fingerprint)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.errors import MachineError
+from edge_oneshot_device.gallery import wiping
 from edge_oneshot_device.gallery.encoders import encoders
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.sealed import open_photo, write_template
@@ -44,6 +45,7 @@ def replace_all(gallery: Gallery, connection: sqlite3.Connection, people: Mappin
     if {row[0] for row in connection.execute(query, (before,))} != people.keys():
         message = f"somebody was enrolled or forgotten meanwhile in {gallery.path}: nothing was changed; try again"
         raise MachineError(message, reason="gallery_busy")
+    wiping.mark(connection)
     for number, templates in people.items():
         own = "DELETE FROM template WHERE person = ? AND fingerprint = ?"
         connection.execute(own, (number, gallery.fingerprint))

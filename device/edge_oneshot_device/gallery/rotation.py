@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.gallery import audit
+from edge_oneshot_device.gallery import audit, wiping
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keyring import write_epoch
 from edge_oneshot_device.gallery.keys import (
@@ -110,5 +110,6 @@ def _seal(connection: sqlite3.Connection, gallery: Gallery, key: bytes) -> tuple
     epoch = former.epoch + 1
     write_epoch(connection, vault, epoch, 1 if last is None else last.seq + 1, chain)
     audit.append(connection, chain, gallery.clock.now(), "key_rotated", detail={"keys": epoch})
+    wiping.mark(connection)
     people = int(connection.execute("SELECT count(*) FROM person").fetchone()[0])
     return people, epoch

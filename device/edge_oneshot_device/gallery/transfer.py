@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import tempfile
+import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from edge_oneshot_device.gallery.vault import SealError, Vault
 from edge_oneshot_device.matching.decision import MAX_TEMPLATES
 
 _PAGES: Final = 4096  # copied at once: writers wait for no more than these
+_CUT_OFF_SECONDS: Final = 3600.0
 _MAX_PEOPLE_BYTES: Final = 4 << 30
 _PLACE: Final = "people file 1"
 
@@ -88,7 +90,7 @@ def back_up(gallery: Gallery, file: Path) -> Backup:
         MachineError: The disk does not allow it; a file of that name is as it was.
     """
     _refuse_itself(gallery, file)
-    gallery.change(lambda connection: gallery.append_audit(connection, "backed_up"))
+    gallery.change(lambda connection: gallery.append_audit(connection, "backup_begun"))
     aside = _aside(file.parent)
     try:
         with clear_errors(file), closing(sqlite3.connect(aside, isolation_level=None)) as copy:
@@ -144,6 +146,7 @@ def restore(gallery: Gallery, file: Path, key: KeySource | None = None) -> Backu
             last = copy.read(last_row)
             people = len(copy.people())
             gallery.copy_from(copy)
+        gallery.wipe()
     except IntegrityError as error:
         if error.reason == "wrong_key":
             message = f"{file} is sealed with another key than that from {source}: name its own with --backup-key"
@@ -274,6 +277,12 @@ def _refuse_itself(gallery: Gallery, file: Path) -> None:
 
 
 def _aside(folder: Path) -> Path:
+    """A file in a folder, to be written; those that were cut off there long ago are removed."""
+    for leftover in folder.glob(".edge-oneshot-*.tmp*"):
+        # one that is being written is younger; where the clock was set forward its backup fails, and no more
+        with suppress(OSError):
+            if leftover.stat().st_mtime < time.time() - _CUT_OFF_SECONDS:
+                leftover.unlink()
     try:
         descriptor, aside = tempfile.mkstemp(prefix=".edge-oneshot-", suffix=".tmp", dir=folder)
     except OSError as error:

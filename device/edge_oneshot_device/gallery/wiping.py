@@ -1,0 +1,114 @@
+"""Nothing of what was deleted stays in the gallery's file, not even in the unused parts of its pages.
+
+secure_delete overwrites what is deleted with zeros, yet not the copies that SQLite leaves where it moved rows from one
+page to another: between a page's pointers to its rows and the first of these (sqlite.org/fileformat2.html, 1.6).
+Nothing is ever read there, so zeros are written over it in place. VACUUM would do it as well, but keeps everybody
+waiting while it writes the whole file.
+
+Why that is sound: pages are looked at while nobody can commit, so that they are as they were committed; they are
+written while nobody else may write; and then something is committed, after which every process reads its pages anew,
+so that none writes back what it had read before. Until the end there is a mark that a wipe is due.
+"""
+
+import os
+import secrets
+import sqlite3
+import struct
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from edge_oneshot_device.gallery.database import PAUSE_SECONDS, clear_errors, patiently, reading, transaction
+
+_LOOKED_AT: Final = 1024  # pages at once: a door that writes waits for no more than these
+_WRITTEN: Final = 64
+_HEADERS: Final = {2: 12, 5: 12, 10: 8, 13: 8}  # bytes of it, of each kind of page that has rows
+_FILE_HEADER: Final = 100  # bytes, on the first page
+
+_opened: dict[tuple[int, int], int] = {}
+
+
+def mark(connection: sqlite3.Connection) -> None:
+    """Say that a wipe is due, in the transaction that deletes something."""
+    connection.execute("INSERT OR IGNORE INTO wipe (id) VALUES (?)", (secrets.randbits(62),))
+
+
+def is_due(connection: sqlite3.Connection) -> bool:
+    """Whether something was deleted and not wiped yet, in a transaction of the caller."""
+    return bool(connection.execute("SELECT EXISTS (SELECT * FROM wipe)").fetchone()[0])
+
+
+def wipe(path: Path, own: sqlite3.Connection) -> None:
+    """Overwrite whatever is left in a gallery's file of what was deleted, if anything was.
+
+    Args:
+        path: The file.
+        own: The caller's connection, outside a transaction.
+
+    Raises:
+        IntegrityError: The gallery is damaged.
+        MachineError: The disk does not allow it, or another process had the file for too long.
+    """
+    with clear_errors(path), reading(own):
+        if not is_due(own):
+            return
+    # another connection, lest the caller's keeps pages as they were
+    with clear_errors(path), closing(sqlite3.connect(path, timeout=0.0, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = EXTRA")
+        marks = patiently(lambda: connection.execute("SELECT id FROM wipe").fetchall())
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+        descriptor = _descriptor(path)
+        found = _look(connection, descriptor, size)
+        while True:
+            time.sleep(2 * PAUSE_SECONDS)  # lets others in
+            some, found = found[:_WRITTEN], found[_WRITTEN:]
+            with transaction(connection):
+                for page in some:
+                    _overwrite(descriptor, page, size)
+                connection.executemany("DELETE FROM wipe WHERE id = ?", marks)
+                if found:
+                    connection.executemany("INSERT INTO wipe (id) VALUES (?)", marks)
+            if not found:
+                return
+
+
+def _look(connection: sqlite3.Connection, descriptor: int, size: int) -> list[int]:
+    """Numbers of the pages, from 0, with anything in their unused parts."""
+    found: list[int] = []
+    first = 0
+    while True:
+        with reading(connection):
+            content = os.pread(descriptor, _LOOKED_AT * size, first * size)
+        if not content:
+            return found
+        for place in range(0, len(content), size):
+            page = content[place : place + size]
+            start, end = _unused(page, _FILE_HEADER if first + place == 0 else 0)
+            if page[start:end].strip(b"\0"):
+                found.append(first + place // size)
+        first += _LOOKED_AT
+
+
+def _overwrite(descriptor: int, page: int, size: int) -> None:
+    start, end = _unused(os.pread(descriptor, size, page * size), 0 if page else _FILE_HEADER)
+    os.pwrite(descriptor, bytes(end - start), page * size + start)
+
+
+def _unused(page: bytes, header: int) -> tuple[int, int]:
+    """Where the unused part of a page begins and ends; nowhere, on a page without rows."""
+    # others begin with the number of a page, whose first byte would be one of these from 137 GB on only
+    if len(page) <= header or page[header] not in _HEADERS:
+        return 0, 0
+    _, rows, end = struct.unpack_from(">HHH", page, header + 1)
+    start = header + _HEADERS[page[header]] + 2 * rows
+    return (start, end) if start <= end <= len(page) else (0, 0)
+
+
+def _descriptor(path: Path) -> int:
+    """The file, opened once and never closed: closing it would drop all locks of this process on it, SQLite's too."""
+    status = path.stat()
+    identity = status.st_dev, status.st_ino
+    if identity not in _opened:
+        _opened[identity] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    return _opened[identity]
