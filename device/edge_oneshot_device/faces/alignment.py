@@ -83,6 +83,6 @@ def cut_square(image: Image.Image, corner: NDArray[np.float64], scale: float, si
         (left, upper), (right, lower) = low.tolist(), high.tolist()
         ends = np.clip([corner + low / scale, corner + high / scale], 0.0, image.size)
         box = tuple(ends.ravel().tolist())
-        part = image.resize((right - left, lower - upper), Image.Resampling.BILINEAR, box, reducing_gap=1.5)
+        part = image.resize((right - left, lower - upper), Image.Resampling.BILINEAR, box, reducing_gap=1.0)
         square[upper:lower, left:right] = np.asarray(part)
     return square
