@@ -106,7 +106,11 @@ def _unused(page: bytes, header: int) -> tuple[int, int]:
 
 
 def _descriptor(path: Path) -> int:
-    """The file, opened once and never closed: closing it would drop all locks of this process on it, SQLite's too."""
+    """The file, opened once; closing it would drop all locks that this process has on it, SQLite's too."""
+    for identity, descriptor in list(_opened.items()):
+        if not os.fstat(descriptor).st_nlink:  # deleted since
+            os.close(descriptor)
+            del _opened[identity]
     status = path.stat()
     identity = status.st_dev, status.st_ino
     if identity not in _opened:
