@@ -105,8 +105,13 @@ def run(main: Callable[[], int | None], *, as_json: bool = False) -> int:
     except OSError as error:
         code = _report(_describe(error), "machine", MACHINE_FAILED, as_json)
     except Exception as error:  # the last resort: a bug must not look like a rejection (exit code 1)
-        message = f"internal error: {type(error).__name__}: {error}; please report it"
-        code = _report(message, "bug", MACHINE_FAILED, as_json)
+        library = _unloadable(error)
+        if library is None:
+            message = f"internal error: {type(error).__name__}: {error}; please report it"
+            code = _report(message, "bug", MACHINE_FAILED, as_json)
+        else:
+            message = f"{library}; install the system's package that has it, or this program again"
+            code = _report(message, "library_missing", MACHINE_FAILED, as_json)
     _settle(sys.stdout)
     _settle(sys.stderr)
     return code
@@ -159,6 +164,13 @@ def _report(message: str, reason: str, code: int, as_json: bool) -> int:
     with contextlib.suppress(OSError):  # where nobody reads stderr, the exit code still tells
         print(msgspec.json.encode({"error": line, "reason": reason}).decode() if as_json else line, file=sys.stderr)
     return code
+
+
+def _unloadable(error: BaseException) -> str | None:
+    """What the loader says where a package's compiled part, or a library it needs, is missing or broken."""
+    while error.__cause__ is not None:  # numpy tells it at length
+        error = error.__cause__
+    return str(error) if isinstance(error, ImportError) and (error.path or "").endswith(".so") else None
 
 
 def _describe(error: OSError) -> str:

@@ -59,6 +59,17 @@ def test_an_error_is_one_line_on_stderr_and_its_exit_code(capsys, error, code, l
     assert json.loads(err) == {"error": line, "reason": reason}
 
 
+def test_a_library_that_does_not_load_is_named_however_it_is_told(capsys):
+    told = ImportError("many lines")
+    told.__cause__ = ImportError("libstdc++.so.6: cannot open shared object file", name="_core", path="/x/_core.so")
+    assert console.run(fail(told), as_json=True) == 4
+    error = json.loads(capsys.readouterr().err)
+    assert error["reason"] == "library_missing"
+    assert error["error"].startswith("libstdc++.so.6: cannot open shared object file; install the system's package")
+    assert console.run(fail(ImportError("cannot import name 'x'", name="x", path="/x.py")), as_json=True) == 4
+    assert json.loads(capsys.readouterr().err)["reason"] == "bug"
+
+
 def test_line_breaks_and_escapes_in_an_error_are_no_threat_to_the_terminal(capsys):
     console.run(fail(InputError("two\nlines\r\n and \x1b[31m red \x00 \u202e \udcff end", reason="x")))
     assert capsys.readouterr().err == "two lines and \\x1b[31m red \\x00 \\u202e \\udcff end\n"
