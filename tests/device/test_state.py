@@ -514,6 +514,29 @@ def test_an_init_cut_between_settings_and_gallery_leaves_what_was_in_use(
         assert (opened.bundle.manifest.name, [one.person for one in gallery.people()]) == ("tiny", ["ada"])
 
 
+def test_a_bundle_whose_init_was_cut_is_not_what_a_rollback_goes_back_to(
+    make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = make_bundle()
+    install(former, folder)
+    enrol_somebody(folder, former)
+    commit = installing.commit
+
+    def cut(*arguments: Any) -> None:
+        commit(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(installing, "commit", cut)
+        with pytest.raises(KeyboardInterrupt):
+            install(make_bundle(name="other", min_contrast=17), folder, empty=True)
+    third = install(make_bundle(name="third", min_contrast=18), folder, empty=True)
+    assert (third.name, third.people) == ("third", 0)
+    back = installing.rollback(folder)
+    assert (back.name, back.people) == ("tiny", 1)
+    assert installing.rollback(folder).name == "third"
+
+
 def test_there_is_no_way_back_where_nothing_was_before(make_bundle: MakeBundle, folder: Path) -> None:
     install(make_bundle(), folder)
     with pytest.raises(InputError) as refused:

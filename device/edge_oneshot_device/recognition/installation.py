@@ -167,12 +167,13 @@ def install(
 
         def work(connection: sqlite3.Connection) -> None:
             # the transaction keeps out another install, and an enrolment with the former encoder
-            if again is None and not empty and people_of(connection, "".join(encoders(connection)[-1:])):
+            before = encoders(connection)
+            if again is None and not empty and people_of(connection, "".join(before[-1:])):
                 gallery.require_encoder(connection)
             gallery.use_encoder(connection, {"bundle": opened.sha256, "variant": name})
             if again is not None:
                 renewal.replace_all(gallery, connection, again)
-            commit(folder, settings, opened.content, kept)
+            commit(folder, settings, opened.content, kept, before)
 
         gallery.change(work)
         if changed:
@@ -208,8 +209,9 @@ def rollback(state: str | os.PathLike[str] | None = None, *, key: str | os.PathL
 
         def work(connection: sqlite3.Connection) -> None:
             detail = {"bundle": opened.sha256, "variant": encoder.variant, "rollback": True}
+            before = encoders(connection)
             gallery.use_encoder(connection, detail)
-            commit(folder, wanted, opened.content, settings.trust)
+            commit(folder, wanted, opened.content, settings.trust, before)
 
         gallery.change(work)
         people = len(gallery.people())

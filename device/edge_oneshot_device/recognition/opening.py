@@ -3,15 +3,13 @@
 import os
 from dataclasses import dataclass
 
-import msgspec
-
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.gallery.encoders import encoders
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import find_key
-from edge_oneshot_device.recognition.state import GALLERY, IN_USE, Settings, load, open_bundle, state_dir
+from edge_oneshot_device.recognition.state import GALLERY, Settings, in_force, load, open_bundle, state_dir
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +49,12 @@ def open_installed(
             allow_cpu=settings.allow_cpu,
         )
         gallery = Gallery.open(folder / GALLERY, encoder.fingerprint, encoder.embedding.size, source)
-        former = settings.former
         try:
-            in_use = gallery.read(encoders)[-1:]
+            now = in_force(settings, gallery.read(encoders))
         except BaseException:
             gallery.close()
             raise
-        if former is None or former.fingerprint == encoder.fingerprint or in_use != [former.fingerprint]:
+        if now is settings:
             return Installed(settings, bundle, encoder, gallery)
         gallery.close()
-        bundle = open_bundle(folder, former.bundle, former.sha256, settings.trust)
-        values = {name: getattr(former, name) for name in IN_USE}
-        settings = msgspec.structs.replace(settings, former=None, **values)
+        settings, bundle = now, open_bundle(folder, now.bundle, now.sha256, now.trust)

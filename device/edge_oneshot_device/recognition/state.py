@@ -9,6 +9,7 @@ interrupted `install` leaves everything as it was.
 """
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -157,7 +158,20 @@ def make_folder(folder: Path) -> None:
         raise MachineError(f"cannot create the folder {folder}: {error.strerror}", reason="cannot_write") from error
 
 
-def commit(folder: Path, settings: Settings, content: bytes, trusted: str | None) -> None:
+def in_force(settings: Settings, encoders: Sequence[str]) -> Settings:
+    """The settings, or those of before where a power cut kept the gallery from following.
+
+    Args:
+        settings: As they are in the folder.
+        encoders: Of the gallery, see `encoders.encoders`.
+    """
+    former = settings.former
+    if former is None or former.fingerprint == settings.fingerprint or [*encoders[-1:]] != [former.fingerprint]:
+        return settings
+    return msgspec.structs.replace(settings, former=None, **{name: getattr(former, name) for name in IN_USE})
+
+
+def commit(folder: Path, settings: Settings, content: bytes, trusted: str | None, encoders: Sequence[str]) -> None:
     """Write the bundle, then the settings that name it, then tidy up.
 
     Args:
@@ -165,9 +179,11 @@ def commit(folder: Path, settings: Settings, content: bytes, trusted: str | None
         settings: All but `previous` and `former`.
         content: The bundle.
         trusted: The key that the former settings named when the bundle was checked.
+        encoders: Of the gallery before, see `in_force`.
     """
     former = read_settings(folder)
     if former is not None:
+        former = in_force(former, encoders)
         if former.trust != trusted:
             message = f"another init changed meanwhile which key is trusted in {folder}: run init again"
             raise IntegrityError(message, reason="trust_changed")
