@@ -154,7 +154,7 @@ def connect(path: Path, migrated: Callable[[sqlite3.Connection], None]) -> sqlit
             patiently(lambda: _schema_version(connection, path))
             if path.stat().st_mode & 0o077:
                 path.chmod(0o600)
-            _configure(connection, path)
+            configure(connection, path)
             _migrate(connection, path, migrated)
         except BaseException:
             connection.close()
@@ -225,7 +225,12 @@ def corrupt(path: Path, fault: str) -> IntegrityError:
     return IntegrityError(message, reason="gallery_corrupt")
 
 
-def _configure(connection: sqlite3.Connection, path: Path) -> None:
+def configure(connection: sqlite3.Connection, path: Path) -> None:
+    """Have the changes of a connection on the disk before they are acknowledged.
+
+    Raises:
+        MachineError: Reason ``gallery_setting``.
+    """
     for name, value, expected in _SETTINGS:
         found = patiently(partial(_set, connection, name, value))
         if found != expected:

@@ -19,7 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from edge_oneshot_device.gallery.database import PAUSE_SECONDS, clear_errors, patiently, reading, transaction
+from edge_oneshot_device.gallery.database import PAUSE_SECONDS, clear_errors, configure, patiently, reading, transaction
 
 _LOOKED_AT: Final = 1024  # pages at once: a door that writes waits for no more than these
 _WRITTEN: Final = 64
@@ -55,9 +55,9 @@ def wipe(path: Path, own: sqlite3.Connection) -> None:
             return
     # another connection, lest the caller's keeps pages as they were
     with clear_errors(path), closing(sqlite3.connect(path, timeout=0.0, isolation_level=None)) as connection:
-        connection.execute("PRAGMA synchronous = EXTRA")
+        configure(connection, path)
         marks = patiently(lambda: connection.execute("SELECT id FROM wipe").fetchall())
-        size = connection.execute("PRAGMA page_size").fetchone()[0]
+        size = patiently(lambda: connection.execute("PRAGMA page_size").fetchone()[0])
         descriptor = _descriptor(path)
         found = _look(connection, descriptor, size)
         while True:
