@@ -431,7 +431,7 @@ class Gallery:
         work: Callable[[sqlite3.Connection], T],
     ) -> T:
         """What `work` returns in a transaction, in which the keys at hand are those in force."""
-        for _ in range(2):
+        for _ in range(5):  # for it may be rotated again meanwhile
             with clear_errors(self.path), scope(self._connection):
                 if self.keyring.is_current(self._connection):
                     return work(self._connection)
