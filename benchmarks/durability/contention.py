@@ -9,6 +9,7 @@ known at the end whatever the others did.
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import time
@@ -25,14 +26,18 @@ from durability.campaign import Part, Tally
 from durability.children import FOLDER
 from durability.devices import FAILED, Place, look, templates
 from edge_oneshot_device.errors import MachineError, OneShotError
-from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.gallery import Gallery, new_number
+from edge_oneshot_device.gallery.people import Record
 from edge_oneshot_device.gallery.rotation import rotate_key
+from edge_oneshot_device.gallery.sealed import write_person, write_template
 from edge_oneshot_device.recognition.attempts import ChangedError, identification, settle
 
 WRITERS = READERS = 4
 PEOPLE = 10  # of each writer
 NOT_RECORDED = ("read", "compared again", "told to try again")
 LONGEST_WAIT = 1.0  # seconds that recording a decision may take
+MANY = 100_000  # people, of whom some are forgotten while a door decides
+_MOMENT = 0.01  # seconds between two decisions of a door
 _START = 3.0  # seconds until all have begun
 _ROTATION = 2.0  # seconds between two
 
@@ -43,6 +48,7 @@ def parts(folder: Path, seed: int, seconds: float) -> dict[str, tuple[int, Part]
         "writers and readers": (1, partial(_together, folder / "contended", seed, seconds, 0)),
         "writers, readers and a rotated key": (1, partial(_together, folder / "rotated", seed, seconds, 1)),
         "two that rotate the key": (1, partial(_rotations, folder / "rotations", seed, seconds / 4)),
+        "a door while some of many are forgotten": (1, partial(_forgetting, folder / "many", seed, seconds)),
     }
 
 
@@ -122,6 +128,39 @@ def rotate(place: Place, seconds: float, pause: float) -> dict[str, Any]:
     return {"counts": {"key_rotated": rotations, "told to try again": refused}}
 
 
+def decide(place: Place, seconds: float) -> dict[str, Any]:
+    """Decide as a door does that sees strangers only; the seconds of each transaction."""
+    settled = []
+    with place.open() as gallery:
+        found = compared(gallery, None)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            began = time.perf_counter()
+            try:
+                settle(gallery, partial(identification, gallery, found, None, None))
+            except ChangedError:
+                gallery.mirror("cosine", "best")
+            settled.append(time.perf_counter() - began)
+            time.sleep(_MOMENT)
+    return {"settled": settled}
+
+
+def forget(place: Place, seconds: float) -> dict[str, Any]:
+    """Forget three people and replace one, once the door is at work; the seconds of each."""
+    taken = []
+    with place.open() as gallery:
+        names = [person.person for person in gallery.people()]
+        time.sleep(seconds / 2)
+        for name in names[:: len(names) // 4][:4]:
+            began = time.perf_counter()
+            if len(taken) < 3:
+                gallery.forget(name)
+            else:
+                gallery.enrol(name, _marked(1), replace=True)
+            taken.append(time.perf_counter() - began)
+    return {"forgotten": taken}
+
+
 def _marked(count: int) -> Any:
     """Templates that say how many they are."""
     marked = templates(count, count)
@@ -194,6 +233,33 @@ def _rotations(folder: Path, seed: int, seconds: float, progress: Callable[[], N
     return tally
 
 
+def _forgetting(folder: Path, seed: int, seconds: float, progress: Callable[[], None]) -> Tally:
+    place = prepare(folder).place
+    with place.open() as gallery:
+        gallery.change(partial(_enrol_many, gallery))
+    tally, told = _run(place, ["decide", "forget"], seconds, seed, 0.0)
+    progress()
+    for one in told:
+        if "forgotten" in one:
+            tally.facts["forgetting and replacing, s"] = [round(taken, 2) for taken in one["forgotten"]]
+        else:
+            settled = np.sort(one["settled"]) * 1e3
+            tally.facts["settled, ms"] = {"count": len(settled), "longest": round(float(settled[-1]), 1)}
+    waited = tally.facts["settled, ms"]["longest"] / 1e3
+    tally.add("nobody waited a second" if waited <= LONGEST_WAIT else f"{FAILED}: a decision waited {waited:.2f} s")
+    return tally
+
+
+def _enrol_many(gallery: Gallery, connection: sqlite3.Connection) -> None:
+    """`MANY` people in one transaction, which is quicker."""
+    vault = gallery.keyring.vault
+    for place in range(MANY):
+        number = new_number()
+        write_person(connection, vault, number, Record(f"person {place} of many", "2026-01-01T00:00:00Z"))
+        write_template(connection, vault, number, gallery.fingerprint, templates(1, place).astype("<f4").tobytes())
+        gallery.append_audit(connection, "enrolled", number, {"templates": 1, "fingerprint": gallery.fingerprint})
+
+
 def _run(place: Place, roles: list[str], seconds: float, seed: int, pause: float) -> tuple[Tally, list[dict[str, Any]]]:
     """Processes side by side, each in its role; what each did that came to its end."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
@@ -224,6 +290,10 @@ def main(argv: list[str]) -> int:
         done = write(place, int(number), float(seconds), int(seed))
     elif role == "read":
         done = read(place, float(seconds))
+    elif role == "decide":
+        done = decide(place, float(seconds))
+    elif role == "forget":
+        done = forget(place, float(seconds))
     else:
         done = rotate(place, float(seconds), float(pause))
     print(json.dumps(done))

@@ -170,11 +170,14 @@ def _random_instants(
             assert len(server.run(request).done) == MIX
             longest = time.monotonic() - started
             continue
-        process = os.pidfd_open(server.start(request))
-        time.sleep(numbers.uniform(0.0, longest))
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-        os.close(process)
+        instant = numbers.uniform(0.0, longest)
+        with suppress(ProcessLookupError):  # it was done before
+            process = os.pidfd_open(server.start(request))
+            try:
+                time.sleep(instant)
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+            finally:
+                os.close(process)
         outcome = server.finish()
         done = len(outcome.done)
         tally.facts["acknowledged"] += done

@@ -63,6 +63,8 @@ class Gallery:
         self.source = source
         self.size = size
         self._connection = connection
+        self._open = True
+        self._place = path.resolve()
         self.keyring = open_keyring(connection, path, source)
         self._mirror: Mirror | None = None
         self._version = -1  # of the file, as far as the mirror follows it
@@ -93,7 +95,13 @@ class Gallery:
         """
         path = Path(path)
         source = find_key() if key is None else key
-        connection = connect(path, lambda changed: begin_chain(changed, source, clock))
+        place = path.resolve()
+        wiping.begin_use(place)
+        try:
+            connection = connect(path, lambda changed: begin_chain(changed, source, clock))
+        except BaseException:
+            wiping.end_use(place)
+            raise
         try:
             keep_reserve(path.parent)
             gallery = cls(connection, path, fingerprint, size, source, clock)
@@ -102,6 +110,7 @@ class Gallery:
             return gallery
         except BaseException:
             connection.close()
+            wiping.end_use(place)
             raise
 
     def __enter__(self) -> Self:
@@ -117,6 +126,9 @@ class Gallery:
     def close(self) -> None:
         """Close the file; closing twice is fine."""
         self._connection.close()
+        if self._open:
+            self._open = False
+            wiping.end_use(self._place)
 
     def people(self) -> list[Person]:
         """Everybody enrolled with this encoder, by name."""
@@ -316,7 +328,7 @@ class Gallery:
             MachineError: Reason ``not_wiped``: something may be left until the next opening; the change was made.
         """
         try:
-            wiping.wipe(self.path, self._connection)
+            wiping.wipe(self._place, self._connection)
         except (IntegrityError, MachineError) as error:  # SQLite takes EIO in a read for damage
             message = (
                 f"it is done, but sealed traces of what was deleted may be left in {self.path} ({error.reason}): "

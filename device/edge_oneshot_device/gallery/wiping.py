@@ -14,19 +14,31 @@ import os
 import secrets
 import sqlite3
 import struct
+import threading
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from edge_oneshot_device.gallery.database import PAUSE_SECONDS, clear_errors, configure, patiently, reading, transaction
 
 _LOOKED_AT: Final = 1024  # pages at once: a door that writes waits for no more than these
-_WRITTEN: Final = 64
+_WRITTEN: Final = 256
 _HEADERS: Final = {2: 12, 5: 12, 10: 8, 13: 8}  # bytes of it, of each kind of page that has rows
 _FILE_HEADER: Final = 100  # bytes, on the first page
 
-_opened: dict[tuple[int, int], int] = {}
+
+@dataclass(slots=True)
+class _File:
+    """A gallery's file, in how many places of this process it is open, and for a wipe."""
+
+    users: int = 0
+    descriptor: int | None = None
+
+
+_lock: Final = threading.Lock()
+_files: dict[Path, _File] = {}
 
 
 def mark(connection: sqlite3.Connection) -> None:
@@ -43,7 +55,7 @@ def wipe(path: Path, own: sqlite3.Connection) -> None:
     """Overwrite whatever is left in a gallery's file of what was deleted, if anything was.
 
     Args:
-        path: The file.
+        path: The file, as `begin_use` was told.
         own: The caller's connection, outside a transaction.
 
     Raises:
@@ -105,14 +117,27 @@ def _unused(page: bytes, header: int) -> tuple[int, int]:
     return (start, end) if start <= end <= len(page) else (0, 0)
 
 
+def begin_use(path: Path) -> None:
+    """Say that this process is about to open a gallery's file, an absolute path."""
+    with _lock:
+        _files.setdefault(path, _File()).users += 1
+
+
+def end_use(path: Path) -> None:
+    """Say that it was closed again."""
+    with _lock:
+        file = _files[path]
+        file.users -= 1
+        if not file.users:
+            del _files[path]
+            if file.descriptor is not None:
+                os.close(file.descriptor)
+
+
 def _descriptor(path: Path) -> int:
-    """The file, opened once; closing it would drop all locks that this process has on it, SQLite's too."""
-    for identity, descriptor in list(_opened.items()):
-        if not os.fstat(descriptor).st_nlink:  # deleted since
-            os.close(descriptor)
-            del _opened[identity]
-    status = path.stat()
-    identity = status.st_dev, status.st_ino
-    if identity not in _opened:
-        _opened[identity] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    return _opened[identity]
+    """The file, closed with the last use: to close it drops all locks that this process has on it, SQLite's too."""
+    with _lock:
+        file = _files[path]
+        if file.descriptor is None or not os.path.samestat(os.fstat(file.descriptor), path.stat()):
+            file.descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return file.descriptor
