@@ -1,4 +1,6 @@
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -199,3 +201,23 @@ def test_photos_of_many_pages_are_as_they_were_after_a_wipe(gallery: Gallery) ->
     with closing(sqlite3.connect(gallery.path)) as connection:
         rows = connection.execute("SELECT person, sealed FROM photo ORDER BY id").fetchall()
     assert [gallery.keyring.vault.open(sealed, "photo", number) for number, sealed in rows] == photos
+
+
+def test_closing_a_gallery_that_was_wiped_drops_no_lock_of_another_use_in_this_process(
+    gallery: Gallery, key: KeySource
+) -> None:
+    # POSIX: a process that closes a file loses all of its locks on it
+    begin = f"import sqlite3; sqlite3.connect({str(gallery.path)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
+    gallery.enrol("ada", vectors())
+    other = Gallery.open(gallery.path, MINE, SIZE, key)
+    other.forget("ada")
+
+    def work(_: sqlite3.Connection) -> tuple[int, bytes]:
+        other.close()
+        done = subprocess.run([sys.executable, "-c", begin], capture_output=True, check=False)
+        return done.returncode, done.stderr.splitlines()[-1]
+
+    assert gallery.change(work) == (1, b"sqlite3.OperationalError: database is locked")
+    gallery.close()
+    gallery.close()
+    assert gallery.path.resolve() not in wiping._files
