@@ -493,30 +493,8 @@ def test_nobody_is_enrolled_again_without_a_photo(make_bundle: MakeBundle, folde
     assert contents(folder) == before
 
 
-def test_an_init_cut_between_settings_and_gallery_leaves_what_was_in_use(
-    make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    former = make_bundle()
-    install(former, folder)
-    enrol_somebody(folder, former)
-    commit = installing.commit
-
-    def cut(*arguments: Any) -> None:
-        commit(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(installing, "commit", cut)
-    with pytest.raises(KeyboardInterrupt):
-        install(make_bundle(name="other", min_contrast=17), folder, empty=True)
-    assert state.load(folder)[1].manifest.name == "other"
-    opened = open_installed(folder)
-    with opened.gallery as gallery:
-        assert (opened.bundle.manifest.name, [one.person for one in gallery.people()]) == ("tiny", ["ada"])
-
-
-def test_a_bundle_whose_init_was_cut_is_not_what_a_rollback_goes_back_to(
-    make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def install_and_cut(make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install "tiny", enrol ada, and begin with "other", cut between settings and gallery."""
     former = make_bundle()
     install(former, folder)
     enrol_somebody(folder, former)
@@ -530,6 +508,22 @@ def test_a_bundle_whose_init_was_cut_is_not_what_a_rollback_goes_back_to(
         patch.setattr(installing, "commit", cut)
         with pytest.raises(KeyboardInterrupt):
             install(make_bundle(name="other", min_contrast=17), folder, empty=True)
+
+
+def test_an_init_cut_between_settings_and_gallery_leaves_what_was_in_use(
+    make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_and_cut(make_bundle, folder, monkeypatch)
+    assert state.load(folder)[1].manifest.name == "other"
+    opened = open_installed(folder)
+    with opened.gallery as gallery:
+        assert (opened.bundle.manifest.name, [one.person for one in gallery.people()]) == ("tiny", ["ada"])
+
+
+def test_a_bundle_whose_init_was_cut_is_not_what_a_rollback_goes_back_to(
+    make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_and_cut(make_bundle, folder, monkeypatch)
     third = install(make_bundle(name="third", min_contrast=18), folder, empty=True)
     assert (third.name, third.people) == ("third", 0)
     back = installing.rollback(folder)
