@@ -110,7 +110,8 @@ def _cut_all(
         except InputError as error:
             raise DataError(f"{archive.path / name}: {error}", reason=error.reason) from error
         middle = np.array(photo.size) / 2
-        found = sorted(faces.find(photo), key=lambda face: float(np.hypot(*(face.points.mean(axis=0) - middle))))
+        seen = faces.find(photo, closely=False)
+        found = sorted(seen, key=lambda face: float(np.hypot(*(face.points.mean(axis=0) - middle))))
         if found:
             images[number], shown[number] = faces.cut(photo, found[0]), True
             try:

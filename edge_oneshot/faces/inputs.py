@@ -59,8 +59,8 @@ def open_finder(section: InputSection) -> FaceFinder:
 
 def face_input() -> InputSection:
     """How the device makes the face encoder's input from a photo."""
-    # the closer look at three quarters of its size is as good, and twice as fast (docs/faces.md)
-    kinds: tuple[tuple[FaceKind, int], ...] = (("blazeface-full", 192), ("blazeface-short", 96), ("facemesh", 192))
+    # both detectors are made for more, and are as good at this size for less time (docs/faces.md)
+    kinds: tuple[tuple[FaceKind, int], ...] = (("blazeface-full", 160), ("blazeface-short", 96), ("facemesh", 192))
     finder, closer, mesh = (
         FaceModel(file=path, sha256=file.sha256, kind=kind, size=size, min_score=_MIN_SCORE)
         for (path, file), (kind, size) in zip(_FILES.items(), kinds, strict=True)

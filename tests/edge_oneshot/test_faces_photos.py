@@ -86,6 +86,22 @@ def test_a_narrow_photo_shows_the_same_face_as_with_black_about_it(finder, photo
     assert face.points + corner == pytest.approx(same.points, abs=2)
 
 
+def test_a_face_that_is_seen_well_is_cut_without_the_closer_look_and_lies_where_that_puts_it(finder, photo):
+    (closely,), (quickly,) = finder.find(photo), finder.find(photo, closely=False)
+    assert not np.array_equal(quickly.points, closely.points)
+    assert quickly.points == pytest.approx(closely.points, abs=0.12 * closely.detection.eye_distance)
+    assert np.array_equal(finder.chip(photo), finder.cut(photo, quickly))
+
+
+@pytest.mark.parametrize("change", ["smaller", "larger", "tilted"])
+def test_a_face_that_is_small_or_large_or_tilted_is_always_looked_at_closer(finder, photo, change):
+    small = Image.new("RGB", (512, 512))
+    small.paste(photo.resize((320, 320)), (96, 96))
+    shown = {"smaller": small, "larger": photo.crop((160, 40, 290, 170)), "tilted": photo.rotate(20)}[change]
+    (closely,), (quickly,) = finder.find(shown), finder.find(shown, closely=False)
+    assert np.array_equal(quickly.points, closely.points)
+
+
 def test_a_tilted_head_is_set_upright(finder, photo, chip):
     assert apart(finder.chip(photo.rotate(20, Image.Resampling.BICUBIC)), chip) < 12
 

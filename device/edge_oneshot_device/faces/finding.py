@@ -21,6 +21,10 @@ FACE_FAULTS: Final = ("no_face", "several_faces", "face_too_small", *QUALITY_FAU
 """Reasons for which a photo has no face to embed."""
 
 _SHARES: Final = (1.0, 0.5)  # a face that fills the photo is too large for the finder, and found at half the size
+# of what the finder sees, from which its own points will do
+_SURE: Final = 0.8  # its score
+_CLEAR: Final = (12.0, 36.0)  # its pixels between the eyes, from and to
+_UPRIGHT: Final = 0.1  # sine of the tilt of the eyes, to
 _REACH: Final = 2.0  # half a side of the closer look, in distances between the eyes
 _LEAST_EYES: Final = 1.0  # pixels between the eyes, below which nothing can be scaled to them
 LEAST_SIDE: Final = 1000  # of a photo: a larger JPEG is decoded at a half, a quarter or an eighth of its size
@@ -31,7 +35,7 @@ class Face:
     """A face in a photo.
 
     Attributes:
-        detection: Its box and six points, from the closer look.
+        detection: Its box and six points, from the closer look where one was taken.
         points: float64 (468, 2), its mesh, in pixels of the photo.
         depths: float64 (468,), how far behind the middle of the head each lies, about, in the same unit.
     """
@@ -74,7 +78,7 @@ class FaceFinder:
         places = np.array([(place.x, place.y) for place in face.template])
         self._places = places * (section.width, section.height)
 
-    def find(self, photo: Image.Image) -> list[Face]:
+    def find(self, photo: Image.Image, *, closely: bool = True) -> list[Face]:
         """Every face of a photo, the surest first.
 
         What the finder takes for a face counts when the closer look and the mesh agree. Where none is
@@ -82,14 +86,18 @@ class FaceFinder:
 
         Args:
             photo: Of mode RGB, upright.
+            closely: Whether the closer look is taken even where the finder sees a face well: for points that stay in
+                their places from frame to frame. `chip` spares it, for points that are a third less steady.
 
         Raises:
             MachineError: ``runtime_failed``.
         """
         for share in _SHARES:
             faces: list[Face] = []
+            scale = share * self._face.finder.size / max(photo.size)
             for candidate in self._finder.detect(photo, share):
-                closer = self._look_closer(photo, candidate)
+                enough = not closely and _is_seen_well(candidate, scale)
+                closer = candidate if enough else self._look_closer(photo, candidate)
                 if closer is None or self._is_known(closer, faces):
                     continue
                 mesh = self._mesh.find(photo, closer)
@@ -113,7 +121,7 @@ class FaceFinder:
             InputError: One of `FACE_FAULTS`.
             MachineError: ``runtime_failed``.
         """
-        faces = self.find(photo)
+        faces = self.find(photo, closely=False)
         if not faces:
             message = f"{name} shows no face; take another picture, from the front, with light on the face"
             raise InputError(message, reason="no_face")
@@ -181,3 +189,10 @@ class FaceFinder:
     def _is_known(self, face: Detection, others: list[Face]) -> bool:
         boxes = [other.detection.box for other in others]
         return bool(boxes) and bool((overlaps(face.box, np.stack(boxes)) > self._face.max_overlap).any())
+
+
+def _is_seen_well(face: Detection, scale: float) -> bool:
+    """Whether the finder, which saw the photo at this scale, is sure of a face, upright, neither small nor large."""
+    across, down = face.points[1] - face.points[0]
+    well = face.score >= _SURE and _CLEAR[0] <= scale * face.eye_distance <= _CLEAR[1]
+    return well and across > 0.0 and abs(down) < _UPRIGHT * face.eye_distance
