@@ -175,6 +175,7 @@ def main() -> int:
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of Omniglot's archives")
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="turns of each engine (15)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES, default=SIZES, help="templates (all sizes)")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     arguments = parser.parse_args()
@@ -183,12 +184,13 @@ def main() -> int:
     faiss.omp_set_num_threads(1)
     templates, probes = drawn(arguments.bundle, arguments.data_dir, arguments.seed)
     results = []
-    for size in SIZES:
+    for size in arguments.sizes:
         results += compare(templates[:size], probes, arguments.rounds, arguments.seed)
-    put = {size: changes(templates[:size]) for size in SIZES}
+    put = {size: changes(templates[:size]) for size in arguments.sizes}
     found = {
         "command": f"OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/search.py {arguments.bundle.name}"
-        f" --rounds {arguments.rounds} --seed {arguments.seed}",
+        f" --rounds {arguments.rounds} --seed {arguments.seed}"
+        + (f" --sizes {' '.join(map(str, arguments.sizes))}" if arguments.sizes != SIZES else ""),
         "processor": _processor(),
         "put_ms": put,
         "results": [asdict(one) for one in results],
