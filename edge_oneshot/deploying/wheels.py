@@ -73,9 +73,15 @@ def download_dependencies(wheel: Path, folder: Path, machine: str, python: str, 
     command += [*(f"--platform={platform}" for platform in platforms), wanted]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (pip itself)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        last = lines[-1].removeprefix("ERROR: ") if lines else f"pip ended with {done.returncode}"
-        raise DeployError(f"no wheels for {machine} and Python {python}: {last}", reason="no_wheels")
+        told = pip_error(done.stderr) or f"pip ended with {done.returncode}"
+        raise DeployError(f"no wheels for {machine} and Python {python}: {told}", reason="no_wheels")
+
+
+def pip_error(stderr: str) -> str:
+    """The line of what pip said that names a package, else the last one; empty where it said nothing."""
+    lines = stderr.splitlines()
+    errors = [line for line in lines if line.startswith("ERROR") and "ResolutionImpossible" not in line]
+    return (errors or lines or [""])[-1].removeprefix("ERROR: ")
 
 
 def requirements(folder: Path) -> str:

@@ -55,9 +55,9 @@ mkdir -p "$prefix/releases"
 
 if [ ! -e "$target/complete" ]; then
     rm -rf "$target"
-    "$python" -m venv "$target"
+    "$python" -m venv "$target" || fail "$python makes no environment in $target"
     "$target/bin/pip" install --quiet --disable-pip-version-check --no-index --find-links wheels --require-hashes \
-        -r requirements.txt
+        -r requirements.txt || fail "the wheels of this archive cannot be installed: nothing was changed"
     cp README.txt "$target/README.txt"
     touch "$target/complete"
 fi
