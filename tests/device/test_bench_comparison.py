@@ -83,7 +83,7 @@ def throttled(*flags: str) -> dict[str, Any]:
         ({"fingerprint": "f" * 64}, "another fingerprint: {fingerprint}, then ffffffffffff"),
         ({"board": "Raspberry Pi 4"}, "another board: {board}, then Raspberry Pi 4"),
         ({"image": "JPEG 4000 x 3000, 9 bytes"}, "another image: PNG 32 x 32, {size} bytes, then JPEG 4000"),
-        ({"disk": "tmpfs on tmpfs"}, "another disk: {disk}, then tmpfs on tmpfs"),
+        ({"disk": "ext4 on a card"}, "another disk: {disk}, then ext4 on a card"),
         ({"after": throttled("throttled since start")}, "the second run was held back: throttled"),
         ({"before": throttled("under-voltage")}, "the second run was held back: under-voltage"),
     ],

@@ -177,7 +177,7 @@ def test_near_ties_far_below_a_step_of_the_codes_are_told_apart(metric: Any) -> 
         found = index.search(probe)
         for match, expected in zip(found, order[:2], strict=True):
             place = int(np.flatnonzero(owners == match.person)[0])
-            assert exact[place] == pytest.approx(exact[expected], abs=3e-7)
+            assert exact[place] == pytest.approx(exact[expected], abs=5e-7)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -188,7 +188,9 @@ def test_of_equal_templates_the_lower_numbers_are_found(metric: Any, rule: Any) 
     index = of(Index(16, metric, rule), np.arange(2000)[::-1] + 5, np.tile(same, (2000, 1)))
     first, second = index.search(same)
     assert (first.person, second.person) == (5, 6)
-    assert first.score == second.score == scores(same, same[np.newaxis], metric)[0]
+    assert first.score == second.score
+    # on arm64 the product of one row is summed in another order
+    assert first.score == pytest.approx(scores(same, same[np.newaxis], metric)[0], abs=2e-7)
 
 
 @pytest.mark.parametrize("magnitude", [1e-42, 1e-25, 1e-3, 1e3, 1e15])
