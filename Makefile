@@ -6,10 +6,10 @@ TFLITE_BIN := .venv-tflite-runtime/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint typecheck check-floors pytest bench soak schema test-tflite-runtime lock clean
+.PHONY: help setup demo test lint typecheck check-floors pytest bench soak schema bundles test-tflite-runtime test-arm64 lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
 
 setup: ## make .venv with everything, versions locked with hashes (PYTHON=python3.12 for another interpreter)
 	@command -v "$(PYTHON)" >/dev/null || { echo "make: $(PYTHON) not found; install Python 3.11 to 3.13, or say PYTHON=/path/to/python" >&2; exit 2; }
@@ -42,7 +42,11 @@ check-floors: setup
 pytest: setup
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-test-tflite-runtime: setup ## bundles made here and opened in tflite-runtime 2.14, which needs Python 3.11 and numpy 1
+# of the shipped nets, with what LiteRT answers here
+bundles: setup
+	$(BIN)/python tests/tflite_runtime/make_bundles.py build/bundles
+
+test-tflite-runtime: setup bundles ## bundles and the device's tests in tflite-runtime 2.14, which needs Python 3.11 and numpy 1
 	@if ! "$(TFLITE_PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then \
 		echo "make: test-tflite-runtime is skipped: $(TFLITE_PYTHON) is no Python 3.11; say TFLITE_PYTHON=/path/to/python3.11" >&2; \
 		exit 0; \
@@ -56,8 +60,10 @@ test-tflite-runtime: setup ## bundles made here and opened in tflite-runtime 2.1
 		$(TFLITE_BIN)/pip install --quiet --no-deps --no-build-isolation -e ./device; \
 		echo "$$stamp" > .venv-tflite-runtime/.stamp; \
 	fi; \
-	$(BIN)/python tests/tflite_runtime/make_bundles.py build/tflite-runtime; \
-	$(TFLITE_BIN)/pytest tests/tflite_runtime
+	$(TFLITE_BIN)/pytest tests/tflite_runtime tests/device --ignore=tests/device/test_liveness_rendered.py
+
+test-arm64: setup bundles ## the device's tests on emulated Raspberry Pis 4 and 5, ten minutes; needs root and qemu-user-static
+	$(BIN)/python tests/arm64/stage.py build/bundles build/arm64
 
 bench: setup ## latency on this machine, side by side (pytest-benchmark)
 	$(BIN)/python -m pytest benchmarks
@@ -81,7 +87,7 @@ lock: setup ## renew both requirements files: the newest versions that pyproject
 		--no-emit-package edge-oneshot-device --no-emit-index-url --no-header --group dev --all-extras \
 		pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --python-platform linux --generate-hashes \
-		--no-emit-package edge-oneshot-device --no-emit-index-url --no-header --extra tflite-runtime \
+		--no-emit-package edge-oneshot-device --no-emit-index-url --no-header --extra tflite-runtime --extra onnx \
 		--group pyproject.toml:tflite-runtime device/pyproject.toml -o requirements-tflite-runtime.txt
 
 clean: ## remove what the other targets made, but no run and no bundle

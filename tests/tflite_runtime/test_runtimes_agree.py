@@ -17,7 +17,7 @@ from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_device.errors import IntegrityError
 
-FOLDER = Path(os.environ.get("EDGE_ONESHOT_BUNDLES", "build/tflite-runtime"))
+FOLDER = Path(os.environ.get("EDGE_ONESHOT_BUNDLES", "build/bundles"))
 NETS = ("tiny", "base")
 INTEGER = ("int8", "coral")
 # XNNPACK rounds a convolution by float32, the plain kernels by fixed point: one value in 2,000 comes out a step apart,
