@@ -12,6 +12,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -271,14 +272,37 @@ def _run(place: Place, roles: list[str], seconds: float, seed: int, pause: float
         processes.append(
             subprocess.Popen(command, cwd=FOLDER, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         )
-    tally, told = Tally(), []
+    sleeper, tally, told = _Sleeper(), Tally(), []
     for role, process in zip(roles, processes, strict=True):
         said, error = process.communicate()
         lines = error.decode().strip().splitlines() or ["ended"]
         tally.add("no error" if process.returncode == 0 else f"{FAILED}: {role}: {lines[-1]}")
         if process.returncode == 0:
             told.append(json.loads(said))
+    sleeper.ends.set()
+    tally.facts["who only sleeps woke up late by, ms"] = round(1e3 * sleeper.late)
     return tally, told
+
+
+class _Sleeper(threading.Thread):
+    """Sleeps moment by moment until it is to end.
+
+    Attributes:
+        late: How many seconds late the machine let it go on at most.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.late = 0.0
+        self.ends = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """Sleep."""
+        while not self.ends.is_set():
+            began = time.perf_counter()
+            time.sleep(_MOMENT)
+            self.late = max(self.late, time.perf_counter() - began - _MOMENT)
 
 
 def main(argv: list[str]) -> int:
