@@ -19,7 +19,7 @@ CORES: Final = ("cortex-a72", "cortex-a76")
 # what Raspberry Pi OS has and the device, its installer and its tests use
 _PACKAGES: Final = (
     *("base-files", "base-passwd", "bash", "ca-certificates", "coreutils", "dash", "grep", "libc-bin", "libgcc-s1"),
-    *("libstdc++6", "login", "openssl", "passwd", "sed", "tzdata"),
+    *("libstdc++6", "login", "openssl", "passwd", "sed", "tzdata", "unzip"),
 )
 _PROGRAMS: Final = {
     "qemu-aarch64-static": "qemu-user-static",
