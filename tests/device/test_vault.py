@@ -298,14 +298,17 @@ def test_a_file_whose_unused_parts_cannot_be_overwritten_is_told_and_the_person_
 
 
 def test_a_gallery_of_the_first_version_leaves_nothing_in_the_clear(tmp_path: Path, key: KeySource) -> None:
-    path = tmp_path / "gallery.db"
     former = (Path(__file__).parent / "data" / "gallery-v1.db").read_bytes()
-    path.write_bytes(former)
-    secrets = [b"ada", "Zoë".encode(), np.array([0.5, -0.5, 0.5, -0.5], "<f4").tobytes()]
+    secrets = {b"ada", "Zoë".encode(), np.array([0.5, -0.5, 0.5, -0.5], "<f4").tobytes()}
     assert all(secret in former for secret in secrets)
-    with Gallery.open(path, MINE, SIZE, key) as gallery:
-        assert [person.person for person in gallery.people()] == ["Zoë", "ada"]
-    assert [secret for secret in secrets if secret in path.read_bytes()] == []
+    left = secrets
+    for name in ("one", "two", "three"):  # what is sealed holds three such bytes by chance, once in 200 files
+        path = tmp_path / f"{name}.db"
+        path.write_bytes(former)
+        with Gallery.open(path, MINE, SIZE, key) as gallery:
+            assert [person.person for person in gallery.people()] == ["Zoë", "ada"]
+        left = {secret for secret in left if secret in path.read_bytes()}
+    assert left == set()
 
 
 def test_photos_are_kept_only_when_asked_and_die_with_the_person(
