@@ -11,9 +11,8 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from edge_oneshot_device.bundle.codec import decode_manifest
 from edge_oneshot_device.bundle.manifest import MANIFEST_NAME, Manifest
@@ -45,7 +44,8 @@ class Bundle:
         manifest: The parsed manifest.
         content: The bundle file, byte for byte.
         sha256: SHA-256 of `content`, in hex.
-        members: Path to content of every member other than the manifest and its signature.
+        members: Path to content of every member other than the manifest and its signature; each is copied
+            when it is asked for.
         signed_by: The Ed25519 public key whose signature it bears, in hex; None when unsigned.
             It says who signed; whether to trust them is what `trust` is for.
     """
@@ -85,17 +85,17 @@ class Bundle:
             message = f"{name} was altered since it was installed: run init again with an intact copy"
             raise IntegrityError(message, reason="bundle_altered")
         try:
-            files = _unzip(content)
-            text, signature = _take_manifest(files)
+            spans = _unzip(content)
+            text, signature = _take_manifest(content, spans)
             signed_by = None if signature is None else verify(signature, text)
             _require_trusted(signed_by, trust)
             manifest = decode_manifest(text)
             if pinned is None:
-                _check_members(manifest, files)
+                _check_members(manifest, content, spans)
         except IntegrityError as error:
             advice = _ADVICE.get(error.reason, "get an intact copy, or export it again")
             raise IntegrityError(f"{name} is refused: {_brief(error)}; {advice}", reason=error.reason) from error
-        return cls(manifest, content, sha256, MappingProxyType(files), signed_by)
+        return cls(manifest, content, sha256, _Members(content, spans), signed_by)
 
     def read(self, path: str) -> bytes:
         """Content of a member that the manifest lists.
@@ -106,15 +106,33 @@ class Bundle:
         return self.members[path]
 
 
-def _take_manifest(files: dict[str, bytes]) -> tuple[bytes, bytes | None]:
+class _Members(Mapping[str, bytes]):
+    """Parts of a content, by name; they are most of it, and few are needed at once."""
+
+    def __init__(self, content: bytes, spans: Mapping[str, slice]) -> None:
+        self._content = content
+        self._spans = spans
+
+    def __getitem__(self, path: str) -> bytes:
+        return self._content[self._spans[path]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._spans)
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+
+def _take_manifest(content: bytes, spans: dict[str, slice]) -> tuple[bytes, bytes | None]:
     """Content of the manifest and of its signature, if any; what is left are the members that it lists."""
-    places = {name: place for place, name in enumerate(files)}
+    places = {name: place for place, name in enumerate(spans)}
     if MANIFEST_NAME not in places:
         raise _not_a_bundle(f"it has no {MANIFEST_NAME}")
     for place, name in enumerate((MANIFEST_NAME, SIGNATURE_NAME)):
         if places.get(name, place) != place:
             raise _not_a_bundle(f"{name} is not its member number {place + 1}")
-    return files.pop(MANIFEST_NAME), files.pop(SIGNATURE_NAME, None)
+    signature = spans.pop(SIGNATURE_NAME, None)
+    return content[spans.pop(MANIFEST_NAME)], None if signature is None else content[signature]
 
 
 def _require_trusted(signed_by: str | None, trust: str | None) -> None:
@@ -127,21 +145,23 @@ def _require_trusted(signed_by: str | None, trust: str | None) -> None:
         raise IntegrityError(message, reason="untrusted_key")
 
 
-def _check_members(manifest: Manifest, files: dict[str, bytes]) -> None:
+def _check_members(manifest: Manifest, content: bytes, spans: dict[str, slice]) -> None:
     listed = {member.path: member for member in manifest.members}
     if SIGNATURE_NAME in listed:
         raise IntegrityError(f"{MANIFEST_NAME}: lists {SIGNATURE_NAME}, which signs it", reason="bad_manifest")
-    for path in listed.keys() - files.keys():
+    for path in listed.keys() - spans.keys():
         raise IntegrityError(f"the member {path} is missing", reason="member_mismatch")
-    for path in files.keys() - listed.keys():
+    for path in spans.keys() - listed.keys():
         raise IntegrityError(f"it holds {path!r}, which its manifest does not list", reason="member_mismatch")
+    view = memoryview(content)
     for path, member in listed.items():
-        if len(files[path]) != member.bytes or hashlib.sha256(files[path]).hexdigest() != member.sha256:
+        own = view[spans[path]]
+        if len(own) != member.bytes or hashlib.sha256(own).hexdigest() != member.sha256:
             raise IntegrityError(f"the member {path} is not the one its manifest lists", reason="member_mismatch")
 
 
-def _unzip(content: bytes) -> dict[str, bytes]:
-    """Name to content of every member, or IntegrityError."""
+def _unzip(content: bytes) -> dict[str, slice]:
+    """Name to place of every member, or IntegrityError."""
     if len(content) > MAX_BUNDLE_BYTES:
         raise IntegrityError(f"it is larger than {MAX_BUNDLE_BYTES >> 20} MiB", reason="not_a_bundle")
     try:
@@ -150,14 +170,15 @@ def _unzip(content: bytes) -> dict[str, bytes]:
         raise _not_a_bundle("it is cut short or no bundle at all") from error
 
 
-def _walk(content: bytes) -> dict[str, bytes]:
+def _walk(content: bytes) -> dict[str, slice]:
     end = len(content) - _END.size
     magic, *disks, count, total, directory_size, directory, comment = _END.unpack(content[max(end, 0) :])
     if magic != b"PK\5\6" or comment:
         raise _not_a_bundle("it does not end as a bundle does")
     if any(disks) or count != total or directory + directory_size != end:
         raise _not_a_bundle("its end record is inconsistent")
-    files: dict[str, bytes] = {}
+    spans: dict[str, slice] = {}
+    view = memoryview(content)
     position, entry = 0, directory
     for _ in range(count):
         name, size, checksum, entry = _read_entry(content, entry, position)
@@ -167,15 +188,15 @@ def _walk(content: bytes) -> dict[str, bytes]:
         if name == MANIFEST_NAME and size > MAX_MANIFEST_BYTES:
             message = f"{MANIFEST_NAME} is larger than {MAX_MANIFEST_BYTES >> 20} MiB"
             raise IntegrityError(message, reason="bad_manifest")
-        data = content[position - size : position]
-        if zlib.crc32(data) != checksum:
+        span = slice(position - size, position)
+        if zlib.crc32(view[span]) != checksum:
             raise _not_a_bundle(f"the content of {name} is damaged")
-        if name in files:
+        if name in spans:
             raise _not_a_bundle(f"it holds {name} twice")
-        files[name] = data
+        spans[name] = span
     if position != directory or entry != end:
         raise _not_a_bundle("it holds bytes that belong to no member")
-    return files
+    return spans
 
 
 def _read_entry(content: bytes, entry: int, position: int) -> tuple[str, int, int, int]:
