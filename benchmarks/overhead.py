@@ -9,7 +9,7 @@ Three comparisons, one thread each:
   decoding of the same file, the bare interpreters on the same inputs, and one transaction of SQLite of the same
   settings that writes a row of the same size. With the gallery on the disk of --folder.
 - start: the command that identifies, from its start to its end, beside a script that imports the same modules, loads
-  the same model, and does the same without any care; and the memory of both.
+  the same models, and does the same without any care; and the memory of both.
 
 The photo's own person is among those enrolled.
 """
@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ PEAKS = 5
 
 BARE_START = """
 import importlib, io, json, sqlite3, sys
-model, templates, photo, database, modules, rgb = sys.argv[1:]
+templates, photo, database, modules, rgb, model, *others = sys.argv[1:]
 for module in json.load(open(modules)):
     try:
         importlib.import_module(module)
@@ -61,6 +61,10 @@ from PIL import Image
 from ai_edge_litert.interpreter import Interpreter
 interpreter = Interpreter(model_content=open(model, "rb").read(), num_threads=1)
 interpreter.allocate_tensors()
+for other in others:
+    more = Interpreter(model_content=open(other, "rb").read(), num_threads=1)
+    more.allocate_tensors()
+    more.invoke()
 given, told = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 enrolled = np.load(templates)
 connection = sqlite3.connect(database, isolation_level=None)
@@ -180,7 +184,8 @@ def measure(
     results = [beside("embedding", *by_turns(lambda: encoder.embed(pixels), net.run, 5 * rounds), "ms", rng)]
 
     face = manifest.input.face
-    nets = [net, *(Bare(bundle.read(model.file)) for model in ([] if face is None else face.models))]
+    files = [file, *(model.file for model in ([] if face is None else face.models))]
+    nets = [net, *(Bare(bundle.read(other)) for other in files[1:])]
     state = folder / "state"
     install(bundle_path, state, variant=variant)
     templates = enrol(state / GALLERY, encoder, people, encoder.embed(pixels), rng)
@@ -198,7 +203,7 @@ def measure(
         with Recognizer.open(state, limits=None) as recognizer:
             times = by_turns(lambda: recognizer.identify(photo), bare, rounds)
     results.append(beside(f"identification among {people}", *times, "ms", rng))
-    return results + start(bundle, file, photo, folder, templates, starts, rng)
+    return results + start(bundle, files, photo, folder, templates, starts, rng)
 
 
 def enrol(
@@ -217,7 +222,7 @@ def enrol(
 
 def start(
     bundle: Bundle,
-    file: str,
+    files: Sequence[str],
     photo: bytes,
     folder: Path,
     templates: NDArray[np.float32],
@@ -225,13 +230,15 @@ def start(
     rng: np.random.Generator,
 ) -> list[Beside]:
     """From process start to the decision, and the most memory of each process."""
-    image, model, matrix, modules = (folder / name for name in ("photo.jpg", "model", "templates.npy", "modules"))
+    image, matrix, modules = (folder / name for name in ("photo.jpg", "templates.npy", "modules"))
     image.write_bytes(photo)
-    model.write_bytes(bundle.read(file))
+    models = [folder / f"model {number}" for number in range(len(files))]
+    for model, file in zip(models, files, strict=True):
+        model.write_bytes(bundle.read(file))
     np.save(matrix, templates)
     rgb = str(int(bundle.manifest.input.channels == 3))
     ours = ["identify", str(image), "--state", str(folder / "state"), "--json"]
-    bare = [*map(str, (model, matrix, image, folder / "bare.db", modules)), rgb]
+    bare = [*map(str, (matrix, image, folder / "bare.db", modules, rgb, *models))]
     run([sys.executable, "-c", IDENTIFY + LIST_MODULES, *ours], MODULES=str(modules))
     sides = (
         [str(Path(sys.executable).parent / "edge-oneshot-device"), *ours],

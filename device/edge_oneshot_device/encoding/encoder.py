@@ -57,10 +57,12 @@ class Encoder:
         self._shape, self._dtype = input.shape, np.dtype(np.uint8)
         self._values = np.empty((1, *input.shape), dtype=model.input.dtype)
         tables = _tables(input, model.input)
-        # one table of all channels: one lookup of all pixels is quicker than one of each channel's
-        self._table = tables.reshape(-1)
-        self._places = None if len(tables) == 1 else np.empty(input.shape, dtype=np.intp)
-        self._starts = np.broadcast_to(np.arange(len(tables)) * 256, input.shape).copy()
+        step = input.channels // len(tables)
+        channels = [slice(start, start + step) for start in range(0, input.channels, step)]
+        self._lookups = [
+            (table.tobytes() if table.itemsize == 1 else table, part, self._values[0, :, :, part])
+            for table, part in zip(tables, channels, strict=True)
+        ]
 
     @property
     def runtime(self) -> str:
@@ -119,9 +121,14 @@ class Encoder:
                 f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 {self._shape}; use load_image",
                 reason="wrong_shape",
             )
-        places = pixels if self._places is None else np.add(pixels, self._starts, out=self._places)
-        # An 8-bit index is always in range; "clip" spares numpy a buffer.
-        self._table.take(places, out=self._values[0], mode="clip")
+        for table, part, values in self._lookups:
+            channels = pixels[:, :, part]
+            if isinstance(table, bytes):  # numpy would make each index one of 64 bits first
+                codes = np.frombuffer(channels.tobytes().translate(table), values.dtype)
+                values[:] = codes.reshape(values.shape)
+            else:
+                # An 8-bit index is always in range; "clip" spares numpy a buffer.
+                table.take(channels, out=values, mode="clip")
         output: NDArray[Any] = self._run(self._values)[0]
         return output
 
