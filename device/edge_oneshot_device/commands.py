@@ -301,9 +301,12 @@ def _transfer(arguments: argparse.Namespace) -> int:
 
 
 def _print_decision(decision: "Decision", refusal: str, as_json: bool) -> int:
-    from edge_oneshot_device import wording
+    text = ""
+    if not as_json:
+        from edge_oneshot_device import wording
 
-    console.print_result(decision, as_json, wording.decision_text(decision, refusal))
+        text = wording.decision_text(decision, refusal)
+    console.print_result(decision, as_json, text)
     if decision.fault is not None:
         raise MachineError(decision.fault, reason="audit_unavailable")
     return 0 if decision.accepted else REJECTED

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from edge_oneshot_device.encoding.preprocessing import load_image, require_conte
 from edge_oneshot_device.encoding.quantization import dequantize, quantize
 from edge_oneshot_device.encoding.runtimes import EDGE_TPU, RUNTIMES, Model, TfliteModel, open_model
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.faces.finding import FaceFinder
+
+if TYPE_CHECKING:
+    from edge_oneshot_device.faces.finding import FaceFinder
 
 
 class Encoder:
@@ -41,7 +43,7 @@ class Encoder:
         *,
         variant: str,
         fingerprint: str,
-        faces: FaceFinder | None = None,
+        faces: "FaceFinder | None" = None,
     ) -> None:
         _require_equal(variant, "input shape", model.input.shape, (1, *input.shape))
         _require_equal(variant, "output shape", model.output.shape, (1, embedding.size))
@@ -231,7 +233,7 @@ def _open_edgetpu(bundle: Bundle, variant: Variant, threads: int, allow_cpu: boo
     return EdgeTpuModel(bundle.read(variant.compiled), plain if allow_cpu else None), host
 
 
-def open_faces(bundle: Bundle, *, runtime: str | None = None, threads: int = 1) -> FaceFinder | None:
+def open_faces(bundle: Bundle, *, runtime: str | None = None, threads: int = 1) -> "FaceFinder | None":
     """What finds the face in a photo for a bundle's encoder; None where that takes the whole image.
 
     Args:
@@ -246,6 +248,8 @@ def open_faces(bundle: Bundle, *, runtime: str | None = None, threads: int = 1) 
     section = bundle.manifest.input
     if section.face is None:
         return None
+    from edge_oneshot_device.faces.finding import FaceFinder
+
     return FaceFinder(bundle.members, section, section.face, runtime=runtime or RUNTIMES["tflite"][0], threads=threads)
 
 
