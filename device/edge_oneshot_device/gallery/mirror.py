@@ -94,8 +94,7 @@ class Mirror:
         """Read who changed; where that cannot be told, return everybody's numbers."""
         changed = None if self._seen is None else audit.changed_since(connection, self._seen)
         for number in changed or ():
-            found = self._templates(vault(), number, number, connection)
-            templates = found.get(number, np.empty((0, self._size), np.float32))
+            _, templates = self._templates(vault(), number, number, connection)
             self._counts[len(self.index.templates_of(number))] -= 1
             self._counts[len(templates)] += 1
             if len(templates):
@@ -120,30 +119,34 @@ class Mirror:
         self, vault: Callable[[], Vault], numbers: Sequence[int], connection: sqlite3.Connection
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The owner of each template of some people, of ascending numbers, and the templates."""
-        found = self._templates(vault(), numbers[0], numbers[-1], connection)
-        counts = [len(templates) for templates in found.values()]
-        self._counts.update(counts)
-        owners = np.repeat(np.array([*found], np.int64), counts)
-        return owners, np.concatenate([np.empty((0, self._size), np.float32), *found.values()])
+        owners, templates = self._templates(vault(), numbers[0], numbers[-1], connection)
+        self._counts.update(Counter(owners.tolist()).values())
+        return owners, templates
 
     def _templates(
         self, vault: Vault, first: int, last: int, connection: sqlite3.Connection
-    ) -> dict[int, NDArray[np.float32]]:
-        """The templates, float32 (k, size), of everybody from one number to another who has one of this encoder."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Owners (n,) and templates (n, size) of this encoder of everybody from one number to another, in order."""
         query = """SELECT number, record, sealed FROM person JOIN template ON person = number
                    WHERE number BETWEEN ? AND ? AND fingerprint = ? ORDER BY number, id"""
         rows = connection.execute(query, (first, last, self._fingerprint))
-        found = {}
+        owners: list[int] = []
+        names: list[str] = []
+        parts: list[bytes] = []
         for number, own in groupby(rows, itemgetter(0)):
             records, sealed = zip(*[row[1:] for row in own], strict=True)
             name = open_person(self._path, vault, number, records[0]).name
             if len(sealed) > MAX_TEMPLATES:
                 raise corrupt(self._path, f"{name} has {len(sealed)} templates, at most {MAX_TEMPLATES} are possible")
-            parts = [open_template(self._path, vault, number, self._fingerprint, one, name) for one in sealed]
-            if any(len(part) != 4 * self._size for part in parts):
-                raise corrupt(self._path, f"{name} has a template that is not {self._size} numbers")
-            templates = np.frombuffer(b"".join(parts), "<f4").astype(np.float32).reshape(len(parts), self._size)
-            if not np.isfinite(templates).all():
-                raise corrupt(self._path, f"{name} has a template that is no finite number")
-            found[number] = templates
-        return found
+            for one in sealed:
+                part = open_template(self._path, vault, number, self._fingerprint, one, name)
+                if len(part) != 4 * self._size:
+                    raise corrupt(self._path, f"{name} has a template that is not {self._size} numbers")
+                owners.append(number)
+                names.append(name)
+                parts.append(part)
+        templates = np.frombuffer(b"".join(parts), "<f4").astype(np.float32).reshape(len(parts), self._size)
+        finite = np.isfinite(templates).all(axis=1)
+        if not finite.all():
+            raise corrupt(self._path, f"{names[finite.argmin()]} has a template that is no finite number")
+        return np.array(owners, np.int64), templates
