@@ -278,9 +278,9 @@ def _refuse_itself(gallery: Gallery, file: Path) -> None:
 
 def _aside(folder: Path) -> Path:
     """A file in a folder, to be written; those that were cut off there long ago are removed."""
-    for leftover in folder.glob(".edge-oneshot-*.tmp*"):
-        # one that is being written is younger; where the clock was set forward its backup fails, and no more
-        with suppress(OSError):
+    with suppress(OSError):  # a leftover is no reason to fail
+        for leftover in folder.glob(".edge-oneshot-*.tmp*"):
+            # one that is being written is younger; where the clock was set forward its backup fails, and no more
             if leftover.stat().st_mtime < time.time() - _CUT_OFF_SECONDS:
                 leftover.unlink()
     try:
