@@ -11,6 +11,8 @@ _IMAGE_BYTES = 24 << 20
 
 def make_image(image: Path) -> None:
     """A file that holds an empty ext4."""
+    # a former one may still be mounted where another process keeps a copy of the mounts
+    image.unlink(missing_ok=True)
     with image.open("wb") as file:
         file.truncate(_IMAGE_BYTES)
     _run("mkfs.ext4", "-q", "-F", image)
