@@ -68,7 +68,7 @@ class Bundle:
             source: Path, or the file's content.
             trust: The public key, in hex, that has to have signed it; None opens any bundle.
             pinned: SHA-256, in hex, that it had when it was opened and checked before; then its members
-                are not checked again.
+                are not checked again, unless a key is trusted.
 
         Raises:
             InputError: The path leads to no file (``not_found``, ``not_a_file``).
@@ -90,7 +90,7 @@ class Bundle:
             signed_by = None if signature is None else verify(signature, text)
             _require_trusted(signed_by, trust)
             manifest = decode_manifest(text)
-            if pinned is None:
+            if pinned is None or trust is not None:  # a pin can be rewritten, a signature cannot
                 _check_members(manifest, content, spans)
         except IntegrityError as error:
             advice = _ADVICE.get(error.reason, "get an intact copy, or export it again")
