@@ -19,13 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from overhead import enrol
 from PIL import Image, ImageFilter
 
 from edge_oneshot_device import Bundle, Encoder, Recognizer, console
 from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import ENVIRONMENT
 from edge_oneshot_device.recognition.installation import install
 from edge_oneshot_device.recognition.state import GALLERY
@@ -70,7 +69,7 @@ def spend(bundle_path: Path, variant: str, folder: Path, people: int, count: int
     own = np.stack([encoder.embed(load_image(probe, encoder.input)) for probe in probes[::2]])
     state = folder / "state"
     install(bundle_path, state, variant=variant, target_far=0.01)
-    enrol(state / GALLERY, encoder, people, own)
+    enrol(state / GALLERY, encoder, people, own, np.random.default_rng(0))
     del bundle, encoder
     memory, milliseconds, accepted, start = [], [], 0, time.perf_counter()
     with Recognizer.open(state, limits=None) as recognizer, console.progress("identifications") as report:
@@ -108,17 +107,6 @@ def pictures(bundle: Bundle) -> list[bytes]:
         blurred.save(target, "JPEG")
         found.append(target.getvalue())
     return found
-
-
-def enrol(path: Path, encoder: Encoder, people: int, own: NDArray[np.float32]) -> None:
-    """Enrol so many, some of whom have these templates, the others random ones."""
-    size = encoder.embedding.size
-    templates = np.random.default_rng(0).standard_normal((people, size)).astype(np.float32)
-    templates *= np.linalg.norm(own[0]) / np.linalg.norm(templates, axis=1, keepdims=True)
-    templates[: len(own)] = own
-    with Gallery.open(path, encoder.fingerprint, size) as gallery:
-        for number, template in enumerate(templates):
-            gallery.enrol(f"person {number}", template[np.newaxis])
 
 
 def resident() -> float:

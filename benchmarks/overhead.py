@@ -188,7 +188,7 @@ def measure(
     nets = [net, *(Bare(bundle.read(other)) for other in files[1:])]
     state = folder / "state"
     install(bundle_path, state, variant=variant)
-    templates = enrol(state / GALLERY, encoder, people, encoder.embed(pixels), rng)
+    templates = enrol(state / GALLERY, encoder, people, encoder.embed(pixels)[np.newaxis], rng)
     with closing(sqlite3.connect(folder / "bare.db", isolation_level=None)) as connection:
         for setting in ("journal_mode = DELETE", "synchronous = EXTRA", "foreign_keys = ON", "secure_delete = ON"):
             connection.execute(f"PRAGMA {setting}")
@@ -209,11 +209,11 @@ def measure(
 def enrol(
     path: Path, encoder: Encoder, people: int, own: NDArray[np.float32], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Enrol so many, of whom one has the template `own`; returns all templates."""
+    """Enrol so many: the first have the templates `own` (k, d), the others random ones; returns all."""
     size = encoder.embedding.size
     templates = rng.standard_normal((people, size)).astype(np.float32)
-    templates *= np.linalg.norm(own) / np.linalg.norm(templates, axis=1, keepdims=True)
-    templates[0] = own
+    templates *= np.linalg.norm(own[0]) / np.linalg.norm(templates, axis=1, keepdims=True)
+    templates[: len(own)] = own
     with Gallery.open(path, encoder.fingerprint, size) as gallery:
         for number, template in enumerate(templates):
             gallery.enrol(f"person {number}", template[np.newaxis])
