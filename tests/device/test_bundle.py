@@ -393,6 +393,16 @@ def test_every_flipped_bit_of_a_signed_bundle_is_refused_or_means_the_same(signe
         assert (bundle.manifest, bundle.members) == (original.manifest, original.members)
 
 
+def test_a_pin_that_was_rewritten_with_the_bundle_does_not_stand_for_the_trusted_signature(signed, key, zip_of):
+    model = "models/tiny-int8.tflite"
+    own = members(signed)
+    altered = zip_of(own | {model: own[model][:-1] + b"x"})
+    pinned = hashlib.sha256(altered).hexdigest()
+    with pytest.raises(IntegrityError) as caught:
+        Bundle.open(altered, trust=hex_of(key), pinned=pinned)
+    assert caught.value.reason == "member_mismatch"
+
+
 def test_a_refusal_quotes_no_more_than_a_line(files, zip_of):
     refused(zip_of(files | {"\x1b[2J" * 5000: b""}), "member_mismatch", r"it holds '\\x1b\[2J")
     for key in ("a" * 1_000_000, "\n" * 1000):
