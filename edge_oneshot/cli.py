@@ -252,6 +252,7 @@ def _add_deploy(subparsers: "_Commands[console.Parser]") -> None:
     deploy.add_argument("--host", metavar="USER@HOST", help="install it there through ssh, with sudo")
     deploy.add_argument("--variant", metavar="V", help="the variant to use (int8)")
     deploy.add_argument("--runtime", metavar="R", help="the runtime to use (the variant's own)")
+    deploy.add_argument("--allow-cpu", action="store_true", help="see edge-oneshot-device init")
     deploy.add_argument("--target-far", type=_rate, metavar="F", help="wanted false accept rate of an attempt")
     deploy.add_argument("--trust", type=Path, metavar="KEY.pub", help="the key that the device trusts from now on")
     others = deploy.add_mutually_exclusive_group()

@@ -41,13 +41,14 @@ class Options:
     """How a device is to use a bundle; None leaves it to `edge-oneshot-device init`.
 
     Attributes:
-        variant, runtime, target_far: See `init`.
+        variant, runtime, allow_cpu, target_far: See `init`.
         trust: The file of the public key that the device is to trust.
         re_enrol, empty: What becomes of people enrolled with another encoder, see `init`.
     """
 
     variant: str | None = None
     runtime: str | None = None
+    allow_cpu: bool = False
     target_far: float | None = None
     trust: Path | None = None
     re_enrol: bool = False
@@ -147,6 +148,8 @@ def _init_options(options: Options) -> list[str]:
         words += ["--variant", options.variant]
     if options.runtime is not None:
         words += ["--runtime", options.runtime]
+    if options.allow_cpu:
+        words.append("--allow-cpu")
     if options.target_far is not None:
         words += ["--target-far", f"{options.target_far:g}"]
     if options.trust is not None:
