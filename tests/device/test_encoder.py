@@ -32,12 +32,17 @@ def random_pixels(count: int, *shape: int) -> np.ndarray:
 
 
 def fake_encoder(
-    section: InputSection, *, dtype: str = "int8", metric: str = "cosine", output: TensorSpec | None = None
+    section: InputSection,
+    *,
+    dtype: str = "int8",
+    metric: str = "cosine",
+    given: TensorSpec | None = None,
+    output: TensorSpec | None = None,
 ) -> Encoder:
     size = 16
     quantized = {"scale": 0.011, "zero_point": 5} if dtype != "float32" else {}
     model = FakeModel(
-        TensorSpec(dtype=dtype, shape=(1, *section.shape), **quantized),
+        given or TensorSpec(dtype=dtype, shape=(1, *section.shape), **quantized),
         output or TensorSpec(dtype=dtype, shape=(1, size), **quantized),
     )
     return Encoder(model, section, EmbeddingSection(size=size, metric=metric), variant="fake", fingerprint="0" * 64)
@@ -61,7 +66,12 @@ def test_an_embedding_is_what_the_manifest_defines(encoder):
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "float32"])
 @pytest.mark.parametrize(
     ("mean", "divisor"),
-    [((0.0,) * 3, (255.0,) * 3), ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4)), ((255.0,) * 3, (-99.0,) * 3)],
+    [
+        ((0.0,) * 3, (255.0,) * 3),
+        ((255.0,) * 3, (-255.0,) * 3),
+        ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4)),
+        ((255.0,) * 3, (-99.0,) * 3),
+    ],
 )
 def test_the_models_input_is_bit_for_bit_the_quantized_scaled_pixels(section, dtype, mean, divisor):
     colour = msgspec.structs.replace(section, colour="rgb", mean=mean, scale=divisor)
@@ -75,6 +85,22 @@ def test_the_models_input_is_bit_for_bit_the_quantized_scaled_pixels(section, dt
         expected = quantize(scale(pixels, colour), model.input)[np.newaxis]
         assert seen[-1].dtype == np.dtype(dtype)
         assert np.array_equal(seen[-1], expected)
+
+
+@pytest.mark.parametrize(("dtype", "zero_point"), [("int8", -128), ("uint8", 0)])
+@pytest.mark.parametrize(("mean", "divisor"), [(0.0, 255.0), (255.0, -255.0)])
+@pytest.mark.parametrize("levels", [255, 254])
+def test_an_input_that_is_the_pixel_but_for_some_bits_is_the_same_as_looked_up(
+    section, dtype, zero_point, mean, divisor, levels
+):
+    colour = msgspec.structs.replace(section, colour="rgb", mean=(mean,) * 3, scale=(divisor,) * 3)
+    tensor = TensorSpec(dtype=dtype, shape=(1, *colour.shape), scale=1 / levels, zero_point=zero_point)
+    encoder = fake_encoder(colour, given=tensor)
+    assert (encoder._flip is None) == (levels == 254)
+    ramp = np.arange(256, dtype=np.uint8).reshape(4, 8, 8, 1).repeat(3, axis=3)
+    for pixels in [*ramp, random_pixels(1, 8, 3, 8)[0].swapaxes(1, 2)]:
+        encoder.raw(pixels)
+        assert np.array_equal(encoder._values[0], quantize(scale(pixels, colour), tensor))
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "float32"])

@@ -59,6 +59,7 @@ class Encoder:
         self._shape, self._dtype = input.shape, np.dtype(np.uint8)
         self._values = np.empty((1, *input.shape), dtype=model.input.dtype)
         tables = _tables(input, model.input)
+        self._flip = _flip(tables)
         step = input.channels // len(tables)
         channels = [slice(start, start + step) for start in range(0, input.channels, step)]
         self._lookups = [
@@ -123,6 +124,14 @@ class Encoder:
                 f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 {self._shape}; use load_image",
                 reason="wrong_shape",
             )
+        if self._flip is not None:
+            np.bitwise_xor(pixels, self._flip, out=self._values.view(np.uint8)[0])
+        else:
+            self._look_up(pixels)
+        output: NDArray[Any] = self._run(self._values)[0]
+        return output
+
+    def _look_up(self, pixels: NDArray[np.uint8]) -> None:
         for table, part, values in self._lookups:
             channels = pixels[:, :, part]
             if isinstance(table, bytes):  # numpy would make each index one of 64 bits first
@@ -131,8 +140,6 @@ class Encoder:
             else:
                 # An 8-bit index is always in range; "clip" spares numpy a buffer.
                 table.take(channels, out=values, mode="clip")
-        output: NDArray[Any] = self._run(self._values)[0]
-        return output
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The embedding of an image.
@@ -293,6 +300,15 @@ def _tables(section: InputSection, tensor: TensorSpec) -> NDArray[Any]:
     levels = np.repeat(np.arange(256, dtype=np.uint8)[:, np.newaxis], section.channels, axis=1)
     tables = np.ascontiguousarray(quantize(scale(levels, section), tensor).T)
     return tables[:1] if (tables == tables[0]).all() else tables
+
+
+def _flip(tables: NDArray[Any]) -> np.uint8 | None:
+    """The bits that turn each pixel into its code, where that is all: an offset of 128, or white for black."""
+    if len(tables) > 1 or tables.itemsize > 1:
+        return None
+    bits = tables[0].view(np.uint8)
+    flip: np.uint8 = bits[0]
+    return flip if (bits == np.arange(256, dtype=np.uint8) ^ flip).all() else None
 
 
 def _codes(tensor: TensorSpec) -> NDArray[np.float32] | None:
