@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from edge_oneshot.faces import packages
-from edge_oneshot.faces.net import MEAN, SCALE, SIDE
+from edge_oneshot.faces.net import SCALE, SIDE
 from edge_oneshot_device.bundle.manifest import (
     FaceKind,
     FaceLimits,
@@ -66,15 +66,15 @@ def face_input() -> InputSection:
         for (path, file), (kind, size) in zip(_FILES.items(), kinds, strict=True)
     )
     template = resources.files("edge_oneshot.faces").joinpath("template.json").read_bytes()
-    scale = (SCALE,) * 3
+    mean, scale = (0.0,) * 3, (SCALE,) * 3
     return InputSection(
         height=SIDE,
         width=SIDE,
         colour="rgb",
         resize="bicubic",
-        mean=MEAN,
+        mean=mean,
         scale=scale,
-        value_range=value_range(MEAN, scale),
+        value_range=value_range(mean, scale),
         min_contrast=16,
         face=FaceSection(
             finder=finder,

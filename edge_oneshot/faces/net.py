@@ -2,28 +2,31 @@
 
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from edge_oneshot.faces.weights import EMBEDDING, STAGES, Weights
 
 if TYPE_CHECKING:
     import keras
 
 SIDE: Final = 150
-MEAN: Final = (122.782, 117.001, 104.298)
 SCALE: Final = 256.0
+_MEAN: Final = (122.782, 117.001, 104.298)  # that dlib takes off RGB first
 
 
 def build_net(weights: Weights) -> "keras.Model":
     """The residual network of dlib's ``dnn_face_recognition_ex.cpp`` (King 2017, after He et al. 2016).
 
-    Its affine layers are folded into the convolutions. A strided convolution is not padded, the one
-    behind it is; the skip over a stride is a 2x2 mean, and the addition pads the smaller map with zeros
-    at the bottom and the right, and the fewer channels with zeros at the end.
+    Its affine layers are folded into the convolutions, and the mean that it takes off each channel into the
+    first of them: so an 8-bit input is the pixel itself, less 128. A strided convolution is not padded,
+    the one behind it is; the skip over a stride is a 2x2 mean, and the addition pads the smaller map with
+    zeros at the bottom and the right, and the fewer channels with zeros at the end.
 
     Args:
         weights: See `edge_oneshot.faces.weights.read_weights`.
 
     Returns:
-        A model from float32 (n, 150, 150, 3), RGB as (pixel - `MEAN`) / `SCALE`, to float32 (n, 128).
+        A model from float32 (n, 150, 150, 3), RGB as pixel / `SCALE`, to float32 (n, 128).
         Distances between its embeddings are Euclidean; people differ from about 0.6 on.
     """
     import keras
@@ -47,6 +50,8 @@ def build_net(weights: Weights) -> "keras.Model":
     model = keras.Model(image, dense(layers.GlobalAveragePooling2D()(maps)), name="dlib_face")
     for layer, (kernel, bias) in zip(rows, weights.convolutions, strict=True):
         layer.set_weights([kernel, bias])
+    kernel, bias = weights.convolutions[0]
+    rows[0].set_weights([kernel, bias - kernel.sum(axis=(0, 1), dtype=np.float64).T @ np.divide(_MEAN, SCALE)])
     dense.set_weights([weights.dense])
     return model
 

@@ -46,13 +46,15 @@ def representative_faces(section: InputSection, finder: FaceFinder, *, seed: int
 
 
 def golden_faces(finder: FaceFinder) -> NDArray[np.uint8]:
-    """Three chips of the one photo, as it is, mirrored and dark, for the bundle's self-test: uint8 (3, h, w, 3).
+    """Two chips of the one photo, as it is, and mirrored and dark, for the bundle's self-test: uint8 (2, h, w, 3).
+
+    Each costs a start the time of an embedding, and has 67,500 pixels to find a runtime out by.
 
     Raises:
         DataError: ``extra_missing`` or ``wrong_file``.
     """
     chip = finder.chip(load_photo(read_package_file(ASTRONAUT), 512))
-    return np.stack([chip, chip[:, ::-1], chip // 2])
+    return np.stack([chip, chip[:, ::-1] // 2])
 
 
 def _take(face: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:

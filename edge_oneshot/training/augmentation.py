@@ -139,22 +139,26 @@ _STROKES = tuple(
 
 
 def _turned(image: npt.NDArray[np.uint8], degrees: float, paper: bool) -> npt.NDArray[np.uint8]:
-    """Turned about the middle of the image; on paper, ink keeps its middle and its longer side, as framing would."""
+    """Turned about the middle of the image; on paper, ink keeps its middle and its size, as framing would."""
     height, width, _ = image.shape
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
     ink = np.argwhere(image.min(axis=2) < 128)[:, ::-1]
     if paper and len(ink):
-        turned = ink @ matrix[:, :2].T
-        scale = np.ptp(ink, axis=0).max() / max(np.ptp(turned, axis=0).max(), 1.0)
-        matrix[:, :2] *= scale
-        matrix[:, 2] = _middle(ink) - scale * _middle(turned)
+        middle, size = _framed(ink)
+        turned, turned_size = _framed(ink @ matrix[:, :2].T)
+        scale = size / max(turned_size, 1.0)
+        matrix[:, :2] = scale * matrix[:, :2]
+        matrix[:, 2] = middle - scale * turned
     border = cv2.BORDER_CONSTANT if paper else cv2.BORDER_REPLICATE
     result = cv2.warpAffine(image, matrix, (width, height), borderMode=border, borderValue=(255.0, 255.0, 255.0, 255.0))
     return np.asarray(result, np.uint8).reshape(image.shape)
 
 
-def _middle(points: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
-    return np.asarray((points.min(axis=0) + points.max(axis=0)) / 2, np.float64)
+def _framed(ink: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.float64], float]:
+    """Middle of the square that `frame_ink` would lay about points (n, 2), and what its side grows with."""
+    low, high, centroid = ink.min(axis=0), ink.max(axis=0), ink.mean(axis=0)
+    spread = np.sqrt(ink.var(axis=0).sum())
+    return ((low + high) / 2 + centroid) / 2, float((high - low).max() + 3 * spread)
 
 
 def _warps(

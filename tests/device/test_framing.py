@@ -28,13 +28,46 @@ def ink_box(image: Image.Image) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def test_the_longer_side_fills_four_fifths_and_the_middle_is_the_middle():
-    framed = frame_ink(drawing(box=(20, 30, 79, 59)))
+def framed_box(image: Image.Image) -> tuple[float, tuple[float, ...]]:
+    """Side of the square, and the ink's box in it."""
+    framed, (near, upper, far, lower) = frame_ink(image)
+    assert far - near == lower - upper
+    assert 0 <= near < far <= framed.width
+    assert 0 <= upper < lower <= framed.height
     left, top, right, bottom = ink_box(framed)
-    assert framed.size == (75, 75)
+    return far - near, (left - near, top - upper, right - near, bottom - upper)
+
+
+def test_a_drawing_whose_mass_and_box_agree_is_in_the_middle():
+    side, (left, top, right, bottom) = framed_box(drawing(box=(20, 30, 79, 59)))
     assert (right - left, bottom - top) == (60, 30)
-    assert abs((left + right) - 75) <= 1
-    assert abs((top + bottom) - 75) <= 1
+    assert left + right == pytest.approx(side, abs=1 / 8)
+    assert top + bottom == pytest.approx(side, abs=1 / 8)
+
+
+def test_side_and_middle_are_those_of_box_and_mass():
+    image = Image.new("L", (100, 100), 255)
+    image.paste(0, (10, 20, 30, 80))  # a bar
+    image.paste(0, (30, 60, 60, 80))  # and its foot
+    inked = np.argwhere(np.asarray(image) == 0)[:, ::-1] + 0.5
+    centroid = inked.mean(axis=0)
+    spread = np.sqrt(((inked - centroid) ** 2).sum(axis=1).mean())
+    side, (left, top, right, bottom) = framed_box(image)
+    assert side == pytest.approx(5 / 8 * (60 + 3 * spread), abs=1 / 8)
+    assert side > 62.5
+    assert (right - left, bottom - top) == (50, 60)
+    # where the box's own middle comes to lie, from the square's
+    assert left + right - side == pytest.approx(35 - centroid[0], abs=1 / 4)
+    assert top + bottom - side == pytest.approx(50 - centroid[1], abs=1 / 4)
+
+
+def test_no_ink_is_left_out():
+    image = Image.new("L", (100, 100), 255)
+    image.paste(0, (10, 20, 30, 80))
+    image.paste(0, (30, 49, 99, 51))  # a long thin tail
+    side, (left, _, right, _) = framed_box(image)
+    assert right - left == 89
+    assert right == pytest.approx(side, abs=1 / 8)
 
 
 @pytest.mark.parametrize("shift", [(-15, -25), (20, 40), (0, 10)])
@@ -52,27 +85,26 @@ def test_a_drawing_of_twice_the_size_is_nearly_the_same():
 
 
 def test_a_dot_stays_small():
-    framed = frame_ink(drawing(box=(50, 50, 55, 55)))
-    assert framed.size == (65, 65)
-    left, _, right, _ = ink_box(framed)
+    side, (left, _, right, _) = framed_box(drawing(box=(50, 50, 55, 55)))
+    assert side == 105 * 5 / 8
     assert right - left == 6
 
 
 def test_ink_at_the_edge_gets_paper_around_it_as_light_as_the_lightest_pixel():
-    framed = frame_ink(drawing(box=(0, 0, 104, 104), paper=200, ink=50))
-    assert framed.size == (131, 131)
+    framed, (near, _, far, _) = frame_ink(drawing(box=(0, 0, 104, 104), paper=200, ink=50))
+    assert far - near > 120
     assert np.asarray(framed)[0, 0] == 200
     assert np.asarray(framed).min() == 50
 
 
 def test_colours_keep_their_channels():
-    assert frame_ink(drawing(mode="RGB")).mode == "RGB"
+    assert frame_ink(drawing(mode="RGB"))[0].mode == "RGB"
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_an_empty_sheet_comes_back_as_it_is(level):
     sheet = Image.new("L", (30, 20), level)
-    assert frame_ink(sheet) is sheet
+    assert frame_ink(sheet) == (sheet, (0, 0, 30, 20))
     assert (prepare(sheet, SECTION) == level).all()
 
 
@@ -86,7 +118,7 @@ def test_the_smallest_images_are_framed_too(size):
 def test_framing_is_held_still():
     # a change here changes what every enrolled template means
     pixels = prepare(drawing(size=(140, 105), box=(3, 10, 90, 100), paper=240, ink=20), SECTION)
-    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == "5007601225c0a1ac"
+    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == "9fad228bce83bd36"
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
@@ -94,6 +126,6 @@ def test_a_long_thin_strip_does_not_become_a_square_of_its_length(mode):
     strip = Image.new(mode, (1, MAX_SIDE), (255,) * len(mode))
     for end in (0, MAX_SIDE - 1):
         strip.putpixel((0, end), 0 if mode == "L" else (0, 0, 0))
-    framed = frame_ink(strip)
+    framed, _ = frame_ink(strip)
     assert framed.size[0] * framed.size[1] <= MAX_PIXELS
     assert prepare(strip, SECTION).shape == (48, 48, 1)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import os
 import struct
 import warnings
@@ -28,6 +29,7 @@ _DECODER_FAULTS = (
 )  # fmt: skip
 _EXIF_ORIENTATION = 0x0112
 _DETAIL = 8  # times the model's side that a JPEG keeps
+Box = tuple[float, float, float, float]
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -108,39 +110,57 @@ def prepare(image: Image.Image, section: InputSection, name: str = "the image") 
         InputError: ``not_an_image``: its pixel type has no defined 8-bit meaning.
     """
     coloured = _coloured(image, _mode(section), name)
+    box = None
     if section.framing == "ink":
-        coloured = frame_ink(coloured)
+        coloured, box = frame_ink(coloured)
     # averaged down first where it is far larger, which is four times as fast and looks the same
     filter_ = Image.Resampling[section.resize.upper()]
-    resized = coloured.resize((section.width, section.height), filter_, reducing_gap=_DETAIL / 2)
+    resized = coloured.resize((section.width, section.height), filter_, box, reducing_gap=_DETAIL / 2)
     return np.array(resized, dtype=np.uint8).reshape(section.shape)
 
 
-def frame_ink(image: Image.Image) -> Image.Image:
+def frame_ink(image: Image.Image) -> tuple[Image.Image, Box]:
     """The square about what is drawn: people draw the same character here and there, large and small.
 
-    Ink is what is darker than the middle between the darkest and the lightest pixel. Its longer
-    side fills 4/5 of the square; but the square is at least 5/8 of the image's longer side, so
-    that a dot stays small. What lies outside the image is as light as its lightest pixel. All of
-    it is integer arithmetic, the same everywhere. An image of one level comes back as it is. One
-    whose square would be of more than `MAX_PIXELS`, such as a long thin strip, is halved before.
+    Ink is what is darker than the middle between the darkest and the lightest pixel. Its bounding box
+    alone would let one stray stroke move all of the rest, so its mass counts as much (normalisation by
+    moments, Casey 1970). The square's middle lies half-way between those of the box and of the mass;
+    its side is 5/8 of the sum of the box's longer side and three times the mass's spread (root mean
+    square distance from its middle), but at least 5/8 of the image's longer side, so that a dot stays
+    small, and no less than holds all ink. What lies outside the image is as light as its lightest
+    pixel. Middle and side are integers of 1/16 of a pixel, the same everywhere. Where the square would be
+    of more than `MAX_PIXELS`, as of a long thin strip, the image is halved before.
 
     Args:
         image: Of mode L or RGB.
+
+    Returns:
+        Image with enough paper about it, and in it the square (left, top, right, bottom), whose edges lie
+        between pixels; all of the image itself where it is of one level.
     """
     grey = np.asarray(image.convert("L"))
     darkest, lightest = int(grey.min()), int(grey.max())
     ink = grey < (darkest + lightest + 1) // 2
-    columns, rows = np.flatnonzero(ink.any(axis=0)), np.flatnonzero(ink.any(axis=1))
-    if not len(columns):
-        return image
-    left, right, top, bottom = int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1
-    side = max(max(right - left, bottom - top) * 5 // 4, max(image.size) * 5 // 8, 1)
-    if side * side > MAX_PIXELS:
+    across, down = (np.count_nonzero(ink, axis=axis) for axis in (0, 1))
+    if not across.any():
+        return image, (0.0, 0.0, float(image.width), float(image.height))
+    left, right, x, square_x = _profile(across)
+    top, bottom, y, square_y = _profile(down)
+    mass = int(across.sum())
+    spread = math.isqrt(mass * (square_x + square_y) - x * x - y * y)  # times the mass
+    middles = [4 * (left + right) + 8 * x // mass + 4, 4 * (top + bottom) + 8 * y // mass + 4]
+    reach = max(max(middle - 16 * low, 16 * high - middle) for middle, low, high in
+                zip(middles, (left, top), (right, bottom), strict=True))  # fmt: skip
+    side = max(10 * (max(right - left, bottom - top) * mass + 3 * spread) // mass, 10 * max(image.size), 2 * reach)
+    if side * side > MAX_PIXELS << 8:
         return frame_ink(image.reduce(2))
-    paper = Image.new(image.mode, (side, side), (lightest,) * len(image.getbands()))
-    paper.paste(image, ((side - left - right) // 2, (side - top - bottom) // 2))
-    return paper
+    starts = [middle - side // 2 for middle in middles]
+    margins = [-(start >> 4) for start in starts]
+    width, height = (((start + side + 15) >> 4) + margin for start, margin in zip(starts, margins, strict=True))
+    paper = Image.new(image.mode, (width, height), (lightest,) * len(image.getbands()))
+    paper.paste(image, (margins[0], margins[1]))
+    near, upper = (start / 16 + margin for start, margin in zip(starts, margins, strict=True))
+    return paper, (near, upper, near + side / 16, upper + side / 16)
 
 
 def has_content(images: NDArray[np.uint8], section: InputSection) -> NDArray[np.bool_]:
@@ -189,6 +209,13 @@ def scale(pixels: NDArray[np.uint8], section: InputSection) -> NDArray[np.float3
     mean = np.array(section.mean, dtype=np.float32)
     divisor = np.array(section.scale, dtype=np.float32)
     return (pixels.astype(np.float32) - mean) / divisor
+
+
+def _profile(counts: NDArray[np.intp]) -> tuple[int, int, int, int]:
+    """First place of ink, the one behind the last, and the sums of places and of their squares over all ink."""
+    places = np.arange(len(counts))
+    inked = np.flatnonzero(counts)
+    return int(inked[0]), int(inked[-1]) + 1, int(counts @ places), int(counts @ (places * places))
 
 
 @contextlib.contextmanager
