@@ -87,7 +87,7 @@ def test_verification_counts_people_and_pairs(report):
 def test_the_official_runs_are_read_through_the_device(report, omniglot_dir):
     (result,) = evaluate(report.path, "omniglot", "lake", data_dir=omniglot_dir)
     assert (result.protocol, result.ways, result.episodes) == ("lake", 20, 400)
-    assert result.pixel_accuracy == pytest.approx(0.47, abs=0.05)
+    assert result.pixel_accuracy == pytest.approx(0.59, abs=0.05)
     assert result.accuracy > result.pixel_accuracy
 
 

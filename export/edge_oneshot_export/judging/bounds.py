@@ -135,7 +135,9 @@ def mean_interval(
         weights: float64 (n,), of sum 1; equal ones unless given.
     """
     weights = np.full(len(values), 1 / len(values)) if weights is None else weights
-    rate = min(float(weights @ values), 1.0)
+    rate = float(weights @ values)
+    # a sum of shares can miss 0 and 1 by its rounding, which is then no variance
+    rate = next((end for end in (0.0, 1.0) if math.isclose(rate, end, abs_tol=1e-12)), rate)
     parts = np.bincount(clusters, weights * (values - rate))
     count = int(np.count_nonzero(np.bincount(clusters, weights)))
     # of count degrees of freedom, one is rate * (1 - rate) / count; the others are the robust variance
