@@ -158,9 +158,12 @@ def resized(content: bytes, kind: str, width: int, height: int) -> bytes | None:
     that say how large the input, the outputs and what is enlarged within are say another size.
 
     Returns:
-        None where the file is not laid out as MediaPipe's, or a side is no such multiple.
+        The content as it is for its own size; None where the file is not laid out as MediaPipe's, or a side is
+        no such multiple.
     """
     side = _SIDES[kind]
+    if width == height == side:
+        return content
     if width % _STEP or height % _STEP:
         return None
     for before, after in zip(_sizes(kind, side, side), _sizes(kind, width, height), strict=True):
