@@ -1,6 +1,7 @@
 """The program `edge-oneshot-device`: what may be said; `commands` does it, `wording` says what came of it."""
 
 import argparse
+import atexit
 import gc
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ PROGRAM = "edge-oneshot-device"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     gc.set_threshold(50_000, 10, 10)  # imports make much that stays: to look through it again and again takes a tenth
+    atexit.register(gc.freeze)  # and once more at the end, when all of it goes anyway, another tenth
     return console.run(lambda: _main(argv), as_json=console.wants_json(argv))
 
 

@@ -129,3 +129,14 @@ def test_a_long_thin_strip_does_not_become_a_square_of_its_length(mode):
     framed, _ = frame_ink(strip)
     assert framed.size[0] * framed.size[1] <= MAX_PIXELS
     assert prepare(strip, SECTION).shape == (48, 48, 1)
+
+
+def test_more_ink_in_a_line_than_fits_a_byte_is_counted():
+    image = Image.new("L", (700, 600), 255)
+    image.paste(0, (300, 20, 340, 570))  # 550 pixels in each of its columns
+    spread = np.sqrt((40**2 - 1) / 12 + (550**2 - 1) / 12)
+    side, (left, top, right, bottom) = framed_box(image)
+    assert side == pytest.approx(5 / 8 * (550 + 3 * spread), abs=1 / 8)
+    assert (right - left, bottom - top) == (40, 550)
+    assert left + right == pytest.approx(side, abs=1 / 8)
+    assert top + bottom == pytest.approx(side, abs=1 / 8)
