@@ -36,6 +36,8 @@ def little():
         patch.setitem(glyphs.load_glyphs.__kwdefaults__, "alphabets", ALPHABETS)
         patch.setattr(demos, "FRESH_ALPHABETS", 2)
         patch.setattr(measurements, "EPISODES", 300)
+        # what is trained for seconds quantizes as the processor has it: its onnx-int8 makes 0.9797 on one of them
+        patch.setattr(drift, "INT8_COSINE_MEAN", 0.95)
         yield
 
 
