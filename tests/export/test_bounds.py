@@ -139,5 +139,12 @@ def test_tasks_all_of_which_are_solved_count_as_their_identities():
     assert high == 1.0
 
 
+def test_weights_whose_sum_rounds_below_one_are_no_variance():
+    clusters = np.repeat(np.arange(100), 30)
+    weights = np.full(3000, (1 - 1e-14) / 3000)
+    assert mean_interval(np.ones(3000), clusters, weights) == pytest.approx(mean_interval(np.ones(3000), clusters))
+    assert mean_interval(np.ones(3000), clusters, weights)[0] < 0.97
+
+
 def test_one_person_says_nothing_of_others():
     assert rate_interval(0.5, 0.01, people=1) == (0.0, 1.0)
