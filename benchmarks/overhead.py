@@ -8,8 +8,8 @@ Three comparisons, one thread each:
 - identification: JPEG in, decision out, recorded and synced, among --people enrolled with one template each, beside the
   decoding of the same file, the bare interpreters on the same inputs, and one transaction of SQLite of the same
   settings that writes a row of the same size. With the gallery on the disk of --folder.
-- start: the command that identifies, from its start to its end, beside a script that imports the same modules, loads
-  the same models, and does the same without any care; and the memory of both.
+- start: the command that identifies, from its start to its printed decision, beside a script that imports the same
+  modules, loads the same models, and does the same without any care; and the memory of both.
 
 The photo's own person is among those enrolled.
 """
@@ -265,15 +265,17 @@ def peak(command: list[str], status: Path) -> float:
 
 
 def run(command: list[str], **environment: str) -> float:
-    """Milliseconds of a process that decides."""
+    """Milliseconds until a process has printed what it decided; its end is waited for, but not counted."""
     own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     start = time.perf_counter()
-    code = subprocess.run(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=own | environment, check=False
-    ).returncode
-    if code not in (0, 1):
-        raise SystemExit(f"{command[:2]} ended with {code}")
-    return 1e3 * (time.perf_counter() - start)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=own | environment) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        taken = 1e3 * (time.perf_counter() - start)
+        process.stdout.read()
+    if process.returncode not in (0, 1):
+        raise SystemExit(f"{command[:2]} ended with {process.returncode}")
+    return taken
 
 
 def jpeg(content: bytes, side: int | None = None) -> bytes:
