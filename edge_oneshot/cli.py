@@ -67,7 +67,7 @@ def _add_train(subparsers: "_Commands[console.Parser]") -> None:
     )
     train.add_argument("--seed", type=_natural, help="of everything random (0)")
     train.add_argument("--size", type=_side, help="side of the encoder's input in pixels, 16 to 256 (48)")
-    train.add_argument("--embedding", type=_count, help="size of the embedding (128)")
+    train.add_argument("--embedding", type=_count, help="size of the embedding of a view (128)")
     train.add_argument("--batch", type=_count, help="images a step (64)")
     train.add_argument(
         "--held-out", type=_count, metavar="N", help="alphabets or people kept out of training (a sixth)"
@@ -82,6 +82,13 @@ def _add_train(subparsers: "_Commands[console.Parser]") -> None:
         choices=(1, 4, 8, 16),
         help="upright; turned by quarters, each a class; mirrored too; and turned by 45 degrees "
         "(4 for drawings, 1 for photos)",
+    )
+    train.add_argument(
+        "--views",
+        type=int,
+        choices=(1, 2),
+        help="2: the encoder sees each image also turned by a quarter, which halves its speed and makes it surer "
+        "(2 where turned images are classes of their own)",
     )
     train.add_argument(
         "--framing", choices=("whole", "ink"), help="of an image: all of it, or centred on its ink (ink for drawings)"

@@ -41,8 +41,8 @@ def train(arguments: argparse.Namespace) -> int:
     from edge_oneshot.training.summary import SkippedPhoto, summarise
 
     names = [
-        *("minutes", "images", "seed", "size", "embedding", "batch", "held_out", "augment", "orientations", "framing"),
-        *("learning_rate", "net", "objective", "precision", "start", "faces"),
+        *("minutes", "images", "seed", "size", "embedding", "batch", "held_out", "augment", "framing"),
+        *("orientations", "views", "learning_rate", "net", "objective", "precision", "start", "faces"),
     ]
     how = {name: getattr(arguments, name) for name in ("strategy", "tensorboard", "data_dir")}
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}

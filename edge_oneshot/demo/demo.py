@@ -295,7 +295,7 @@ def _made(run: "Run", bundle: Bundle, out: Path, seed: int, seconds: dict[str, f
         ("made on", f"{bundle.manifest.created}, {board()}, {len(os.sched_getaffinity(0))} cores"),
         ("data", f"glyphs: alphabets drawn from a seed; {len(provenance.trained_on)} to train on, "
                  f"{len(provenance.held_out)} held out, {FRESH_ALPHABETS} more for scores and session"),
-        ("encoder", f"{section.width} x {section.height} grey to {run.record.settings.embedding} values; "
+        ("encoder", f"{section.width} x {section.height} grey to {bundle.manifest.embedding.size} values; "
                     f"{moments[-1].images:,} images seen at {rate:.0f} images/s, seed {seed}"),
         ("time", ", ".join(f"{stage} {taken:.0f} s" for stage, taken in seconds.items())),
         ("versions", ", ".join(f"{name} {version}" for name, version in provenance.versions.items())),

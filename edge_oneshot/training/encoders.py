@@ -5,12 +5,14 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
 from edge_oneshot.errors import TrainingError
 
 Precision = Literal["float32", "bfloat16"]
+Views = Literal[1, 2]
 
 NETS: Final = {
     "base": "down32 res32 pool 64 res64 res64 pool 128 res128 1x64",
@@ -63,6 +65,36 @@ def build_trainee(
     """
     policy = "float32" if precision == "float32" else "mixed_bfloat16"
     return _build((height, width, channels), embedding, net, _FusedBatchNormalization, policy)
+
+
+def beside_turned(view: keras.Model) -> keras.Model:
+    """An encoder that sees each image as it is and turned by a quarter.
+
+    Test-time augmentation (Krizhevsky et al. 2012) that costs a second pass and no weights. It pays where
+    the turned images of an identity were a class of their own, so that `view` is no less sure of them.
+
+    Args:
+        view: From `build_encoder`, for square images. It is shared, not copied.
+
+    Returns:
+        A model from float32 (n, height, width, channels) to both embeddings side by side, float32
+        (n, 2 * embedding).
+    """
+    shape = side, _, channels = view.input_shape[1:]
+    # neither XNNPACK nor the Edge TPU reverses: each row goes through a permutation
+    reverse = layers.Conv2D(
+        side * channels, (1, side), use_bias=False, kernel_initializer="zeros", trainable=False, name="reversed"
+    )
+    image = keras.Input(shape, name="image")
+    turned = layers.Permute((2, 1, 3), name="turned")(layers.Reshape(shape, name="rows")(reverse(image)))
+    permutation = np.einsum("xy,cd->xcyd", np.eye(side)[::-1], np.eye(channels))
+    reverse.set_weights([permutation.reshape(1, side, channels, side * channels)])
+    return keras.Model(image, layers.Concatenate(name="views")([view(image), view(turned)]), name="encoder")
+
+
+def first_view(encoder: keras.Model) -> keras.Model:
+    """What `beside_turned` was given, or the encoder itself if it sees each image once."""
+    return next((layer for layer in encoder.layers if isinstance(layer, keras.Model)), encoder)
 
 
 def build_siamese(encoder: keras.Model, slope: float, offset: float) -> keras.Model:

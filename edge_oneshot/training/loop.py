@@ -15,7 +15,7 @@ from edge_oneshot.faces import tuning
 from edge_oneshot.faces.inputs import face_input, small_face_input
 from edge_oneshot.faces.weights import EMBEDDING
 from edge_oneshot.training.augmentation import OVERSAMPLING, Orientations, preset
-from edge_oneshot.training.encoders import Precision
+from edge_oneshot.training.encoders import Precision, Views
 from edge_oneshot.training.logs import no_log, open_log
 from edge_oneshot.training.objectives import ObjectiveName
 from edge_oneshot.training.photos import load_faces
@@ -42,6 +42,7 @@ def train(
     held_out: int | None = None,
     augment: str | None = None,
     orientations: Orientations | None = None,
+    views: Views | None = None,
     framing: Literal["whole", "ink"] | None = None,
     learning_rate: float | None = None,
     net: str = "base",
@@ -65,7 +66,7 @@ def train(
         images: Length in images seen instead; such a run is the same for the same seed.
         seed: Of everything random but what is held out.
         size: Side of the encoder's square input in pixels.
-        embedding: Size of the embedding.
+        embedding: Size of the embedding of a view.
         batch: Images a step.
         held_out: Groups (alphabets, people) kept for validation and calibration; by default a
             sixth, and four at least where there are as many again to train on.
@@ -73,6 +74,9 @@ def train(
             the named data sets, photos for a folder.
         orientations: 1, 4, 8 or 16 in which each identity is a class of its own; the preset's,
             unless given. 8 and 16 pay in long trainings.
+        views: 2: the encoder sees each image also turned by a quarter, and its embedding is that of
+            both, side by side; goes without saying where turned images are classes of their own,
+            and is refused elsewhere.
         framing: What of an image is seen; the ink of drawings, the whole of photos.
         learning_rate: The highest; warmed up to, then falling as a cosine. 2e-3, or a twentieth of it
             for an encoder that begins as ``faces``.
@@ -108,23 +112,28 @@ def train(
     tuned, drawn = start == tuning.START, is_named(data)
     if framing and (faces or tuned):
         raise TrainingError("a face is framed by its points: leave out framing", reason="wrong_use")
-    if tuned and (size, embedding, net, precision) != (48, 128, "base", "float32"):
-        message = "the encoder faces has its own net: leave out size, embedding, net and precision"
+    if tuned and (size, embedding, net, precision, views or 1) != (48, 128, "base", "float32", 1):
+        message = "the encoder faces has its own net: leave out size, embedding, net, precision and views"
         raise TrainingError(message, reason="wrong_use")
     if tuned:
         section, net, embedding = face_input(), tuning.NET, EMBEDDING
     else:
         section = small_face_input(size) if faces else default_input(data, size, framing)
+    augment = augment or ("drawings" if drawn else "photos")
+    variation = preset(augment, orientations)
+    turns = variation.orientations > 1 and not tuned
+    if views == 2 and not turns:
+        message = "2 views need orientations of 4 or more: else the encoder never saw a turned image"
+        raise TrainingError(message, reason="wrong_use")
     everything = _load(data, section, data_dir, skipped, enlarged=True)
     groups = len(everything.group_names)
-    variation = augment or ("drawings" if drawn else "photos")
     settings = Settings(
         data=data if drawn else str(Path(data).resolve()),
         minutes=minutes,
         images=images,
         seed=seed,
-        augment=variation,
-        orientations=orientations or preset(variation).orientations,
+        augment=augment,
+        orientations=variation.orientations,
         held_out=held_out or max(min(4, groups // 2), groups // 6),
         batch=batch,
         embedding=embedding,
@@ -133,6 +142,7 @@ def train(
         objective=objective,
         precision=precision,
         start=str(start) if start else None,
+        views=views or (2 if turns else 1),
     )
     training, validation = everything.split(settings.held_out, _SPLIT_SEED)
     require_enough(training, validation)

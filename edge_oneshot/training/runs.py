@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.training.augmentation import Orientations
-from edge_oneshot.training.encoders import Precision, build_siamese
+from edge_oneshot.training.encoders import Precision, Views, build_siamese
 from edge_oneshot.training.objectives import ObjectiveName
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.files import write_atomically
@@ -40,10 +40,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         augment: A preset of `edge_oneshot.training.augmentation`.
         orientations: In which each identity is a class of its own, see there.
         held_out: Groups (alphabets, or people of a folder) kept out of training.
+        embedding: Size of the embedding of a view.
         net: The encoder, see `edge_oneshot.training.encoders.NETS`.
         objective: What it is trained by, see `edge_oneshot.training.objectives`.
         precision: What the step computes in; the encoder is kept in float32.
         start: The run whose encoder it began with, as it was given; None: with a random one.
+        views: 2: the encoder sees each image turned as well, `edge_oneshot.training.encoders.beside_turned`.
     """
 
     data: str
@@ -60,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     objective: ObjectiveName
     precision: Precision
     start: str | None = None
+    views: Views = 1
 
 
 class Similarity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -145,7 +148,7 @@ class Run:
             raise TrainingError(f"{path}/{_RECORD}: {error}; train again", reason="run_damaged") from None
 
     def encoder(self) -> keras.Model:
-        """The encoder: float32 (n, h, w, c), scaled, to float32 (n, embedding).
+        """The encoder: float32 (n, h, w, c), scaled, to float32 (n, views * embedding).
 
         Raises:
             TrainingError: The file is missing or damaged.

@@ -17,6 +17,7 @@ from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.training.augmentation import preset
 from edge_oneshot.training.batches import Source, batches
+from edge_oneshot.training.encoders import first_view
 from edge_oneshot.training.logs import Log
 from edge_oneshot.training.runs import Moment, Run, save_checkpoint
 from edge_oneshot.training.start import begin_with
@@ -106,7 +107,7 @@ class Session:
         encoder = self.trainer.encoder
         # nothing is whitened that was learned from other people than these few
         if self.trainer.objective.metric == "cosine" and not self.trainer.tuned and not self.devices.worker:
-            whiten(encoder, self.source.data, self.record.input)
+            whiten(first_view(encoder), self.source.data, self.record.input)
         return self._keep(encoder, finished=True)
 
     def _begin(self) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.training.batches import Source
+from edge_oneshot.training.encoders import first_view
 from edge_oneshot.training.runs import Record, Run
 from edge_oneshot.training.trainer import Trainer
 
@@ -33,7 +34,7 @@ def begin_with(trainer: Trainer, start: Run, record: Record, source: Source) -> 
     try:
         if start.record.input != record.input:
             raise ValueError
-        trainee.set_weights(start.encoder().get_weights())
+        trainee.set_weights(first_view(start.encoder()).get_weights())
     except ValueError:
         message = f"{start.path}: has another size, framing, net or embedding; give those of its run.json"
         raise TrainingError(message, reason="other_net") from None

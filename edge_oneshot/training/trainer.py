@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from edge_oneshot.faces import tuning
 from edge_oneshot.training.batches import Batch, Source, batches
-from edge_oneshot.training.encoders import build_encoder, build_trainee
+from edge_oneshot.training.encoders import beside_turned, build_encoder, build_trainee
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Record
 from edge_oneshot.training.strategies import Devices
@@ -42,14 +42,15 @@ class Trainer:
         keras.utils.set_random_seed(settings.seed)
         shape = (*record.input.shape, settings.embedding)
         self.tuned = settings.start == tuning.START
-        self._encoder = tuning.build_tunable() if self.tuned else build_encoder(*shape, net=settings.net)
+        self._view = tuning.build_tunable() if self.tuned else build_encoder(*shape, net=settings.net)
+        self._encoder = beside_turned(self._view) if settings.views == 2 else self._view
         head = self.objective.head(settings.embedding, record.classes, np.random.default_rng((settings.seed, 2)))
         with devices.strategy.scope():
             if self.tuned:
                 self.trainee = tuning.build_tunable()
             else:
                 self.trainee = build_trainee(*shape, net=settings.net, precision=settings.precision)
-            self.trainee.set_weights(self._encoder.get_weights())
+            self.trainee.set_weights(self._view.get_weights())
             self.head = [keras.Variable(first, name=f"head{number}") for number, first in enumerate(head)]
             self.optimizer = keras.optimizers.AdamW(weight_decay=WEIGHT_DECAY)
             self.optimizer.exclude_from_weight_decay(var_names=["gamma", "beta"])
@@ -59,7 +60,7 @@ class Trainer:
     @property
     def encoder(self) -> keras.Model:
         """The encoder as it stands, in float32 and of stock layers alone: what is judged, kept and exported."""
-        self._encoder.set_weights(self.trainee.get_weights())
+        self._view.set_weights(self.trainee.get_weights())
         return self._encoder
 
     def embed(self, images: tf.Tensor, *, training: bool) -> tf.Tensor:

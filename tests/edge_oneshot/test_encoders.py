@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edge_oneshot.training.encoders import build_encoder, build_siamese
+from edge_oneshot.training.encoders import beside_turned, build_encoder, build_siamese, first_view
 
 
 def test_the_encoder_maps_an_image_to_a_vector_of_128():
@@ -19,6 +19,17 @@ def test_the_encoder_holds_no_normalisation_that_int8_would_break():
 def test_odd_shapes_work(height, width, channels):
     images = np.random.default_rng(0).random((2, height, width, channels), np.float32)
     assert build_encoder(height, width, channels, embedding=32)(images).shape == (2, 32)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_two_views_are_the_embeddings_of_the_image_and_of_the_turned_one(channels):
+    view = build_encoder(16, 16, channels, embedding=8)
+    images = np.random.default_rng(0).random((4, 16, 16, channels), np.float32)
+    turned = np.rot90(images, axes=(1, 2))
+    both = np.concatenate([np.asarray(view(images)), np.asarray(view(turned))], axis=1)
+    encoder = beside_turned(view)
+    assert np.asarray(encoder(images)) == pytest.approx(both, abs=1e-6)
+    assert first_view(encoder) is first_view(view) is view
 
 
 def test_the_siamese_view_is_the_logistic_curve_of_the_cosine():

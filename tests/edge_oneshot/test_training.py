@@ -15,6 +15,7 @@ from edge_oneshot.errors import DataError, TrainingError
 from edge_oneshot.training import session
 from edge_oneshot.training.augmentation import preset
 from edge_oneshot.training.batches import Source
+from edge_oneshot.training.encoders import first_view
 from edge_oneshot.training.loop import oversampled, require_same, resume, train
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Run
@@ -82,9 +83,24 @@ def test_the_embeddings_that_a_training_begins_with_are_those_of_the_other_run(r
     trainer = Trainer(record, open_devices("one", 64))
     begin_with(trainer, run, record, source)
     images = source.batch(99)[0]
-    expected = unit(keras.ops.convert_to_numpy(run.encoder()(images, training=False)))
+    view = first_view(run.encoder())
+    expected = unit(keras.ops.convert_to_numpy(view(images, training=False)))
     assert np.sum(expected * unit(trainer.embed(images, training=False).numpy()), axis=1).min() > 0.9999
     assert np.sum(expected * unit(trainer.embed(images, training=True).numpy()), axis=1).mean() > 0.9
+
+
+def test_turned_images_that_were_classes_of_their_own_are_a_second_view(run, tmp_path):
+    short = {**SMALL, "images": 64}
+    assert run.record.settings.views == 2
+    assert run.encoder().output_shape == (None, 2 * SMALL["embedding"])
+    assert train("glyphs", tmp_path / "upright", **short, orientations=1).record.settings.views == 1
+    one = train("glyphs", tmp_path / "one", **short, views=1)
+    assert one.encoder().output_shape == (None, SMALL["embedding"])
+    both = train("glyphs", tmp_path / "both", **short).encoder()
+    for alone, shared in zip(one.encoder().weights, first_view(both).weights, strict=True):
+        assert np.array_equal(alone.numpy(), shared.numpy())
+    with pytest.raises(TrainingError, match=r"2 views need orientations of 4 or more"):
+        train("glyphs", tmp_path / "no", **short, orientations=1, views=2)
 
 
 def test_a_training_refuses_to_begin_with_what_does_not_fit(run, tmp_path):
