@@ -237,7 +237,7 @@ def _verify(gallery: Gallery, person: str, accepted: bool) -> Decision:
     found = compared(gallery, person)
     if not accepted:
         assert found.best is not None
-        found = replace(found, best=(found.best[0], MISMATCH))
+        found = msgspec.structs.replace(found, best=(found.best[0], MISMATCH))
     decision = settle(gallery, partial(verification, gallery, found, None, LIMITS))
     if decision.fault is None:
         assert decision.accepted == accepted

@@ -5,7 +5,7 @@ import atexit
 import gc
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from edge_oneshot_device import commands, console
 
@@ -20,50 +20,57 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+    arguments = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     return command(arguments)
 
 
-def _parser() -> console.Parser:
+def _parser(argv: Sequence[str]) -> console.Parser:
+    """Of the one command that is given first, else of all: they take longer to make than a door has."""
     parser = console.Parser(prog=PROGRAM, description="Recognize people, or characters, from one image of each.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name: str, command: Callable[[argparse.Namespace], int], text: str, state: bool) -> console.Parser:
+    for name in argv[:1] if argv and argv[0] in _COMMANDS else _COMMANDS:
+        command, text, options, state = _COMMANDS[name]
         added = subcommands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         added.set_defaults(command=command)
         if state:
-            added.add_argument(
-                "--state", metavar="DIR", help="state folder (EDGE_ONESHOT_STATE, else ~/.local/state/edge-oneshot)"
-            )
-            added.add_argument(
-                "--key",
-                metavar="FILE",
-                help="key of the gallery (a systemd credential; EDGE_ONESHOT_KEY, else ~/.config/edge-oneshot/key)",
-            )
+            _add_state_options(added)
         console.add_json(added)
-        return added
+        options(added)
+    return parser
 
-    init = add("init", commands.init, "check a bundle, run its self-test and put it in use", state=True)
-    init.add_argument("bundle", metavar="NAME.oneshot")
-    _add_model_options(init)
-    init.add_argument(
+
+def _add_state_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--state", metavar="DIR", help="state folder (EDGE_ONESHOT_STATE, else ~/.local/state/edge-oneshot)"
+    )
+    parser.add_argument(
+        "--key",
+        metavar="FILE",
+        help="key of the gallery (a systemd credential; EDGE_ONESHOT_KEY, else ~/.config/edge-oneshot/key)",
+    )
+
+
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", metavar="NAME.oneshot")
+    _add_model_options(parser)
+    parser.add_argument(
         "--allow-cpu", action="store_true", help="with --runtime edgetpu: run on the CPU where that fails"
     )
-    init.add_argument(
+    parser.add_argument(
         "--target-far",
         type=float,
         metavar="F",
         help="wanted false accept rate of an attempt, such as 0.001 (the smallest that the calibration supports)",
     )
-    init.add_argument(
+    parser.add_argument(
         "--trust",
         metavar="KEY.pub",
         help="take bundles that this key signed, and no others, from now on (the key named before, if any)",
     )
-    init.add_argument("--keep-photos", action="store_true", help="keep the images people are enrolled from, sealed")
-    init.add_argument(
+    parser.add_argument("--keep-photos", action="store_true", help="keep the images people are enrolled from, sealed")
+    parser.add_argument(
         "--rejections-per-minute",
         type=int,
         default=10,
@@ -71,7 +78,7 @@ def _parser() -> console.Parser:
         help="rejected attempts of identify after which everybody has to wait (%(default)s)",
     )
 
-    others = init.add_mutually_exclusive_group()
+    others = parser.add_mutually_exclusive_group()
     others.add_argument(
         "--re-enrol", action="store_true", help="with another encoder: enrol everybody again from the photos kept"
     )
@@ -79,80 +86,86 @@ def _parser() -> console.Parser:
         "--empty", action="store_true", help="with another encoder: begin with nobody, until rollback brings them back"
     )
 
-    add("rollback", commands.rollback, "put the bundle before this one in use, with its templates", state=True)
 
-    enrol = add("enrol", commands.enrol, "enrol a person from one image or more", state=True)
-    enrol.add_argument("person", metavar="PERSON", nargs="?")
-    enrol.add_argument("images", metavar="IMAGE", nargs="*")
-    enrol.add_argument(
+def _add_enrol(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("person", metavar="PERSON", nargs="?")
+    parser.add_argument("images", metavar="IMAGE", nargs="*")
+    parser.add_argument(
         "--folder", metavar="DIR", help="enrol everybody in a folder who is not yet: a file, or a folder, a person"
     )
-    how = enrol.add_mutually_exclusive_group()
+    how = parser.add_mutually_exclusive_group()
     how.add_argument("--add", action="store_true", help="add to the images of a person enrolled")
     how.add_argument("--replace", action="store_true", help="put these images in the place of the former ones")
-    _add_access_options(enrol)
+    _add_access_options(parser)
 
-    access = add("access", commands.access, "say when a person may come in; without options: always", state=True)
-    access.add_argument("person", metavar="PERSON")
-    _add_access_options(access)
 
-    verify = add("verify", commands.verify, "decide whether an image shows a person (1:1)", state=True)
-    verify.add_argument("person", metavar="PERSON")
-    verify.add_argument("image", metavar="IMAGE")
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("person", metavar="PERSON")
+    _add_access_options(parser)
 
-    identify = add("identify", commands.identify, "decide who an image shows, if anybody enrolled (1:N)", state=True)
-    identify.add_argument("image", metavar="IMAGE")
 
-    people = add("people", commands.people, "list everybody enrolled, or bring them to another device", state=True)
-    people.add_argument("action", metavar="export FILE | import FILE", nargs="?", choices=("export", "import"))
-    people.add_argument("file", metavar="", nargs="?")
-    people.add_argument(
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("person", metavar="PERSON")
+    parser.add_argument("image", metavar="IMAGE")
+
+
+def _add_identify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", metavar="IMAGE")
+
+
+def _add_people(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", metavar="export FILE | import FILE", nargs="?", choices=("export", "import"))
+    parser.add_argument("file", metavar="", nargs="?")
+    parser.add_argument(
         "--transfer-key",
         metavar="FILE",
         help="key that seals the file of people, made if need be (the gallery's)",
     )
 
-    forget = add("forget", commands.forget, "delete a person", state=True)
-    forget.add_argument("person", metavar="PERSON")
 
-    unlock = add("unlock", commands.unlock, "let a person verify again after too many failures", state=True)
-    unlock.add_argument("person", metavar="PERSON")
-
-    audit = add("audit", commands.audit, "show the record of decisions and changes", state=True)
-    what = audit.add_mutually_exclusive_group()
+def _add_audit(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="walk the whole record: is it as it was written?")
     what.add_argument("--head", action="store_true", help="print the end of the record, to be kept elsewhere")
     what.add_argument("--export", action="store_true", help="print every row as a line of JSON")
     what.add_argument("--keep-days", type=int, metavar="N", help="let go of what is older than so many days")
-    audit.add_argument("--against", metavar="HEAD", help="with --check: a head that was kept elsewhere")
-    audit.add_argument("--last", type=int, default=20, metavar="N", help="rows to show (%(default)s)")
+    parser.add_argument("--against", metavar="HEAD", help="with --check: a head that was kept elsewhere")
+    parser.add_argument("--last", type=int, default=20, metavar="N", help="rows to show (%(default)s)")
 
-    backup = add("backup", commands.backup, "copy the gallery while it is in use", state=True)
-    backup.add_argument("file", metavar="FILE")
 
-    restore = add("restore", commands.restore, "put a backup in the place of the gallery", state=True)
-    restore.add_argument("file", metavar="FILE")
-    restore.add_argument("--backup-key", metavar="FILE", help="key of the backup, if it is older than the present one")
+def _add_backup(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE")
 
-    rotate = add("rotate-key", commands.rotate_key, "seal the gallery with a new key", state=True)
-    rotate.add_argument("--new-key", metavar="FILE", help="file of the new key, made if need be (the present one)")
 
-    add("doctor", commands.doctor, "look at everything that the door needs", state=True)
+def _add_restore(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--backup-key", metavar="FILE", help="key of the backup, if it is older than the present one")
 
-    bench = add(
-        "bench", commands.bench, "measure what a bundle costs on this machine, or compare two runs", state=False
-    )
-    bench.add_argument("what", metavar="NAME.oneshot | compare A.json B.json", nargs="+")
-    _add_model_options(bench)
-    bench.add_argument("--runs", type=int, default=200, metavar="N", help="timed runs (%(default)s)")
-    bench.add_argument(
+
+def _add_rotate_key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--new-key", metavar="FILE", help="file of the new key, made if need be (the present one)")
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", metavar="NAME.oneshot | compare A.json B.json", nargs="+")
+    _add_model_options(parser)
+    parser.add_argument("--runs", type=int, default=200, metavar="N", help="timed runs (%(default)s)")
+    parser.add_argument(
         "--image", metavar="FILE", help="what the stages are shown (a golden image; a face needs a photo)"
     )
 
-    inspect = add("inspect", commands.inspect, "show what a bundle holds, or what two differ in", state=False)
-    inspect.add_argument("bundle", metavar="NAME.oneshot")
-    inspect.add_argument("other", metavar="OTHER.oneshot", nargs="?")
-    return parser
+
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", metavar="NAME.oneshot")
+    parser.add_argument("other", metavar="OTHER.oneshot", nargs="?")
+
+
+def _add_person(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("person", metavar="PERSON")
+
+
+def _nothing(_parser: argparse.ArgumentParser) -> None:
+    pass
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -177,6 +190,35 @@ class _Version(argparse.Action):
 
         print(PROGRAM, version(PROGRAM))
         parser.exit()
+
+
+class _Command(NamedTuple):
+    run: Callable[[argparse.Namespace], int]
+    text: str
+    options: Callable[[argparse.ArgumentParser], None]
+    state: bool = True
+
+
+_COMMANDS: Final = {
+    "init": _Command(commands.init, "check a bundle, run its self-test and put it in use", _add_init),
+    "rollback": _Command(commands.rollback, "put the bundle before this one in use, with its templates", _nothing),
+    "enrol": _Command(commands.enrol, "enrol a person from one image or more", _add_enrol),
+    "access": _Command(commands.access, "say when a person may come in; without options: always", _add_access),
+    "verify": _Command(commands.verify, "decide whether an image shows a person (1:1)", _add_verify),
+    "identify": _Command(commands.identify, "decide who an image shows, if anybody enrolled (1:N)", _add_identify),
+    "people": _Command(commands.people, "list everybody enrolled, or bring them to another device", _add_people),
+    "forget": _Command(commands.forget, "delete a person", _add_person),
+    "unlock": _Command(commands.unlock, "let a person verify again after too many failures", _add_person),
+    "audit": _Command(commands.audit, "show the record of decisions and changes", _add_audit),
+    "backup": _Command(commands.backup, "copy the gallery while it is in use", _add_backup),
+    "restore": _Command(commands.restore, "put a backup in the place of the gallery", _add_restore),
+    "rotate-key": _Command(commands.rotate_key, "seal the gallery with a new key", _add_rotate_key),
+    "doctor": _Command(commands.doctor, "look at everything that the door needs", _nothing),
+    "bench": _Command(
+        commands.bench, "measure what a bundle costs on this machine, or compare two runs", _add_bench, state=False
+    ),
+    "inspect": _Command(commands.inspect, "show what a bundle holds, or what two differ in", _add_inspect, state=False),
+}
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def write_bundle(
 
 
 def golden_images(images: NDArray[np.uint8], section: InputSection) -> dict[str, bytes]:
-    """Up to three of the images as PNG members, enlarged so that the device has to resize them.
+    """Up to three of the images as PNG members, enlarged so that the device has to resize them; not those of faces.
 
     Args:
         images: uint8 (n, h, w, c), preprocessed.
@@ -94,7 +94,8 @@ def golden_images(images: NDArray[np.uint8], section: InputSection) -> dict[str,
         message = f"no calibration image has a contrast of {section.min_contrast}: give images that show something"
         raise ModelError(message, reason="no_content")
     chosen = full[np.unique(np.linspace(0, len(full) - 1, GOLDEN_IMAGES).astype(int))]
-    return {f"golden/{number}.png": _png(images[index]) for number, index in enumerate(chosen)}
+    enlarged = 1 if section.face else 2
+    return {f"golden/{number}.png": _png(images[index], enlarged) for number, index in enumerate(chosen)}
 
 
 def self_test(goldens: Mapping[str, bytes], encoders: Iterable[tuple[Encoder, Encoder | None]]) -> SelfTest:
@@ -190,10 +191,10 @@ def _raw(encoder: Encoder, goldens: Mapping[str, bytes]) -> NDArray[Any]:
     return np.stack([encoder.raw(load_image(content, encoder.input)) for content in goldens.values()])
 
 
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    enlarged = pixels.repeat(2, axis=0).repeat(2, axis=1)
+def _png(pixels: NDArray[np.uint8], enlarged: int) -> bytes:
+    pixels = pixels.repeat(enlarged, axis=0).repeat(enlarged, axis=1)
     buffer = io.BytesIO()
-    Image.fromarray(enlarged[:, :, 0] if enlarged.shape[2] == 1 else enlarged).save(buffer, "PNG")
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
     return buffer.getvalue()
 
 

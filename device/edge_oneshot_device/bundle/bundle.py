@@ -12,7 +12,8 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from edge_oneshot_device.bundle.codec import decode_manifest
 from edge_oneshot_device.bundle.manifest import MANIFEST_NAME, Manifest
@@ -36,8 +37,7 @@ _ADVICE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(msgspec.Struct, frozen=True):
     """A bundle whose members all match its manifest.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -18,8 +17,7 @@ _CELL: Final = 52
 _ABSENT: Final = "-"
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(msgspec.Struct, frozen=True):
     """A field that two summaries do not agree on.
 
     Attributes:
@@ -32,8 +30,7 @@ class Difference:
     b: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True):
     """Two bundles beside each other.
 
     Attributes:

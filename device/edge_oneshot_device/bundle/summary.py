@@ -1,8 +1,9 @@
 """What is in a bundle, in brief: for `inspect` and `init`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.manifest import (
@@ -27,8 +28,7 @@ _GALLERIES: Final = (1, 10, 100, 1000)
 UNSIGNED: Final = "nobody: the digests say that it is intact, not where it comes from"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFile:
+class ModelFile(msgspec.Struct, frozen=True):
     """One variant: its file, and how far it is from the float model, where that is known."""
 
     variant: str
@@ -42,8 +42,7 @@ class ModelFile:
     compiled: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
+class Threshold(msgspec.Struct, frozen=True):
     """The threshold of an attempt at the default target against so many people enrolled."""
 
     people: int
@@ -51,8 +50,7 @@ class Threshold:
     provisional: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(msgspec.Struct, frozen=True):
     """A calibration at its default target; failures as in `Calibration`, rates as in `OperatingPoint`."""
 
     variant: str
@@ -71,8 +69,7 @@ class Operation:
     gallery: list[Threshold]
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(msgspec.Struct, frozen=True):
     """A bundle in brief.
 
     Attributes:

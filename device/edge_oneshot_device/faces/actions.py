@@ -1,8 +1,8 @@
 """Whether an action that was asked is seen, frame by frame."""
 
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from edge_oneshot_device.faces.challenge import Action
@@ -27,8 +27,7 @@ _OPEN: Final = 0.04  # and from where they are open again
 _BLINK: Final = 0.6  # seconds that eyes are closed in a blink, at most
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sighting:
+class Sighting(msgspec.Struct, frozen=True, eq=False):
     """The face in a frame, held against the reference.
 
     Attributes:

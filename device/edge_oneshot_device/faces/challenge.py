@@ -1,8 +1,9 @@
 """What a door asks of a person, to see that the face before it is no picture."""
 
 import random
-from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 Action = Literal["turn_left", "turn_right", "blink", "come_closer"]
 
@@ -13,8 +14,7 @@ _COUNT: Final = 3  # one less than there are actions, so that one is always a tu
 _WAIT: Final = (0.4, 1.2)  # seconds: long enough to see that nothing happens yet, and not to be foreseen
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(msgspec.Struct, frozen=True):
     """Actions in the order in which they are asked.
 
     Attributes:

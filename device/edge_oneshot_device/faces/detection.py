@@ -2,9 +2,9 @@
 
 import math
 import struct
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,8 +20,7 @@ _STEP: Final = 32  # pixels that a side is a multiple of
 _NARROWEST: Final = 96
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Detection:
+class Detection(msgspec.Struct, frozen=True, eq=False):
     """A face in an image, in its pixels: x grows to the right, y downwards, the first pixel's centre is (0.5, 0.5).
 
     Attributes:

@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -30,8 +30,7 @@ _LEAST_EYES: Final = 1.0  # pixels between the eyes, below which nothing can be 
 LEAST_SIDE: Final = 1000  # of a photo: a larger JPEG is decoded at a half, a quarter or an eighth of its size
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Face:
+class Face(msgspec.Struct, frozen=True, eq=False):
     """A face in a photo.
 
     Attributes:

@@ -1,9 +1,9 @@
 """Whether a living head is before the camera: a challenge, and one face that is followed through it."""
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -56,8 +56,7 @@ _SLACK: Final = (0.3, 0.15, 0.1)  # beyond them, for what points jitter
 _LONG: Final = 0.2  # seconds: who is out of sight for longer has no more room
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Liveness:
+class Liveness(msgspec.Struct, frozen=True, eq=False):
     """How a challenge ended.
 
     Attributes:
@@ -74,8 +73,7 @@ class Liveness:
     embedding: NDArray[np.float32] | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Progress:
+class Progress(msgspec.Struct, frozen=True, eq=False):
     """Where a challenge stands.
 
     Attributes:

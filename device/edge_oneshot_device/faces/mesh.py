@@ -1,8 +1,8 @@
 """The points of a face: MediaPipe's mesh of 468 (Kartynnik et al. 2019)."""
 
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -17,8 +17,7 @@ _TILTED: Final = 0.1  # sine of the tilt of the eyes from which a face is set up
 _SHOWN: Final = [0, 1, 3]  # the eyes and the mouth, about which it is centred
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Mesh:
+class Mesh(msgspec.Struct, frozen=True, eq=False):
     """The points of a face.
 
     Attributes:

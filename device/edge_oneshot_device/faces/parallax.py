@@ -4,9 +4,9 @@ The mesh net has seen faces only, and puts the points of a bent or tilted photo 
 would be. So it says where to look, and patches of the first view, searched for in the second, say what is there.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
@@ -70,8 +70,7 @@ class View:
         self.aside = float((points[_TIP] - (left + right) / 2) @ self.across) / self.eye_distance
 
 
-@dataclass(frozen=True, slots=True)
-class Relief:
+class Relief(msgspec.Struct, frozen=True):
     """How far the nose moved against its surroundings, in distances between the eyes of the reference, at its size.
 
     Attributes:

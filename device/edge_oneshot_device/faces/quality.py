@@ -1,9 +1,9 @@
 """Whether a face is worth embedding: how much of it is in the frame, how it is turned and lit, how sharp it is."""
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,8 +27,7 @@ _GRID: Final = (np.arange(16) + 0.5) / 16
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601
 
 
-@dataclass(frozen=True, slots=True)
-class Quality:
+class Quality(msgspec.Struct, frozen=True):
     """What a face looks like to the encoder; its light and sharpness between the brows and the chin.
 
     Attributes:

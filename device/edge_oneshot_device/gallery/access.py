@@ -1,9 +1,10 @@
 """When somebody may come in: from a date, until a date, at hours of the week."""
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
+
+import msgspec
 
 from edge_oneshot_device.errors import InputError
 
@@ -12,8 +13,7 @@ _WINDOW: Final = re.compile(r"([a-z]{3})(?:-([a-z]{3}))? (\d\d):(\d\d)-(\d\d):(\
 _DAY_MINUTES: Final = 24 * 60
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(msgspec.Struct, frozen=True):
     """When a person may come in; the default is always.
 
     Attributes:

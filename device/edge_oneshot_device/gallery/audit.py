@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -45,8 +44,7 @@ class Row(NamedTuple):
     mac: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """The end of the chain: what to keep elsewhere.
 
     Attributes:
@@ -62,8 +60,7 @@ class Head:
         return f"{self.seq}:{self.mac}"
 
 
-@dataclass(frozen=True, slots=True)
-class AuditReport:
+class AuditReport(msgspec.Struct, frozen=True):
     """A chain that holds.
 
     Attributes:

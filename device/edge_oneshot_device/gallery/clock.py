@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+
+class Clock(msgspec.Struct, frozen=True):
     """Two clocks: one for dates, which can be set, and one for delays, which cannot.
 
     Attributes:

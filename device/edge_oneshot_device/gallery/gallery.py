@@ -6,12 +6,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -294,7 +294,7 @@ class Gallery:
             assert former is not None
             record = with_access(former.name, former.enrolled, access)
             write_person(connection, self.keyring.vault, number, record)
-            self.append_audit(connection, "access", number, asdict(access))
+            self.append_audit(connection, "access", number, msgspec.structs.asdict(access))
             return _person(record, count, self.fingerprint)
 
         return self.change(work)

@@ -6,9 +6,10 @@ record with a new key; the former parts keep theirs, so that they can still be c
 
 import secrets
 import sqlite3
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.gallery import audit, wiping
@@ -29,8 +30,7 @@ from edge_oneshot_device.gallery.vault import SealError, Vault
 _TRIES: Final = 3  # for another process may rotate the key between a look at the file and one at the gallery
 
 
-@dataclass(frozen=True, slots=True)
-class Keyring:
+class Keyring(msgspec.Struct, frozen=True):
     """The keys in force.
 
     Attributes:

@@ -10,9 +10,10 @@ import secrets
 import shlex
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.files import create_folder, read_file, sync_folder, write_atomically
@@ -27,8 +28,7 @@ _COMMAND_SECONDS: Final = 30.0
 _MAX_FILE_BYTES: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class KeySource:
+class KeySource(msgspec.Struct, frozen=True):
     """Where the key comes from; exactly one of the two is set.
 
     Attributes:

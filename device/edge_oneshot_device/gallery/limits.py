@@ -5,16 +5,16 @@ off, so that a running delay begins anew.
 """
 
 import sqlite3
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from edge_oneshot_device.gallery.clock import Clock
 
 _MINUTE: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """How often one may try.
 
     Attributes:
@@ -32,8 +32,7 @@ class Limits:
     rejections_per_minute: int = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """Why an attempt is not even looked at.
 
     Attributes:

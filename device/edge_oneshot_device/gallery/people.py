@@ -1,7 +1,6 @@
 """What the gallery says of people."""
 
 import unicodedata
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -13,8 +12,7 @@ from edge_oneshot_device.matching.decision import Candidate
 LONGEST_NAME: Final = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
+class Person(msgspec.Struct, frozen=True):
     """Somebody enrolled.
 
     Attributes:
@@ -34,8 +32,7 @@ class Person:
     hours: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Enrolment:
+class Enrolment(msgspec.Struct, frozen=True):
     """A change of the gallery.
 
     Attributes:

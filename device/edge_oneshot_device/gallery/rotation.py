@@ -2,8 +2,9 @@
 
 import secrets
 import sqlite3
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import audit, wiping
@@ -23,8 +24,7 @@ from edge_oneshot_device.gallery.sealed import seal_anew
 from edge_oneshot_device.gallery.vault import Vault
 
 
-@dataclass(frozen=True, slots=True)
-class Rotation:
+class Rotation(msgspec.Struct, frozen=True):
     """A change of the key.
 
     Attributes:

@@ -5,7 +5,6 @@ import sqlite3
 import tempfile
 import time
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -47,8 +46,7 @@ class PeopleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     sealed: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
+class Backup(msgspec.Struct, frozen=True):
     """A copy of a gallery.
 
     Attributes:
@@ -64,8 +62,7 @@ class Backup:
     head: str
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(msgspec.Struct, frozen=True):
     """People written to a file, or taken from one.
 
     Attributes:

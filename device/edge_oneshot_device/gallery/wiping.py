@@ -17,9 +17,10 @@ import struct
 import threading
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edge_oneshot_device.gallery.database import PAUSE_SECONDS, clear_errors, configure, patiently, reading, transaction
 
@@ -29,8 +30,7 @@ _HEADERS: Final = {2: 12, 5: 12, 10: 8, 13: 8}  # bytes of it, of each kind of p
 _FILE_HEADER: Final = 100  # bytes, on the first page
 
 
-@dataclass(slots=True)
-class _File:
+class _File(msgspec.Struct):
     """A gallery's file, in how many places of this process it is open, and for a wipe."""
 
     users: int = 0

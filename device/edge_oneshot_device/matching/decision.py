@@ -3,9 +3,9 @@
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,24 +32,21 @@ class Origin(Protocol):
         """Fingerprint of the variant."""
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
+class Threshold(msgspec.Struct, frozen=True):
     """A score to accept at or above, and whether it rests on less data than it should."""
 
     value: float
     provisional: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """Somebody whom a probe may show, and how well it fits."""
 
     person: str
     score: float
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """The answer to a probe.
 
     Attributes:

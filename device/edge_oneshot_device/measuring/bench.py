@@ -3,10 +3,10 @@
 import io
 import resource
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from PIL import Image
 
@@ -18,8 +18,7 @@ from edge_oneshot_device.measuring.machine import Health, Machine, disk_of, look
 from edge_oneshot_device.measuring.stages import Stage, time_stages
 
 
-@dataclass(frozen=True, slots=True)
-class BenchResult:
+class BenchResult(msgspec.Struct, frozen=True):
     """Times in milliseconds; memory and size in MiB.
 
     Attributes:

@@ -1,6 +1,5 @@
 """Two runs of the bench held against each other."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +15,7 @@ _MAX_BYTES: Final = 16 << 20
 _RESAMPLES: Final = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class Ratio:
+class Ratio(msgspec.Struct, frozen=True):
     """A figure of two runs.
 
     Attributes:
@@ -35,8 +33,7 @@ class Ratio:
     interval: tuple[float, float] | None
 
 
-@dataclass(frozen=True, slots=True)
-class BenchComparison:
+class BenchComparison(msgspec.Struct, frozen=True):
     """What two runs differ in.
 
     Attributes:

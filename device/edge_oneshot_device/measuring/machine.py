@@ -5,10 +5,11 @@ import platform
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 _PACKAGES: Final = ("edge-oneshot-device", "numpy", "pillow", "ai-edge-litert", "tflite-runtime", "onnxruntime")
 # vcgencmd get_throttled: bits of now, and 16 higher of since the start.
@@ -16,8 +17,7 @@ _FLAGS: Final = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "
 _BEFORE: Final = " since start"
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(msgspec.Struct, frozen=True):
     """What stays the same during a run.
 
     Attributes:
@@ -38,8 +38,7 @@ class Machine:
     versions: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(msgspec.Struct, frozen=True):
     """What changes during a run; None where the machine does not say.
 
     Attributes:

@@ -2,10 +2,10 @@
 
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from edge_oneshot_device.bundle.manifest import Manifest
@@ -22,8 +22,7 @@ PEOPLE: Final = 1000
 _ROW: Final = {"accepted": False, "reason": "below_threshold", "score": 0.5, "threshold": 0.75, "variant": "int8"}
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(msgspec.Struct, frozen=True):
     """Times of one stage in milliseconds.
 
     Attributes:

@@ -5,9 +5,10 @@ What cannot be recorded is not accepted: then the decision says whom it would ha
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from edge_oneshot_device.bundle.manifest import Calibration
 from edge_oneshot_device.errors import MachineError
@@ -30,8 +31,7 @@ class ChangedError(Exception):
     """Somebody was enrolled or forgotten since the probe was compared: compare it again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True):
     """A probe compared with the gallery.
 
     Attributes:
@@ -69,7 +69,7 @@ def settle(gallery: Gallery, work: Callable[[sqlite3.Connection, bool], Decision
         seen = decided[-1] if decided else gallery.read(lambda connection: work(connection, False))
         fault = str(error)
     rejected = _reject(seen, "audit_unavailable")
-    return replace(rejected, reason="audit_unavailable", retry_after=None, fault=fault)
+    return msgspec.structs.replace(rejected, reason="audit_unavailable", retry_after=None, fault=fault)
 
 
 def identification(
@@ -180,7 +180,7 @@ def _reject(decision: Decision, reason: str) -> Decision:
     if decision.person is None or decision.score is None:
         return decision
     candidate = Candidate(decision.person, decision.score)
-    return replace(decision, person=None, accepted=False, reason=reason, candidate=candidate)
+    return msgspec.structs.replace(decision, person=None, accepted=False, reason=reason, candidate=candidate)
 
 
 def _refused(found: Comparison, refusal: Refusal) -> Decision:

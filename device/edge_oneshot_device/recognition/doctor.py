@@ -5,10 +5,11 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from edge_oneshot_device.errors import OneShotError
 from edge_oneshot_device.gallery.audit import last_row
@@ -23,8 +24,7 @@ _LOW_BYTES: Final = 64 << 20
 _LOW_SHARE: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(msgspec.Struct, frozen=True):
     """Everything that was looked at.
 
     Attributes:

@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Literal
+
+import msgspec
 
 from edge_oneshot_device.encoding.edgetpu import LIBRARY, host_runtime
 from edge_oneshot_device.encoding.runtimes import INSTALL
@@ -33,8 +34,7 @@ print(library.edgetpu_version().decode())
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """One thing looked at.
 
     Attributes:

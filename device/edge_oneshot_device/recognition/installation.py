@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -38,8 +37,7 @@ from edge_oneshot_device.recognition.state import (
 DEFAULT_VARIANT: Final = "int8"
 
 
-@dataclass(frozen=True, slots=True)
-class Installation:
+class Installation(msgspec.Struct, frozen=True):
     """What `install` installed.
 
     Attributes:

@@ -1,7 +1,8 @@
 """Opening what is in use: the settings, the bundle, its encoder and the gallery."""
 
 import os
-from dataclasses import dataclass
+
+import msgspec
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoding.encoder import Encoder
@@ -12,8 +13,7 @@ from edge_oneshot_device.gallery.keys import find_key
 from edge_oneshot_device.recognition.state import GALLERY, Settings, in_force, load, open_bundle, state_dir
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+class Installed(msgspec.Struct, frozen=True):
     """What is in use, opened; the gallery is to be closed."""
 
     settings: Settings

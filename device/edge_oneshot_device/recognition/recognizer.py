@@ -4,11 +4,11 @@ import math
 import os
 import sqlite3
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,8 +33,7 @@ ImageSource = str | os.PathLike[str] | bytes
 DEFAULT_LIMITS: Final = Limits()
 
 
-@dataclass(frozen=True, slots=True)
-class Unlocked:
+class Unlocked(msgspec.Struct, frozen=True):
     """A person who may try 1:1 again.
 
     Attributes:

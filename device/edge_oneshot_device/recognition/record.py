@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
@@ -15,8 +14,7 @@ from edge_oneshot_device.gallery.gallery import Gallery
 _MOST_DAYS: Final = 36_525  # a century
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A row of the record.
 
     Attributes:
@@ -38,8 +36,7 @@ class Entry:
     mac: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pruned:
+class Pruned(msgspec.Struct, frozen=True):
     """What was let go of.
 
     Attributes:

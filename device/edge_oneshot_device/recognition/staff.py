@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edge_oneshot_device.console import one_line, printable
 from edge_oneshot_device.errors import InputError, MachineError
@@ -11,8 +12,7 @@ from edge_oneshot_device.gallery.people import Enrolment, person_name
 from edge_oneshot_device.recognition.recognizer import Recognizer
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """Somebody who was not enrolled.
 
     Attributes:
@@ -26,8 +26,7 @@ class Refused:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class StaffEnrolment:
+class StaffEnrolment(msgspec.Struct, frozen=True):
     """What became of a folder.
 
     Attributes:
