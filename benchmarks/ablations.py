@@ -52,6 +52,7 @@ def variants() -> Mapping[str, tuple[dict[str, Any], Callable[[ExitStack], None]
         "plain net": ({"net": NET}, as_it_is),
         "whole image, not framed": ({"framing": "whole"}, as_it_is),
         "no whitening": ({}, patched(session, "whiten", lambda *_: None)),
+        "one view": ({"views": 1}, as_it_is),
         "8 orientations": ({"orientations": 8}, as_it_is),
         "upright alone": ({"orientations": 1}, as_it_is),
         "scale 20": ({}, softmax(objectives.MARGIN, 20.0)),

@@ -81,14 +81,16 @@ def beside_turned(view: keras.Model) -> keras.Model:
         (n, 2 * embedding).
     """
     shape = side, _, channels = view.input_shape[1:]
-    # neither XNNPACK nor the Edge TPU reverses: each row goes through a permutation
-    reverse = layers.Conv2D(
-        side * channels, (1, side), use_bias=False, kernel_initializer="zeros", trainable=False, name="reversed"
-    )
+    row = side * channels
+    # neither XNNPACK nor the Edge TPU reverses: each row, taken for the channels of a pixel, goes through a permutation
+    reverse = layers.Conv2D(row, 1, use_bias=False, kernel_initializer="zeros", trainable=False, name="reversed")
     image = keras.Input(shape, name="image")
-    turned = layers.Permute((2, 1, 3), name="turned")(layers.Reshape(shape, name="rows")(reverse(image)))
-    permutation = np.einsum("xy,cd->xcyd", np.eye(side)[::-1], np.eye(channels))
-    reverse.set_weights([permutation.reshape(1, side, channels, side * channels)])
+    rows = reverse(layers.Reshape((side, 1, row), name="rows")(image))
+    turned = layers.Permute((2, 1, 3), name="turned")(layers.Reshape(shape, name="mirrored")(rows))
+    permutation = np.kron(np.eye(side)[::-1], np.eye(channels))
+    # tflite-runtime 2.14 takes 8-bit scales of channels that are all the same for none, and answers 0
+    permutation[:, 0] *= 1.0 + 2.0**-20
+    reverse.set_weights([permutation.reshape(1, 1, row, row)])
     return keras.Model(image, layers.Concatenate(name="views")([view(image), view(turned)]), name="encoder")
 
 

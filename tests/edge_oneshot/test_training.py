@@ -160,7 +160,7 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_result(run, tmp_pat
     half = Run.open(tmp_path / "run")
     assert not half.record.finished
     assert half.record.images_seen == 640
-    assert half.encoder().output_shape == (None, 16)
+    assert half.encoder().output_shape == (None, 32)
     resumed = resume(tmp_path / "run")
     assert resumed.record.finished
     assert all(np.array_equal(a, b) for a, b in zip(weights(run), weights(resumed), strict=True))

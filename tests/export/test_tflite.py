@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.formats.tflite import op_names, to_tflite
 from edge_oneshot_export.formats.tflite_file import read_tflite
+from edge_oneshot_export.judging.drift import unit
 
 CORAL = Path(__file__).parents[2] / "../shared/data/coral"
 OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "CONV_2D", "RESHAPE", "FULLY_CONNECTED")
@@ -48,12 +50,32 @@ def test_int8_input_scale_covers_the_range_of_the_representative_images(int8, re
     assert high >= representative.max() - tensor.scale / 2
 
 
-def test_int8_embeddings_of_the_representative_images_leave_a_fifth_of_the_range_free(int8, representative):
-    opened = open_model("tflite", int8)
+@pytest.fixture(scope="module")
+def views(model, representative):
+    """int8, of the model's embeddings of an image and of its transposed, side by side."""
+    image = keras.Input(model.input_shape[1:])
+    turned = keras.layers.Permute((2, 1, 3))(image)
+    both = keras.Model(image, keras.layers.Concatenate()([model(image), model(turned)]))
+    return to_tflite(both, "int8", representative)
+
+
+@pytest.mark.parametrize("made", ["int8", "views"])
+def test_int8_embeddings_of_the_representative_images_leave_a_fifth_of_the_range_free(made, representative, request):
+    opened = open_model("tflite", request.getfixturevalue(made))
     codes = quantize(representative, opened.input)
     answered = np.concatenate([opened.run(code[np.newaxis]) for code in codes]).astype(int) - opened.output.zero_point
     low, high = -128 - opened.output.zero_point, 127 - opened.output.zero_point
     assert 0.7 < max(answered.max() / high, answered.min() / low) < 0.85
+
+
+def test_views_share_their_weights_and_answer_as_the_model_does(model, int8, views, representative):
+    assert len(views) < 1.5 * len(int8)
+    opened = open_model("tflite", views)
+    codes = opened.run(quantize(representative[:1], opened.input)).astype(int) - opened.output.zero_point
+    answered = codes * opened.output.scale
+    image = representative[:1]
+    expected = np.concatenate([np.asarray(model(view)) for view in (image, image.swapaxes(1, 2))], axis=1)
+    assert unit(answered) @ unit(expected).T > 0.99
 
 
 def test_float16_keeps_half_the_bytes_and_dynamic_a_quarter_with_float_ends(model, representative):

@@ -105,10 +105,14 @@ def _with_headroom(content: bytes) -> bytes:
     """
     patched = bytearray(content)
     graph = schema.Model.GetRootAs(patched).Subgraphs(0)
-    last = read_tflite(content).subgraphs[0].operators[-1]
-    if last.name in _RESCALING and last.outputs[0] == graph.Outputs(0):
-        scale = graph.Tensors(graph.Outputs(0)).Quantization().ScaleAsNumpy()  # a view of the file
-        scale *= np.float32(_HEADROOM)
+    operators, output = read_tflite(content).subgraphs[0].operators, graph.Outputs(0)
+    maker = {tensor: operator for operator in operators for tensor in operator.outputs}
+    joined = maker[output].name == "CONCATENATION"  # of several embeddings, with one scale
+    parts = maker[output].inputs if joined else (output,)
+    if all(part in maker and maker[part].name in _RESCALING for part in parts):
+        for tensor in {*parts, output}:
+            scale = graph.Tensors(tensor).Quantization().ScaleAsNumpy()  # a view of the file
+            scale *= np.float32(_HEADROOM)
     return bytes(patched)
 
 
