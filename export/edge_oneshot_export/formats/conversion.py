@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
 INPUT_NAME = "image"
+WRAPPER = "encoder"
 MAX_SIZE = 4096  # largest embedding that the manifest allows
 BATCH = 64
 
@@ -65,7 +66,7 @@ def fixed(model: "keras.Model", shape: tuple[int, ...]) -> "keras.Model":
     import keras
 
     image = keras.Input(batch_shape=(1, *shape), name=INPUT_NAME)
-    return keras.Model(image, model(image), name="encoder")
+    return keras.Model(image, model(image), name=WRAPPER)
 
 
 def reference_embeddings(model: "keras.Model", images: NDArray[np.uint8], section: InputSection) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.manifest import LayerError
-from edge_oneshot_export.formats.conversion import converting, spread
+from edge_oneshot_export.formats.conversion import WRAPPER, converting, spread
 from edge_oneshot_export.formats.tflite import converter_of
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ def layer_errors(model: "keras.Model", representative: NDArray[np.float32]) -> t
         debugger.run()
         debugger.layer_statistics_dump(dump)
     dump.seek(0)
+    within = _model_names(model) | {WRAPPER}
     return tuple(
-        LayerError(op=row["op_name"], name=_short(row["tensor_name"]), sqnr_db=round(float(row["sqnr_db"]), 2))
+        LayerError(op=row["op_name"], name=_short(row["tensor_name"], within), sqnr_db=round(float(row["sqnr_db"]), 2))
         for row in csv.DictReader(dump)
     )
 
@@ -70,11 +72,18 @@ def _sqnr_db(exact: NDArray[np.float32], code: NDArray[Any], scale: float, zero_
     return float(np.minimum(10.0 * np.log10(signal[shown] / np.maximum(noise[shown], 1e-300)), _MOST_DB).mean())
 
 
-def _short(name: str) -> str:
-    """The layers behind a fused op's output, without the path to them."""
+def _model_names(model: "keras.Model") -> set[str]:
+    import keras
+
+    inner = (layer for layer in model.layers if isinstance(layer, keras.Model))
+    return {model.name}.union(*map(_model_names, inner))
+
+
+def _short(name: str, within: set[str]) -> str:
+    """The layers behind a fused op's output, without the path to them: models in models, the layer, its ops."""
     if name.startswith("StatefulPartitionedCall"):
         return "the output"
-    # the wrapper, the model, the layer, its ops
-    parts = (part.split("/") for part in name.split(";"))
+    paths = (part.split("/") for part in name.split(";"))
+    found = [[step for step in path if re.sub(r"_[0-9]+$", "", step) not in within] for path in paths]
     # what is fused into a layer stands before it
-    return " + ".join(reversed(dict.fromkeys(part[min(2, len(part) - 1)] for part in parts)))
+    return " + ".join(reversed(dict.fromkeys(layers[0] for layers in found if layers)))
