@@ -154,9 +154,11 @@ def grey_model(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("setting", [{"size": 64}, {"net": "tiny"}, {"embedding": 64}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize(
+    "setting", [{"size": 64}, {"net": "tiny"}, {"embedding": 64}, {"precision": "bfloat16"}, {"views": 2}]
+)
 def test_the_face_encoder_has_its_own_net(tmp_path, people, setting):
-    with pytest.raises(TrainingError, match="leave out size, embedding, net and precision") as caught:
+    with pytest.raises(TrainingError, match="leave out size, embedding, net, precision and views") as caught:
         train(str(people), tmp_path / "run", start="faces", images=16, **setting)
     assert caught.value.reason == "wrong_use"
 
