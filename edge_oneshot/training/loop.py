@@ -24,6 +24,7 @@ from edge_oneshot.training.session import Progress, Session
 from edge_oneshot.training.strategies import Devices, StrategyName, open_devices
 from edge_oneshot.training.validation import require_enough
 from edge_oneshot_device.bundle.manifest import InputSection
+from edge_oneshot_export.formats.conversion import MAX_SIZE
 
 _SPLIT_SEED = 0  # not the run's: runs of several seeds are judged on the same groups
 _LEARNING_RATE = 2e-3
@@ -125,6 +126,10 @@ def train(
     if views == 2 and not turns:
         message = "2 views need orientations of 4 or more: else the encoder never saw a turned image"
         raise TrainingError(message, reason="wrong_use")
+    views = views or (2 if turns else 1)
+    if views * embedding > MAX_SIZE:
+        message = f"embedding {embedding}: with {views} views at most {MAX_SIZE // views} fit into a bundle; lower it"
+        raise TrainingError(message, reason="wrong_use")
     everything = _load(data, section, data_dir, skipped, enlarged=True)
     groups = len(everything.group_names)
     settings = Settings(
@@ -142,7 +147,7 @@ def train(
         objective=objective,
         precision=precision,
         start=str(start) if start else None,
-        views=views or (2 if turns else 1),
+        views=views,
     )
     training, validation = everything.split(settings.held_out, _SPLIT_SEED)
     require_enough(training, validation)

@@ -101,6 +101,8 @@ def test_turned_images_that_were_classes_of_their_own_are_a_second_view(run, tmp
         assert np.array_equal(alone.numpy(), shared.numpy())
     with pytest.raises(TrainingError, match=r"2 views need orientations of 4 or more"):
         train("glyphs", tmp_path / "no", **short, orientations=1, views=2)
+    with pytest.raises(TrainingError, match=r"embedding 4096: with 2 views at most 2048 fit into a bundle"):
+        train("glyphs", tmp_path / "no", **{**short, "embedding": 4096})
 
 
 def test_a_training_refuses_to_begin_with_what_does_not_fit(run, tmp_path):
