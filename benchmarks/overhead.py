@@ -214,7 +214,7 @@ def enrol(
     templates = rng.standard_normal((people, size)).astype(np.float32)
     templates *= np.linalg.norm(own[0]) / np.linalg.norm(templates, axis=1, keepdims=True)
     templates[: len(own)] = own
-    with Gallery.open(path, encoder.fingerprint, size) as gallery:
+    with Gallery.open(path, encoder.fingerprint, size, create=True) as gallery:
         for number, template in enumerate(templates):
             gallery.enrol(f"person {number}", template[np.newaxis])
     return templates

@@ -30,7 +30,7 @@ def test_identify(
     size = encoder.embedding.size
     templates = np.random.default_rng(0).standard_normal((people, 1, size)).astype(np.float32)
     templates /= np.linalg.norm(templates, axis=-1, keepdims=True)
-    with Gallery.open(tmp_path / GALLERY, encoder.fingerprint, size) as gallery:
+    with Gallery.open(tmp_path / GALLERY, encoder.fingerprint, size, create=True) as gallery:
         for number, own in enumerate(templates):
             gallery.enrol(f"person {number}", own)
     with Recognizer.open(tmp_path, limits=None) as recognizer:

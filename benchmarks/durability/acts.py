@@ -175,7 +175,7 @@ def prepare(root: Path) -> Subject:
         (root / folder).mkdir(mode=0o700, parents=True)
     other = place.elsewhere("transfer.db")
     create_key(place.elsewhere("transfer key"))
-    with Gallery.open(other, FINGERPRINT, SIZE, KeySource(place.elsewhere("transfer key"))) as gallery:
+    with Gallery.open(other, FINGERPRINT, SIZE, KeySource(place.elsewhere("transfer key")), create=True) as gallery:
         for number, (name, count) in enumerate(PASSENGERS.items()):
             gallery.enrol(name, templates(count, number))
         export_people(gallery, place.elsewhere("people"), _transfer_key(place))

@@ -65,7 +65,7 @@ class Place:
 
     def open(self) -> Gallery:
         """The gallery."""
-        return Gallery.open(self.gallery, FINGERPRINT, SIZE, self.key)
+        return Gallery.open(self.gallery, FINGERPRINT, SIZE, self.key, create=True)
 
 
 def templates(count: int, seed: int) -> NDArray[np.float32]:

@@ -308,5 +308,5 @@ def _print_decision(decision: "Decision", refusal: str, as_json: bool) -> int:
         text = wording.decision_text(decision, refusal)
     console.print_result(decision, as_json, text)
     if decision.fault is not None:
-        raise MachineError(decision.fault, reason="audit_unavailable")
+        raise MachineError(decision.fault, reason=decision.reason)
     return 0 if decision.accepted else REJECTED

@@ -85,6 +85,9 @@ def installation_text(installation: "Installation") -> str:
         provisional = ", provisional: less data than it should rest on" if installation.provisional else ""
         rows.append(("target FAR", f"{percent(installation.target_far)}{provisional}"))
     rows.append(("state", f"{installation.state}, {installation.people} enrolled"))
+    if installation.taken_over:
+        text = f"{installation.taken_over} from a gallery that was not sealed: look with people whether they are yours"
+        rows.append(("taken over", text))
     rows.append(("key", f"{installation.key}: keep a copy elsewhere, nobody is recognized without it"))
     return align(rows)
 

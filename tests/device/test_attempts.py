@@ -55,7 +55,7 @@ def opener(make_bundle: MakeBundle, tmp_path: Path, machine: Machine) -> Opener:
 
     def open_it(**keywords: Any) -> Recognizer:
         path = tmp_path / "gallery.db"
-        gallery = Gallery.open(path, encoder.fingerprint, encoder.embedding.size, clock=machine.clock())
+        gallery = Gallery.open(path, encoder.fingerprint, encoder.embedding.size, clock=machine.clock(), create=True)
         return Recognizer(encoder, bundle.manifest, gallery, 0.05, **keywords)
 
     return open_it
@@ -250,11 +250,11 @@ def test_whoever_is_forgotten_before_the_decision_is_not_let_in(
     with opener() as desk:
 
         def forgotten_meanwhile(gallery: Gallery, work: Any) -> Decision:
-            monkeypatch.setattr("edge_oneshot_device.recognition.recognizer.settle", settle)
+            monkeypatch.setattr("edge_oneshot_device.recognition.attempts.settle", settle)
             desk.forget("ada")
             return settle(gallery, work)
 
-        monkeypatch.setattr("edge_oneshot_device.recognition.recognizer.settle", forgotten_meanwhile)
+        monkeypatch.setattr("edge_oneshot_device.recognition.attempts.settle", forgotten_meanwhile)
         decision = door.identify(people["ada"][1])
     assert said(decision) == (None, False, "below_threshold")
     assert decision.runner_up is not None
@@ -268,11 +268,11 @@ def test_whoever_is_enrolled_before_the_decision_is_taken_into_account(
     with opener() as desk:
 
         def enrolled_meanwhile(gallery: Gallery, work: Any) -> Decision:
-            monkeypatch.setattr("edge_oneshot_device.recognition.recognizer.settle", settle)
+            monkeypatch.setattr("edge_oneshot_device.recognition.attempts.settle", settle)
             assert desk.enrol("twin", people["ada"][0]).resembles is not None
             return settle(gallery, work)
 
-        monkeypatch.setattr("edge_oneshot_device.recognition.recognizer.settle", enrolled_meanwhile)
+        monkeypatch.setattr("edge_oneshot_device.recognition.attempts.settle", enrolled_meanwhile)
         assert said(door.identify(people["ada"][0])) == (None, False, "ambiguous")
 
 
@@ -283,11 +283,11 @@ def test_whoever_is_replaced_before_the_decision_is_compared_anew(
     with opener() as desk:
 
         def replaced_meanwhile(gallery: Gallery, work: Any) -> Decision:
-            monkeypatch.setattr("edge_oneshot_device.recognition.recognizer.settle", settle)
+            monkeypatch.setattr("edge_oneshot_device.recognition.attempts.settle", settle)
             desk.enrol("ada", people["stranger"][0], replace=True)
             return settle(gallery, work)
 
-        monkeypatch.setattr("edge_oneshot_device.recognition.recognizer.settle", replaced_meanwhile)
+        monkeypatch.setattr("edge_oneshot_device.recognition.attempts.settle", replaced_meanwhile)
         assert said(door.verify("ada", people["ada"][1])) == (None, False, "below_threshold")
     assert door.verify("ada", people["stranger"][1]).accepted
 

@@ -229,7 +229,7 @@ def test_a_gallery_opens_with_its_own_key_only(tmp_path: Path) -> None:
     path, mine, other = tmp_path / "gallery.db", tmp_path / "mine", tmp_path / "other"
     create_key(mine)
     create_key(other)
-    with Gallery.open(path, "a" * 64, 4, KeySource(mine)) as gallery:
+    with Gallery.open(path, "a" * 64, 4, KeySource(mine), create=True) as gallery:
         gallery.enrol("ada", np.ones((1, 4), np.float32))
     content = path.read_bytes()
     with pytest.raises(IntegrityError, match=f"another key than that from {other}: name the right one") as refused:

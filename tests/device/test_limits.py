@@ -82,7 +82,7 @@ def machine() -> Machine:
 @pytest.fixture
 def reopen(tmp_path: Path) -> Callable[[], Gallery]:
     create_key(tmp_path / "key")
-    return lambda: Gallery.open(tmp_path / "gallery.db", "a" * 64, 4, KeySource(tmp_path / "key"))
+    return lambda: Gallery.open(tmp_path / "gallery.db", "a" * 64, 4, KeySource(tmp_path / "key"), create=True)
 
 
 @pytest.fixture

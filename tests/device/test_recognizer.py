@@ -277,7 +277,7 @@ def test_a_recognizer_is_made_of_an_encoder_a_manifest_and_a_gallery(
 ) -> None:
     bundle = Bundle.open(make_bundle())
     encoder = Encoder.open(bundle, "float32")
-    gallery = Gallery.open(tmp_path / "g.db", encoder.fingerprint, encoder.embedding.size)
+    gallery = Gallery.open(tmp_path / "g.db", encoder.fingerprint, encoder.embedding.size, create=True)
     with Recognizer(encoder, bundle.manifest, gallery, target_far=0.2) as recognizer:
         recognizer.enrol("ada", people["ada"][0])
         decision = recognizer.identify(people["ada"][0])

@@ -67,7 +67,7 @@ def key(tmp_path: Path) -> Path:
 @pytest.fixture
 def reopen(tmp_path: Path, key: Path) -> Callable[..., Gallery]:
     """Opens the gallery once more."""
-    return lambda file=key: Gallery.open(tmp_path / "gallery.db", MINE, SIZE, KeySource(file))
+    return lambda file=key: Gallery.open(tmp_path / "gallery.db", MINE, SIZE, KeySource(file), create=True)
 
 
 @pytest.fixture

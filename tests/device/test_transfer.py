@@ -62,7 +62,7 @@ def opener(tmp_path: Path, key: Path) -> Opener:
 
     def open_it(name: str = "mine", fingerprint: str = MINE, file: Path = key) -> Gallery:
         (tmp_path / name).mkdir(exist_ok=True)
-        return Gallery.open(tmp_path / name / "gallery.db", fingerprint, SIZE, KeySource(file))
+        return Gallery.open(tmp_path / name / "gallery.db", fingerprint, SIZE, KeySource(file), create=True)
 
     return open_it
 
@@ -114,7 +114,7 @@ def test_a_backup_takes_the_place_of_the_one_before_or_of_nothing(
     back_up(gallery, file)
     former = file.read_bytes()
     gallery.enrol("alan", vectors())
-    monkeypatch.setattr(transfer, "_sync", lambda _: (_ for _ in ()).throw(OSError(5, os.strerror(5))))
+    monkeypatch.setattr(transfer, "_write", lambda _: (_ for _ in ()).throw(OSError(5, os.strerror(5))))
     with pytest.raises(MachineError, match="Input/output error"):
         back_up(gallery, file)
     assert file.read_bytes() == former

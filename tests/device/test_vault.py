@@ -48,7 +48,7 @@ def key(tmp_path: Path) -> KeySource:
 
 @pytest.fixture
 def gallery(tmp_path: Path, key: KeySource) -> Iterator[Gallery]:
-    with Gallery.open(tmp_path / "gallery.db", MINE, SIZE, key) as opened:
+    with Gallery.open(tmp_path / "gallery.db", MINE, SIZE, key, create=True) as opened:
         yield opened
 
 
@@ -122,7 +122,7 @@ def test_galleries_of_the_same_people_have_nothing_in_common(tmp_path: Path, key
         own = key if name == "one.db" else KeySource(tmp_path / "key of two")
         if own is not key:
             create_key(tmp_path / "key of two")
-        with Gallery.open(tmp_path / name, MINE, SIZE, own) as gallery:
+        with Gallery.open(tmp_path / name, MINE, SIZE, own, create=True) as gallery:
             gallery.enrol("ada", vectors(2), photos=[b"a photo"])
         with tampering(tmp_path / name) as connection:
             queries = ("SELECT tag FROM person", "SELECT record FROM person", "SELECT sealed FROM template",
@@ -305,7 +305,7 @@ def test_a_gallery_of_the_first_version_leaves_nothing_in_the_clear(tmp_path: Pa
     for name in ("one", "two", "three"):  # what is sealed holds three such bytes by chance, once in 200 files
         path = tmp_path / f"{name}.db"
         path.write_bytes(former)
-        with Gallery.open(path, MINE, SIZE, key) as gallery:
+        with Gallery.open(path, MINE, SIZE, key, create=True) as gallery:
             assert [person.person for person in gallery.people()] == ["Zoë", "ada"]
         left = {secret for secret in left if secret in path.read_bytes()}
     assert left == set()

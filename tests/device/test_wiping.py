@@ -31,7 +31,7 @@ def key(tmp_path: Path) -> KeySource:
 
 @pytest.fixture
 def gallery(tmp_path: Path, key: KeySource) -> Iterator[Gallery]:
-    with Gallery.open(tmp_path / "gallery.db", MINE, SIZE, key) as opened:
+    with Gallery.open(tmp_path / "gallery.db", MINE, SIZE, key, create=True) as opened:
         yield opened
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from edge_oneshot_device.errors import InputError, IntegrityError
-from edge_oneshot_device.gallery.database import clear_errors, reading
+from edge_oneshot_device.gallery.database import clear_errors, reading, write
 from edge_oneshot_device.gallery.encoders import encoders
 
 CHANGES: Final = ("enrolled", "added", "replaced", "forgotten", "imported")
@@ -58,6 +58,13 @@ class Head(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         """As it is printed and read again."""
         return f"{self.seq}:{self.mac}"
+
+
+class _LetGo(msgspec.Struct, frozen=True):
+    """The detail of a checkpoint: number and digest of the last row that was let go."""
+
+    through: int
+    mac: str
 
 
 class AuditReport(msgspec.Struct, frozen=True):
@@ -113,8 +120,10 @@ def append(
     act: str,
     person: int | None = None,
     detail: Mapping[str, Any] | None = None,
-) -> None:
-    """Append a row, inside the transaction of what it records.
+    *,
+    after: Row | None = None,
+) -> Row:
+    """Append a row, inside the transaction of what it records; returns it.
 
     Args:
         connection: In a transaction that writes.
@@ -123,13 +132,44 @@ def append(
         act: What was done.
         person: Number of whom it was done to.
         detail: Further facts, as JSON takes them; no names.
+        after: The newest row, where the caller knows it.
+
+    Raises:
+        IntegrityError: Reason ``gallery_altered``: the row did not land.
     """
-    last = last_row(connection)
+    last = last_row(connection) if after is None else after
     seq = 1 if last is None else last.seq + 1
     at = max(int(now.timestamp() * 1e6), 0 if last is None else last.at)
     text = msgspec.json.encode(detail or {}).decode()
     mac = _digest(key, GENESIS if last is None else last.mac, seq, at, act, person, text)
-    connection.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)", (seq, at, act, person, text, mac))
+    row = Row(seq, at, act, person, text, mac)
+    write(connection, "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)", row)
+    return row
+
+
+def verify_row(connection: sqlite3.Connection, path: Path, keys: Sequence[tuple[int, bytes]], row: Row) -> None:
+    """Make sure of one row by the one before it, in a transaction of the caller; `check` walks them all.
+
+    Args:
+        connection: Of the gallery.
+        path: The gallery's file, for errors.
+        keys: As of `check`.
+        row: One of the record.
+
+    Raises:
+        IntegrityError: Reason ``audit_altered``.
+    """
+    found = connection.execute("SELECT mac FROM audit WHERE seq = ?", (row.seq - 1,)).fetchone()
+    before = GENESIS if row.seq == 1 else None if found is None else found[0]
+    if before is None and row.act == "checkpoint":
+        # all that was before it was let go
+        through, mac = _let_go(row.detail) or (0, None)
+        before = mac if through == row.seq - 1 else None
+    if before is None:
+        raise altered(path, row.seq - 1, "is missing")
+    key = [key for first, key in keys if first <= row.seq or first == keys[0][0]][-1]
+    if not hmac.compare_digest(_digest(key, before, *row[:5]), row.mac):
+        raise altered(path, row.seq, "is not as it was written")
 
 
 def changed_since(connection: sqlite3.Connection, seen: Row) -> set[int] | None:
@@ -138,7 +178,7 @@ def changed_since(connection: sqlite3.Connection, seen: Row) -> set[int] | None:
     if found is None or found[0] != seen.mac:
         return None
     rows = connection.execute("SELECT DISTINCT act, person FROM audit WHERE seq > ?", (seen.seq,))
-    return {person for act, person in rows if act in CHANGES}
+    return {person for act, person in rows if act in CHANGES and person is not None}
 
 
 def rows(connection: sqlite3.Connection, path: Path, after: int = 0) -> Iterator[Row]:
@@ -230,7 +270,9 @@ def prune(connection: sqlite3.Connection, key: bytes, now: datetime, before: dat
         return 0
     last = Row(*found)
     append(connection, key, now, "checkpoint", detail={"through": last.seq, "mac": last.mac.hex()})
-    return connection.execute("DELETE FROM audit WHERE seq <= ?", (last.seq,)).rowcount
+    older = connection.execute("SELECT count(*) FROM audit WHERE seq <= ?", (last.seq,)).fetchone()[0]
+    write(connection, "DELETE FROM audit WHERE seq <= ?", (last.seq,), rows=older)
+    return int(older)
 
 
 def _chunk(connection: sqlite3.Connection, after: int) -> list[Row]:
@@ -241,13 +283,16 @@ def _chunk(connection: sqlite3.Connection, after: int) -> list[Row]:
 def _checkpoint(connection: sqlite3.Connection) -> tuple[int, bytes] | None:
     """Number and digest of the last row that was let go."""
     found = connection.execute("SELECT detail FROM audit WHERE act = 'checkpoint' ORDER BY seq DESC LIMIT 1").fetchone()
-    if found is None:
-        return None
+    return None if found is None else _let_go(found[0])
+
+
+def _let_go(detail: str) -> tuple[int, bytes] | None:
+    """What a checkpoint says; None where it makes no sense: the chain does not hold, and the walk says where."""
     try:
-        detail = msgspec.json.decode(found[0])
-        return int(detail["through"]), bytes.fromhex(detail["mac"])
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
-        return None  # the chain does not hold, and the walk will say where
+        found = msgspec.json.decode(detail, type=_LetGo)
+        return found.through, bytes.fromhex(found.mac)
+    except (msgspec.DecodeError, UnicodeError, ValueError):
+        return None
 
 
 def _replay(row: Row, enrolled: Enrolled) -> None:

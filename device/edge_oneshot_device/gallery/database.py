@@ -7,14 +7,17 @@ today's Raspberry Pi OS has the WAL-reset fault (3.7.0 to 3.51.2), which can los
 import os
 import random
 import sqlite3
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from edge_oneshot_device.errors import DeviceError, IntegrityError, MachineError
+from edge_oneshot_device.gallery.owned import close_to_others, own_file
+from edge_oneshot_device.gallery.schema import foreign_schema
 
 T = TypeVar("T")
 
@@ -25,7 +28,8 @@ PAUSE_SECONDS: Final = 0.002
 
 Migration = tuple[str, ...]
 
-# From user_version i to i + 1; never edited once released. What they hold is brought up by `migrated`.
+# From user_version i to i + 1; never edited once released, and a file's schema has to be what they make, to the letter.
+# What the tables hold is brought up by `migrated`.
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     (
         """CREATE TABLE person (
@@ -106,7 +110,14 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     ),
 )
 
+SEALED: Final = 2
+"""The first version whose people are sealed. Whoever could write an older file chose who is in it."""
+
+_DROPPED: Final = ("open_template", "open_person")  # by `migrated`, from version 2 on
+
 _SETTINGS: Final = (
+    # pages that are moved behind `wiping`'s back
+    ("auto_vacuum", "NONE", 0),
     ("journal_mode", "DELETE", "delete"),
     ("synchronous", "EXTRA", 3),
     ("foreign_keys", "ON", 1),
@@ -133,29 +144,83 @@ def clear_errors(path: Path) -> Iterator[None]:
         raise _explain(path, error) from error
 
 
-def connect(path: Path, migrated: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
-    """Open a gallery's file, or create it, mode 0600, and bring it up to the newest version.
+class Connection(sqlite3.Connection):
+    """A gallery's file, opened by `open_file`.
+
+    Attributes:
+        path: The file, as errors name it.
+        create: Whether an empty file, or one whose people are not sealed, may become a gallery.
+        checked: The schema's version that was compared with the migrations last.
+    """
+
+    path: Path
+    create = False
+    checked: int | None = None
+
+
+def open_file(path: Path, *, create: bool = False) -> Connection:
+    """Open a gallery's file that is there: every connection of this program comes from here.
+
+    Args:
+        path: The file.
+        create: It may be empty, or of a version whose people are not sealed.
+
+    Raises:
+        IntegrityError: Reason ``gallery_missing`` or ``foreign_file``.
+        OSError, sqlite3.Error: The disk does not allow it.
+    """
+    place = path.parent.resolve() / path.name
+    try:
+        with own_file(place):
+            pass
+    except FileNotFoundError as error:
+        raise _missing(path) from error
+    connection = sqlite3.connect(
+        f"{place.as_uri()}?mode=rw", uri=True, timeout=0.0, isolation_level=None, factory=Connection
+    )
+    try:
+        connection.path, connection.create = path, create
+        _distrust(connection)
+        # SQLite follows a link that somebody puts there between the look above and here
+        connection.text_factory = bytes
+        opened = connection.execute("PRAGMA database_list").fetchone()[2]
+        connection.text_factory = str
+        if opened != os.fsencode(place):
+            message = f"{path} became a link while it was opened: look who left it there"
+            raise IntegrityError(message, reason="foreign_file")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect(path: Path, migrated: Callable[[sqlite3.Connection], None], *, create: bool = False) -> Connection:
+    """Open a gallery's file, mode 0600, and bring it up to the newest version.
 
     Args:
         path: The file.
         migrated: Called inside the transaction that brought the tables up, to bring up what they hold.
+        create: Make the file if there is none, and bring up one whose people are not sealed.
 
     Raises:
-        IntegrityError: Reason ``gallery_corrupt``, or ``gallery_newer``.
+        IntegrityError: Reason ``gallery_corrupt``, ``gallery_newer``, ``gallery_altered``, ``foreign_file`` or, without
+            `create`, ``gallery_missing`` and ``gallery_unsealed``.
         MachineError: The disk does not allow it.
     """
     with clear_errors(path):
-        with suppress(FileExistsError):
-            # SQLite itself would follow the umask
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        connection = sqlite3.connect(path, timeout=0.0, isolation_level=None)
+        if create:
+            with suppress(FileExistsError):
+                # SQLite itself would follow the umask
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        connection = open_file(path, create=create)
         try:
             # first of all, for a database of something else stays as it is
-            patiently(lambda: _schema_version(connection, path))
-            if path.stat().st_mode & 0o077:
-                path.chmod(0o600)
+            with reading(connection):
+                pass
+            close_to_others(path)
             configure(connection, path)
             _migrate(connection, path, migrated)
+            connection.create = False
         except BaseException:
             connection.close()
             raise
@@ -166,14 +231,13 @@ def is_sealed(path: Path) -> bool:
     """Whether a gallery is there whose content needs its key.
 
     Raises:
-        IntegrityError: Reason ``gallery_corrupt``.
+        IntegrityError: Reason ``gallery_corrupt``, ``gallery_newer``, ``gallery_altered`` or ``foreign_file``.
         MachineError: The disk does not allow it.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return False
-    with clear_errors(path), closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
-        query = "SELECT count(*) FROM sqlite_master WHERE name = 'epoch'"
-        return bool(connection.execute(query).fetchone()[0])
+    with clear_errors(path), closing(open_file(path, create=True)) as connection, reading(connection):
+        return _schema_version(connection, path) >= SEALED
 
 
 def patiently(call: Callable[[], T]) -> T:
@@ -195,9 +259,14 @@ def data_version(connection: sqlite3.Connection) -> int:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """The only transaction that writes: committed at the end, undone by an error."""
+    """The only transaction that writes: committed at the end, undone by an error.
+
+    Raises:
+        IntegrityError: The schema is not the program's own, see `_check_schema`.
+    """
     patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
     try:
+        _check_schema(connection)
         yield
         patiently(lambda: connection.execute("COMMIT"))
     except BaseException:
@@ -208,15 +277,31 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def reading(connection: sqlite3.Connection) -> Iterator[None]:
-    """Everything read inside is of one moment. Writers wait for its end: keep it short."""
+    """Everything read inside is of one moment. Writers wait for its end: keep it short.
+
+    Raises:
+        IntegrityError: The schema is not the program's own, see `_check_schema`.
+    """
     connection.execute("BEGIN")
     try:
         # the first read takes the lock, and holds it until the end
-        patiently(lambda: connection.execute("PRAGMA user_version").fetchone())
+        _check_schema(connection)
         yield
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def write(connection: sqlite3.Connection, statement: str, values: Sequence[object] = (), *, rows: int = 1) -> None:
+    """Run a statement that changes exactly so many rows.
+
+    Raises:
+        IntegrityError: Reason ``gallery_altered``: it changed more or fewer, so that the transaction has to be undone.
+    """
+    changed = connection.execute(statement, values).rowcount
+    if changed != rows:
+        assert isinstance(connection, Connection)
+        raise _altered(connection.path, f"{statement.split('(')[0].strip()[:40]} changed {changed} rows, not {rows}")
 
 
 def corrupt(path: Path, fault: str) -> IntegrityError:
@@ -243,12 +328,24 @@ def _set(connection: sqlite3.Connection, name: str, value: str) -> object:
     return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
-def _migrate(connection: sqlite3.Connection, path: Path, migrated: Callable[[sqlite3.Connection], None]) -> None:
+def _distrust(connection: Connection) -> None:
+    """Have SQLite run as little as it can of what a file says; `_check_schema` is what counts."""
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, False)
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_VIEW, False)
+
+
+def _migrate(connection: Connection, path: Path, migrated: Callable[[sqlite3.Connection], None]) -> None:
     """Check that the file is a whole gallery, and bring it up to the newest version."""
-    fault = patiently(lambda: connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    with reading(connection):
+        fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        version = _schema_version(connection, path)
     if fault != "ok":
         raise corrupt(path, fault.replace("\n", " "))
-    if patiently(lambda: _schema_version(connection, path)) < len(MIGRATIONS):
+    if version < len(MIGRATIONS):
         with transaction(connection):
             # read again: another process may have been faster
             version = _schema_version(connection, path)
@@ -260,16 +357,58 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrated: Callable[[sql
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
+def _check_schema(connection: sqlite3.Connection) -> None:
+    """Make sure, in a transaction, that the schema is what the migrations make.
+
+    SQLite reads a file's schema when it is opened, and again when its version is another one; each time in a
+    transaction that begins here, before the first statement that needs it, so that what is compared is what SQLite
+    goes by. Somebody who edits the file and leaves that version as it is changes nothing for whoever has it open.
+
+    Raises:
+        IntegrityError: Reason ``gallery_altered``, or as `connect` says.
+    """
+    assert isinstance(connection, Connection)
+    found = patiently(lambda: int(connection.execute("PRAGMA schema_version").fetchone()[0]))
+    if found == connection.checked:
+        return
+    path = connection.path
+    version = _schema_version(connection, path)
+    if version < SEALED and not connection.create:
+        raise _unsealed(path) if version else _missing(path)
+    statements = tuple(statement for one in MIGRATIONS[:version] for statement in one)
+    fault = foreign_schema(connection, statements, _DROPPED if version >= SEALED else ())
+    if fault is not None:
+        raise _altered(path, fault)
+    connection.checked = found
+
+
 def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if application != APPLICATION_ID and (version or tables):
         raise IntegrityError(f"{path} is a database of something else, no gallery", reason="gallery_corrupt")
+    if version < 0:
+        raise corrupt(path, f"it has version {version}")
     if version > len(MIGRATIONS):
         message = f"{path} has version {version}, the newest this program reads is {len(MIGRATIONS)}: update it"
         raise IntegrityError(message, reason="gallery_newer")
     return version
+
+
+def _missing(path: Path) -> IntegrityError:
+    message = f"there is no gallery in {path}: run init, then restore a backup, or enrol everybody"
+    return IntegrityError(message, reason="gallery_missing")
+
+
+def _unsealed(path: Path) -> IntegrityError:
+    message = f"{path} is of version 1, whose people are not sealed: whoever could write it chose them; if it is yours"
+    return IntegrityError(f"{message}, init takes them over, else move it away", reason="gallery_unsealed")
+
+
+def _altered(path: Path, fault: str) -> IntegrityError:
+    message = f"somebody else wrote to {path}: {fault}; keep a copy of it, move it away, init, and restore a backup"
+    return IntegrityError(f"{message} that you trust", reason="gallery_altered")
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

@@ -3,6 +3,7 @@
 import sqlite3
 
 from edge_oneshot_device.gallery import wiping
+from edge_oneshot_device.gallery.database import write
 
 
 def encoders(connection: sqlite3.Connection) -> list[str]:
@@ -27,13 +28,18 @@ def put_in_use(connection: sqlite3.Connection, fingerprint: str) -> list[str]:
     former = encoders(connection)
     if former[-1:] == [fingerprint]:
         return former
-    # moved to the end: deleted and inserted again, its templates would go with it
-    connection.execute(
-        "UPDATE encoder SET id = (SELECT max(id) + 1 FROM encoder) WHERE fingerprint = ?", (fingerprint,)
-    )
-    connection.execute("INSERT OR IGNORE INTO encoder (fingerprint) VALUES (?)", (fingerprint,))
-    older = "DELETE FROM encoder WHERE id NOT IN (SELECT id FROM encoder ORDER BY id DESC LIMIT 2)"
-    if connection.execute(older).rowcount:
-        connection.execute("DELETE FROM person WHERE number NOT IN (SELECT person FROM template)")
+    if fingerprint in former:
+        # moved to the end: deleted and inserted again, its templates would go with it
+        last = "UPDATE encoder SET id = (SELECT max(id) + 1 FROM encoder) WHERE fingerprint = ?"
+        write(connection, last, (fingerprint,))
+    else:
+        write(connection, "INSERT INTO encoder (fingerprint) VALUES (?)", (fingerprint,))
+    older = [one for one in former if one != fingerprint][:-1]
+    for one in older:
+        write(connection, "DELETE FROM encoder WHERE fingerprint = ?", (one,))
+    if older:
+        without = "FROM person WHERE number NOT IN (SELECT person FROM template)"
+        count = connection.execute(f"SELECT count(*) {without}").fetchone()[0]
+        write(connection, f"DELETE {without}", rows=count)
         wiping.mark(connection)
     return encoders(connection)

@@ -19,6 +19,7 @@ from edge_oneshot_device.bundle.manifest import Metric, Rule
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import audit, wiping
 from edge_oneshot_device.gallery.access import Access
+from edge_oneshot_device.gallery.aside import remove_leftovers
 from edge_oneshot_device.gallery.clock import SYSTEM, Clock
 from edge_oneshot_device.gallery.database import (
     PAUSE_SECONDS,
@@ -28,11 +29,12 @@ from edge_oneshot_device.gallery.database import (
     data_version,
     reading,
     transaction,
+    write,
 )
 from edge_oneshot_device.gallery.encoders import encoders, people_of, put_in_use
 from edge_oneshot_device.gallery.keyring import begin_chain, open_keyring
 from edge_oneshot_device.gallery.keys import KeySource, find_key
-from edge_oneshot_device.gallery.mirror import Mirror
+from edge_oneshot_device.gallery.mirror import TRIES, ChangedError, Mirror, changing
 from edge_oneshot_device.gallery.people import (
     Enrolment,
     Person,
@@ -42,7 +44,7 @@ from edge_oneshot_device.gallery.people import (
     with_access,
 )
 from edge_oneshot_device.gallery.reserve import keep_reserve, release_reserve
-from edge_oneshot_device.gallery.sealed import open_person, write_person, write_photo, write_template
+from edge_oneshot_device.gallery.sealed import as_stored, open_person, write_person, write_photo, write_template
 from edge_oneshot_device.matching.decision import MAX_TEMPLATES, Candidate
 
 T = TypeVar("T")
@@ -52,11 +54,15 @@ class Gallery:
     """A gallery file, opened for one encoder. A context manager, to be used by one thread.
 
     Several processes may have the file open: each sees the others' changes at its next call.
+
+    Attributes:
+        taken_over: How many people were in a file whose people were not sealed; see `open`.
     """
 
     def __init__(
         self, connection: sqlite3.Connection, path: Path, fingerprint: str, size: int, source: KeySource, clock: Clock
     ) -> None:
+        self.taken_over = 0
         self.path = path
         self.fingerprint = fingerprint
         self.clock = clock
@@ -67,6 +73,7 @@ class Gallery:
         self._place = path.resolve()
         self.keyring = open_keyring(connection, path, source)
         self._mirror: Mirror | None = None
+        self._end: audit.Row | None = None  # of the record, as far as it was made sure of
         self._version = -1  # of the file, as far as the mirror follows it
         self._released = 0.0  # when it was changed here, and its version then
         self._released_version = -1
@@ -79,8 +86,10 @@ class Gallery:
         size: int,
         key: KeySource | None = None,
         clock: Clock = SYSTEM,
+        *,
+        create: bool = False,
     ) -> Self:
-        """Open a gallery, or create it, mode 0600, in a folder that exists.
+        """Open a gallery.
 
         Args:
             path: The file.
@@ -88,23 +97,34 @@ class Gallery:
             size: Length of that encoder's embeddings.
             key: Where the key is that seals it; None looks where `find_key` says.
             clock: What dates and delays go by.
+            create: Make it, mode 0600, if there is none, and take over the people of one that is not sealed: whoever
+                could write that file chose them, so this is for an administrator to say.
 
         Raises:
-            IntegrityError: Reason ``gallery_corrupt``, ``gallery_newer``, ``wrong_key``, or as `read_key` says.
+            IntegrityError: Reason ``gallery_corrupt``, ``gallery_newer``, ``gallery_altered``, ``foreign_file``,
+                ``wrong_key``, or as `read_key` says; without `create`, ``gallery_missing`` or ``gallery_unsealed``.
             MachineError: The disk does not allow it.
         """
         path = Path(path)
         source = find_key() if key is None else key
         place = path.resolve()
+        taken: list[int] = []
+
+        def begin(connection: sqlite3.Connection) -> None:
+            taken.append(connection.execute("SELECT count(*) FROM open_person").fetchone()[0])
+            begin_chain(connection, source, clock)
+
         wiping.begin_use(place)
         try:
-            connection = connect(path, lambda changed: begin_chain(changed, source, clock))
+            connection = connect(path, begin, create=create)
         except BaseException:
             wiping.end_use(place)
             raise
         try:
             keep_reserve(path.parent)
+            remove_leftovers(path.parent)
             gallery = cls(connection, path, fingerprint, size, source, clock)
+            gallery.taken_over = sum(taken)
             with suppress(MachineError):  # for nobody waits for it here
                 gallery.wipe()
             return gallery
@@ -169,6 +189,11 @@ class Gallery:
         row = connection.execute(query, (number,)).fetchone()
         return None if row is None else open_person(self.path, self.keyring.vault, number, *row)
 
+    def count_of(self, connection: sqlite3.Connection, number: int) -> int:
+        """How many templates of this encoder the file has of a person, in a transaction of `read` or `change`."""
+        query = "SELECT count(*) FROM template WHERE person = ? AND fingerprint = ?"
+        return int(connection.execute(query, (number, self.fingerprint)).fetchone()[0])
+
     def mirror(self, metric: Metric, rule: Rule) -> Mirror:
         """The templates in memory, as they are in the file now.
 
@@ -202,6 +227,39 @@ class Gallery:
         self._version = -1
         return False
 
+    def agrees(self, connection: sqlite3.Connection, number: int) -> bool:
+        """Whether the file has as many templates of a person as `mirror`, which is current; else it is read anew.
+
+        It would follow the record, but somebody else who deletes from the file leaves no row there.
+
+        Args:
+            connection: In a transaction of `read` or `change`.
+            number: Of the person.
+        """
+        held = 0 if self._mirror is None else len(self._mirror.index.templates_of(number))
+        if held == self.count_of(connection, number):
+            return True
+        self.read_anew()
+        return False
+
+    def read_anew(self) -> None:
+        """Have the next `mirror` read everything, whatever the record says of changes."""
+        self._mirror = None
+
+    def newest(self, connection: sqlite3.Connection) -> audit.Row:
+        """The record's last row, made sure of; in a transaction of `read` or `change`.
+
+        Raises:
+            IntegrityError: Reason ``audit_altered``.
+        """
+        row = audit.last_row(connection)
+        if row is None:
+            raise audit.altered(self.path, 1, "is missing")
+        if row != self._end:
+            audit.verify_row(connection, self.path, self.keyring.chains, row)
+            self._end = row
+        return row
+
     def enrol(
         self,
         person: str,
@@ -213,20 +271,23 @@ class Gallery:
         access: Access | None = None,
         photos: Sequence[bytes] = (),
         resembles: Candidate | None = None,
+        compared: bool = False,
     ) -> Enrolment:
         """Enrol a person, or change their templates, in one transaction.
 
         Args:
             person: The name.
-            templates: float32 (k, d), k >= 1.
+            templates: (k, d), k >= 1, of finite numbers of float32.
             add: Add to the templates of somebody enrolled.
             replace: Put these in their place.
             most: Templates that a person may have.
             access: When they may come in; None: always, or as before.
             photos: What the templates were made from, to keep; image files.
             resembles: Another person whom an image would be taken for, as far as is known.
+            compared: `resembles` is the answer of what `mirror` returned last.
 
         Raises:
+            ChangedError: With `compared`, somebody else's templates changed since.
             InputError: Reason ``bad_name``, ``already_enrolled``, ``not_enrolled`` or ``too_many_templates``.
             IntegrityError: Reason ``gallery_of_other_fingerprint``.
             MachineError: Reason ``not_finite``, ``not_wiped`` (see `wipe`), or the disk does not allow it.
@@ -236,12 +297,12 @@ class Gallery:
         if templates.ndim != 2 or templates.shape[1] != self.size or not len(templates):
             raise ValueError(f"templates of shape {templates.shape}: expected (k, {self.size})")
         person = person_name(person)
-        if not np.isfinite(templates).all():
-            message = f"a template of {person} is no finite number: the model or its runtime is at fault"
-            raise MachineError(message, reason="not_finite")
+        stored = [as_stored(template) for template in templates]
 
         def work(connection: sqlite3.Connection) -> tuple[Enrolment, bool]:
             self.require_encoder(connection)
+            if compared and not self.is_current(connection):
+                raise ChangedError
             self.use_encoder(connection)
             row = self.look_up(connection, person)
             there = 0 if row is None else row[1]
@@ -262,14 +323,16 @@ class Gallery:
             if anew:
                 # photos outlast the templates of a former encoder
                 own = "DELETE FROM template WHERE person = ? AND fingerprint = ?"
-                connection.execute(own, (number, self.fingerprint))
-                connection.execute("DELETE FROM photo WHERE person = ?", (number,))
+                write(connection, own, (number, self.fingerprint), rows=there)
+                query = "SELECT count(*) FROM photo WHERE person = ?"
+                kept = connection.execute(query, (number,)).fetchone()[0]
+                write(connection, "DELETE FROM photo WHERE person = ?", (number,), rows=kept)
                 wiping.mark(connection)
             vault = self.keyring.vault
             record = with_access(person, enrolled, former if access is None else access)
             write_person(connection, vault, number, record)
-            for template in templates:
-                write_template(connection, vault, number, self.fingerprint, template.astype("<f4").tobytes())
+            for template in stored:
+                write_template(connection, vault, number, self.fingerprint, template)
             for photo in photos:
                 write_photo(connection, vault, number, photo)
             self.append_audit(connection, act, number, {"templates": count, "fingerprint": self.fingerprint})
@@ -312,7 +375,7 @@ class Gallery:
             row = self.look_up(connection, person)
             if row is None:
                 raise not_enrolled(person)
-            connection.execute("DELETE FROM person WHERE number = ?", (row[0],))
+            write(connection, "DELETE FROM person WHERE number = ?", (row[0],))
             wiping.mark(connection)
             self.append_audit(connection, "forgotten", row[0], {"templates": 0})
             return Enrolment(person, 0, "forgotten", self.fingerprint)
@@ -376,14 +439,19 @@ class Gallery:
         person: int | None = None,
         detail: Mapping[str, Any] | None = None,
     ) -> None:
-        """Append to the record, in the transaction of what it records; see `audit.append`."""
+        """Append to the record, in the transaction of what it records; see `audit.append`.
+
+        Raises:
+            IntegrityError: Reason ``audit_altered``: the row before is none of the record; ``gallery_altered``.
+        """
         if act in audit.CHANGES:
             self._version = -1  # one's own changes are for the mirror too
-        audit.append(connection, self.keyring.chain, self.clock.now(), act, person, detail)
+        now, last = self.clock.now(), self.newest(connection)
+        self._end = audit.append(connection, self.keyring.chain, now, act, person, detail, after=last)
 
     def check_audit(self, against: audit.Head | None = None) -> audit.AuditReport:
         """Walk the whole record; raises what `audit.check` does."""
-        while True:
+        for _ in range(TRIES):
             before = self.read(audit.beginning)  # makes sure of the keys
             try:
                 return audit.check(self._connection, self.path, self.keyring.chains, against)
@@ -391,6 +459,7 @@ class Gallery:
                 # another process let go of rows or rotated the key meanwhile: that is no alteration
                 if self.read(audit.beginning) == before:
                     raise
+        raise changing(self.path)
 
     def rows(self, after: int = 0) -> Iterator[audit.Row]:
         """The record, from its first row or after a number."""
@@ -398,7 +467,12 @@ class Gallery:
 
     def prune_audit(self, before: datetime) -> int:
         """Let go of what the record says of the time before a date; returns how many rows those were."""
-        return self.change(lambda changed: audit.prune(changed, self.keyring.chain, self.clock.now(), before))
+
+        def work(connection: sqlite3.Connection) -> int:
+            self.newest(connection)  # made sure of, for the next row is tied to it
+            return audit.prune(connection, self.keyring.chain, self.clock.now(), before)
+
+        return self.change(work)
 
     def copy_to(self, target: sqlite3.Connection, pages: int) -> None:
         """Copy the whole file, as it is at one moment, so many pages at a time."""

@@ -1,7 +1,8 @@
 """How often one may try: after NIST SP 800-63B-4, section 3.2.3 (biometrics), for 1:1; a rate for 1:N.
 
 Delays run on the boot clock, which nobody can set. After a restart nobody knows how long the machine was
-off, so that a running delay begins anew.
+off, so that a running delay begins anew; and so it does where that clock went back, as that of a virtual machine may.
+A delay is never longer than itself, whatever the file says of its beginning.
 """
 
 import sqlite3
@@ -9,7 +10,12 @@ from typing import Final
 
 import msgspec
 
+from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.clock import Clock
+from edge_oneshot_device.gallery.database import write
+
+MOST_REJECTIONS: Final = 1000
+"""That a door may take a minute."""
 
 _MINUTE: Final = 60.0
 
@@ -22,7 +28,7 @@ class Limits(msgspec.Struct, frozen=True):
         delay: Seconds of the first delay; every further failure doubles it.
         longest_delay: Seconds.
         most_failures: In a row, at which recognition, 1:N too, is off for that person until `unlock`.
-        rejections_per_minute: Of 1:N, for the whole door, after which it makes everybody wait.
+        rejections_per_minute: Of 1:N, for the whole door, after which it makes everybody wait: 1 to 1,000.
     """
 
     failures: int = 5
@@ -30,6 +36,12 @@ class Limits(msgspec.Struct, frozen=True):
     longest_delay: float = 3600.0
     most_failures: int = 50
     rejections_per_minute: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse a rate that makes no sense."""
+        if not 1 <= self.rejections_per_minute <= MOST_REJECTIONS:
+            message = f"{self.rejections_per_minute} rejections a minute: 1 to {MOST_REJECTIONS:,} are possible"
+            raise InputError(message, reason="bad_limit")
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -65,13 +77,10 @@ def refuse_verification(
     if failures < limits.failures:
         return None
     delay = min(limits.delay * 2.0 ** min(failures - limits.failures, 60), limits.longest_delay)
-    now = clock.seconds()
-    if boot != clock.boot():
-        since = now
-        if renew:
-            change = "UPDATE attempts SET boot = ?, since = ? WHERE person = ?"
-            connection.execute(change, (clock.boot(), now, person))
-    wait = delay - (now - since)
+    now, this = clock.seconds(), clock.boot()
+    if renew and not (boot == this and since <= now):
+        write(connection, "UPDATE attempts SET boot = ?, since = ? WHERE person = ?", (this, now, person))
+    wait = delay - _elapsed(boot, since, this, now)
     return Refusal("delayed", wait) if wait > 0.0 else None
 
 
@@ -84,9 +93,10 @@ def is_disabled(connection: sqlite3.Connection, limits: Limits, person: int) -> 
 def note_verification(connection: sqlite3.Connection, clock: Clock, person: int, *, accepted: bool) -> None:
     """Count a failure of 1:1, or start the count anew; in a transaction that writes."""
     if accepted:
-        connection.execute("DELETE FROM attempts WHERE person = ?", (person,))
+        unlock(connection, person)
         return
-    connection.execute(
+    write(
+        connection,
         """INSERT INTO attempts (person, failures, boot, since) VALUES (?, 1, ?, ?)
            ON CONFLICT (person) DO UPDATE SET failures = failures + 1, boot = excluded.boot, since = excluded.since""",
         (person, clock.boot(), clock.seconds()),
@@ -96,28 +106,46 @@ def note_verification(connection: sqlite3.Connection, clock: Clock, person: int,
 def unlock(connection: sqlite3.Connection, person: int) -> int:
     """Start the count of 1:1 anew for a person; returns how many failures there were."""
     row = connection.execute("SELECT failures FROM attempts WHERE person = ?", (person,)).fetchone()
-    connection.execute("DELETE FROM attempts WHERE person = ?", (person,))
-    return 0 if row is None else int(row[0])
+    if row is None:
+        return 0
+    write(connection, "DELETE FROM attempts WHERE person = ?", (person,))
+    return int(row[0])
 
 
 def refuse_identification(
     connection: sqlite3.Connection, limits: Limits, clock: Clock, *, renew: bool = False
 ) -> Refusal | None:
     """Whether the door has to wait; arguments as of `refuse_verification`."""
-    newest = "SELECT boot, at FROM rejection ORDER BY id DESC LIMIT ?"
+    # not the last rows: somebody else may have written one with the greatest number
+    newest = "SELECT boot, at FROM rejection ORDER BY at DESC LIMIT ?"
     found = connection.execute(newest, (limits.rejections_per_minute,)).fetchall()
     if len(found) < limits.rejections_per_minute:
         return None
-    boot, now = clock.boot(), clock.seconds()
+    this, now = clock.boot(), clock.seconds()
     if renew:
-        connection.execute("UPDATE rejection SET boot = ?, at = ? WHERE boot != ?", (boot, now, boot))
-    oldest = min(now if booted != boot else at for booted, at in found)
-    wait = _MINUTE - (now - oldest)
+        query = "SELECT count(*) FROM rejection WHERE boot != ? OR at > ?"
+        if stale := connection.execute(query, (this, now)).fetchone()[0]:
+            change = "UPDATE rejection SET boot = ?, at = ? WHERE boot != ? OR at > ?"
+            write(connection, change, (this, now, this, now), rows=stale)
+        _drop_surplus(connection, limits)
+    wait = _MINUTE - max(_elapsed(boot, at, this, now) for boot, at in found)
     return Refusal("rate_limited", wait) if wait > 0.0 else None
 
 
 def note_rejection(connection: sqlite3.Connection, limits: Limits, clock: Clock) -> None:
     """Remember a rejection of 1:N; in a transaction that writes."""
-    connection.execute("INSERT INTO rejection (boot, at) VALUES (?, ?)", (clock.boot(), clock.seconds()))
-    surplus = "DELETE FROM rejection WHERE id NOT IN (SELECT id FROM rejection ORDER BY id DESC LIMIT ?)"
-    connection.execute(surplus, (limits.rejections_per_minute,))
+    write(connection, "INSERT INTO rejection (boot, at) VALUES (?, ?)", (clock.boot(), clock.seconds()))
+    _drop_surplus(connection, limits)
+
+
+def _drop_surplus(connection: sqlite3.Connection, limits: Limits) -> None:
+    """Keep as many rejections as count."""
+    surplus = connection.execute("SELECT count(*) FROM rejection").fetchone()[0] - limits.rejections_per_minute
+    if surplus > 0:
+        oldest = "DELETE FROM rejection WHERE id IN (SELECT id FROM rejection ORDER BY at, id LIMIT ?)"
+        write(connection, oldest, (surplus,), rows=surplus)
+
+
+def _elapsed(boot: str, at: float, this: str, now: float) -> float:
+    """Seconds since a moment of the boot clock; 0 from before a restart, or of a clock that was ahead of now."""
+    return now - at if boot == this and at <= now else 0.0

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.manifest import Metric, Rule
+from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.database import corrupt
 from edge_oneshot_device.gallery.sealed import open_person, open_template
@@ -20,9 +21,22 @@ from edge_oneshot_device.gallery.vault import Vault
 from edge_oneshot_device.matching.decision import MAX_TEMPLATES
 from edge_oneshot_device.matching.search import Index
 
+TRIES: Final = 10
+"""How often something is begun anew, because the gallery changed meanwhile, before that is an error."""
+
 _CHUNK: Final = 500  # people read at once: a door that writes waits for no more than these
 
 T = TypeVar("T")
+
+
+class ChangedError(Exception):
+    """The gallery is no longer what was compared with: compare again."""
+
+
+def changing(path: Path) -> MachineError:
+    """The error for a gallery that changed at every one of `TRIES`."""
+    message = f"{path} was changed again and again meanwhile: try again; if it goes on, see what writes to it"
+    return MachineError(message, reason="gallery_changing")
 
 
 class Read(Protocol):
@@ -70,18 +84,23 @@ class Mirror:
         Args:
             read: `Gallery.read`.
             vault: The one in force inside of `read`.
+
+        Raises:
+            IntegrityError: Reason ``gallery_corrupt`` or ``audit_altered``.
+            MachineError: Reason ``gallery_changing``: rows of the record go as fast as they are read.
         """
-        numbers = read(partial(self._catch_up, vault))
-        if numbers is None:
-            return
-        self._counts.clear()
-        try:
-            self.index.load(self._batches(read, vault, numbers))
-        except BaseException:
-            self._seen = None
-            raise
-        # once more, for what changed between the chunks
-        self.follow(read, vault)
+        for _ in range(TRIES):
+            numbers = read(partial(self._catch_up, vault))
+            if numbers is None:
+                return
+            self._counts.clear()
+            try:
+                self.index.load(self._batches(read, vault, numbers))
+            except BaseException:
+                self._seen = None
+                raise
+            # once more, for what changed between the chunks
+        raise changing(self._path)
 
     def is_current(self, connection: sqlite3.Connection) -> bool:
         """Whether nobody's templates changed since `follow`, in a transaction of the caller."""

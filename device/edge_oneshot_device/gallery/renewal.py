@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.gallery import wiping
+from edge_oneshot_device.gallery.database import write
 from edge_oneshot_device.gallery.encoders import encoders
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.gallery.sealed import open_photo, write_template
+from edge_oneshot_device.gallery.sealed import as_stored, open_photo, write_template
 
 
 def photos(gallery: Gallery) -> dict[int, list[bytes]]:
@@ -48,9 +49,8 @@ def replace_all(gallery: Gallery, connection: sqlite3.Connection, people: Mappin
     wiping.mark(connection)
     for number, templates in people.items():
         own = "DELETE FROM template WHERE person = ? AND fingerprint = ?"
-        connection.execute(own, (number, gallery.fingerprint))
+        write(connection, own, (number, gallery.fingerprint), rows=gallery.count_of(connection, number))
         for template in templates:
-            plain = template.astype("<f4").tobytes()
-            write_template(connection, gallery.keyring.vault, number, gallery.fingerprint, plain)
+            write_template(connection, gallery.keyring.vault, number, gallery.fingerprint, as_stored(template))
         detail = {"templates": len(templates), "fingerprint": gallery.fingerprint}
         gallery.append_audit(connection, "replaced", number, detail)

@@ -1,23 +1,29 @@
 """A little room on the disk, kept for the day when it is full: the door goes on while somebody is warned."""
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from edge_oneshot_device.gallery.owned import require_own
 
 RESERVE: Final = "reserve"
 RESERVE_BYTES: Final = 256 << 10
 
 
 def keep_reserve(folder: Path) -> bool:
-    """Make sure that the reserve is there; returns whether it is. A disk that has no room for it is no error."""
+    """Make sure that the reserve is there; returns whether it is. A disk that has no room for it is no error.
+
+    Raises:
+        IntegrityError: Reason ``foreign_file``: something else is in its place.
+    """
     path = folder / RESERVE
-    with suppress(OSError):
-        if path.stat().st_size == RESERVE_BYTES:
-            return True
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if has_reserve(folder):
+            return True
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(path, flags, 0o600)
         try:
+            require_own(path, os.fstat(descriptor))
             os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
         finally:
             os.close(descriptor)
@@ -25,6 +31,22 @@ def keep_reserve(folder: Path) -> bool:
         release_reserve(folder)
         return False
     return True
+
+
+def has_reserve(folder: Path) -> bool:
+    """Whether the reserve is there, whole.
+
+    Raises:
+        IntegrityError: Reason ``foreign_file``: something else is in its place.
+        OSError: The folder cannot be read.
+    """
+    path = folder / RESERVE
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return False
+    require_own(path, status)
+    return status.st_size == RESERVE_BYTES
 
 
 def release_reserve(folder: Path) -> bool:

@@ -4,10 +4,14 @@ import sqlite3
 from pathlib import Path
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from edge_oneshot_device.gallery.database import corrupt
+from edge_oneshot_device.errors import MachineError
+from edge_oneshot_device.gallery.database import corrupt, write
 from edge_oneshot_device.gallery.people import Record
 from edge_oneshot_device.gallery.vault import SealError, Vault
+from edge_oneshot_device.matching.rows import LONGEST
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
@@ -15,7 +19,8 @@ _decoder = msgspec.msgpack.Decoder(Record)
 
 def write_person(connection: sqlite3.Connection, vault: Vault, number: int, record: Record) -> None:
     """Write a person, or write them anew; what belongs to them stays."""
-    connection.execute(
+    write(
+        connection,
         """INSERT INTO person (number, tag, record) VALUES (?, ?, ?)
            ON CONFLICT (number) DO UPDATE SET tag = excluded.tag, record = excluded.record""",
         (number, vault.tag(record.name), vault.seal(_encoder.encode(record), "person", number)),
@@ -36,11 +41,32 @@ def open_person(path: Path, vault: Vault, number: int, sealed: bytes) -> Record:
         ) from error
 
 
+def as_stored(template: NDArray[np.floating]) -> bytes:
+    """A template as it is stored: float32 numbers, little-endian.
+
+    Raises:
+        MachineError: Reason ``not_finite``: a number is none that float32 has, or so large that a score would be none.
+    """
+    with np.errstate(over="ignore"):
+        stored = template.astype("<f4")
+    if not has_scores(stored):
+        message = "a template is no finite number, or far too long: the model or its runtime is at fault"
+        raise MachineError(message, reason="not_finite")
+    return stored.tobytes()
+
+
+def has_scores(template: NDArray[np.float32]) -> bool:
+    """Whether the scores of a template are finite numbers."""
+    # of NaN it is not
+    return float(np.linalg.norm(template.astype(np.float64))) < LONGEST
+
+
 def write_template(
     connection: sqlite3.Connection, vault: Vault, number: int, fingerprint: str, embedding: bytes
 ) -> None:
-    """Write a template: float32 numbers, little-endian."""
-    connection.execute(
+    """Write a template, `as_stored`."""
+    write(
+        connection,
         "INSERT INTO template (person, fingerprint, sealed) VALUES (?, ?, ?)",
         (number, fingerprint, vault.seal(embedding, "template", number, fingerprint)),
     )
@@ -60,7 +86,8 @@ def open_template(path: Path, vault: Vault, number: int, fingerprint: str, seale
 
 def write_photo(connection: sqlite3.Connection, vault: Vault, number: int, photo: bytes) -> None:
     """Keep a photo; of no encoder, since it is there to be enrolled with another one."""
-    connection.execute("INSERT INTO photo (person, sealed) VALUES (?, ?)", (number, vault.seal(photo, "photo", number)))
+    values = (number, vault.seal(photo, "photo", number))
+    write(connection, "INSERT INTO photo (person, sealed) VALUES (?, ?)", values)
 
 
 def open_photo(path: Path, vault: Vault, number: int, sealed: bytes) -> bytes:
@@ -92,9 +119,9 @@ def seal_anew(connection: sqlite3.Connection, path: Path, former: Vault, new: Va
         for id_, number, fingerprint, sealed in rows:
             plain = open_template(path, former, number, fingerprint, sealed, names[number])
             anew = new.seal(plain, "template", number, fingerprint)
-            connection.execute("UPDATE template SET sealed = ? WHERE id = ?", (anew, id_))
+            write(connection, "UPDATE template SET sealed = ? WHERE id = ?", (anew, id_))
         last = rows[-1][0]
     for id_, number in connection.execute("SELECT id, person FROM photo").fetchall():
         (sealed,) = connection.execute("SELECT sealed FROM photo WHERE id = ?", (id_,)).fetchone()
         plain = open_photo(path, former, number, sealed)
-        connection.execute("UPDATE photo SET sealed = ? WHERE id = ?", (new.seal(plain, "photo", number), id_))
+        write(connection, "UPDATE photo SET sealed = ? WHERE id = ?", (new.seal(plain, "photo", number), id_))

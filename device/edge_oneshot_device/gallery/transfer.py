@@ -2,9 +2,8 @@
 
 import os
 import sqlite3
-import tempfile
-import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -13,19 +12,19 @@ import numpy as np
 
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.files import read_file, sync_folder, write_atomically
+from edge_oneshot_device.gallery.aside import aside
 from edge_oneshot_device.gallery.audit import last_row
-from edge_oneshot_device.gallery.database import clear_errors, corrupt, is_sealed
+from edge_oneshot_device.gallery.database import clear_errors, corrupt, is_sealed, open_file, reading
 from edge_oneshot_device.gallery.encoders import people_of
 from edge_oneshot_device.gallery.gallery import Gallery, new_number
 from edge_oneshot_device.gallery.keys import KeySource, read_key
 from edge_oneshot_device.gallery.people import Record, person_name
 from edge_oneshot_device.gallery.rotation import seal_with
-from edge_oneshot_device.gallery.sealed import open_person, open_template, write_person, write_template
+from edge_oneshot_device.gallery.sealed import has_scores, open_person, open_template, write_person, write_template
 from edge_oneshot_device.gallery.vault import SealError, Vault
 from edge_oneshot_device.matching.decision import MAX_TEMPLATES
 
 _PAGES: Final = 4096  # copied at once: writers wait for no more than these
-_CUT_OFF_SECONDS: Final = 3600.0
 _MAX_PEOPLE_BYTES: Final = 4 << 30
 _PLACE: Final = "people file 1"
 
@@ -88,21 +87,19 @@ def back_up(gallery: Gallery, file: Path) -> Backup:
     """
     _refuse_itself(gallery, file)
     gallery.change(lambda connection: gallery.append_audit(connection, "backup_begun"))
-    aside = _aside(file.parent)
-    try:
-        with clear_errors(file), closing(sqlite3.connect(aside, isolation_level=None)) as copy:
-            gallery.copy_to(copy, _PAGES)
-            people = people_of(copy, gallery.fingerprint)
-            last = last_row(copy)
-        _sync(aside)
-        size = aside.stat().st_size
-        aside.replace(file)
-        sync_folder(file.parent)
-    except OSError as error:
-        raise MachineError(f"cannot write {file}: {error.strerror}", reason="cannot_write") from error
-    finally:
-        with suppress(OSError):
-            aside.unlink()
+    with aside(file.parent) as copied:
+        try:
+            with clear_errors(file), closing(open_file(copied, create=True)) as copy:
+                gallery.copy_to(copy, _PAGES)
+                with reading(copy):
+                    people = people_of(copy, gallery.fingerprint)
+                    last = last_row(copy)
+            _write(copied)
+            size = copied.stat().st_size
+            copied.replace(file)
+            sync_folder(file.parent)
+        except OSError as error:
+            raise MachineError(f"cannot write {file}: {error.strerror}", reason="cannot_write") from error
     assert last is not None
     return Backup(str(file), people, size, f"{last.seq}:{last.mac.hex()}")
 
@@ -126,12 +123,11 @@ def restore(gallery: Gallery, file: Path, key: KeySource | None = None) -> Backu
     content = read_file(file, 1 << 40)
     before = gallery.read(last_row)
     source = gallery.source if key is None else key
-    aside = _aside(gallery.path.parent)
-    try:
-        write_atomically(aside, content, mode=0o600)
-        if not is_sealed(aside):
-            raise corrupt(aside, "there is no gallery in it")
-        with Gallery.open(aside, gallery.fingerprint, gallery.size, source, gallery.clock) as copy:
+    with aside(gallery.path.parent) as copied, _of_the_copy(copied, file, source):
+        _write(copied, content)
+        if not is_sealed(copied):
+            raise corrupt(copied, "there is no gallery in it")
+        with Gallery.open(copied, gallery.fingerprint, gallery.size, source, gallery.clock) as copy:
             copy.check_audit()
             copy.mirror("cosine", "best")  # opens every template, and sees that all are of this encoder
             head = None if before is None else f"{before.seq}:{before.mac.hex()}"
@@ -144,16 +140,6 @@ def restore(gallery: Gallery, file: Path, key: KeySource | None = None) -> Backu
             people = len(copy.people())
             gallery.copy_from(copy)
         gallery.wipe()
-    except IntegrityError as error:
-        if error.reason == "wrong_key":
-            message = f"{file} is sealed with another key than that from {source}: name its own with --backup-key"
-        else:
-            message = str(error).replace(str(aside), str(file))
-        raise IntegrityError(message, reason=error.reason) from error
-    finally:
-        for path in (aside, aside.with_name(aside.name + "-journal")):
-            with suppress(OSError):
-                path.unlink()
     assert last is not None
     return Backup(str(file), people, len(content), f"{last.seq}:{last.mac.hex()}")
 
@@ -261,7 +247,7 @@ def _read(gallery: Gallery, file: Path, key: bytes) -> list[Passenger]:
         raise IntegrityError(message, reason="wrong_key") from error
     for passenger in passengers:
         numbers = [np.frombuffer(template, "<f4") for template in passenger.templates if len(template) % 4 == 0]
-        whole = [one for one in numbers if len(one) == gallery.size and np.isfinite(one).all()]
+        whole = [one for one in numbers if len(one) == gallery.size and has_scores(one)]
         if not 0 < len(whole) == len(passenger.templates) <= MAX_TEMPLATES:
             message = f"{file}: the templates of {passenger.record.name} are none of this encoder; export them again"
             raise IntegrityError(message, reason="other_fingerprint")
@@ -273,24 +259,28 @@ def _refuse_itself(gallery: Gallery, file: Path) -> None:
         raise InputError(f"{file} is the gallery itself: name another file", reason="wrong_use")
 
 
-def _aside(folder: Path) -> Path:
-    """A file in a folder, to be written; those that were cut off there long ago are removed."""
-    with suppress(OSError):  # a leftover is no reason to fail
-        for leftover in folder.glob(".edge-oneshot-*.tmp*"):
-            # one that is being written is younger; where the clock was set forward its backup fails, and no more
-            if leftover.stat().st_mtime < time.time() - _CUT_OFF_SECONDS:
-                leftover.unlink()
+@contextmanager
+def _of_the_copy(copied: Path, file: Path, source: KeySource) -> Iterator[None]:
+    """Have errors name the file that was copied, and the option for its key."""
     try:
-        descriptor, aside = tempfile.mkstemp(prefix=".edge-oneshot-", suffix=".tmp", dir=folder)
+        yield
+    except IntegrityError as error:
+        message = str(error).replace(str(copied), str(file))
+        if error.reason == "wrong_key":
+            message = f"{file} is sealed with another key than that from {source}: name its own with --backup-key"
+        raise IntegrityError(message, reason=error.reason) from error
+
+
+def _write(path: Path, content: bytes = b"") -> None:
+    """Write into a file that is there, and have the disk confirm all that is in it.
+
+    Raises:
+        MachineError: Reason ``cannot_write``.
+    """
+    try:
+        with path.open("r+b") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
-        raise MachineError(f"cannot write in {folder}: {error.strerror}", reason="cannot_write") from error
-    os.close(descriptor)
-    return Path(aside)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        raise MachineError(f"cannot write {path}: {error.strerror}", reason="cannot_write") from error

@@ -22,7 +22,16 @@ from typing import Final
 
 import msgspec
 
-from edge_oneshot_device.gallery.database import PAUSE_SECONDS, clear_errors, configure, patiently, reading, transaction
+from edge_oneshot_device.gallery.database import (
+    PAUSE_SECONDS,
+    clear_errors,
+    configure,
+    open_file,
+    reading,
+    transaction,
+    write,
+)
+from edge_oneshot_device.gallery.owned import require_own
 
 _LOOKED_AT: Final = 1024  # pages at once: a door that writes waits for no more than these
 _WRITTEN: Final = 256
@@ -43,7 +52,7 @@ _files: dict[Path, _File] = {}
 
 def mark(connection: sqlite3.Connection) -> None:
     """Say that a wipe is due, in the transaction that deletes something."""
-    connection.execute("INSERT OR IGNORE INTO wipe (id) VALUES (?)", (secrets.randbits(62),))
+    write(connection, "INSERT INTO wipe (id) VALUES (?)", (secrets.randbits(62),))
 
 
 def is_due(connection: sqlite3.Connection) -> bool:
@@ -66,10 +75,11 @@ def wipe(path: Path, own: sqlite3.Connection) -> None:
         if not is_due(own):
             return
     # another connection, lest the caller's keeps pages as they were
-    with clear_errors(path), closing(sqlite3.connect(path, timeout=0.0, isolation_level=None)) as connection:
+    with clear_errors(path), closing(open_file(path)) as connection:
+        with reading(connection):
+            marks = connection.execute("SELECT id FROM wipe").fetchall()
+            size = connection.execute("PRAGMA page_size").fetchone()[0]
         configure(connection, path)
-        marks = patiently(lambda: connection.execute("SELECT id FROM wipe").fetchall())
-        size = patiently(lambda: connection.execute("PRAGMA page_size").fetchone()[0])
         descriptor = _descriptor(path)
         found = _look(connection, descriptor, size)
         while True:
@@ -78,9 +88,14 @@ def wipe(path: Path, own: sqlite3.Connection) -> None:
             with transaction(connection):
                 for page in some:
                     _overwrite(descriptor, page, size)
-                connection.executemany("DELETE FROM wipe WHERE id = ?", marks)
-                if found:
-                    connection.executemany("INSERT INTO wipe (id) VALUES (?)", marks)
+                due = connection.execute("SELECT id FROM wipe").fetchall()
+                for one in marks:
+                    # deleted and inserted, so that something is committed, even where another wipe was faster
+                    if one in due:
+                        write(connection, "DELETE FROM wipe WHERE id = ?", one)
+                    write(connection, "INSERT INTO wipe (id) VALUES (?)", one)
+                    if not found:
+                        write(connection, "DELETE FROM wipe WHERE id = ?", one)
             if not found:
                 return
 
@@ -139,5 +154,6 @@ def _descriptor(path: Path) -> int:
     with _lock:
         file = _files[path]
         if file.descriptor is None or not os.path.samestat(os.fstat(file.descriptor), path.stat()):
-            file.descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            file.descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            require_own(path, os.fstat(file.descriptor))
         return file.descriptor

@@ -60,7 +60,7 @@ def time_stages(encoder: Encoder, manifest: Manifest, image: bytes, folder: Path
     with tempfile.TemporaryDirectory(prefix=".edge-oneshot-bench-", dir=folder) as aside:
         key = KeySource(Path(aside) / "key")
         create_key(Path(aside) / "key")
-        with Gallery.open(Path(aside) / "gallery.db", encoder.fingerprint, size, key) as gallery:
+        with Gallery.open(Path(aside) / "gallery.db", encoder.fingerprint, size, key, create=True) as gallery:
             times = [_run(encoder, index, gallery, image) for _ in range(runs + 2)][2:]
     columns = np.diff(np.array(times), axis=1).T / 1e6
     names = ("decode", "preprocess", "embed", "match", "audit", "total")

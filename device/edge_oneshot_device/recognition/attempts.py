@@ -5,6 +5,7 @@ What cannot be recorded is not accepted: then the decision says whom it would ha
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,10 +13,11 @@ import msgspec
 
 from edge_oneshot_device.bundle.manifest import Calibration
 from edge_oneshot_device.errors import MachineError
-from edge_oneshot_device.gallery import audit, limits
+from edge_oneshot_device.gallery import limits
 from edge_oneshot_device.gallery.access import Access, refuse_access
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, Refusal
+from edge_oneshot_device.gallery.mirror import TRIES, ChangedError, changing
 from edge_oneshot_device.gallery.people import Record
 from edge_oneshot_device.matching.decision import (
     Candidate,
@@ -25,10 +27,6 @@ from edge_oneshot_device.matching.decision import (
     decide_verify,
     threshold_for,
 )
-
-
-class ChangedError(Exception):
-    """Somebody was enrolled or forgotten since the probe was compared: compare it again."""
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -49,12 +47,16 @@ class Comparison(msgspec.Struct, frozen=True):
     origin: Origin
 
 
-def settle(gallery: Gallery, work: Callable[[sqlite3.Connection, bool], Decision]) -> Decision:
+Work = Callable[[sqlite3.Connection, bool], Decision]
+"""`identification` or `verification` of a comparison: a connection in a transaction, and whether that one writes."""
+
+
+def settle(gallery: Gallery, work: Work) -> Decision:
     """The decision of `work`, recorded; where that fails, a rejection with the reason ``audit_unavailable``.
 
     Args:
         gallery: Where it is recorded.
-        work: `identification` or `verification`: a connection, and whether to write.
+        work: What decides.
     """
     decided: list[Decision] = []
 
@@ -70,6 +72,34 @@ def settle(gallery: Gallery, work: Callable[[sqlite3.Connection, bool], Decision
         fault = str(error)
     rejected = _reject(seen, "audit_unavailable")
     return msgspec.structs.replace(rejected, reason="audit_unavailable", retry_after=None, fault=fault)
+
+
+def settle_at_last(gallery: Gallery, act: str, attempt: Callable[[], tuple[Comparison, Work]]) -> Decision:
+    """The decision of an attempt, begun anew where the gallery changed meanwhile, `TRIES` times at most.
+
+    After that it is a rejection with the reason ``gallery_changing``, recorded if possible.
+
+    Args:
+        gallery: Where it is recorded.
+        act: ``identify`` or ``verify``.
+        attempt: Compares the probe anew; returns that, and what `settle` takes. May raise `ChangedError` itself.
+
+    Raises:
+        MachineError: Reason ``gallery_changing``, where nothing could be compared.
+    """
+    found: Comparison | None = None
+    for _ in range(TRIES):
+        with suppress(ChangedError):
+            found, work = attempt()
+            return settle(gallery, work)
+    error = changing(gallery.path)
+    if found is None:
+        raise error
+    rejected = msgspec.structs.replace(_refused(found, Refusal(error.reason, None)), fault=str(error))
+    number = found.best[0] if act == "verify" and found.best is not None else None
+    with suppress(MachineError):
+        gallery.change(lambda connection: _write(gallery, connection, act, number, rejected))
+    return rejected
 
 
 def identification(
@@ -132,6 +162,8 @@ def verification(
     if refusal is not None:
         decision = _refused(found, refusal)
     else:
+        if not gallery.agrees(connection, number):
+            raise ChangedError
         record = _record(gallery, connection, number)
         decision = decide_verify(record.name, score, found.calibration, found.target_far, found.origin)
         if write and limit is not None:
@@ -149,6 +181,8 @@ def _among(gallery: Gallery, found: Comparison, connection: sqlite3.Connection) 
     if found.best is None:
         return decide_among(None, None, 0, found.calibration, found.target_far, found.origin), None
     number, score = found.best
+    if not gallery.agrees(connection, number):
+        raise ChangedError
     record = _record(gallery, connection, number)
     runner_up = None
     if found.runner_up is not None:
@@ -161,15 +195,16 @@ def _among(gallery: Gallery, found: Comparison, connection: sqlite3.Connection) 
 def _record(gallery: Gallery, connection: sqlite3.Connection, number: int) -> Record:
     record = gallery.record_of(connection, number)
     if record is None:
+        gallery.read_anew()  # of whoever is forgotten there is a row, which the mirror would have followed
         raise ChangedError
     return record
 
 
 def _within_hours(gallery: Gallery, connection: sqlite3.Connection, record: Record, decision: Decision) -> Decision:
     """The decision, or a rejection because the person may not come in now."""
-    now, last = gallery.clock.now(), audit.last_row(connection)
+    now = gallery.clock.now()
     # a clock that was set back lets nobody in whose time is over
-    newest = now if last is None else max(now, datetime.fromtimestamp(last.at / 1e6, UTC))
+    newest = max(now, datetime.fromtimestamp(gallery.newest(connection).at / 1e6, UTC))
     access = Access(record.valid_from, record.valid_until, record.hours)
     reason = refuse_access(access, now) or refuse_access(access, newest)
     return decision if reason is None else _reject(decision, reason)

@@ -12,10 +12,9 @@ from typing import Final
 import msgspec
 
 from edge_oneshot_device.errors import OneShotError
-from edge_oneshot_device.gallery.audit import last_row
 from edge_oneshot_device.gallery.clock import SYSTEM
 from edge_oneshot_device.gallery.keys import find_key
-from edge_oneshot_device.gallery.reserve import RESERVE
+from edge_oneshot_device.gallery.reserve import has_reserve
 from edge_oneshot_device.recognition import state as states
 from edge_oneshot_device.recognition.equipment import Finding, find_clock, find_edgetpu, find_runtimes
 from edge_oneshot_device.recognition.opening import Installed, open_installed
@@ -70,13 +69,13 @@ def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
     with opened.gallery as gallery:
         people = gallery.mirror(manifest.embedding.metric, manifest.rule).index.people
         report = gallery.check_audit()
-        last = gallery.read(last_row)
+        last = gallery.read(gallery.newest)
     found = [
         _bundle(opened),
         Finding("key", "ok", f"from {source}"),
         Finding("gallery", "ok", f"{people} enrolled, SQLite {sqlite3.sqlite_version}, rollback journal"),
         Finding("audit", "ok", f"{report.rows} rows since {report.since} hold, head {report.head.seq}"),
-        find_clock(SYSTEM.now(), last and datetime.fromtimestamp(last.at / 1e6, UTC), manifest.created),
+        find_clock(SYSTEM.now(), datetime.fromtimestamp(last.at / 1e6, UTC), manifest.created),
     ]
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o077:
@@ -104,7 +103,7 @@ def _bundle(opened: Installed) -> Finding:
 def _disk(folder: Path) -> list[Finding]:
     usage = shutil.disk_usage(folder)
     text = f"{usage.free >> 20} MiB free of {usage.total >> 20}"
-    if not (folder / RESERVE).exists():
+    if not has_reserve(folder):
         return [Finding("disk", "warning", f"{text}: the reserve is used up; free some space now, or the door stops")]
     if usage.free < _LOW_BYTES or usage.free < _LOW_SHARE * usage.total:
         return [Finding("disk", "warning", f"{text}: free some space before it is full")]

@@ -48,6 +48,7 @@ class Installation(msgspec.Struct, frozen=True):
             the calibration itself is provisional.
         trusted: Whether bundles signed by `signed_by` alone are taken from now on.
         people: How many are enrolled.
+        taken_over: How many of them were in a gallery whose people were not sealed: look whether they are yours.
         state: The state folder.
         key: Where the key is that seals the gallery.
     """
@@ -68,6 +69,7 @@ class Installation(msgspec.Struct, frozen=True):
     people: int
     state: str
     key: str
+    taken_over: int = 0
 
 
 def choose_variant(manifest: Manifest, variant: str | None = None) -> str:
@@ -114,7 +116,7 @@ def install(
             be signed by it. None keeps the key that is trusted already, if there is one.
         key: The file of the key that seals the gallery, made if there is none; None looks where `find_key` says.
         keep_photos: Keep the images that people are enrolled from, sealed, to enrol them again from.
-        rejections_per_minute: Of 1:N, at least 1, after which the door makes everybody wait.
+        rejections_per_minute: Of 1:N, 1 to 1,000, after which the door makes everybody wait.
         re_enrol: Where another encoder was in use, enrol everybody again from the photos that were kept.
         empty: Where another encoder was in use, begin with nobody; the templates of before are kept for `rollback`.
         allow_cpu: With the runtime ``edgetpu``: run the variant's plain file where the Edge TPU fails, now or later.
@@ -128,9 +130,7 @@ def install(
     """
     if target_far is not None and not 0.0 < target_far < 1.0:
         raise InputError(f"target FAR {target_far}: must be above 0 and below 1", reason="bad_target_far")
-    if rejections_per_minute < 1:
-        message = f"{rejections_per_minute} rejections a minute: at least 1 is possible"
-        raise InputError(message, reason="bad_limit")
+    Limits(rejections_per_minute=rejections_per_minute)  # refuses what is out of range
     folder = state_dir(state)
     source = find_key(key)
     former = read_settings(folder)
@@ -159,7 +159,8 @@ def install(
         allow_cpu=allow_cpu,
     )
     _make_key(source, folder / GALLERY)
-    with Gallery.open(folder / GALLERY, encoder.fingerprint, encoder.embedding.size, source) as gallery:
+    size = encoder.embedding.size
+    with Gallery.open(folder / GALLERY, encoder.fingerprint, size, source, create=True) as gallery:
         changed = gallery.read(encoders)[-1:] not in ([], [encoder.fingerprint])
         again = enrol_again(gallery, encoder, manifest) if re_enrol and changed else None
 
@@ -176,8 +177,9 @@ def install(
         gallery.change(work)
         if changed:
             gallery.wipe()
-        people = len(gallery.people())
-    return _installation(opened, encoder, settings, folder, source, people)
+        people, taken_over = len(gallery.people()), gallery.taken_over
+    done = _installation(opened, encoder, settings, folder, source, people)
+    return msgspec.structs.replace(done, taken_over=taken_over)
 
 
 def rollback(state: str | os.PathLike[str] | None = None, *, key: str | os.PathLike[str] | None = None) -> Installation:

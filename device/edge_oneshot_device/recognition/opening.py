@@ -1,6 +1,7 @@
 """Opening what is in use: the settings, the bundle, its encoder and the gallery."""
 
 import os
+from typing import Final
 
 import msgspec
 
@@ -11,6 +12,8 @@ from edge_oneshot_device.gallery.encoders import encoders
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import find_key
 from edge_oneshot_device.recognition.state import GALLERY, Settings, in_force, load, open_bundle, state_dir
+
+_TRIES: Final = 3
 
 
 class Installed(msgspec.Struct, frozen=True):
@@ -37,10 +40,7 @@ def open_installed(
     """
     folder, source = state_dir(state), find_key(key)
     settings, bundle = load(folder)
-    if not (folder / GALLERY).exists():
-        message = f"the gallery {folder / GALLERY} is gone: run init again, then restore a backup, or enrol everybody"
-        raise IntegrityError(message, reason="gallery_missing")
-    while True:
+    for _ in range(_TRIES):
         encoder = Encoder.open(
             bundle,
             settings.variant,
@@ -58,3 +58,5 @@ def open_installed(
             return Installed(settings, bundle, encoder, gallery)
         gallery.close()
         settings, bundle = now, open_bundle(folder, now.bundle, now.sha256, now.trust)
+    message = f"the settings in {folder} and its gallery do not agree on what is in use: run init again"
+    raise IntegrityError(message, reason="settings_unreadable")

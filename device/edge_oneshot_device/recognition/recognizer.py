@@ -20,10 +20,10 @@ from edge_oneshot_device.files import read_file
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, refuse_identification, refuse_verification, unlock
-from edge_oneshot_device.gallery.mirror import Mirror
+from edge_oneshot_device.gallery.mirror import TRIES, ChangedError, Mirror, changing
 from edge_oneshot_device.gallery.people import Enrolment, Person, person_name
 from edge_oneshot_device.matching.decision import Decision, calibration_for, join, scores
-from edge_oneshot_device.recognition.attempts import ChangedError, Comparison, identification, settle, verification
+from edge_oneshot_device.recognition.attempts import Comparison, Work, identification, settle_at_last, verification
 from edge_oneshot_device.recognition.enrolment import check_fit, most_templates
 from edge_oneshot_device.recognition.opening import open_installed
 
@@ -168,18 +168,24 @@ class Recognizer:
             )
             raise InputError(message, reason="too_many_templates")
         templates = np.stack([self._encoder.embed_image(image) for image in images])
-        resembles = check_fit(self.gallery, self._manifest, self._encoder, person, templates, self._target_far, add=add)
         photos = [_content(image) for image in images] if self._keep_photos else []
-        return self.gallery.enrol(
-            person,
-            templates,
-            add=add,
-            replace=replace,
-            most=self.most_templates,
-            access=access,
-            photos=photos,
-            resembles=resembles,
-        )
+        for _ in range(TRIES):
+            resembles = check_fit(
+                self.gallery, self._manifest, self._encoder, person, templates, self._target_far, add=add
+            )
+            with suppress(ChangedError):
+                return self.gallery.enrol(
+                    person,
+                    templates,
+                    add=add,
+                    replace=replace,
+                    most=self.most_templates,
+                    access=access,
+                    photos=photos,
+                    resembles=resembles,
+                    compared=True,
+                )
+        raise changing(self.gallery.path)
 
     def verify(self, person: str, image: ImageSource) -> Decision:
         """Decide 1:1 whether the image shows `person`, and record it.
@@ -195,20 +201,22 @@ class Recognizer:
         if limits is not None:
             wait = gallery.read(lambda changed: refuse_verification(changed, limits, gallery.clock, number))
         probe = None if wait is not None else self._encoder.embed_image(image)
-        while True:
-            enrolled = self._mirror()
+
+        def attempt() -> tuple[Comparison, Work]:
             number = gallery.read(lambda connection: gallery.find(connection, person))[0]
-            own = enrolled.index.templates_of(number)
+            own = self._mirror().index.templates_of(number)
             if not len(own):
-                continue  # enrolled this very moment
+                gallery.read_anew()  # forgotten this very moment, or put there without a row of the record
+                raise ChangedError
             calibration = self._calibration(len(own))
             score = -math.inf
             if probe is not None:
                 every = scores(probe, own, self._encoder.embedding.metric)
                 score = float(join(every, np.zeros(len(own), dtype=np.int64), 1, calibration.rule)[0])
             found = Comparison((number, score), None, 1, calibration, self._target(calibration), self._encoder)
-            with suppress(ChangedError):
-                return settle(gallery, partial(verification, gallery, found, wait, limits))
+            return found, partial(verification, gallery, found, wait, limits)
+
+        return settle_at_last(gallery, "verify", attempt)
 
     def identify(self, image: ImageSource) -> Decision:
         """Decide 1:N who the image shows, if anybody enrolled, and record it.
@@ -223,10 +231,12 @@ class Recognizer:
         if limits is not None:
             wait = gallery.read(lambda connection: refuse_identification(connection, limits, gallery.clock))
         probe = None if wait is not None else self._encoder.embed_image(image)
-        while True:
+
+        def attempt() -> tuple[Comparison, Work]:
             found = self._compare(probe, self._mirror())
-            with suppress(ChangedError):
-                return settle(gallery, partial(identification, gallery, found, wait, limits))
+            return found, partial(identification, gallery, found, wait, limits)
+
+        return settle_at_last(gallery, "identify", attempt)
 
     def people(self) -> list[Person]:
         """Everybody enrolled, by name.

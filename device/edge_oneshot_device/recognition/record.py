@@ -12,6 +12,7 @@ from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.gallery import Gallery
 
 _MOST_DAYS: Final = 36_525  # a century
+_MOST_ROWS: Final = 1_000_000  # to show; all of them with `entries`
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -60,8 +61,7 @@ def check(gallery: Gallery, against: str | None = None) -> audit.AuditReport:
 
 def head(gallery: Gallery) -> audit.Head:
     """The end of the record, to be kept elsewhere."""
-    last = gallery.read(audit.last_row)
-    assert last is not None  # a gallery begins with a row
+    last = gallery.read(gallery.newest)
     return audit.Head(last.seq, last.mac.hex())
 
 
@@ -104,5 +104,12 @@ def entries(gallery: Gallery, after: int = 0) -> Iterator[Entry]:
 
 
 def last(gallery: Gallery, count: int) -> list[Entry]:
-    """The newest rows, oldest first."""
-    return list(deque(entries(gallery, head(gallery).seq - count), maxlen=max(count, 0)))
+    """The newest rows, oldest first.
+
+    Raises:
+        InputError: Reason ``bad_count``.
+        IntegrityError: Reason ``audit_altered``, as `entries` says.
+    """
+    if not 1 <= count <= _MOST_ROWS:
+        raise InputError(f"{count} rows: 1 to {_MOST_ROWS:,} can be shown; --export has all", reason="bad_count")
+    return list(deque(entries(gallery, head(gallery).seq - count), maxlen=count))
