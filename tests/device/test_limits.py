@@ -301,14 +301,69 @@ def test_attempts_at_1_to_1_are_not_those_of_1_to_n(door: Door) -> None:
     assert door.verify("grace") is None
 
 
-@pytest.mark.parametrize("rate", [0, -1])
-def test_a_rate_of_none_is_refused_before_anything_is_written(
+@pytest.mark.parametrize("rate", [0, -1, 1001, 2**63])
+def test_a_rate_that_makes_no_sense_is_refused_before_anything_is_written(
     make_bundle: Callable[..., Path], tmp_path: Path, rate: int
 ) -> None:
     with pytest.raises(InputError) as refused:
         installation.install(make_bundle(), tmp_path / "state", rejections_per_minute=rate)
     assert refused.value.reason == "bad_limit"
     assert not (tmp_path / "state").exists()
+
+
+# whatever the clock or the file says
+
+ROWS = {"attempts": "UPDATE attempts SET since = ?", "rejection": "UPDATE rejection SET at = ?"}
+
+
+@pytest.mark.parametrize("back", [99.0, 864_000.0, 1e12])
+def test_a_clock_that_goes_back_under_the_same_boot_begins_a_delay_anew_once(door: Door, back: float) -> None:
+    door.machine.seconds = back + 100.0
+    fail(door, 5)
+    for _ in range(10):
+        assert door.identify() is None
+    door.machine.seconds += 20.0
+    door.machine.seconds -= back
+    assert (door.verify("ada"), door.identify()) == (Refusal("delayed", 30.0), Refusal("rate_limited", 60.0))
+    door.machine.seconds += 10.0
+    assert (door.verify("ada"), door.identify()) == (Refusal("delayed", 20.0), Refusal("rate_limited", 50.0))
+    door.machine.seconds += 20.0
+    assert door.verify("ada") is None
+    door.machine.seconds += 30.0
+    assert door.identify() is None
+
+
+@pytest.mark.parametrize("moment", [1e12, 9e999, 1.7e308, 1e9, -1e12, -9e999])
+def test_a_moment_that_somebody_wrote_delays_nobody_longer_than_a_delay(door: Door, moment: float) -> None:
+    fail(door, 5)
+    for _ in range(10):
+        assert door.identify() is None
+    for statement in ROWS.values():
+        door.gallery.change(lambda connection, text=statement: connection.execute(text, (moment,)))  # type: ignore[misc]
+    for refusal, most in ((door.verify("ada"), 30.0), (door.identify(), 60.0)):
+        assert (refusal is None) == (moment < 0.0)
+        assert refusal is None or refusal.retry_after == most
+    door.machine.seconds += 60.0
+    assert (door.verify("ada", accepted=True), door.identify()) == (None, None)
+
+
+def test_rejections_that_somebody_wrote_neither_pile_up_nor_lift_the_limit(door: Door) -> None:
+    many = [(2**62 + number, door.machine.boot, -1e9) for number in range(2000)] + [(2**63 - 1, "x", 1e12)]
+    insert = "INSERT INTO rejection VALUES (?, ?, ?)"
+    door.gallery.change(lambda connection: connection.executemany(insert, many))
+    refusals = [door.identify() for _ in range(12)]
+    assert [refusal is None for refusal in refusals] == [True] * 9 + [False] * 3
+    assert refusals[-1] == Refusal("rate_limited", 60.0)
+    count = door.gallery.read(lambda connection: connection.execute("SELECT count(*) FROM rejection").fetchone()[0])
+    assert count == 10
+
+
+def test_no_failures_that_somebody_wrote_are_an_internal_error(door: Door) -> None:
+    door.verify("ada")
+    for failures, refusal in ((2**63 - 1, Refusal("disabled", None)), (-(2**63), None)):
+        statement = f"UPDATE attempts SET failures = {failures}"  # noqa: S608
+        door.gallery.change(lambda connection, text=statement: connection.execute(text))  # type: ignore[misc]
+        assert door.verify("ada") == refusal
 
 
 # the real clock
