@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -326,6 +327,40 @@ def test_a_link_in_the_place_of_the_journal_is_not_followed(
     (state / "gallery.db-journal").symlink_to(tmp_path / "created")
     assert said(door.identify(people["ada"][1])) == (None, False, "audit_unavailable")
     assert not (tmp_path / "created").exists()
+
+
+_CUT_OFF = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN IMMEDIATE")
+for _ in range(20):
+    connection.execute("INSERT INTO rejection (boot, at) VALUES (hex(randomblob(3000)), 1)")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_journal_that_names_a_file_to_delete_is_refused_and_a_power_cuts_own_is_rolled_back(
+    state: Path, run: Run, tmp_path: Path
+) -> None:
+    journal = state / "gallery.db-journal"
+    subprocess.run([sys.executable, "-c", _CUT_OFF, state / "gallery.db"], check=False)
+    (tmp_path / "precious").write_bytes(b"somebody else's\0")
+    name = os.fsencode(tmp_path / "precious")
+    end = struct.pack(">I", 0x40000000 // 4096 + 1) + name + struct.pack(">II", len(name), sum(name))
+    own = journal.read_bytes()
+    journal.write_bytes(own + end + bytes.fromhex("d9d505f920a163d7"))
+    done = run("people")
+    assert (done["code"], done["reason"]) == (3, "foreign_file")
+    assert (tmp_path / "precious").exists()
+    journal.write_bytes(own)
+    assert run("people")["code"] == 0
+    assert not journal.exists()
+    assert run("audit", "--check")["code"] == 0
+    with tampering(state / "gallery.db") as connection:
+        assert connection.execute("SELECT count(*) FROM rejection").fetchone() == (0,)
+    journal.symlink_to(tmp_path / "precious")
+    assert run("people")["reason"] == "foreign_file"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -19,6 +19,7 @@ from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, read_key
 from edge_oneshot_device.gallery.rotation import rotate_key
+from edge_oneshot_device.gallery.sealed import write_template
 from edge_oneshot_device.gallery.transfer import back_up, export_people, import_people, restore
 from edge_oneshot_device.recognition import installation, record
 
@@ -434,6 +435,22 @@ def test_what_is_no_file_of_people_is_refused(gallery: Gallery, file: Path, cont
     with pytest.raises(InputError, match="give one that people export wrote") as refused:
         import_people(gallery, file, bytes(32))
     assert refused.value.reason == "not_a_people_file"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_templates_that_have_no_scores_are_not_imported(
+    gallery: Gallery, opener: Opener, file: Path, key: Path, value: float
+) -> None:
+    broken = np.full(SIZE, value, "<f4").tobytes()
+    number, vault = gallery.number_of("ada"), gallery.keyring.vault
+    assert number is not None
+    gallery.change(lambda connection: write_template(connection, vault, number, MINE, broken))
+    export_people(gallery, file, read_key(KeySource(key)))
+    with opener("other") as other:
+        with pytest.raises(IntegrityError, match="export them again") as refused:
+            import_people(other, file, read_key(KeySource(key)))
+        assert refused.value.reason == "other_fingerprint"
+        assert names(other) == []
 
 
 def test_commands_back_up_restore_and_transfer(

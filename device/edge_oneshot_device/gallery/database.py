@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from edge_oneshot_device.errors import DeviceError, IntegrityError, MachineError
-from edge_oneshot_device.gallery.owned import close_to_others, own_file
+from edge_oneshot_device.gallery.owned import close_to_others, own_file, require_plain_journal
 from edge_oneshot_device.gallery.schema import foreign_schema
 
 T = TypeVar("T")
@@ -172,7 +172,7 @@ def open_file(path: Path, *, create: bool = False) -> Connection:
     place = path.parent.resolve() / path.name
     try:
         with own_file(place):
-            pass
+            require_plain_journal(place)
     except FileNotFoundError as error:
         raise _missing(path) from error
     connection = sqlite3.connect(
@@ -352,7 +352,7 @@ def _migrate(connection: Connection, path: Path, migrated: Callable[[sqlite3.Con
             for statements in MIGRATIONS[version:]:
                 for statement in statements:
                     connection.execute(statement)
-            if version < len(MIGRATIONS):
+            if version < SEALED:
                 migrated(connection)
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 

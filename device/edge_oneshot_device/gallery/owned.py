@@ -4,13 +4,17 @@ Whoever owns the folder may put anything there, and an administrator may work in
 and a file of another owner is refused.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from edge_oneshot_device.errors import IntegrityError
+
+_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")  # sqlite.org/fileformat2.html, 3; also the end of such a name
 
 
 @contextmanager
@@ -42,6 +46,40 @@ def close_to_others(path: Path) -> None:
         if os.fstat(descriptor).st_mode & 0o077:
             # by descriptor: the name may be another file's by now
             Path(f"/proc/self/fd/{descriptor}").chmod(0o600)
+
+
+def require_plain_journal(path: Path) -> None:
+    """Make sure that a journal that is left beside a gallery names no further file.
+
+    SQLite writes such a name where a transaction spans several databases, which none of ours does, and deletes the file
+    of that name when it has rolled the journal back: whatever file that is.
+
+    Args:
+        path: The gallery.
+
+    Raises:
+        IntegrityError: Reason ``foreign_file``.
+        OSError: The disk does not allow it.
+    """
+    journal = path.with_name(f"{path.name}-journal")
+    try:
+        descriptor = os.open(journal, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        require_own(journal, journal.lstat())
+        return
+    try:
+        status = os.fstat(descriptor)
+        require_own(journal, status)
+        names = os.pread(descriptor, len(_MAGIC), max(status.st_size - len(_MAGIC), 0)) == _MAGIC
+    finally:
+        os.close(descriptor)
+    if names:
+        message = f"{journal} is none of this program's: move it away, and look who left it there"
+        raise IntegrityError(message, reason="foreign_file")
 
 
 def require_own(path: Path, status: os.stat_result) -> None:

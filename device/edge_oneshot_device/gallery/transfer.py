@@ -18,6 +18,7 @@ from edge_oneshot_device.gallery.database import clear_errors, corrupt, is_seale
 from edge_oneshot_device.gallery.encoders import people_of
 from edge_oneshot_device.gallery.gallery import Gallery, new_number
 from edge_oneshot_device.gallery.keys import KeySource, read_key
+from edge_oneshot_device.gallery.owned import require_own
 from edge_oneshot_device.gallery.people import Record, person_name
 from edge_oneshot_device.gallery.rotation import seal_with
 from edge_oneshot_device.gallery.sealed import has_scores, open_person, open_template, write_person, write_template
@@ -275,10 +276,12 @@ def _write(path: Path, content: bytes = b"") -> None:
     """Write into a file that is there, and have the disk confirm all that is in it.
 
     Raises:
+        IntegrityError: Reason ``foreign_file``.
         MachineError: Reason ``cannot_write``.
     """
     try:
-        with path.open("r+b") as file:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b") as file:
+            require_own(path, os.fstat(file.fileno()))
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
