@@ -76,8 +76,8 @@ def test_a_runtime_and_threads_can_be_named(bundle):
     assert (result.variant, result.runtime, result.num_threads) == ("onnx-float32", "onnxruntime", 2)
 
 
-@pytest.mark.parametrize(("runs", "warmup"), [(0, 1), (1, 0), (-1, 5)])
-def test_nothing_to_time_is_wrong_use(bundle, runs, warmup):
+@pytest.mark.parametrize(("runs", "warmup"), [(0, 1), (1, 0), (-1, 5), (10**20, 1), (1, 10**7)])
+def test_nothing_to_time_and_more_than_a_million_runs_are_wrong_use(bundle, runs, warmup):
     with pytest.raises(InputError) as caught:
         bench(bundle, runs=runs, warmup=warmup)
     assert caught.value.reason == "wrong_runs"

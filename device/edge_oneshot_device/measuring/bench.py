@@ -5,6 +5,7 @@ import resource
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -16,6 +17,8 @@ from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.measuring.machine import Health, Machine, disk_of, look_at_health, look_at_machine
 from edge_oneshot_device.measuring.stages import Stage, time_stages
+
+_MOST_RUNS: Final = 1_000_000
 
 
 class BenchResult(msgspec.Struct, frozen=True):
@@ -96,8 +99,9 @@ def bench(
         IntegrityError: As `Encoder.open`.
         MachineError: As `Encoder.open`.
     """
-    if runs < 1 or warmup < 1:
-        raise InputError(f"{runs} runs after {warmup} for warm-up; use at least 1 of each", reason="wrong_runs")
+    if not (1 <= runs <= _MOST_RUNS and 1 <= warmup <= _MOST_RUNS):
+        message = f"{runs} runs after {warmup} for warm-up; use at least 1 of each, at most {_MOST_RUNS:,}"
+        raise InputError(message, reason="wrong_runs")
     began, before = datetime.now(UTC), look_at_health()
     golden = bundle.read(bundle.manifest.self_test.images[0])
     pixels = load_image(golden, bundle.manifest.input)
