@@ -104,7 +104,17 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
              chain BLOB NOT NULL
            ) STRICT""",
     ),
+    (
+        # what decides at the door; seq: the row of the record that says so
+        """CREATE TABLE settings (
+             id INTEGER PRIMARY KEY CHECK (id = 1),
+             seq INTEGER NOT NULL,
+             sealed BLOB NOT NULL
+           ) STRICT""",
+        "CREATE INDEX audit_installed ON audit (act) WHERE act = 'installed'",
+    ),
 )
+SEALED: Final = 2  # the first version with keys
 
 _SETTINGS: Final = (
     ("journal_mode", "DELETE", "delete"),
@@ -138,7 +148,8 @@ def connect(path: Path, migrated: Callable[[sqlite3.Connection], None]) -> sqlit
 
     Args:
         path: The file.
-        migrated: Called inside the transaction that brought the tables up, to bring up what they hold.
+        migrated: Called inside the transaction that brought the tables up from before there were keys, to bring up
+            what they hold.
 
     Raises:
         IntegrityError: Reason ``gallery_corrupt``, or ``gallery_newer``.
@@ -255,7 +266,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrated: Callable[[sql
             for statements in MIGRATIONS[version:]:
                 for statement in statements:
                     connection.execute(statement)
-            if version < len(MIGRATIONS):
+            if version < SEALED:
                 migrated(connection)
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
