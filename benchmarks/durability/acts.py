@@ -108,21 +108,29 @@ def expected(state: State, act: Act, backup: State) -> State:
             if one in taken:
                 people[one] = (tuple(row.tobytes() for row in templates(PASSENGERS[one], number)), Access())
         return replace(state, people=people, rows=(*rows, *(("imported", one) for one in taken)))
-    elif name == "restore":
+    elif name == "restore" and state.keys == backup.keys:
         return replace(backup, rows=(*backup.rows, ("restored", None)))
+    elif name == "restore":  # of a former key, which is found beside the present one
+        rows = (*backup.rows, ("key_rotated", None), ("restored", None))
+        return replace(backup, rows=rows, keys=backup.keys + 1)
     elif name == "prune":
         rows = rows[-1:]
     failures = {one: count for one, count in failures.items() if count}
     return State(people, failures, rejections, (*rows, row), keys)
 
 
-def draw(numbers: random.Random, state: State, backup: State) -> Act:
+def draw(numbers: random.Random, state: State) -> Act:
     """An act that succeeds in a state."""
     absent = [name for name in NAMES if name not in state.people]
     present = sorted(state.people)
     room = [name for name in present if len(state.people[name][0]) < MOST_TEMPLATES]
     seed = numbers.randrange(1 << 30)
-    choices: list[tuple[int, Act]] = [(3, ("identify", None)), (1, ("rotate",)), (1, ("import",))]
+    choices: list[tuple[int, Act]] = [
+        (3, ("identify", None)),
+        (1, ("rotate",)),
+        (1, ("import",)),
+        (1, ("restore",)),
+    ]
     if absent:
         choices.append((6, ("enrol", numbers.choice(absent), numbers.randint(1, 3), seed)))
     if room:
@@ -138,8 +146,6 @@ def draw(numbers: random.Random, state: State, backup: State) -> Act:
             (3, ("verify", who, False)),
             (1, ("unlock", who)),
         ]
-    if state.keys == backup.keys:
-        choices.append((1, ("restore",)))
     weights, acts = zip(*choices, strict=True)
     return numbers.choices(acts, weights)[0]
 

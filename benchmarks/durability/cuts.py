@@ -45,7 +45,7 @@ def _cuts(folder: Path, server: Server, seed: int, cases: int, progress: Callabl
             state = subject.state
         states, acts = [state], []
         for _ in range(MIX):
-            acts.append(draw(numbers, states[-1], subject.backup))
+            acts.append(draw(numbers, states[-1]))
             states.append(expected(states[-1], acts[-1], subject.backup))
         with mounted(image, folder / "mounted") as disk:
             started = time.monotonic()

@@ -125,7 +125,7 @@ def _mixed(folder: Path, server: Server, subject: Subject, seed: str) -> Run:
     states: list[State] = [subject.state]
     acts: list[Act] = []
     for _ in range(MIX):
-        acts.append(draw(numbers, states[-1], subject.backup))
+        acts.append(draw(numbers, states[-1]))
         states.append(expected(states[-1], acts[-1], subject.backup))
     recording, _ = _recorded(folder, server, place, acts, create=False)
 

@@ -94,7 +94,10 @@ def replay(recording: Recording, log: Path) -> None:
     opened: dict[int, tuple[int, str]] = {}  # descriptor: file, or -1 and the folder
     places: dict[int, int] = {}
 
-    def relative(path: str) -> str | None:
+    def relative(path: str, folder: str = "") -> str | None:
+        """A path within the root; `folder`: the descriptor that it is relative to, if it is."""
+        if folder.isdigit() and not path.startswith("/"):
+            return str(Path(opened[int(folder)][1]) / path) if int(folder) in opened else None
         inside = Path(path).is_relative_to(recording.root)
         return str(Path(path).relative_to(recording.root)) if inside else None
 
@@ -109,8 +112,9 @@ def replay(recording: Recording, log: Path) -> None:
         first = arguments.split(",")[0]
         descriptor = int(first) if first.isdigit() else -1
         event = None
+        at = [relative(one, folder) for folder, one in _paths(arguments)] if call.endswith("at") else []
         if call == "openat":
-            name = relative(strings[0].decode())
+            name = at[0]
             if name is None:
                 continue
             if name in folders:
@@ -139,12 +143,12 @@ def replay(recording: Recording, log: Path) -> None:
         elif call in ("fsync", "fdatasync"):
             file, name = opened[descriptor]
             event = Event("sync", file) if file >= 0 else Event("sync_folder", name=name)
-        elif call in ("rename", "link", "unlink", "mkdir"):
-            name, to = (*map(relative, (one.decode() for one in strings)), None)[:2]
+        elif (act := call.removesuffix("at")) in ("rename", "link", "unlink", "mkdir"):
+            name, to = (*(at or map(relative, (one.decode() for one in strings))), None)[:2]
             if name is None:
                 continue
-            event = Event(call, name=name, to=to or "")
-            if call == "mkdir":
+            event = Event(act, name=name, to=to or "")
+            if act == "mkdir":
                 folders.add(name)
             else:
                 _rename(names, folders, [event])
@@ -239,6 +243,15 @@ def lay_out(target: Path, folders: set[str], files: Mapping[str, bytes]) -> None
         if (target / name).parent.is_dir():
             (target / name).write_bytes(content)
             (target / name).chmod(0o600)
+
+
+def _paths(arguments: str) -> list[tuple[str, str]]:
+    """Paths of a call, each with the folder before it: a descriptor or AT_FDCWD."""
+    found = []
+    for match in _STRING.finditer(arguments):
+        *_, before = ["", *arguments[: match.start()].rstrip(", ").rsplit(" ", 1)]
+        found.append((before, _text(match).decode()))
+    return found
 
 
 def _text(found: re.Match[str]) -> bytes:

@@ -144,7 +144,9 @@ def _trial(folder: Path, server: Server, name: str, subject: Subject) -> _Trial:
     if call == "unlink":
         assert (start / "state" / "gallery.db-journal").exists()
         return _Trial(start, (), subject.state, subject.state)
-    assert (start / "keys" / "key.new").exists()
+    # the key file is as it was: the gallery's own key lies beside it
+    assert (start / "keys" / "key").read_bytes() == (subject.place.root / "keys" / "key").read_bytes()
+    assert len(list((start / "keys").glob("key.*"))) == 2
     state = expected(subject.state, act, subject.backup)
     return _Trial(start, (), state, state)
 
@@ -162,7 +164,7 @@ def _random_instants(
             state = subject.state
         states, acts = [state], []
         for _ in range(MIX):
-            acts.append(draw(numbers, states[-1], subject.backup))
+            acts.append(draw(numbers, states[-1]))
             states.append(expected(states[-1], acts[-1], subject.backup))
         request = Request(str(place.root), str(folder / "told"), acts)
         if kill < 0:  # how long a run takes

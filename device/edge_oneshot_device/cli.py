@@ -143,7 +143,13 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_rotate_key(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--new-key", metavar="FILE", help="file of the new key, made if need be (the present one)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--new-key", metavar="FILE", help="file of the new key, made if need be (the present one)")
+    what.add_argument(
+        "--drop-former",
+        action="store_true",
+        help="in place of that, delete the keys that this gallery had before: backups of then open no more",
+    )
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:

@@ -185,8 +185,15 @@ def rotate_key(arguments: argparse.Namespace) -> int:
     """Seal the gallery with a new key."""
     from pathlib import Path
 
+    from edge_oneshot_device import wording
+    from edge_oneshot_device.gallery.rotation import drop_former
     from edge_oneshot_device.gallery.rotation import rotate_key as rotate
 
+    if arguments.drop_former:
+        with _recognizer(arguments) as recognizer:
+            dropped = drop_former(recognizer.gallery)
+        console.print_result(dropped, arguments.json, wording.dropped_text(dropped))
+        return 0
     with _recognizer(arguments) as recognizer:
         rotation = rotate(recognizer.gallery, None if arguments.new_key is None else Path(arguments.new_key))
     text = f"{rotation.people} people sealed anew; the key is in {rotation.key}"
@@ -280,18 +287,17 @@ def _transfer(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from edge_oneshot_device import wording
-    from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, read_key
+    from edge_oneshot_device.gallery.keys import KeySource, create_key, read_key
     from edge_oneshot_device.gallery.transfer import export_people, import_people
 
     if arguments.file is None:
         raise InputError(f"people {arguments.action} takes a file: name it", reason="wrong_use")
     with _recognizer(arguments) as recognizer:
-        source = find_key(arguments.key)
+        file, seal = Path(arguments.file), recognizer.gallery.keyring.vault.key
         if arguments.transfer_key is not None:
-            source = KeySource(Path(arguments.transfer_key))
             if arguments.action == "export" and not Path(arguments.transfer_key).exists():
                 create_key(Path(arguments.transfer_key))
-        file, seal = Path(arguments.file), read_key(source)
+            seal = read_key(KeySource(Path(arguments.transfer_key)))
         if arguments.action == "export":
             moved = export_people(recognizer.gallery, file, seal)
         else:

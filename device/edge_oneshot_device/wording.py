@@ -9,6 +9,7 @@ from edge_oneshot_device.bundle.summary import UNCALIBRATED, UNSIGNED, align, pe
 if TYPE_CHECKING:
     from edge_oneshot_device.gallery.audit import AuditReport
     from edge_oneshot_device.gallery.people import Enrolment, Person
+    from edge_oneshot_device.gallery.rotation import Dropped
     from edge_oneshot_device.gallery.transfer import Transfer
     from edge_oneshot_device.matching.decision import Decision
     from edge_oneshot_device.measuring.bench import BenchResult
@@ -150,6 +151,16 @@ def transfer_text(transfer: "Transfer", action: str) -> str:
     return text
 
 
+def dropped_text(dropped: "Dropped") -> str:
+    """Which keys were deleted, and what they opened."""
+    if not dropped.dropped:
+        lines = ["nothing was deleted: no key is kept here that the record proves to be a former one of this gallery"]
+    else:
+        lines = [f"deleted  {file}" for file in dropped.dropped]
+        lines.append("backups, files of people and other galleries that were sealed with these open no more")
+    return "\n".join([*lines, *(f"kept  {file}" for file in dropped.kept)])
+
+
 def audit_text(report: "AuditReport") -> str:
     """What a record that holds says."""
     let_go = "" if report.first == 1 else f", earlier ones were let go (first {report.first})"
@@ -169,7 +180,9 @@ def diagnosis_text(diagnosis: "Diagnosis") -> str:
 
 
 def _facts(detail: dict[str, Any]) -> str:
-    shown = ("reason", "score", "threshold", "templates", "people", "failures", "valid_from", "valid_until", "hours")
+    shown = ["reason", "score", "threshold", "templates", "people", "failures", "valid_from", "valid_until", "hours"]
+    if "encoders" in detail:  # of an init
+        shown += ["variant", "target_far", "rejections_per_minute"]
     facts = [(key, detail[key]) for key in shown if detail.get(key) is not None]
     return ", ".join(f"{key} {fact:.4g}" if isinstance(fact, float) else f"{key} {fact}" for key, fact in facts)
 

@@ -17,7 +17,8 @@ from edge_oneshot_device import cli
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.gallery.reserve import RESERVE
-from edge_oneshot_device.recognition import state
+from edge_oneshot_device.recognition.bundles import remove_bundles
+from edge_oneshot_device.recognition.state import GALLERY
 
 TARGET_FAR: Final = 0.05
 """Looser than the smallest that the calibration supports: an encoder trained for a minute or two
@@ -61,11 +62,12 @@ def clear_state(paths: Paths) -> None:
         MachineError: It cannot be removed.
     """
     folder = paths.state
-    names = (state.SETTINGS, state.GALLERY, f"{state.GALLERY}-journal", RESERVE)
-    left = [paths.key, *(folder / name for name in names)]
+    names = (GALLERY, f"{GALLERY}-journal", RESERVE)
     try:
-        for path in [*left, *(folder / state.BUNDLES).glob("*.oneshot")]:
+        for path in [paths.key, *(folder / name for name in names)]:
             path.unlink(missing_ok=True)
+        if folder.is_dir():
+            remove_bundles(folder, keep=())
     except OSError as error:
         raise MachineError(f"cannot clear {folder}: {error.strerror}", reason="cannot_write") from error
 

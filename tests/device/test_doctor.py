@@ -6,8 +6,10 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.gallery.reserve import RESERVE, RESERVE_BYTES, keep_reserve, release_reserve
@@ -51,17 +53,19 @@ def test_where_all_is_well_everything_is_named_and_nothing_changed(folder: Path,
     diagnosis = examine(folder, key)
     assert (diagnosis.state, diagnosis.exit_code) == (str(folder), 0)
     assert found(diagnosis, "warning") == found(diagnosis, "fault") == []
-    assert [finding.what for finding in diagnosis.findings][:6] == [
+    assert [finding.what for finding in diagnosis.findings][:7] == [
         "bundle",
+        "settings",
         "key",
         "gallery",
         "audit",
         "clock",
         "disk",
     ]
-    assert {finding.what for finding in diagnosis.findings[6:]} == {"runtime", "edgetpu"}
+    assert {finding.what for finding in diagnosis.findings[7:]} == {"runtime", "edgetpu"}
     text = {finding.what: finding.text for finding in diagnosis.findings}
     assert text["bundle"] == "tiny, int8 on litert with XNNPACK: its self-test passed"
+    assert text["settings"] == "target FAR 1 %, 10 rejections a minute, any bundle is taken, no photos are kept"
     assert text["key"] == f"from {key}"
     assert text["gallery"] == f"1 enrolled, SQLite {sqlite3.sqlite_version}, rollback journal"
     assert text["audit"].startswith("3 rows since 20")
@@ -89,6 +93,20 @@ def test_a_folder_open_to_others_is_a_warning(folder: Path, key: Path) -> None:
     (warning,) = found(diagnosis, "warning")
     assert (warning.what, diagnosis.exit_code) == ("state", 0)
     assert "mode 755): chmod 700 it" in warning.text
+
+
+def test_a_loose_target_is_a_warning_and_what_decides_is_named(
+    folder: Path, key: Path, make_bundle: MakeBundle, sign: Any, public_file: Any
+) -> None:
+    signer = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    options = {"trust": public_file(signer), "keep_photos": True, "rejections_per_minute": 3}
+    installation.install(sign(make_bundle(), signer), folder, key=key, target_far=0.05, **options)
+    diagnosis = examine(folder, key)
+    (warning,) = found(diagnosis, "warning")
+    assert (warning.what, diagnosis.exit_code) == ("settings", 0)
+    digits = signer.public_key().public_bytes_raw().hex()[:16]
+    assert f"target FAR 5 %, 3 rejections a minute, bundles signed by {digits}" in warning.text
+    assert "photos are kept: more than 1 % of all strangers get in" in warning.text
 
 
 @pytest.mark.parametrize(("least", "share"), [(1 << 60, 0.0), (0, 1.0)])
@@ -167,6 +185,11 @@ def test_a_reserve_is_made_whole_given_up_once_and_no_error_where_there_is_no_ro
 # faults: the code is that of the first
 
 
+def execute(folder: Path, statement: str) -> None:
+    with closing(sqlite3.connect(folder / "gallery.db", isolation_level=None)) as connection:
+        connection.execute(statement)
+
+
 @pytest.mark.parametrize(
     ("fault", "reason", "code"),
     [
@@ -175,8 +198,8 @@ def test_a_reserve_is_made_whole_given_up_once_and_no_error_where_there_is_no_ro
         (lambda _, key: key.write_text("00" * 31 + "01"), "wrong_key", 3),
         (lambda folder, _: next((folder / "bundles").iterdir()).unlink(), "bundle_missing", 3),
         (lambda folder, _: next((folder / "bundles").iterdir()).write_bytes(b""), "bundle_altered", 3),
-        (lambda folder, _: (folder / "settings.json").write_text("{"), "settings_unreadable", 3),
-        (lambda folder, _: (folder / "settings.json").unlink(), "not_initialised", 2),
+        (lambda folder, _: execute(folder, "UPDATE settings SET sealed = zeroblob(200)"), "settings_altered", 3),
+        (lambda folder, _: execute(folder, "DELETE FROM settings"), "settings_missing", 3),
         (lambda folder, _: (folder / "gallery.db").write_text("notes " * 1000), "gallery_corrupt", 3),
         (lambda folder, _: (folder / "gallery.db").unlink(), "gallery_missing", 3),
         (lambda folder, _: shutil.rmtree(folder), "not_initialised", 2),
@@ -197,12 +220,12 @@ def test_a_fault_is_named_with_what_mends_it(
     [
         ("UPDATE audit SET at = at + 1 WHERE seq = 2", "audit_altered"),
         ("UPDATE template SET sealed = zeroblob(92)", "gallery_corrupt"),
-        ("DELETE FROM audit", "audit_altered"),
+        ("DELETE FROM audit", "settings_altered"),
+        ("DELETE FROM audit WHERE seq = 1", "audit_altered"),
     ],
 )
 def test_a_gallery_that_was_altered_is_a_fault(folder: Path, key: Path, change: str, reason: str) -> None:
-    with closing(sqlite3.connect(folder / "gallery.db", isolation_level=None)) as connection:
-        connection.execute(change)
+    execute(folder, change)
     diagnosis = examine(folder, key)
     assert (diagnosis.exit_code, found(diagnosis, "fault")[0].reason) == (3, reason)
 

@@ -21,7 +21,10 @@ from edge_oneshot_device.encoding import edgetpu
 from edge_oneshot_device.encoding.edgetpu import EdgeTpuModel
 from edge_oneshot_device.encoding.runtimes import Model, open_model
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
+from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.keys import KeySource
 from edge_oneshot_device.recognition.installation import install
+from edge_oneshot_device.recognition.state import read_settings
 
 DATA = Path(__file__).parent / "data"
 CONTENT = (DATA / "tiny-int8.tflite").read_bytes()
@@ -321,8 +324,9 @@ def test_init_takes_the_edge_tpu_or_says_why_not(fault, compiled, tmp_path, capf
     code, told = call(capfd, *use, "--allow-cpu")
     assert (code, told["runtime"]) == (0, "litert")
     assert "litert runs the plain file in its place" in caplog.text
-    settings = json.loads((tmp_path / "state" / "settings.json").read_text())
-    assert (settings["runtime"], settings["allow_cpu"]) == ("edgetpu", True)
+    with Gallery.open(tmp_path / "state" / "gallery.db", key=KeySource(tmp_path / "key")) as gallery:
+        settings = read_settings(gallery)
+    assert (settings.runtime, settings.allow_cpu) == ("edgetpu", True)
     fault("")
     code, told = call(capfd, *use)
     assert (code, told["runtime"], len(caplog.records)) == (0, "edgetpu", 1)

@@ -527,7 +527,7 @@ def test_a_gallery_of_a_newer_version_is_refused_and_stays_as_it_is(gallery: Gal
     execute(gallery, f"PRAGMA user_version = {len(database.MIGRATIONS) + 1}")
     gallery.close()
     before = path.read_bytes()
-    with pytest.raises(IntegrityError, match=r"has version 3.*update") as refused:
+    with pytest.raises(IntegrityError, match=r"has version 4.*update") as refused:
         Gallery.open(path, MINE, SIZE)
     assert refused.value.reason == "gallery_newer"
     assert path.read_bytes() == before

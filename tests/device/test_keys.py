@@ -9,7 +9,7 @@ import pytest
 
 from edge_oneshot_device import cli
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.gallery import keys
+from edge_oneshot_device.gallery import key_command, keys
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, read_key
 from edge_oneshot_device.recognition import installation
@@ -138,7 +138,46 @@ def test_a_key_that_may_not_be_read_is_a_fault_of_the_machine(tmp_path: Path) ->
 
 def test_a_command_prints_the_key() -> None:
     assert read_key(KeySource(None, ("echo", DIGITS))) == bytes.fromhex(DIGITS)
-    assert str(KeySource(None, ("print-key", "slot 1"))) == "the command print-key 'slot 1'"
+    assert str(KeySource(None, ("print-key", "slot 1"))) == "the command print-key of EDGE_ONESHOT_KEY_COMMAND"
+
+
+def test_what_the_command_holds_is_never_shown(
+    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    installation.install(make_bundle(), tmp_path / "state", key=write_key(tmp_path / "key"))
+    for line in (
+        "curl -H 'Token hunter2' https://keys",
+        "sh -c 'echo hunter2 >&2; exit 1'",
+        "sh -c 'echo hunter2'",
+        f"sh -c 'cat {tmp_path / 'key'} # hunter2'",
+        DIGITS.replace("0123", "feed"),  # the key itself in the place of a command
+    ):
+        monkeypatch.setenv(keys.COMMAND, line)
+        cli.main(["doctor", "--state", str(tmp_path / "state")])
+        cli.main(["people", "--state", str(tmp_path / "state"), "--json"])
+    captured = capfd.readouterr()
+    assert "hunter2" not in captured.out + captured.err
+    assert "feed" not in captured.out + captured.err
+    assert f"the command sh of {keys.COMMAND}" in captured.out
+
+
+@pytest.mark.parametrize("words", [("cat", "/dev/zero"), ("sh", "-c", "yes & yes"), ("seq", "10000")])
+def test_a_command_that_prints_without_end_is_stopped_early(words: tuple[str, ...]) -> None:
+    with pytest.raises(MachineError, match="printed more than 4096 bytes") as failed:
+        read_key(KeySource(None, words))
+    assert failed.value.reason == "key_command_failed"
+
+
+def test_whatever_a_command_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_command, "_SECONDS", 0.3)
+    with pytest.raises(MachineError, match="took too long"):
+        read_key(KeySource(None, ("sh", "-c", f"sleep 1000 & echo $! > {tmp_path / 'sleeper'}; wait")))
+    status = Path(f"/proc/{(tmp_path / 'sleeper').read_text().strip()}/stat")
+    for _ in range(1000):
+        if not status.exists() or status.read_text().rpartition(")")[2].split()[0] in "ZX":
+            return
+        time.sleep(0.02)
+    pytest.fail("it is still running")
 
 
 def test_a_command_has_nothing_to_read_and_what_it_complains_of_is_no_key() -> None:
@@ -149,7 +188,7 @@ def test_a_command_has_nothing_to_read_and_what_it_complains_of_is_no_key() -> N
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("false",), "the command false that prints the key ended with 1"),
+        (("false",), "the command false of EDGE_ONESHOT_KEY_COMMAND, .* ended with 1"),
         (("sh", "-c", f"echo {DIGITS}; exit 3"), "ended with 3"),
         (("sh", "-c", "kill -9 $$"), "ended with -9"),
         (("/no/such/program",), "cannot be run: No such file or directory"),
@@ -163,7 +202,7 @@ def test_a_command_that_fails_is_told(words: tuple[str, ...], said: str) -> None
 
 
 def test_a_command_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "_COMMAND_SECONDS", 0.3)
+    monkeypatch.setattr(key_command, "_SECONDS", 0.3)
     began = time.monotonic()
     # the sleeper is a grandchild, which keeps the pipe open
     with pytest.raises(MachineError, match="took too long") as failed:

@@ -4,23 +4,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.gallery import database, keyring
+from edge_oneshot_device.gallery import database, keys, rotation
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.gallery.keys import (
-    KeySource,
-    adopt_successor,
-    create_key,
-    find_key,
-    former_of,
-    read_key,
-    successor_of,
-)
-from edge_oneshot_device.gallery.rotation import Rotation, rotate_key
+from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, kept_at, kept_keys, read_key
+from edge_oneshot_device.gallery.rotation import Dropped, Rotation, drop_former, rotate_key
+from edge_oneshot_device.gallery.transfer import back_up, restore
+from edge_oneshot_device.gallery.vault import Vault
 
 SIZE = 4
 MINE = "a" * 64
@@ -49,13 +45,19 @@ def photos(gallery: Gallery, person: str) -> list[bytes]:
     return [gallery.keyring.vault.open(row[0], "photo", number) for row in rows]
 
 
-def take_back(key: Path, former: bytes) -> bytes:
-    """As it was before the new key's rename; returns the new one."""
-    new = key.read_bytes()
-    key.rename(successor_of(key))
+def kept_copy(key: Path) -> Path:
+    """Where the key of a file is kept beside it."""
+    return kept_at(key, Vault(read_key(KeySource(key))).check_value)
+
+
+def kept_names(key: Path) -> set[str]:
+    return {path.name for path in kept_keys(key)}
+
+
+def put_back(key: Path, former: bytes) -> None:
+    """As if the rotation was cut between the commit and the new key's place."""
     key.write_bytes(former)
     key.chmod(0o600)
-    return new
 
 
 @pytest.fixture
@@ -86,18 +88,19 @@ def assert_whole(gallery: Gallery) -> None:
 
 
 def test_everything_is_sealed_anew_and_nothing_sealed_before_is_left_in_the_file(gallery: Gallery, key: Path) -> None:
-    former, values = key.read_bytes(), sealed_values(gallery.path)
+    former, values, kept = key.read_bytes(), sealed_values(gallery.path), kept_copy(key)
     assert len(values) == 11
-    former = key.read_bytes()
-    assert rotate_key(gallery) == Rotation(2, 2, str(key), f"{key}.former")
-    assert key.with_name("key.former").read_bytes() == former
+    assert rotate_key(gallery) == Rotation(2, 2, str(key), str(kept))
+    assert kept.read_bytes() == former
     assert key.read_bytes() != former
     assert key.stat().st_mode & 0o777 == 0o600
     content = gallery.path.read_bytes()
     # the check value of the former key stays, to number the keys
     assert {len(value) for value in values if value in content} == {16}
     assert_whole(gallery)
-    assert sorted(path.name for path in key.parent.iterdir()) == ["gallery.db", "key", "key.former", "reserve"]
+    assert {path.name for path in key.parent.iterdir()} == {"gallery.db", "reserve", "key", *kept_names(key)}
+    assert {kept, kept_copy(key)} == set(kept_keys(key))
+    assert {path.stat().st_mode & 0o777 for path in kept_keys(key)} == {0o600}
 
 
 def test_the_former_key_opens_a_copy_of_before_and_nothing_else(
@@ -116,9 +119,9 @@ def test_the_former_key_opens_a_copy_of_before_and_nothing_else(
 def test_keys_are_rotated_again_and_again_and_the_record_holds_from_its_beginning(
     gallery: Gallery, reopen: Callable[..., Gallery]
 ) -> None:
-    for keys in range(2, 6):
-        gallery.enrol("ada", vectors(keys - 1), replace=True, photos=[b"the first", b"the second"])
-        assert rotate_key(gallery).keys == keys
+    for count in range(2, 6):
+        gallery.enrol("ada", vectors(count - 1), replace=True, photos=[b"the first", b"the second"])
+        assert rotate_key(gallery).keys == count
     assert_whole(gallery)
     assert gallery.check_audit().first == 1
     with reopen() as again:
@@ -206,33 +209,45 @@ def test_a_credential_is_not_replaced_for_it_would_be_gone_with_the_service(
 # interrupted
 
 
-def test_a_power_cut_between_the_commit_and_the_new_keys_place_is_made_good_on_opening(
+def test_a_power_cut_between_the_commit_and_the_new_keys_place_leaves_a_gallery_that_opens(
     gallery: Gallery, key: Path, reopen: Callable[..., Gallery]
 ) -> None:
     former = key.read_bytes()
     rotate_key(gallery)
-    new = take_back(key, former)
-    with reopen() as again:
-        assert_whole(again)
-        assert key.read_bytes() == new
-        assert not successor_of(key).exists()
-        assert_whole(gallery)
-
-
-@pytest.mark.usefixtures("gallery")
-def test_a_new_key_whose_rotation_was_not_committed_is_passed_over_and_made_anew(
-    key: Path, reopen: Callable[..., Gallery]
-) -> None:
-    former = key.read_bytes()
-    leftover = create_key(successor_of(key))
+    put_back(key, former)
     with reopen() as again:
         assert_whole(again)
         assert key.read_bytes() == former
         rotate_key(again)
-    assert not successor_of(key).exists()
-    assert read_key(KeySource(key)) != leftover
+        assert_whole(again)
+    assert_whole(gallery)
+    assert key.read_bytes() != former
+    assert len(kept_keys(key)) == 3
+
+
+def test_a_key_file_that_is_gone_is_found_among_the_kept_ones(
+    gallery: Gallery, key: Path, reopen: Callable[..., Gallery]
+) -> None:
+    rotate_key(gallery)
+    key.unlink()
     with reopen() as again:
         assert_whole(again)
+        rotate_key(again)
+    assert key.exists()
+
+
+def test_a_kept_key_that_others_may_read_is_refused(
+    gallery: Gallery, key: Path, reopen: Callable[..., Gallery]
+) -> None:
+    former = key.read_bytes()
+    rotate_key(gallery)
+    kept_copy(key).chmod(0o644)
+    with reopen() as again:  # not looked at as long as the key file fits
+        assert_whole(again)
+    put_back(key, former)
+    with pytest.raises(IntegrityError) as refused:
+        reopen()
+    assert refused.value.reason == "key_exposed"
 
 
 def test_a_wrong_key_stays_wrong_whatever_lies_beside_it(
@@ -240,7 +255,9 @@ def test_a_wrong_key_stays_wrong_whatever_lies_beside_it(
 ) -> None:
     other = key.with_name("other")
     wrong = create_key(other)
-    create_key(successor_of(other))
+    keys.keep_key(other, wrong)
+    # a name that fits, and another key in it
+    shutil.copy(other, kept_at(other, gallery.keyring.vault.check_value))
     with pytest.raises(IntegrityError) as refused:
         reopen(other)
     assert refused.value.reason == "wrong_key"
@@ -248,10 +265,21 @@ def test_a_wrong_key_stays_wrong_whatever_lies_beside_it(
     assert_whole(gallery)
 
 
+def test_what_lies_in_the_place_of_a_kept_key_and_is_another_is_not_overwritten(gallery: Gallery, key: Path) -> None:
+    former, foreign = key.read_bytes(), create_key(key.with_name("foreign"))
+    shutil.copy(key.with_name("foreign"), kept_copy(key))
+    with pytest.raises(MachineError, match="the new key is in force and lies in") as failed:
+        rotate_key(gallery)
+    assert failed.value.reason == "not_confirmed"
+    assert key.read_bytes() == former
+    assert read_key(KeySource(kept_copy(key))) == foreign
+    assert_whole(gallery)
+
+
 def test_a_rotation_that_fails_midway_leaves_the_former_key_in_force(
     gallery: Gallery, key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    former, content = key.read_bytes(), sealed_values(gallery.path)
+    former, content, files = key.read_bytes(), sealed_values(gallery.path), set(key.parent.iterdir())
     with closing(sqlite3.connect(gallery.path)) as connection, connection:
         connection.execute("UPDATE photo SET sealed = zeroblob(40) WHERE id = 2")
     with pytest.raises(IntegrityError, match="a photo of") as refused:
@@ -269,6 +297,8 @@ def test_a_rotation_that_fails_midway_leaves_the_former_key_in_force(
         assert failed.value.reason == "gallery_busy"
     assert key.read_bytes() == former
     assert len(gallery.people()) == 3
+    # a new key that came to nothing is let go, but not while nobody can say so
+    assert len(set(key.parent.iterdir()) - files) == 1
 
 
 # at once
@@ -304,48 +334,120 @@ def test_another_rotation_before_the_new_key_is_in_its_place_loses_nobody(
     with reopen() as other:
         former = key.read_bytes()
         rotate_key(gallery)
-        take_back(key, former)
+        put_back(key, former)
         assert rotate_key(other).keys == 3
         assert_whole(gallery)
         assert_whole(other)
-    assert not successor_of(key).exists()
+    assert read_key(KeySource(key)) == gallery.keyring.vault.key
 
 
-@pytest.mark.parametrize("moment", ["committed", "renamed"])
-def test_whoever_opens_the_gallery_while_the_key_changes_gets_the_right_one(
-    gallery: Gallery, key: Path, reopen: Callable[..., Gallery], monkeypatch: pytest.MonkeyPatch, moment: str
+def test_of_two_rotations_at_once_the_newest_key_comes_to_lie_in_the_file(
+    gallery: Gallery, key: Path, reopen: Callable[..., Gallery], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = keyring.read_key
-    former = key.read_bytes()
+    place = rotation.put_in_place
+
+    def overtaken(*arguments: Any) -> None:
+        monkeypatch.setattr(rotation, "put_in_place", place)
+        with reopen() as other:
+            assert rotate_key(other).keys == 3
+        place(*arguments)
+
+    monkeypatch.setattr(rotation, "put_in_place", overtaken)
+    assert rotate_key(gallery).keys == 2
+    assert_whole(gallery)
+    assert read_key(KeySource(key)) == gallery.keyring.vault.key
+
+
+@pytest.mark.parametrize("look", [1, 2])
+def test_whoever_opens_the_gallery_while_the_key_changes_gets_the_right_one(
+    gallery: Gallery, key: Path, reopen: Callable[..., Gallery], monkeypatch: pytest.MonkeyPatch, look: int
+) -> None:
+    read = keys.read_key
     calls = []
 
     def while_it_changes(source: KeySource) -> bytes:
         calls.append(source)
-        if len(calls) > 1:
-            return read(source)
-        monkeypatch.setattr(keyring, "read_key", read)
-        if moment == "renamed":
-            # the gallery was looked at before the rotation, the key is after it
-            with reopen() as other:
+        if len(calls) == look:  # the gallery was looked at before the rotation, the key file or the kept one after it
+            with monkeypatch.context() as patch, reopen_with(read, patch) as other:
                 rotate_key(other)
-            return read(source)
-        # the gallery after, the key before: the rename comes between the two looks at the folder
-        return bytes.fromhex(former.decode())
+        return read(source)
 
-    if moment == "committed":
+    def reopen_with(original: Any, patch: pytest.MonkeyPatch) -> Gallery:
+        patch.setattr(keys, "read_key", original)
+        return reopen()
+
+    if look == 2:
+        former = key.read_bytes()
         rotate_key(gallery)
-    monkeypatch.setattr(keyring, "read_key", while_it_changes)
+        put_back(key, former)
+    monkeypatch.setattr(keys, "read_key", while_it_changes)
     with reopen() as again:
         assert_whole(again)
-    assert len(calls) == 1
+    assert len(calls) >= look
 
 
-def test_a_key_that_is_put_in_its_place_again_after_a_cut_leaves_no_third_copy(key: Path) -> None:
-    former = key.read_bytes()
-    create_key(successor_of(key))
-    # cut between the two renames
-    former_of(key).hardlink_to(key)
-    adopt_successor(key)
-    assert former_of(key).read_bytes() == former
-    assert key.read_bytes() != former
-    assert not key.with_name("key.tmp").exists()
+# former keys
+
+
+def test_former_keys_stay_until_they_are_dropped_and_then_their_backups_are_closed(
+    gallery: Gallery, key: Path, reopen: Callable[..., Gallery], tmp_path: Path
+) -> None:
+    for number in range(3):
+        back_up(gallery, tmp_path / f"backup {number}")
+        rotate_key(gallery)
+    assert len(kept_keys(key)) == 4
+    restore(gallery, tmp_path / "backup 1")  # finds its key by itself
+    assert_whole(gallery)
+    rotate_key(gallery)
+    with reopen() as again:
+        dropped = drop_former(again)
+        # what the record says of before the restore may be another gallery's
+        assert len(dropped.dropped) == 1
+        assert len(dropped.kept) == 4
+        assert_whole(again)
+        rows = [row for row in again.rows() if row.act == "keys_dropped"]
+        assert msgspec.json.decode(rows[0].detail) == {"keys": [Path(dropped.dropped[0]).name.removeprefix("key.")]}
+        assert drop_former(again) == Dropped([], dropped.kept)
+    with reopen() as again:
+        assert_whole(again)
+
+
+def test_a_key_that_the_record_does_not_prove_to_be_a_former_one_is_kept(
+    gallery: Gallery, key: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    with Gallery.open(tmp_path / "other" / "gallery.db", MINE, SIZE, KeySource(key)) as other:
+        other.enrol("alan", vectors())
+        rotate_key(other)
+        rotate_key(gallery)
+        rotate_key(other)
+        shared = {str(path) for path in kept_keys(key)}
+        # a row of the gallery's file that names the other's key is no proof
+        with closing(sqlite3.connect(gallery.path)) as connection, connection:
+            change = "UPDATE epoch SET check_value = ? WHERE id = 1"
+            connection.execute(change, (other.keyring.vault.check_value,))
+        dropped = drop_former(gallery)
+        assert len(dropped.dropped) == 1
+        assert set(dropped.kept) == shared - set(dropped.dropped)
+        assert other.check_audit().people == 1
+        assert_whole(gallery)
+    with Gallery.open(tmp_path / "other" / "gallery.db", MINE, SIZE, KeySource(key)) as again:
+        assert again.check_audit().people == 1
+
+
+def test_no_key_is_dropped_on_the_word_of_a_record_that_was_altered(gallery: Gallery, key: Path) -> None:
+    rotate_key(gallery)
+    with closing(sqlite3.connect(gallery.path)) as connection, connection:
+        connection.execute("UPDATE audit SET detail = replace(detail, 'former', 'farmer') WHERE act = 'key_rotated'")
+    before = kept_keys(key)
+    with pytest.raises(IntegrityError) as refused:
+        drop_former(gallery)
+    assert refused.value.reason == "audit_altered"
+    assert kept_keys(key) == before
+
+
+def test_keys_of_a_command_are_not_dropped(gallery: Gallery, key: Path) -> None:
+    with Gallery.open(gallery.path, MINE, SIZE, KeySource(None, ("cat", str(key)))) as opened:
+        with pytest.raises(InputError, match="beside a key file alone") as refused:
+            drop_former(opened)
+        assert refused.value.reason == "wrong_use"

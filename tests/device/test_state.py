@@ -1,20 +1,29 @@
 import hashlib
-import json
+import os
+import sqlite3
 import stat
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from edge_oneshot_device import files
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import renewal
 from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.keys import KeySource, create_key, read_key
+from edge_oneshot_device.gallery.rotation import rotate_key
+from edge_oneshot_device.gallery.transfer import back_up, restore
 from edge_oneshot_device.recognition import installation as installing
 from edge_oneshot_device.recognition import state
+from edge_oneshot_device.recognition.doctor import examine
 from edge_oneshot_device.recognition.installation import install
 from edge_oneshot_device.recognition.opening import open_installed
 from edge_oneshot_device.recognition.recognizer import Recognizer
@@ -33,6 +42,28 @@ def bundles(folder: Path) -> set[str]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def load(folder: Path) -> tuple[state.Settings, Bundle]:
+    """The settings and the bundle in use."""
+    opened = open_installed(folder)
+    opened.gallery.close()
+    return opened.settings, opened.bundle
+
+
+@contextmanager
+def tampering(folder: Path) -> Iterator[sqlite3.Connection]:
+    """The gallery's file, as somebody without the key sees it."""
+    with closing(sqlite3.connect(folder / "gallery.db", isolation_level=None)) as connection:
+        yield connection
+
+
+def refusal(folder: Path) -> str:
+    """Why the state does not open."""
+    with pytest.raises((InputError, IntegrityError)) as refused:
+        load(folder)
+    assert "\n" not in str(refused.value)
+    return refused.value.reason
 
 
 def enrol_somebody(folder: Path, bundle: Path, variant: str = "int8") -> None:
@@ -79,7 +110,7 @@ def test_an_installed_bundle_is_kept_byte_for_byte_and_opened_again(make_bundle:
     assert installation.variants == ["int8", "float32", "onnx-float32"]
     assert list(installation.fingerprints) == installation.variants
     assert (installation.target_far, installation.provisional, installation.people) == (0.05, False, 0)
-    settings, bundle = state.load(folder)
+    settings, bundle = load(folder)
     assert bundle.content == content
     assert settings.sha256 == hashlib.sha256(content).hexdigest()
     assert settings.bundle == f"tiny-{settings.sha256[:12]}.oneshot"
@@ -91,19 +122,19 @@ def test_the_state_is_its_owners_alone(make_bundle: MakeBundle, folder: Path) ->
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.rglob("*")]}
     assert modes.pop(folder.name) == 0o700
     assert modes.pop("bundles") == 0o700
-    assert len(modes) == 4
+    assert len(modes) == 3
     assert set(modes.values()) == {0o600}
 
 
 def test_without_a_target_the_smallest_supported_one_is_taken(make_bundle: MakeBundle, folder: Path) -> None:
     installation = install(make_bundle(), folder)
     assert (installation.target_far, installation.provisional) == (0.01, False)
-    assert state.load(folder)[0].target_far is None
+    assert load(folder)[0].target_far is None
 
 
 def test_a_target_smaller_than_supported_is_installed_as_provisional(make_bundle: MakeBundle, folder: Path) -> None:
     assert install(make_bundle(), folder, target_far=1e-5).provisional is True
-    assert state.load(folder)[0].target_far == 1e-5
+    assert load(folder)[0].target_far == 1e-5
 
 
 def test_an_uncalibrated_bundle_is_installed_without_a_target(make_bundle: MakeBundle, folder: Path) -> None:
@@ -171,21 +202,22 @@ def test_the_bundle_before_is_kept_and_older_ones_are_removed(make_bundle: MakeB
     found = []
     for name in ("first", "second", "third"):
         install(make_bundle(name=name), folder)
-        found.append(state.load(folder)[0].bundle)
+        found.append(load(folder)[0].bundle)
         assert bundles(folder) == set(found[-2:])
     install(make_bundle(name="third"), folder, variant="float32")
     # what was in use before is another variant of the same bundle
     assert bundles(folder) == set(found[2:])
     install(make_bundle(name="second"), folder)
-    settings, _ = state.load(folder)
-    assert (settings.bundle, settings.previous) == (found[1], found[2])
+    settings, _ = load(folder)
+    assert settings.former is not None
+    assert (settings.bundle, settings.former.bundle) == (found[1], found[2])
 
 
 def test_a_leftover_of_an_interrupted_init_is_removed_by_the_next(make_bundle: MakeBundle, folder: Path) -> None:
     install(make_bundle(), folder)
     (folder / "bundles" / ".edge-oneshot-abc.tmp").write_bytes(b"half")
     install(make_bundle(), folder)
-    assert bundles(folder) == {state.load(folder)[0].bundle}
+    assert bundles(folder) == {load(folder)[0].bundle}
 
 
 def test_people_of_another_fingerprint_keep_a_bundle_out(make_bundle: MakeBundle, folder: Path) -> None:
@@ -212,29 +244,41 @@ def test_people_stay_enrolled_when_only_the_calibration_is_new(make_bundle: Make
     assert install(make_bundle(name="recalibrated", counts=(1, 5)), folder).people == 1
 
 
-@pytest.mark.parametrize("failing", [0, 1], ids=["while the bundle is written", "while the settings are written"])
-def test_an_interrupted_init_leaves_the_former_state_in_use(
-    make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+@pytest.mark.parametrize("moment", ["before the bundle", "before the transaction", "within it", "after it"])
+def test_an_interrupted_init_leaves_what_was_in_use_or_what_is_to_be(
+    make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     install(make_bundle(), folder)
-    former = state.load(folder)[0]
-    written = []
+    former = load(folder)[0]
+    write, put_in_use, remove = installing.write_bundle, Gallery.install, installing.remove_bundles
 
-    def write_or_die(path: Path, content: bytes, mode: int) -> None:
-        if len(written) == failing:
-            raise KeyboardInterrupt
-        written.append(path)
-        files.write_atomically(path, content, mode)
+    def cut(place: Any, *arguments: Any) -> None:
+        if moment == "before the transaction":
+            write(place, *arguments)
+        if moment == "within it":
+            put_in_use(place, *arguments)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(state, "write_atomically", write_or_die)
-    with pytest.raises(KeyboardInterrupt):
-        install(make_bundle(name="next"), folder)
-    assert len(written) == failing
-    settings, bundle = state.load(folder)
-    assert settings == former
-    assert bundle.manifest.name == "tiny"
-    monkeypatch.undo()
-    assert install(make_bundle(name="next"), folder).name == "next"
+    with monkeypatch.context() as patch:
+        if moment in ("before the bundle", "before the transaction"):
+            patch.setattr(installing, "write_bundle", cut)
+        elif moment == "within it":
+            patch.setattr(Gallery, "install", cut)
+        else:
+            patch.setattr(installing, "remove_bundles", cut)
+        with pytest.raises(KeyboardInterrupt):
+            install(make_bundle(name="next"), folder)
+    settings, bundle = load(folder)
+    if moment == "after it":
+        assert (bundle.manifest.name, settings.former) == ("next", former.in_use)
+    else:
+        assert settings == former
+        assert bundle.manifest.name == "tiny"
+    assert remove is installing.remove_bundles
+    assert install(make_bundle(name="last"), folder).name == "last"
+    settings, _ = load(folder)
+    assert settings.former is not None
+    assert bundles(folder) == {settings.bundle, settings.former.bundle}
 
 
 def test_a_state_folder_that_cannot_be_made_is_a_clear_error(make_bundle: MakeBundle, tmp_path: Path) -> None:
@@ -250,64 +294,303 @@ def test_a_state_folder_that_cannot_be_made_is_a_clear_error(make_bundle: MakeBu
 
 def test_a_state_without_init_says_which_command_to_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"run edge-oneshot-device init NAME\.oneshot --state") as refused:
-        state.load(tmp_path / "nowhere")
+        load(tmp_path / "nowhere")
     assert refused.value.reason == "not_initialised"
 
 
 def test_an_altered_bundle_is_refused(make_bundle: MakeBundle, folder: Path) -> None:
     install(make_bundle(), folder)
-    path = folder / "bundles" / state.load(folder)[0].bundle
+    path = folder / "bundles" / load(folder)[0].bundle
+    intact = path.read_bytes()
     # whole in itself, but not the one that was installed
     path.write_bytes(make_bundle(seed=1).read_bytes())
     with pytest.raises(IntegrityError, match="was altered") as refused:
-        state.load(folder)
+        load(folder)
     assert refused.value.reason == "bundle_altered"
     path.unlink()
     with pytest.raises(IntegrityError, match="run init again") as refused:
-        state.load(folder)
+        load(folder)
     assert refused.value.reason == "bundle_missing"
+    path.write_bytes(intact)
+    assert load(folder)[1].content == intact
 
 
-def _changed(**values: Any) -> Callable[[bytes], bytes]:
-    return lambda content: json.dumps(json.loads(content) | values).encode()
+# settings
+
+
+def test_settings_are_sealed_and_every_change_of_them_is_a_row_of_the_record(
+    make_bundle: MakeBundle, folder: Path, sign: Any, key: Any, public_file: Any
+) -> None:
+    bundle = sign(make_bundle(), key)
+    install(bundle, folder)
+    install(bundle, folder, target_far=0.05, trust=public_file(key), rejections_per_minute=3, keep_photos=True)
+    assert not (folder / "settings.json").exists()
+    content = (folder / "gallery.db").read_bytes()
+    assert load(folder)[0].bundle.encode() not in content
+    with open_installed(folder).gallery as gallery:
+        details = [msgspec.json.decode(row.detail) for row in gallery.rows() if row.act == "installed"]
+        gallery.check_audit()
+    assert [(one["target_far"], one["trust"], one["rejections_per_minute"]) for one in details] == [
+        (None, None, 10),
+        (0.05, key.public_key().public_bytes_raw().hex(), 3),
+    ]
+    assert {one["bundle"] for one in details} == {hashlib.sha256(bundle.read_bytes()).hexdigest()}
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("change", "reason"),
     [
-        lambda _: b"",
-        lambda content: content[:-20],
-        lambda _: b"\xff\xfe",
-        lambda _: b"[]",
-        lambda content: content + bytes(1 << 17),
-        _changed(bundle="../../../etc/passwd"),
-        _changed(bundle="tiny.oneshot"),
-        _changed(threads=0),
-        _changed(threads="1"),
-        _changed(target_far=1.5),
-        _changed(format=2),
-        _changed(runtime="torch"),
-        _changed(colour="red"),
-        lambda content: content.replace(b'"sha256"', b'"sha"'),
+        ("UPDATE settings SET sealed = zeroblob(length(sealed))", "settings_altered"),
+        ("UPDATE settings SET sealed = x'00'", "settings_altered"),
+        ("UPDATE settings SET seq = seq + 1", "settings_altered"),
+        ("UPDATE settings SET sealed = (SELECT record FROM person)", "settings_altered"),
+        ("UPDATE settings SET sealed = (SELECT chain FROM epoch)", "settings_altered"),
+        ("DELETE FROM settings", "settings_missing"),
+        ("UPDATE audit SET act = 'changed' WHERE act = 'installed'", "settings_altered"),
+        ("DELETE FROM audit WHERE act = 'installed'", "settings_altered"),
     ],
 )
-def test_settings_that_cannot_be_understood_are_refused_in_one_line(
-    make_bundle: MakeBundle, folder: Path, damage: Callable[[bytes], bytes]
+def test_settings_that_were_altered_or_removed_are_refused_and_never_replaced_by_defaults(
+    make_bundle: MakeBundle, folder: Path, change: str, reason: str
 ) -> None:
+    bundle = make_bundle()
+    install(bundle, folder, target_far=0.001)
+    enrol_somebody(folder, bundle)
+    with tampering(folder) as connection:
+        connection.execute(change)
+    assert refusal(folder) == reason
+    with pytest.raises(IntegrityError):
+        installing.rollback(folder)
+    # the way back: nobody is lost
+    assert install(bundle, folder, target_far=0.001).people == 1
+    assert load(folder)[0].target_far == 0.001
+
+
+def test_former_settings_of_the_same_gallery_put_back_are_refused(make_bundle: MakeBundle, folder: Path) -> None:
+    bundle = make_bundle()
+    install(bundle, folder, target_far=0.2)
+    with tampering(folder) as connection:
+        loose = connection.execute("SELECT seq, sealed FROM settings").fetchone()
+    install(bundle, folder, target_far=0.001)
+    with tampering(folder) as connection:
+        connection.execute("UPDATE settings SET seq = ?, sealed = ?", loose)
+    assert refusal(folder) == "settings_altered"
+    # with the later row of the record removed as well they open, and the record does not hold
+    with tampering(folder) as connection:
+        connection.execute("DELETE FROM audit WHERE seq > ?", loose[:1])
+        connection.execute("INSERT INTO audit SELECT seq + 2, at, 'x', person, detail, mac FROM audit WHERE seq = 1")
+    with open_installed(folder).gallery as gallery, pytest.raises(IntegrityError) as refused:
+        gallery.check_audit()
+    assert refused.value.reason == "audit_altered"
+
+
+def test_the_record_says_whether_the_settings_are_the_last_ones(make_bundle: MakeBundle, folder: Path) -> None:
+    bundle = make_bundle()
+    for far in (0.2, 0.001):
+        install(bundle, folder, target_far=far)
+    with open_installed(folder).gallery as gallery:
+        gallery.check_audit()
+        with tampering(folder) as connection:
+            connection.execute("UPDATE settings SET seq = seq - 1")
+        with pytest.raises(IntegrityError, match="are not those that the record says") as refused:
+            gallery.check_audit()
+    assert refused.value.reason == "audit_altered"
+
+
+def test_settings_of_another_gallery_with_the_same_key_are_refused(
+    make_bundle: MakeBundle, folder: Path, tmp_path: Path
+) -> None:
+    bundle = make_bundle()
+    install(bundle, folder, target_far=0.001)
+    install(bundle, tmp_path / "other", target_far=0.5)
+    with tampering(tmp_path / "other") as other, tampering(folder) as connection:
+        loose = other.execute("SELECT seq, sealed FROM settings").fetchone()
+        assert connection.execute("SELECT seq FROM settings").fetchone() == loose[:1]
+        connection.execute("UPDATE settings SET seq = ?, sealed = ?", loose)
+    assert refusal(folder) == "settings_altered"
+
+
+def test_settings_survive_a_new_key_and_what_the_record_lets_go_of(make_bundle: MakeBundle, folder: Path) -> None:
+    install(make_bundle(), folder, target_far=0.05)
+    before = load(folder)[0]
+    with open_installed(folder).gallery as gallery:
+        rotate_key(gallery)
+        gallery.change(lambda connection: gallery.append_audit(connection, "exported"))
+        assert gallery.prune_audit(datetime.now(UTC) + timedelta(days=1)) > 3
+        assert gallery.check_audit().first > 3
+        assert [row.act for row in gallery.rows()] == ["checkpoint", "installed"]
+    assert load(folder)[0] == before
+    with open_installed(folder).gallery as gallery:
+        rotate_key(gallery)
+        gallery.prune_audit(datetime.now(UTC) + timedelta(days=1))
+        gallery.check_audit()
+    assert load(folder)[0] == before
+
+
+def test_a_restored_backup_brings_its_people_and_leaves_this_devices_settings(
+    make_bundle: MakeBundle, folder: Path, tmp_path: Path
+) -> None:
+    bundle = make_bundle()
+    install(bundle, folder, target_far=0.2, keep_photos=True)
+    enrol_somebody(folder, bundle)
+    with open_installed(folder).gallery as gallery:
+        back_up(gallery, tmp_path / "own")
+    install(bundle, folder, target_far=0.001)
+    before = load(folder)[0]
+    for place, file in ((folder, tmp_path / "own"), (tmp_path / "other", tmp_path / "own")):
+        if place != folder:
+            install(bundle, place, target_far=0.001)
+            before = load(place)[0]
+        with open_installed(place).gallery as gallery:
+            assert restore(gallery, file).people == 1
+            assert gallery.check_audit().people == 1
+        assert load(place)[0] == before
+        assert load(place)[0].target_far == 0.001
+
+
+def test_a_state_of_before_the_settings_were_sealed_takes_an_init_and_keeps_its_people(
+    make_bundle: MakeBundle, folder: Path
+) -> None:
+    bundle = make_bundle()
+    install(bundle, folder)
+    enrol_somebody(folder, bundle)
+    with tampering(folder) as connection:
+        connection.execute("DROP TABLE settings")
+        connection.execute("DROP INDEX audit_installed")
+        connection.execute("PRAGMA user_version = 2")
+    (folder / "settings.json").write_text('{"target_far": 0.5}')
+    with pytest.raises(IntegrityError, match=r"people are enrolled .* run init again") as refused:
+        load(folder)
+    assert refused.value.reason == "settings_missing"
+    assert (folder / "settings.json").exists()
+    assert install(bundle, folder).people == 1
+    assert not (folder / "settings.json").exists()
+    assert load(folder)[0].target_far is None
+
+
+def test_without_people_or_without_a_gallery_there_is_nothing_but_an_init_to_run(
+    make_bundle: MakeBundle, folder: Path
+) -> None:
+    assert refusal(folder) == "not_initialised"
     install(make_bundle(), folder)
-    path = folder / "settings.json"
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(IntegrityError, match="run init again") as refused:
-        state.load(folder)
-    assert refused.value.reason == "settings_unreadable"
-    assert "\n" not in str(refused.value)
+    with tampering(folder) as connection:
+        connection.execute("DELETE FROM settings")
+    assert refusal(folder) == "not_initialised"
+    (folder / "gallery.db").unlink()
+    assert refusal(folder) == "gallery_missing"
 
 
-def test_settings_that_are_a_folder_are_refused(folder: Path) -> None:
-    (folder / "settings.json").mkdir(parents=True)
-    with pytest.raises(IntegrityError) as refused:
-        state.load(folder)
-    assert refused.value.reason == "settings_unreadable"
+def test_settings_of_another_version_are_refused_in_one_line(make_bundle: MakeBundle, folder: Path) -> None:
+    install(make_bundle(), folder)
+    settings = msgspec.to_builtins(load(folder)[0])
+    for wrong in (
+        {"bundle": "../../../etc/passwd"},
+        {"bundle": "tiny.oneshot"},
+        {"threads": 0},
+        {"threads": "1"},
+        {"target_far": 1.5},
+        {"runtime": "torch"},
+        {"colour": "red"},
+        {"sha256": "0"},
+    ):
+        with pytest.raises(IntegrityError, match="run init again") as refused:
+            state.decode_settings(folder / "gallery.db", msgspec.json.encode(settings | wrong))
+        assert refused.value.reason == "settings_unreadable"
+        assert "\n" not in str(refused.value)
+    assert state.decode_settings(folder, msgspec.json.encode(settings)) == load(folder)[0]
+
+
+# links, and folders of others
+
+
+@pytest.fixture
+def precious(tmp_path: Path) -> Path:
+    """Somebody's folder, with names like the program's own."""
+    place = tmp_path / "precious"
+    place.mkdir()
+    for name in ("letter.txt", f"tiny-{'0' * 12}.oneshot", ".edge-oneshot-abc.tmp"):
+        (place / name).write_text("of value")
+    return place
+
+
+def test_a_link_in_the_place_of_the_folder_of_bundles_is_refused_and_nothing_behind_it_touched(
+    make_bundle: MakeBundle, folder: Path, precious: Path
+) -> None:
+    bundle = make_bundle()
+    install(bundle, folder)
+    (folder / "bundles").rename(folder / "elsewhere")
+    (folder / "bundles").symlink_to(precious)
+    before = contents(precious)
+    for call in (lambda: install(bundle, folder), lambda: install(make_bundle(name="next"), folder)):
+        with pytest.raises(IntegrityError, match="is no folder, or a link to one") as refused:
+            call()
+        assert refused.value.reason == "foreign_folder"
+    assert contents(precious) == before
+    (folder / "bundles").unlink()
+    assert install(bundle, folder).name == "tiny"
+
+
+def test_nothing_but_the_programs_own_files_is_deleted(make_bundle: MakeBundle, folder: Path, precious: Path) -> None:
+    install(make_bundle(), folder)
+    places = folder / "bundles"
+    own = places / f"old-{'1' * 12}.oneshot"
+    for path in (own, places / "notes.txt", places / "copy.oneshot"):
+        path.write_text("?")
+    (places / f"link-{'2' * 12}.oneshot").symlink_to(precious / "letter.txt")
+    (places / f"folder-{'3' * 12}.oneshot").mkdir()
+    os.mkfifo(places / f"pipe-{'4' * 12}.oneshot")
+    install(make_bundle(name="next"), folder)
+    assert not own.exists()
+    left = {
+        "notes.txt",
+        "copy.oneshot",
+        *(f"{name}-{digit * 12}.oneshot" for name, digit in (("link", "2"), ("folder", "3"), ("pipe", "4"))),
+    }
+    assert left < bundles(folder)
+    assert len(bundles(folder)) == len(left) + 2
+    assert (precious / "letter.txt").read_text() == "of value"
+
+
+def test_a_link_in_the_place_of_a_bundle_is_replaced_and_its_target_left(
+    make_bundle: MakeBundle, folder: Path, precious: Path
+) -> None:
+    bundle = make_bundle()
+    install(bundle, folder)
+    path = folder / "bundles" / load(folder)[0].bundle
+    path.unlink()
+    path.symlink_to(precious / "letter.txt")
+    install(bundle, folder)
+    assert path.is_file()
+    assert not path.is_symlink()
+    assert (precious / "letter.txt").read_text() == "of value"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to give files away")
+def test_a_state_folder_of_another_user_is_refused_before_anything_in_it_is_looked_at(
+    make_bundle: MakeBundle, folder: Path
+) -> None:
+    bundle = make_bundle()
+    install(bundle, folder)
+    before = contents(folder)
+    os.chown(folder, 65534, 65534)
+    for call in (
+        lambda: install(bundle, folder),
+        lambda: installing.rollback(folder),
+        lambda: open_installed(folder),
+        lambda: Recognizer.open(folder),
+    ):
+        with pytest.raises(IntegrityError, match=r"belongs to nobody, and this is run as root: .*sudo -u nobody") as no:
+            call()
+        assert no.value.reason == "not_owner"
+    diagnosis = examine(folder)
+    assert diagnosis.exit_code == 3
+    assert [one.reason for one in diagnosis.findings if one.level == "fault"] == ["not_owner"]
+    os.chown(folder, 0, 0)
+    assert contents(folder) == before
+    os.chown(folder / "bundles", 65534, 65534)
+    with pytest.raises(IntegrityError, match="belongs to another user") as refused:
+        install(make_bundle(name="next"), folder)
+    assert refused.value.reason == "foreign_folder"
 
 
 # trust
@@ -330,7 +613,7 @@ def test_a_trusted_key_is_kept_and_asked_of_every_bundle_from_then_on(
     make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any, stranger: Any, public_file: PublicFile
 ) -> None:
     install_trusted(make_bundle, folder, sign, key, public_file)
-    settings, bundle = state.load(folder)
+    settings, bundle = load(folder)
     assert settings.trust == bundle.signed_by == hex_of(key)
     before = contents(folder)
     for other, reason in (
@@ -343,7 +626,7 @@ def test_a_trusted_key_is_kept_and_asked_of_every_bundle_from_then_on(
     assert contents(folder) == before
     installation = install(sign(make_bundle(name="other"), key), folder)
     assert (installation.name, installation.signed_by, installation.trusted) == ("other", hex_of(key), True)
-    assert state.load(folder)[0].trust == hex_of(key)
+    assert load(folder)[0].trust == hex_of(key)
 
 
 def test_another_key_takes_the_place_of_the_trusted_one_only_when_named(
@@ -352,9 +635,9 @@ def test_another_key_takes_the_place_of_the_trusted_one_only_when_named(
     install_trusted(make_bundle, folder, sign, key, public_file)
     with pytest.raises(IntegrityError, match="is signed by"):
         install(sign(make_bundle(), key), folder, trust=public_file(stranger))
-    assert state.load(folder)[0].trust == hex_of(key)
+    assert load(folder)[0].trust == hex_of(key)
     install(sign(make_bundle(), stranger), folder, trust=public_file(stranger))
-    assert state.load(folder)[0].trust == hex_of(stranger)
+    assert load(folder)[0].trust == hex_of(stranger)
     with pytest.raises(IntegrityError):
         install(sign(make_bundle(), key), folder)
 
@@ -384,21 +667,29 @@ def test_whoever_exchanges_the_bundle_and_its_digest_is_stopped_by_the_signature
 ) -> None:
     install_trusted(make_bundle, folder, sign, key, public_file)
     other = make_bundle(seed=1).read_bytes()
-    settings = json.loads((folder / "settings.json").read_bytes())
-    (folder / "bundles" / settings["bundle"]).write_bytes(other)
-    settings["sha256"] = hashlib.sha256(other).hexdigest()
-    (folder / "settings.json").write_text(json.dumps(settings))
-    with pytest.raises(IntegrityError) as refused:
-        state.load(folder)
-    assert refused.value.reason == "unsigned"
+    settings = load(folder)[0]
+    (folder / "bundles" / settings.bundle).write_bytes(other)
+    assert refusal(folder) == "bundle_altered"
+    # not even with the key of the gallery
+    forged = msgspec.structs.replace(settings, sha256=hashlib.sha256(other).hexdigest())
+    with Gallery.open(folder / "gallery.db", settings.fingerprint, 16) as gallery:
+        gallery.change(lambda connection: gallery.install(connection, msgspec.json.encode(forged), {}))
+    assert refusal(folder) == "unsigned"
 
 
-def test_settings_of_before_there_was_trust_are_read(make_bundle: MakeBundle, folder: Path) -> None:
-    install(make_bundle(), folder)
-    settings = json.loads((folder / "settings.json").read_bytes())
-    del settings["trust"]
-    (folder / "settings.json").write_text(json.dumps(settings))
-    assert state.load(folder)[0].trust is None
+@pytest.mark.parametrize("change", ["DELETE FROM settings", "UPDATE settings SET sealed = zeroblob(100)"])
+def test_whoever_removes_the_settings_does_not_take_the_trusted_key_along(
+    make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any, public_file: PublicFile, change: str
+) -> None:
+    install_trusted(make_bundle, folder, sign, key, public_file)
+    with tampering(folder) as connection:
+        connection.execute(change)
+    for bundle in (make_bundle(name="other"), sign(make_bundle(name="signed"), key)):
+        with pytest.raises(IntegrityError, match=r"alone was trusted: say --trust KEY\.pub") as refused:
+            install(bundle, folder)
+        assert refused.value.reason == "settings_missing"
+    install_trusted(make_bundle, folder, sign, key, public_file)
+    assert load(folder)[0].trust == hex_of(key)
 
 
 def test_two_inits_at_once_do_not_lose_the_key(
@@ -422,7 +713,53 @@ def test_two_inits_at_once_do_not_lose_the_key(
     with pytest.raises(IntegrityError) as refused:
         install(unsigned, folder)
     assert refused.value.reason == "trust_changed"
-    assert state.load(folder)[1].signed_by == hex_of(key)
+    assert load(folder)[1].signed_by == hex_of(key)
+
+
+INIT = """
+import sys
+from edge_oneshot_device import cli
+sys.exit(cli.main(["init", sys.argv[1], "--state", sys.argv[2], "--key", sys.argv[3], "--json"]))
+"""
+
+
+@pytest.mark.parametrize("states", [("one", "one"), ("one", "two")])
+def test_two_first_inits_at_once_both_succeed_with_one_key_and_one_bundle_in_use(
+    make_bundle: MakeBundle, tmp_path: Path, states: tuple[str, str]
+) -> None:
+    files = [make_bundle(name=name) for name in ("first", "second")]
+    key = tmp_path / "keys" / "key"
+    for attempt in range(4):
+        root = tmp_path / str(attempt)
+        programs = [
+            [sys.executable, "-c", INIT, str(file), str(root / name), str(key)]
+            for file, name in zip(files, states, strict=True)
+        ]
+        running = [subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for program in programs]
+        ends = [process.communicate(timeout=120) for process in running]
+        assert [process.returncode for process in running] == [0, 0], ends
+        for name in states:
+            opened = open_installed(root / name, key=key)
+            with opened.gallery as gallery:
+                assert gallery.check_audit().people == 0
+            own = bundles(root / name)
+            assert opened.settings.bundle in own
+            assert len(own) == (2 if states[0] == states[1] else 1)
+        key.unlink()
+
+
+def test_an_init_that_finds_a_key_made_meanwhile_goes_on_with_that(
+    make_bundle: MakeBundle, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def overtaken(path: Path) -> bytes:
+        made.append(create_key(path))
+        return create_key(path)
+
+    monkeypatch.setattr(installing, "create_key", overtaken)
+    install(make_bundle(), folder, key=tmp_path / "key")
+    assert [read_key(KeySource(tmp_path / "key"))] == made
 
 
 # another encoder, and back
@@ -439,7 +776,7 @@ def test_another_encoder_begins_with_nobody_and_a_rollback_brings_them_back(
     assert (back.name, back.people, back.target_far) == ("tiny", 1, 0.05)
     forth = installing.rollback(folder)
     assert (forth.name, forth.people) == ("other", 0)
-    assert state.load(folder)[1].manifest.name == "other"
+    assert load(folder)[1].manifest.name == "other"
     with open_installed(folder).gallery as gallery:
         assert gallery.check_audit().people == 0
         # forgetting reaches the templates that are kept for a rollback
@@ -493,42 +830,38 @@ def test_nobody_is_enrolled_again_without_a_photo(make_bundle: MakeBundle, folde
     assert contents(folder) == before
 
 
-def install_and_cut(make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install "tiny", enrol ada, and begin with "other", cut between settings and gallery."""
-    former = make_bundle()
-    install(former, folder)
-    enrol_somebody(folder, former)
-    commit = installing.commit
-
-    def cut(*arguments: Any) -> None:
-        commit(*arguments)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(installing, "commit", cut)
-        with pytest.raises(KeyboardInterrupt):
-            install(make_bundle(name="other", min_contrast=17), folder, empty=True)
-
-
-def test_an_init_cut_between_settings_and_gallery_leaves_what_was_in_use(
-    make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_init_that_changes_nothing_is_nothing_for_a_rollback_to_go_back_to(
+    make_bundle: MakeBundle, folder: Path
 ) -> None:
-    install_and_cut(make_bundle, folder, monkeypatch)
-    assert state.load(folder)[1].manifest.name == "other"
-    opened = open_installed(folder)
-    with opened.gallery as gallery:
-        assert (opened.bundle.manifest.name, [one.person for one in gallery.people()]) == ("tiny", ["ada"])
-
-
-def test_a_bundle_whose_init_was_cut_is_not_what_a_rollback_goes_back_to(
-    make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install_and_cut(make_bundle, folder, monkeypatch)
-    third = install(make_bundle(name="third", min_contrast=18), folder, empty=True)
-    assert (third.name, third.people) == ("third", 0)
+    first, second = make_bundle(name="first"), make_bundle(name="second")
+    assert install(first, folder).replaced is False
+    assert install(first, folder).replaced is False
+    assert install(second, folder).replaced is True
+    # again, as an installer does that is run twice: what was in use until now is the same
+    assert install(second, folder).replaced is False
     back = installing.rollback(folder)
-    assert (back.name, back.people) == ("tiny", 1)
-    assert installing.rollback(folder).name == "third"
+    assert (back.name, back.replaced) == ("first", True)
+    assert installing.rollback(folder).name == "second"
+
+
+def test_a_rollback_that_another_init_overtakes_changes_nothing(
+    make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        install(make_bundle(name=name), folder)
+    write = installing.write_bundle
+
+    def overtaken(*arguments: Any) -> None:
+        monkeypatch.setattr(installing, "write_bundle", write)
+        monkeypatch.setattr(installing, "locked", lambda _: nullcontext())
+        install(make_bundle(name="third"), folder)
+        write(*arguments)
+
+    monkeypatch.setattr(installing, "write_bundle", overtaken)
+    with pytest.raises(MachineError, match="try again") as refused:
+        installing.rollback(folder)
+    assert refused.value.reason == "gallery_busy"
+    assert load(folder)[1].manifest.name == "third"
 
 
 def test_there_is_no_way_back_where_nothing_was_before(make_bundle: MakeBundle, folder: Path) -> None:

@@ -113,6 +113,12 @@ def last_row(connection: sqlite3.Connection) -> Row | None:
     return None if row is None else Row(*row)
 
 
+def row_at(connection: sqlite3.Connection, seq: int | None) -> Row | None:
+    """A row by its number, inside a transaction of the caller; None where there is none."""
+    found = connection.execute("SELECT * FROM audit WHERE seq = ?", (seq,)).fetchone()
+    return None if found is None else Row(*found)
+
+
 def append(
     connection: sqlite3.Connection,
     key: bytes,
@@ -221,6 +227,7 @@ def check(
     enrolled: Enrolled = {}
     people: Enrolled = {}
     in_use: list[str] = []
+    installed, settings = None, None
     seq, since, count = through, 0, 0
     part = -1
     while True:
@@ -228,6 +235,7 @@ def check(
             chunk = _chunk(connection, seq)
             if len(chunk) < _CHUNK:
                 people, in_use = _people(connection), encoders(connection)[-1:]
+                settings = connection.execute("SELECT seq FROM settings").fetchone()
         for row in chunk:
             if row.seq != seq + 1:
                 raise altered(path, seq + 1, "is missing")
@@ -239,12 +247,16 @@ def check(
             if against is not None and row.seq == against.seq and row.mac.hex() != against.mac:
                 raise _cut(path, against)
             _replay(row, enrolled)
+            installed = row.seq if row.act == "installed" else installed
             seq, mac, since, count = row.seq, row.mac, since or row.at, count + 1
         if len(chunk) < _CHUNK:
             break
     if against is not None and seq < against.seq:
         raise _cut(path, against)
     _compare(path, enrolled, people, whole=through == 0)
+    if settings is not None and settings[0] != installed:
+        message = f"the settings in {path} are not those that the record says were installed last: run init again"
+        raise IntegrityError(message, reason="audit_altered")
     now = len({person for person, fingerprint in people if [fingerprint] == in_use})
     return AuditReport(count, through + 1, timestamp(since), now, Head(seq, mac.hex()))
 

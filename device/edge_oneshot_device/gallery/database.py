@@ -108,6 +108,15 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
              chain BLOB NOT NULL
            ) STRICT""",
     ),
+    (
+        # what decides at the door; seq: the row of the record that says so
+        """CREATE TABLE settings (
+             id INTEGER PRIMARY KEY CHECK (id = 1),
+             seq INTEGER NOT NULL,
+             sealed BLOB NOT NULL
+           ) STRICT""",
+        "CREATE INDEX audit_installed ON audit (act) WHERE act = 'installed'",
+    ),
 )
 
 SEALED: Final = 2
@@ -199,7 +208,8 @@ def connect(path: Path, migrated: Callable[[sqlite3.Connection], None], *, creat
 
     Args:
         path: The file.
-        migrated: Called inside the transaction that brought the tables up, to bring up what they hold.
+        migrated: Called inside the transaction that brought the tables up from before there were keys, to bring up
+            what they hold.
         create: Make the file if there is none, and bring up one whose people are not sealed.
 
     Raises:

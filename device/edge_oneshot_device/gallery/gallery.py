@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.manifest import Metric, Rule
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.gallery import audit, wiping
+from edge_oneshot_device.gallery import audit, settings, wiping
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.aside import remove_leftovers
 from edge_oneshot_device.gallery.clock import SYSTEM, Clock
@@ -82,8 +82,8 @@ class Gallery:
     def open(
         cls,
         path: str | os.PathLike[str],
-        fingerprint: str,
-        size: int,
+        fingerprint: str = "",
+        size: int = 0,
         key: KeySource | None = None,
         clock: Clock = SYSTEM,
         *,
@@ -93,7 +93,8 @@ class Gallery:
 
         Args:
             path: The file.
-            fingerprint: Of the encoder whose templates it is to hold.
+            fingerprint: Of the encoder whose templates it is to hold; without one only settings and record are of
+                use, until `use_with`.
             size: Length of that encoder's embeddings.
             key: Where the key is that seals it; None looks where `find_key` says.
             clock: What dates and delays go by.
@@ -149,6 +150,43 @@ class Gallery:
         if self._open:
             self._open = False
             wiping.end_use(self._place)
+
+    def use_with(self, fingerprint: str, size: int) -> None:
+        """Say which encoder it is used with from now on; arguments as of `open`."""
+        self.fingerprint = fingerprint
+        self.size = size
+        self._mirror, self._version = None, -1
+
+    def settings(self, connection: sqlite3.Connection) -> bytes | None:
+        """What `install` was given, in a transaction of `read` or `change`; None where there is nothing.
+
+        Raises:
+            IntegrityError: Reason ``settings_altered``.
+        """
+        return settings.read(connection, self.path, self.keyring)
+
+    def installed(self, connection: sqlite3.Connection) -> tuple[bytes, dict[str, Any]] | None:
+        """The settings, and what the record says of them; raises what `settings` does."""
+        content, row = self.settings(connection), audit.row_at(connection, settings.row_of(connection))
+        if content is None or row is None:
+            return None
+        return content, msgspec.json.decode(row.detail, type=dict[str, Any])
+
+    def install(self, connection: sqlite3.Connection, content: bytes, detail: Mapping[str, Any]) -> None:
+        """Put this encoder in use with settings, in a transaction of `change`; the record says so.
+
+        Args:
+            connection: In the transaction.
+            content: The settings, which are sealed.
+            detail: What the record is to say of them.
+        """
+        self.use_encoder(connection, detail)
+        self._bind_settings(connection, content)
+
+    def _bind_settings(self, connection: sqlite3.Connection, content: bytes) -> None:
+        last = audit.last_row(connection)
+        assert last is not None
+        settings.write(connection, self.keyring, last.seq, content)
 
     def people(self) -> list[Person]:
         """Everybody enrolled with this encoder, by name."""
@@ -466,11 +504,20 @@ class Gallery:
         return audit.rows(self._connection, self.path, after)
 
     def prune_audit(self, before: datetime) -> int:
-        """Let go of what the record says of the time before a date; returns how many rows those were."""
+        """Let go of what the record says of the time before a date; returns how many rows those were.
+
+        The row that the settings are bound to is written anew where it would go.
+        """
 
         def work(connection: sqlite3.Connection) -> int:
             self.newest(connection)  # made sure of, for the next row is tied to it
-            return audit.prune(connection, self.keyring.chain, self.clock.now(), before)
+            own = self.installed(connection)
+            pruned = audit.prune(connection, self.keyring.chain, self.clock.now(), before)
+            if own is not None and audit.row_at(connection, settings.row_of(connection)) is None:
+                content, detail = own
+                self.append_audit(connection, "installed", detail=detail)
+                self._bind_settings(connection, content)
+            return pruned
 
         return self.change(work)
 

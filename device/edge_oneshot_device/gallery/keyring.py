@@ -4,6 +4,7 @@ The record is chained with a random key, itself sealed. `rotate_key` seals every
 record with a new key; the former parts keep theirs, so that they can still be checked.
 """
 
+import hashlib
 import secrets
 import sqlite3
 from pathlib import Path
@@ -14,15 +15,9 @@ import msgspec
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.gallery import audit, wiping
 from edge_oneshot_device.gallery.clock import Clock
-from edge_oneshot_device.gallery.database import clear_errors, corrupt, reading, transaction
+from edge_oneshot_device.gallery.database import clear_errors, corrupt, reading, write
 from edge_oneshot_device.gallery.encoders import put_in_use
-from edge_oneshot_device.gallery.keys import (
-    KEY_BYTES,
-    KeySource,
-    adopt_successor,
-    read_key,
-    successor_of,
-)
+from edge_oneshot_device.gallery.keys import KEY_BYTES, KeySource, find_vault, read_key
 from edge_oneshot_device.gallery.people import Record
 from edge_oneshot_device.gallery.sealed import write_person, write_template
 from edge_oneshot_device.gallery.vault import SealError, Vault
@@ -34,7 +29,7 @@ class Keyring(msgspec.Struct, frozen=True):
     """The keys in force.
 
     Attributes:
-        vault: Seals people, templates and photos.
+        vault: Seals people, templates, photos and settings.
         epoch: How many keys there have been.
         chains: For each part of the record its first row's number and its key.
         sealed_chain: The newest of these keys, as it is in the file.
@@ -50,6 +45,11 @@ class Keyring(msgspec.Struct, frozen=True):
         """The key of the record's newest part."""
         return self.chains[-1][1]
 
+    @property
+    def identity(self) -> str:
+        """Of this gallery and its copies, whatever keys they had; tells those apart that one key seals."""
+        return hashlib.sha256(self.chains[0][1]).hexdigest()
+
     def is_current(self, connection: sqlite3.Connection) -> bool:
         """Whether the gallery is still sealed with these, in a transaction of the caller."""
         # the last one tells galleries apart that one key seals: `restore` may have brought another
@@ -58,25 +58,22 @@ class Keyring(msgspec.Struct, frozen=True):
 
 
 def open_keyring(connection: sqlite3.Connection, path: Path, source: KeySource) -> Keyring:
-    """The keys of a gallery.
-
-    A key that `rotate-key` made, and that a power cut kept from its place, is put there.
+    """The keys of a gallery, whose own may be kept beside the key file (see `find_vault`).
 
     Raises:
         IntegrityError: Reason ``wrong_key`` or ``gallery_corrupt``, or as `read_key` says.
         MachineError: The key cannot be read.
     """
+    rows: list[tuple[int, int, bytes, bytes]] = []
     for _ in range(_TRIES):
+        former = rows
         with clear_errors(path), reading(connection):
             rows = connection.execute("SELECT id, first_seq, check_value, chain FROM epoch ORDER BY id").fetchall()
         if not rows:
             raise corrupt(path, "it does not say which key it is sealed with")
-        epoch, _, wanted, sealed_chain = rows[-1]
-        vault = Vault(read_key(source))
-        if vault.check_value == wanted:
+        vault = None if rows == former else find_vault(source, rows[-1][2])
+        if vault is not None:
             break
-        if source.path is not None and successor_of(source.path).exists():
-            _adopt(connection, path, source.path)
     else:
         message = f"{path} is sealed with another key than that from {source}: name the right one with --key"
         raise IntegrityError(message, reason="wrong_key")
@@ -84,16 +81,7 @@ def open_keyring(connection: sqlite3.Connection, path: Path, source: KeySource) 
         chains = tuple((first, vault.open(chain, "chain", id_)) for id_, first, _, chain in rows)
     except SealError as error:
         raise corrupt(path, "the keys of its record cannot be opened") from error
-    return Keyring(vault, epoch, chains, sealed_chain)
-
-
-def _adopt(connection: sqlite3.Connection, path: Path, file: Path) -> None:
-    """Put a new key in the place of the former one, where it is in force; the transaction keeps others from it."""
-    with clear_errors(path), transaction(connection):
-        wanted = connection.execute("SELECT check_value FROM epoch ORDER BY id DESC LIMIT 1").fetchone()[0]
-        new = successor_of(file)
-        if new.exists() and Vault(read_key(KeySource(new))).check_value == wanted:
-            adopt_successor(file)
+    return Keyring(vault, rows[-1][0], chains, rows[-1][3])
 
 
 def begin_chain(connection: sqlite3.Connection, source: KeySource, clock: Clock) -> None:
@@ -120,7 +108,8 @@ def begin_chain(connection: sqlite3.Connection, source: KeySource, clock: Clock)
 
 def write_epoch(connection: sqlite3.Connection, vault: Vault, epoch: int, first_seq: int, chain: bytes) -> None:
     """Say which key the gallery is sealed with from now on, and keep the record's key."""
-    connection.execute(
+    write(
+        connection,
         "INSERT INTO epoch (id, first_seq, check_value, chain) VALUES (?, ?, ?, ?)",
         (epoch, first_seq, vault.check_value, vault.seal(chain, "chain", epoch)),
     )

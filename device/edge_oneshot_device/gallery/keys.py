@@ -3,9 +3,13 @@
 It is 32 random bytes, written as 64 hexadecimal digits. In this order it is taken from a credential
 that systemd hands over, from the file named with --key, from the output of a command, from the file
 that EDGE_ONESHOT_KEY names, or from ~/.config/edge-oneshot/key.
+
+One key file may serve several galleries. So a key that a rotation made or replaced stays beside it, under a name
+made from its check value: each gallery finds its own there.
 """
 
 import os
+import re
 import secrets
 import shlex
 import stat
@@ -17,6 +21,7 @@ import msgspec
 
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.files import create_folder, read_file, sync_folder, write_atomically
+from edge_oneshot_device.gallery.vault import Vault
 
 CREDENTIAL: Final = "edge-oneshot.key"
 """Name of the credential: ``LoadCredential=edge-oneshot.key:/etc/edge-oneshot.key`` in a unit."""
@@ -24,7 +29,6 @@ COMMAND: Final = "EDGE_ONESHOT_KEY_COMMAND"
 ENVIRONMENT: Final = "EDGE_ONESHOT_KEY"
 
 KEY_BYTES: Final = 32
-_COMMAND_SECONDS: Final = 30.0
 _MAX_FILE_BYTES: Final = 4096
 
 
@@ -41,7 +45,11 @@ class KeySource(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """As errors name it."""
-        return f"the command {shlex.join(self.command)}" if self.command is not None else str(self.path)
+        if self.command is None:
+            return str(self.path)
+        from edge_oneshot_device.gallery.key_command import describe  # few keys come from a command
+
+        return describe(self.command)
 
 
 def find_key(argument: str | os.PathLike[str] | None = None) -> KeySource:
@@ -88,8 +96,11 @@ def read_key(source: KeySource) -> bytes:
         IntegrityError: Reason ``key_missing``, ``key_exposed`` (others may read the file), or ``key_unreadable``.
         MachineError: The file cannot be read, or the command failed (``key_command_failed``).
     """
-    if source.path is None:
-        return _decode(_run(source), source)
+    if source.command is not None:
+        from edge_oneshot_device.gallery.key_command import run  # takes its time, and few keys come from a command
+
+        return _decode(run(source.command), source)
+    assert source.path is not None
     try:
         content = read_file(source.path, _MAX_FILE_BYTES)
     except InputError as error:
@@ -109,9 +120,15 @@ def create_key(path: Path) -> bytes:
     """Make a new key and write it, mode 0600; the folder is made if need be, mode 0700.
 
     Raises:
-        MachineError: Reason ``cannot_write``: the disk does not allow it, or a key is there already.
+        MachineError: Reason ``key_exists``: one is there already; or ``cannot_write``: the disk does not allow it.
     """
     key = secrets.token_bytes(KEY_BYTES)
+    write_key(path, key)
+    return key
+
+
+def write_key(path: Path, key: bytes) -> None:
+    """Write a key where nothing is, as `create_key` does; raises what that does."""
     try:
         create_folder(path.parent)
     except OSError as error:
@@ -124,69 +141,76 @@ def create_key(path: Path) -> bytes:
         sync_folder(path.parent)
     except FileExistsError as error:
         message = f"{path} is there already: a key is never overwritten"
-        raise MachineError(message, reason="cannot_write") from error
+        raise MachineError(message, reason="key_exists") from error
     except OSError as error:
         raise MachineError(f"cannot write {path}: {error.strerror}", reason="cannot_write") from error
     finally:
         with suppress(OSError):
             aside.unlink()
-    return key
+
+
+def kept_at(path: Path, check_value: bytes) -> Path:
+    """Where a key is kept beside a key file, by its check value, which says nothing of the key itself."""
+    return path.with_name(f"{path.name}.{check_value[:8].hex()}")
+
+
+def keep_key(path: Path, key: bytes) -> Path:
+    """Keep a key beside a key file, unless it is there already; returns where.
+
+    Raises:
+        IntegrityError: What lies in its place is another key, or none (see `read_key`).
+        MachineError: Reason ``cannot_write``.
+    """
+    kept = kept_at(path, Vault(key).check_value)
+    try:
+        write_key(kept, key)
+    except MachineError as error:
+        if error.reason != "key_exists":
+            raise
+        if read_key(KeySource(kept)) != key:
+            message = f"{kept} holds another key than its name says: move it elsewhere"
+            raise IntegrityError(message, reason="key_unreadable") from error
+    return kept
+
+
+def kept_keys(path: Path) -> list[Path]:
+    """All keys that are kept beside a key file, by name."""
+    pattern = re.compile(re.escape(path.name) + r"\.[0-9a-f]{16}")
+    return sorted(one for one in path.parent.iterdir() if pattern.fullmatch(one.name))
+
+
+def find_vault(source: KeySource, check_value: bytes) -> Vault | None:
+    """The vault with a check value: of the source's key, or of one kept beside its file; None where neither fits.
+
+    Raises:
+        IntegrityError: As `read_key` says of the source.
+        MachineError: Likewise.
+    """
+    missing = None
+    try:
+        vault = Vault(read_key(source))
+        if vault.check_value == check_value:
+            return vault
+    except IntegrityError as error:
+        if error.reason != "key_missing":
+            raise
+        missing = error
+    if source.path is not None:
+        try:
+            vault = Vault(read_key(KeySource(kept_at(source.path, check_value))))
+            if vault.check_value == check_value:
+                return vault
+        except IntegrityError as error:
+            if error.reason != "key_missing":
+                raise
+    if missing is not None:
+        raise missing
+    return None
 
 
 def encode_key(key: bytes) -> bytes:
     """The content of a key file."""
     return key.hex().encode() + b"\n"
-
-
-def successor_of(path: Path) -> Path:
-    """Where `rotate-key` keeps the new key until the gallery is sealed with it."""
-    return path.with_name(path.name + ".new")
-
-
-def former_of(path: Path) -> Path:
-    """Where the key before the present one is kept: backups of then, or another state folder, may need it."""
-    return path.with_name(path.name + ".former")
-
-
-def adopt_successor(path: Path) -> None:
-    """Put the new key in the place of the former one by a rename; the former one stays as `former_of` says.
-
-    Raises:
-        MachineError: Reason ``cannot_write``.
-    """
-    aside = path.with_name(path.name + ".tmp")
-    try:
-        aside.unlink(missing_ok=True)
-        aside.hardlink_to(path)
-        aside.replace(former_of(path))
-        aside.unlink(missing_ok=True)  # a rename between two names of one file leaves both: of a cut one, begun again
-        successor_of(path).replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise MachineError(f"cannot write {path}: {error.strerror}", reason="cannot_write") from error
-
-
-def drop_successor(path: Path) -> None:
-    """Remove a new key that came to nothing."""
-    with suppress(OSError):
-        successor_of(path).unlink()
-
-
-def _run(source: KeySource) -> bytes:
-    import subprocess  # takes its time, and few keys come from a command
-
-    assert source.command is not None
-    try:
-        done = subprocess.run(  # noqa: S603 (the administrator's own command)
-            source.command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_COMMAND_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        why = "took too long" if isinstance(error, subprocess.TimeoutExpired) else f"cannot be run: {error.strerror}"
-        raise MachineError(f"{source} that prints the key {why}", reason="key_command_failed") from error
-    if done.returncode:
-        message = f"{source} that prints the key ended with {done.returncode}"
-        raise MachineError(message, reason="key_command_failed")
-    return done.stdout
 
 
 def _decode(content: bytes, source: KeySource) -> bytes:

@@ -4,20 +4,23 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import numpy as np
 
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.files import read_file, sync_folder, write_atomically
+from edge_oneshot_device.gallery import settings
 from edge_oneshot_device.gallery.aside import aside
 from edge_oneshot_device.gallery.audit import last_row
 from edge_oneshot_device.gallery.database import clear_errors, corrupt, is_sealed, open_file, reading
 from edge_oneshot_device.gallery.encoders import people_of
 from edge_oneshot_device.gallery.gallery import Gallery, new_number
-from edge_oneshot_device.gallery.keys import KeySource, read_key
+from edge_oneshot_device.gallery.keys import KeySource
+from edge_oneshot_device.gallery.locking import locked
 from edge_oneshot_device.gallery.owned import require_own
 from edge_oneshot_device.gallery.people import Record, person_name
 from edge_oneshot_device.gallery.rotation import seal_with
@@ -106,14 +109,14 @@ def back_up(gallery: Gallery, file: Path) -> Backup:
 
 
 def restore(gallery: Gallery, file: Path, key: KeySource | None = None) -> Backup:
-    """Put a copy in the place of everything that the gallery holds, in one transaction.
+    """Put a copy in the place of everything that the gallery holds, in one transaction, but for this device's settings.
 
     The record says so, and from where it went on. Whoever was forgotten since is enrolled again.
 
     Args:
         gallery: What is replaced.
         file: The copy.
-        key: Where the key of the copy is, when the gallery has another one by now.
+        key: Where the key of the copy is, when the gallery has another one by now that the copy's is not kept beside.
 
     Raises:
         InputError: The file cannot be read, or is the gallery's own (``wrong_use``).
@@ -122,27 +125,41 @@ def restore(gallery: Gallery, file: Path, key: KeySource | None = None) -> Backu
     """
     _refuse_itself(gallery, file)
     content = read_file(file, 1 << 40)
-    before = gallery.read(last_row)
     source = gallery.source if key is None else key
     with aside(gallery.path.parent) as copied, _of_the_copy(copied, file, source):
         _write(copied, content)
         if not is_sealed(copied):
             raise corrupt(copied, "there is no gallery in it")
-        with Gallery.open(copied, gallery.fingerprint, gallery.size, source, gallery.clock) as copy:
+        with (
+            locked(gallery.path.parent),  # lest another init is undone
+            Gallery.open(copied, gallery.fingerprint, gallery.size, source, gallery.clock) as copy,
+        ):
             copy.check_audit()
             copy.mirror("cosine", "best")  # opens every template, and sees that all are of this encoder
-            head = None if before is None else f"{before.seq}:{before.mac.hex()}"
-            copy.change(lambda connection: copy.append_audit(connection, "restored", detail={"instead_of": head}))
-            own = read_key(gallery.source)
-            if Vault(own).check_value != copy.keyring.vault.check_value:
-                seal_with(copy, own)
+            before, own = gallery.read(lambda connection: (last_row(connection), gallery.installed(connection)))
+            if gallery.keyring.vault.check_value != copy.keyring.vault.check_value:
+                seal_with(copy, gallery.keyring.vault.key)
                 copy.source = gallery.source
+            head = None if before is None else f"{before.seq}:{before.mac.hex()}"
+            copy.change(partial(_take_over, copy, head, own))
             last = copy.read(last_row)
             people = len(copy.people())
             gallery.copy_from(copy)
         gallery.wipe()
     assert last is not None
     return Backup(str(file), people, len(content), f"{last.seq}:{last.mac.hex()}")
+
+
+def _take_over(
+    copy: Gallery, head: str | None, own: tuple[bytes, dict[str, Any]] | None, connection: sqlite3.Connection
+) -> None:
+    """Say in a copy what it replaces, and give it this device's settings for those that it brings along."""
+    copy.append_audit(connection, "restored", detail={"instead_of": head})
+    if own is None:
+        settings.remove(connection)
+    else:
+        content, detail = own
+        copy.install(connection, content, {**detail, "restored": True})
 
 
 def export_people(gallery: Gallery, file: Path, key: bytes) -> Transfer:

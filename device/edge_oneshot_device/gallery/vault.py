@@ -34,6 +34,7 @@ class Vault:
     """
 
     def __init__(self, key: bytes) -> None:
+        self.key = key
         self._cipher = AESGCM(_derive(key, b"seal"))
         self._names = _derive(key, b"names")
         self.check_value = _derive(key, b"check value")[:16]

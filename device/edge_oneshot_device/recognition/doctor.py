@@ -11,16 +11,20 @@ from typing import Final
 
 import msgspec
 
+from edge_oneshot_device.bundle.signature import short
+from edge_oneshot_device.bundle.summary import UNCALIBRATED, percent
 from edge_oneshot_device.errors import OneShotError
 from edge_oneshot_device.gallery.clock import SYSTEM
 from edge_oneshot_device.gallery.keys import find_key
 from edge_oneshot_device.gallery.reserve import has_reserve
 from edge_oneshot_device.recognition import state as states
 from edge_oneshot_device.recognition.equipment import Finding, find_clock, find_edgetpu, find_runtimes
+from edge_oneshot_device.recognition.installation import resolve_target
 from edge_oneshot_device.recognition.opening import Installed, open_installed
 
 _LOW_BYTES: Final = 64 << 20
 _LOW_SHARE: Final = 0.05
+_LOOSE_FAR: Final = 0.01
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
@@ -55,11 +59,18 @@ def examine(state: str | os.PathLike[str] | None = None, key: str | os.PathLike[
             findings.append(Finding(what, "fault", str(error), error.reason))
             codes.append(error.exit_code)
 
-    look("bundle", lambda: _door(folder, key))
+    look("state", lambda: _owned(folder))
+    if not codes:
+        look("bundle", lambda: _door(folder, key))
     if folder.is_dir():
         look("disk", lambda: _disk(folder))
     findings += [*find_runtimes(), *find_edgetpu()]
     return Diagnosis(str(folder), findings, codes[0] if codes else 0)
+
+
+def _owned(folder: Path) -> list[Finding]:
+    states.require_owner(folder)
+    return []
 
 
 def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
@@ -72,6 +83,7 @@ def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
         last = gallery.read(gallery.newest)
     found = [
         _bundle(opened),
+        _settings(opened),
         Finding("key", "ok", f"from {source}"),
         Finding("gallery", "ok", f"{people} enrolled, SQLite {sqlite3.sqlite_version}, rollback journal"),
         Finding("audit", "ok", f"{report.rows} rows since {report.since} hold, head {report.head.seq}"),
@@ -98,6 +110,20 @@ def _bundle(opened: Installed) -> Finding:
     elif wanted == "litert":  # tflite-runtime has none for 8 bits
         return Finding("bundle", "warning", f"{text} without XNNPACK, so slower than it could be: {passed}")
     return Finding("bundle", "ok", f"{text}: {passed}")
+
+
+def _settings(opened: Installed) -> Finding:
+    """What decides at the door."""
+    settings = opened.settings
+    target, provisional = resolve_target(opened.bundle.manifest, settings.variant, settings.target_far)
+    shown = UNCALIBRATED if target is None else f"{percent(target)}{', provisional' if provisional else ''}"
+    trust = "any bundle is taken" if settings.trust is None else f"bundles signed by {short(settings.trust)} are taken"
+    photos = "photos are kept" if settings.keep_photos else "no photos are kept"
+    text = f"target FAR {shown}, {settings.rejections_per_minute} rejections a minute, {trust}, {photos}"
+    if target is not None and target > _LOOSE_FAR:
+        text += f": more than {percent(_LOOSE_FAR)} of all strangers get in; run init with a smaller --target-far"
+        return Finding("settings", "warning", text)
+    return Finding("settings", "ok", text)
 
 
 def _disk(folder: Path) -> list[Finding]:

@@ -38,7 +38,8 @@ class Finding(msgspec.Struct, frozen=True):
     """One thing looked at.
 
     Attributes:
-        what: ``bundle``, ``key``, ``gallery``, ``audit``, ``disk``, ``state``, ``clock``, ``runtime`` or ``edgetpu``.
+        what: ``bundle``, ``settings``, ``key``, ``gallery``, ``audit``, ``disk``, ``state``, ``clock``, ``runtime`` or
+            ``edgetpu``.
         level: ``ok``, ``note`` (absent, and only needed by who wants it), ``warning`` (look after it soon) or
             ``fault`` (the door does not work).
         text: One line: what was found, and what mends it.

@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -9,27 +11,30 @@ import msgspec
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.manifest import Manifest, Runtime
-from edge_oneshot_device.bundle.signature import load_public_key
+from edge_oneshot_device.bundle.signature import load_public_key, short
 from edge_oneshot_device.bundle.summary import Operation, summarise
 from edge_oneshot_device.encoding.encoder import Encoder
-from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import renewal
 from edge_oneshot_device.gallery.database import is_sealed
 from edge_oneshot_device.gallery.encoders import encoders, people_of
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key
 from edge_oneshot_device.gallery.limits import Limits
+from edge_oneshot_device.gallery.locking import locked
 from edge_oneshot_device.matching.decision import calibration_for, threshold_for
+from edge_oneshot_device.recognition.bundles import open_bundle, remove_bundles, write_bundle
 from edge_oneshot_device.recognition.enrolment import enrol_again
 from edge_oneshot_device.recognition.state import (
-    BUNDLES,
+    FORMER_SETTINGS,
     GALLERY,
-    IN_USE,
+    InUse,
     Settings,
-    commit,
+    decode_settings,
+    facts_of,
     make_folder,
-    open_bundle,
-    read_settings,
+    require_gallery,
+    require_owner,
     require_settings,
     state_dir,
 )
@@ -48,7 +53,7 @@ class Installation(msgspec.Struct, frozen=True):
             the calibration itself is provisional.
         trusted: Whether bundles signed by `signed_by` alone are taken from now on.
         people: How many are enrolled.
-        taken_over: How many of them were in a gallery whose people were not sealed: look whether they are yours.
+        replaced: Whether something else was in use until now, which `rollback` brings back.
         state: The state folder.
         key: Where the key is that seals the gallery.
     """
@@ -67,6 +72,7 @@ class Installation(msgspec.Struct, frozen=True):
     provisional: bool
     trusted: bool
     people: int
+    replaced: bool
     state: str
     key: str
     taken_over: int = 0
@@ -125,60 +131,73 @@ def install(
         InputError: Reason ``bad_limit``, ``cannot_re_enrol``, ``bad_target_far``, ``variant_missing``, ``uncalibrated``
             (with a `target_far`), or as `Bundle.open`, `Encoder.open` and `load_public_key` say.
         IntegrityError: Reason ``gallery_of_other_fingerprint``, ``trust_changed`` (by another
-            `install` at the same time), or as those say.
+            `install` at the same time), ``settings_missing`` (with them the key that was trusted), or as those say.
         MachineError: The disk does not allow it, or the runtime failed.
     """
     if target_far is not None and not 0.0 < target_far < 1.0:
         raise InputError(f"target FAR {target_far}: must be above 0 and below 1", reason="bad_target_far")
     Limits(rejections_per_minute=rejections_per_minute)  # refuses what is out of range
     folder = state_dir(state)
+    require_owner(folder)
     source = find_key(key)
-    former = read_settings(folder)
-    kept = None if former is None else former.trust
-    trusted = kept if trust is None else load_public_key(trust)
-    opened = Bundle.open(bundle, trust=trusted)
-    manifest = opened.manifest
-    name = choose_variant(manifest, variant)
-    encoder = Encoder.open(opened, name, runtime=runtime, threads=threads, allow_cpu=allow_cpu)
-    _resolve_target(manifest, name, target_far)
-    make_folder(folder)
-    make_folder(folder / BUNDLES)
-    settings = Settings(
-        format=1,
-        bundle=f"{manifest.name}-{opened.sha256[:12]}.oneshot",
-        sha256=opened.sha256,
-        previous=None,
-        variant=name,
-        runtime="edgetpu" if runtime == "edgetpu" else msgspec.convert(encoder.runtime, Runtime),
-        threads=threads,
-        target_far=target_far,
-        trust=trusted,
-        keep_photos=keep_photos,
-        rejections_per_minute=rejections_per_minute,
-        fingerprint=encoder.fingerprint,
-        allow_cpu=allow_cpu,
-    )
-    _make_key(source, folder / GALLERY)
-    size = encoder.embedding.size
-    with Gallery.open(folder / GALLERY, encoder.fingerprint, size, source, create=True) as gallery:
+    with ExitStack() as stack:
+        gallery = stack.enter_context(_open_gallery(folder, source)) if (folder / GALLERY).exists() else None
+        kept = None if gallery is None else _trusted(gallery, named=trust is not None)
+        trusted = kept if trust is None else load_public_key(trust)
+        opened = Bundle.open(bundle, trust=trusted)
+        manifest = opened.manifest
+        name = choose_variant(manifest, variant)
+        encoder = Encoder.open(opened, name, runtime=runtime, threads=threads, allow_cpu=allow_cpu)
+        resolve_target(manifest, name, target_far)
+        # fit for use: from here on something is written
+        if gallery is None:
+            make_folder(folder)
+            gallery = stack.enter_context(_open_gallery(folder, source))
+        gallery.use_with(encoder.fingerprint, encoder.embedding.size)
+        settings = Settings(
+            bundle=f"{manifest.name}-{opened.sha256[:12]}.oneshot",
+            sha256=opened.sha256,
+            variant=name,
+            runtime="edgetpu" if runtime == "edgetpu" else msgspec.convert(encoder.runtime, Runtime),
+            threads=threads,
+            target_far=target_far,
+            fingerprint=encoder.fingerprint,
+            trust=trusted,
+            keep_photos=keep_photos,
+            rejections_per_minute=rejections_per_minute,
+            allow_cpu=allow_cpu,
+        )
         changed = gallery.read(encoders)[-1:] not in ([], [encoder.fingerprint])
         again = enrol_again(gallery, encoder, manifest) if re_enrol and changed else None
+        before: InUse | None = None
 
-        def work(connection: sqlite3.Connection) -> None:
-            # the transaction keeps out another install, and an enrolment with the former encoder
-            before = encoders(connection)
-            if again is None and not empty and people_of(connection, "".join(before[-1:])):
+        def refuse_strangers(connection: sqlite3.Connection) -> None:
+            if again is None and not empty and people_of(connection, "".join(encoders(connection)[-1:])):
                 gallery.require_encoder(connection)
-            gallery.use_encoder(connection, {"bundle": opened.sha256, "variant": name})
+
+        def work(connection: sqlite3.Connection) -> Settings:
+            nonlocal before
+            refuse_strangers(connection)  # again, in the transaction that keeps out an enrolment
+            now = _settings_of(gallery, connection)
+            if now is not None and now.trust != kept:
+                message = f"another init changed meanwhile which key is trusted in {folder}: run init again"
+                raise IntegrityError(message, reason="trust_changed")
+            before = None if now is None or now.in_use == settings.in_use else now.in_use
+            former = before or (None if now is None else now.former)
+            wanted = msgspec.structs.replace(settings, former=former)
+            gallery.install(connection, msgspec.json.encode(wanted), facts_of(wanted))
             if again is not None:
                 renewal.replace_all(gallery, connection, again)
-            commit(folder, settings, opened.content, kept, before)
+            return wanted
 
-        gallery.change(work)
+        gallery.read(refuse_strangers)
+        _put_in_use(gallery, settings, opened, work)
+        with suppress(OSError):
+            (folder / FORMER_SETTINGS).unlink()
         if changed:
             gallery.wipe()
         people, taken_over = len(gallery.people()), gallery.taken_over
-    done = _installation(opened, encoder, settings, folder, source, people)
+    done = _installation(opened, encoder, settings, folder, source, people, replaced=before is not None)
     return msgspec.structs.replace(done, taken_over=taken_over)
 
 
@@ -194,34 +213,85 @@ def rollback(state: str | os.PathLike[str] | None = None, *, key: str | os.PathL
         IntegrityError: The former bundle is not as it was left, or the gallery is damaged.
         MachineError: The disk does not allow it, or the runtime failed.
     """
-    folder = state_dir(state)
-    settings = require_settings(folder)
-    former = settings.former
-    if former is None:
-        raise InputError(f"nothing was in use in {folder} before: init another bundle", reason="nothing_before")
-    opened = open_bundle(folder, former.bundle, former.sha256, settings.trust)
-    encoder = Encoder.open(
-        opened, former.variant, runtime=former.runtime, threads=former.threads, allow_cpu=settings.allow_cpu
-    )
-    source = find_key(key)
-    wanted = msgspec.structs.replace(settings, **{name: getattr(former, name) for name in IN_USE})
-    with Gallery.open(folder / GALLERY, encoder.fingerprint, encoder.embedding.size, source) as gallery:
+    folder, source = state_dir(state), find_key(key)
+    with Gallery.open(require_gallery(folder), key=source) as gallery:
+        settings = require_settings(gallery)
+        former = settings.former
+        if former is None:
+            raise InputError(f"nothing was in use in {folder} before: init another bundle", reason="nothing_before")
+        opened = open_bundle(folder, former.bundle, former.sha256, settings.trust)
+        encoder = Encoder.open(
+            opened, former.variant, runtime=former.runtime, threads=former.threads, allow_cpu=settings.allow_cpu
+        )
+        gallery.use_with(encoder.fingerprint, encoder.embedding.size)
+        back = msgspec.structs.replace(settings, former=settings.in_use, **msgspec.structs.asdict(former))
 
-        def work(connection: sqlite3.Connection) -> None:
-            detail = {"bundle": opened.sha256, "variant": encoder.variant, "rollback": True}
-            before = encoders(connection)
-            gallery.use_encoder(connection, detail)
-            commit(folder, wanted, opened.content, settings.trust, before)
+        def work(connection: sqlite3.Connection) -> Settings:
+            if _settings_of(gallery, connection) != settings:
+                message = f"another init or rollback came before this one in {folder}: nothing was changed; try again"
+                raise MachineError(message, reason="gallery_busy")
+            gallery.install(connection, msgspec.json.encode(back), {**facts_of(back), "rollback": True})
+            return back
 
-        gallery.change(work)
+        _put_in_use(gallery, back, opened, work)
         people = len(gallery.people())
-    return _installation(opened, encoder, wanted, folder, source, people)
+    return _installation(opened, encoder, back, folder, source, people, replaced=True)
+
+
+def _put_in_use(
+    gallery: Gallery, settings: Settings, opened: Bundle, work: Callable[[sqlite3.Connection], Settings]
+) -> None:
+    """Write a bundle, then what puts it in use, then remove what is in use no more."""
+    folder = gallery.path.parent
+    with locked(folder):  # lest another one's bundle is removed before it is in use
+        write_bundle(folder, settings.bundle, opened.content)
+        done = gallery.change(work)
+        keep = {one.bundle for one in (done, done.former) if one is not None}
+        with suppress(MachineError):  # it is installed: a leftover that cannot be removed is no failure
+            remove_bundles(folder, keep)
+
+
+def _settings_of(gallery: Gallery, connection: sqlite3.Connection) -> Settings | None:
+    """The settings in force; None where there are none that could be gone by: then `init` begins anew."""
+    try:
+        content = gallery.settings(connection)
+        return None if content is None else decode_settings(gallery.path, content)
+    except IntegrityError as error:
+        if error.reason not in ("settings_altered", "settings_unreadable"):
+            raise
+        return None
+
+
+def _trusted(gallery: Gallery, *, named: bool) -> str | None:
+    """The key that is trusted now.
+
+    Raises:
+        IntegrityError: Reason ``settings_missing``: the settings are gone, the record names a key that was trusted,
+            and none is `named` now.
+    """
+    settings = gallery.read(lambda connection: _settings_of(gallery, connection))
+    if settings is not None or named:
+        return None if settings is None else settings.trust
+    query = "SELECT detail FROM audit WHERE act = 'installed' ORDER BY seq DESC LIMIT 1"
+    row = gallery.read(lambda connection: connection.execute(query).fetchone())
+    trust = None if row is None else msgspec.json.decode(row[0]).get("trust")
+    if trust is not None:
+        message = f"the settings in {gallery.path} are gone, and {short(str(trust))} alone was trusted: say --trust"
+        raise IntegrityError(f"{message} KEY.pub with that key", reason="settings_missing")
+    return None
 
 
 def _installation(
-    opened: Bundle, encoder: Encoder, settings: Settings, folder: Path, source: KeySource, people: int
+    opened: Bundle,
+    encoder: Encoder,
+    settings: Settings,
+    folder: Path,
+    source: KeySource,
+    people: int,
+    *,
+    replaced: bool,
 ) -> Installation:
-    resolved, provisional = _resolve_target(opened.manifest, encoder.variant, settings.target_far)
+    resolved, provisional = resolve_target(opened.manifest, encoder.variant, settings.target_far)
     summary = summarise(opened)
     return Installation(
         name=summary.name,
@@ -238,12 +308,13 @@ def _installation(
         provisional=provisional,
         trusted=settings.trust is not None,
         people=people,
+        replaced=replaced,
         state=str(folder),
         key=str(source),
     )
 
 
-def _resolve_target(manifest: Manifest, variant: str, target_far: float | None) -> tuple[float | None, bool]:
+def resolve_target(manifest: Manifest, variant: str, target_far: float | None) -> tuple[float | None, bool]:
     """The target for one template a person, and whether its threshold is provisional."""
     if target_far is None and not any(c.variant == variant for c in manifest.calibration):
         return None, False
@@ -252,7 +323,13 @@ def _resolve_target(manifest: Manifest, variant: str, target_far: float | None) 
     return resolved, threshold_for(calibration, resolved).provisional
 
 
-def _make_key(source: KeySource, gallery: Path) -> None:
-    """Make the key of a new gallery; one that is sealed already needs its own."""
-    if source.path is not None and not source.path.exists() and not is_sealed(gallery):
-        create_key(source.path)
+def _open_gallery(folder: Path, source: KeySource) -> Gallery:
+    """The gallery, and the key of a new one; one that is sealed already needs its own."""
+    path = folder / GALLERY
+    if source.path is not None and not source.path.exists() and not is_sealed(path):
+        try:
+            create_key(source.path)
+        except MachineError as error:
+            if error.reason != "key_exists":  # by another init, which may be for another state folder
+                raise
+    return Gallery.open(path, key=source, create=True)

@@ -1,19 +1,15 @@
-"""Opening what is in use: the settings, the bundle, its encoder and the gallery."""
+"""Opening what is in use: the gallery with its settings, the bundle, and its encoder."""
 
 import os
-from typing import Final
 
 import msgspec
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoding.encoder import Encoder
-from edge_oneshot_device.errors import IntegrityError
-from edge_oneshot_device.gallery.encoders import encoders
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import find_key
-from edge_oneshot_device.recognition.state import GALLERY, Settings, in_force, load, open_bundle, state_dir
-
-_TRIES: Final = 3
+from edge_oneshot_device.recognition.bundles import open_bundle
+from edge_oneshot_device.recognition.state import Settings, require_gallery, require_settings, state_dir
 
 
 class Installed(msgspec.Struct, frozen=True):
@@ -28,19 +24,19 @@ class Installed(msgspec.Struct, frozen=True):
 def open_installed(
     state: str | os.PathLike[str] | None = None, *, key: str | os.PathLike[str] | None = None
 ) -> Installed:
-    """What is in use, opened: the settings, the bundle, its encoder and the gallery.
-
-    A power cut in the midst of `install` may have left the new settings with the gallery of before: then
-    what was in use before still is.
+    """What is in use, opened: the gallery, its settings, the bundle that they name, and its encoder.
 
     Raises:
         InputError: Reason ``not_initialised``.
-        IntegrityError: The bundle, the settings, the key or the gallery is not as it was left.
+        IntegrityError: The bundle, the settings, the key or the gallery is not as it was left, or the state folder
+            belongs to another user.
         MachineError: The disk or the runtime failed.
     """
     folder, source = state_dir(state), find_key(key)
-    settings, bundle = load(folder)
-    for _ in range(_TRIES):
+    gallery = Gallery.open(require_gallery(folder), key=source)
+    try:
+        settings = require_settings(gallery)
+        bundle = open_bundle(folder, settings.bundle, settings.sha256, settings.trust)
         encoder = Encoder.open(
             bundle,
             settings.variant,
@@ -48,15 +44,8 @@ def open_installed(
             threads=settings.threads,
             allow_cpu=settings.allow_cpu,
         )
-        gallery = Gallery.open(folder / GALLERY, encoder.fingerprint, encoder.embedding.size, source)
-        try:
-            now = in_force(settings, gallery.read(encoders))
-        except BaseException:
-            gallery.close()
-            raise
-        if now is settings:
-            return Installed(settings, bundle, encoder, gallery)
+        gallery.use_with(encoder.fingerprint, encoder.embedding.size)
+    except BaseException:
         gallery.close()
-        settings, bundle = now, open_bundle(folder, now.bundle, now.sha256, now.trust)
-    message = f"the settings in {folder} and its gallery do not agree on what is in use: run init again"
-    raise IntegrityError(message, reason="settings_unreadable")
+        raise
+    return Installed(settings, bundle, encoder, gallery)

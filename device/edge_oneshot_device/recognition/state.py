@@ -1,82 +1,79 @@
-"""The state folder: the bundle in use, the one before it, the gallery, the settings.
+"""The state folder: the gallery, which holds the settings too, the bundle in use and the one before it.
 
-    settings.json                      which bundle is in use, and how
+    gallery.db                         people, record and settings
     bundles/NAME-<sha256[:12]>.oneshot
-    gallery.db
 
-A bundle is written under a name of its own and settings.json last, by one rename: an
-interrupted `install` leaves everything as it was.
+A bundle is written under a name of its own before the transaction that puts it in use, so that an interrupted
+`install` leaves everything as it was.
 """
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+import pwd
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.manifest import Digest, Positive, Runtime, Slug
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.files import create_folder, read_file, write_atomically
+from edge_oneshot_device.files import create_folder
+from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits
+from edge_oneshot_device.recognition.bundles import BUNDLE_NAME, BUNDLES
 
 ENVIRONMENT: Final = "EDGE_ONESHOT_STATE"
-BUNDLES: Final = "bundles"
 GALLERY: Final = "gallery.db"
-SETTINGS: Final = "settings.json"
-MAX_SETTINGS_BYTES: Final = 64 << 10
+FORMER_SETTINGS: Final = "settings.json"
+"""Where settings were before they were in the gallery: not read, and removed by the next `install`."""
 
-IN_USE: Final = ("bundle", "sha256", "variant", "runtime", "threads", "target_far", "fingerprint")
-"""What `rollback` brings back of the settings."""
-
-BundleFile = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}-[0-9a-f]{12}\.oneshot$")]
+BundleFile = Annotated[str, msgspec.Meta(pattern=BUNDLE_NAME)]
+TargetFar = Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
 
 
-class Former(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What was in use before, for `rollback`; attributes as of `Settings`, and the encoder's fingerprint."""
-
-    bundle: BundleFile
-    sha256: Digest
-    variant: Slug
-    runtime: Literal[Runtime, "edgetpu"]
-    threads: Positive
-    target_far: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] | None
-    fingerprint: Digest
-
-
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What `install` decided; parsed strictly.
+class InUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What `rollback` brings back.
 
     Attributes:
         bundle: File name in the folder of bundles.
         sha256: Of that file.
-        previous: The bundle that was in use before, kept; written for versions before there was `former`.
+        variant: Its variant.
         runtime: The runtime that passed the self-test, or the Edge TPU, which may have been absent then.
+        threads: Of one inference.
         target_far: None for the smallest that the calibration supports.
-        trust: The public key, in hex, that has to have signed a bundle; None takes any bundle.
-        keep_photos: Keep the images that people are enrolled from, sealed.
-        rejections_per_minute: Of 1:N, after which the door makes everybody wait.
-        fingerprint: Of the variant; None was written before it was kept.
-        former: What was in use before.
-        allow_cpu: Run the plain file where the Edge TPU fails.
+        fingerprint: Of the variant.
     """
 
-    format: Literal[1]
     bundle: BundleFile
     sha256: Digest
-    previous: BundleFile | None
     variant: Slug
     runtime: Literal[Runtime, "edgetpu"]
     threads: Positive
-    target_far: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] | None
+    target_far: TargetFar | None
+    fingerprint: Digest
+
+
+class Settings(InUse, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What `install` decided; sealed in the gallery, parsed strictly.
+
+    Attributes:
+        trust: The public key, in hex, that has to have signed a bundle; None takes any bundle.
+        keep_photos: Keep the images that people are enrolled from, sealed.
+        rejections_per_minute: Of 1:N, after which the door makes everybody wait.
+        allow_cpu: Run the plain file where the Edge TPU fails.
+        former: What was in use before.
+    """
+
     trust: Digest | None = None
     keep_photos: bool = False
     rejections_per_minute: Positive = Limits().rejections_per_minute
-    fingerprint: Digest | None = None
-    former: Former | None = None
     allow_cpu: bool = False
+    former: InUse | None = None
+
+    @property
+    def in_use(self) -> InUse:
+        """What is in use now, as it will stand in `former` one day."""
+        return InUse(**{name: getattr(self, name) for name in InUse.__struct_fields__})
 
 
 def state_dir(argument: str | os.PathLike[str] | None = None) -> Path:
@@ -104,46 +101,22 @@ def writable_folder() -> Path | None:
     return next((one for one in (folder, *folder.parents) if os.access(one, os.W_OK)), None)
 
 
-def load(state: str | os.PathLike[str] | None = None) -> tuple[Settings, Bundle]:
-    """The settings and the bundle in use, checked.
+def require_owner(folder: Path) -> None:
+    """Make sure that a state folder is this user's, if it is there: its owner decides what its names lead to.
 
     Raises:
-        InputError: Reason ``not_initialised``.
-        IntegrityError: Reason ``settings_unreadable``, ``bundle_missing`` or ``bundle_altered``, or
-            as `Bundle.open` says.
-        MachineError: A file cannot be read.
-    """
-    folder = state_dir(state)
-    settings = require_settings(folder)
-    return settings, open_bundle(folder, settings.bundle, settings.sha256, settings.trust)
-
-
-def require_settings(folder: Path) -> Settings:
-    """The settings of a state folder.
-
-    Raises:
-        InputError: Reason ``not_initialised``.
-        IntegrityError: Reason ``settings_unreadable``.
-    """
-    settings = read_settings(folder)
-    if settings is None:
-        message = f"no bundle is installed in {folder}: run edge-oneshot-device init NAME.oneshot --state {folder}"
-        raise InputError(message, reason="not_initialised")
-    return settings
-
-
-def open_bundle(folder: Path, name: str, sha256: str, trust: str | None) -> Bundle:
-    """A bundle of a state folder, checked.
-
-    Raises:
-        IntegrityError: Reason ``bundle_missing`` or ``bundle_altered``, or as `Bundle.open` says.
-        MachineError: It cannot be read.
+        IntegrityError: Reason ``not_owner``.
     """
     try:
-        return Bundle.open(folder / BUNDLES / name, trust=trust, pinned=sha256)
-    except InputError as error:
-        message = f"the bundle in use is gone: {error}; run init again"
-        raise IntegrityError(message, reason="bundle_missing") from error
+        owner = folder.stat().st_uid
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise MachineError(f"cannot look into {folder}: {error.strerror}", reason="cannot_read") from error
+    if owner != os.geteuid():
+        user = _name(owner)
+        message = f"{folder} belongs to {user}, and this is run as {_name(os.geteuid())}: run it as {user}"
+        raise IntegrityError(f"{message} (sudo -u {user} edge-oneshot-device ...)", reason="not_owner")
 
 
 def make_folder(folder: Path) -> None:
@@ -158,67 +131,80 @@ def make_folder(folder: Path) -> None:
         raise MachineError(f"cannot create the folder {folder}: {error.strerror}", reason="cannot_write") from error
 
 
-def in_force(settings: Settings, encoders: Sequence[str]) -> Settings:
-    """The settings, or those of before where a power cut kept the gallery from following.
+def require_gallery(folder: Path) -> Path:
+    """The gallery's file of a state folder that something is installed in.
 
-    Args:
-        settings: As they are in the folder.
-        encoders: Of the gallery, see `encoders.encoders`.
+    Raises:
+        InputError: Reason ``not_initialised``.
+        IntegrityError: Reason ``not_owner``, or ``gallery_missing``.
     """
-    former = settings.former
-    if former is None or former.fingerprint == settings.fingerprint or [*encoders[-1:]] != [former.fingerprint]:
+    require_owner(folder)
+    path = folder / GALLERY
+    if not path.exists():
+        if not (folder / BUNDLES).exists():
+            raise _not_initialised(folder)
+        message = f"the gallery {path} is gone: run init again, then restore a backup, or enrol everybody"
+        raise IntegrityError(message, reason="gallery_missing")
+    return path
+
+
+def require_settings(gallery: Gallery) -> Settings:
+    """The settings in force.
+
+    Raises:
+        InputError: Reason ``not_initialised``.
+        IntegrityError: Reason ``settings_missing``, or as `read_settings` says.
+    """
+    settings = read_settings(gallery)
+    if settings is not None:
         return settings
-    return msgspec.structs.replace(settings, former=None, **{name: getattr(former, name) for name in IN_USE})
+    folder = gallery.path.parent
+    query = "SELECT EXISTS (SELECT * FROM person)"
+    if not gallery.read(lambda connection: connection.execute(query).fetchone()[0]):
+        raise _not_initialised(folder)
+    message = (
+        f"people are enrolled in {gallery.path}, but its settings are gone, or it is of a version that had none: "
+        "run init again with the bundle, and --trust as before; nobody is lost"
+    )
+    raise IntegrityError(message, reason="settings_missing")
 
 
-def commit(folder: Path, settings: Settings, content: bytes, trusted: str | None, encoders: Sequence[str]) -> None:
-    """Write the bundle, then the settings that name it, then tidy up.
+def read_settings(gallery: Gallery) -> Settings | None:
+    """The settings in force; None where there are none.
 
-    Args:
-        folder: The state folder.
-        settings: All but `previous` and `former`.
-        content: The bundle.
-        trusted: The key that the former settings named when the bundle was checked.
-        encoders: Of the gallery before, see `in_force`.
+    Raises:
+        IntegrityError: Reason ``settings_altered`` or ``settings_unreadable``.
     """
-    former = read_settings(folder)
-    if former is not None:
-        former = in_force(former, encoders)
-        if former.trust != trusted:
-            message = f"another init changed meanwhile which key is trusted in {folder}: run init again"
-            raise IntegrityError(message, reason="trust_changed")
-        before = former.former
-        if former.fingerprint is not None and _use(former) != _use(settings):
-            values = {name: getattr(former, name) for name in IN_USE}
-            before = Former(**values)
-        kept = None if before is None else before.bundle
-        settings = msgspec.structs.replace(settings, previous=kept, former=before)
-    write_atomically(folder / BUNDLES / settings.bundle, content, mode=0o600)
-    write_atomically(folder / SETTINGS, msgspec.json.format(msgspec.json.encode(settings), indent=1), mode=0o600)
-    # it is installed: a leftover that cannot be removed is no failure
-    with suppress(OSError):
-        for path in (folder / BUNDLES).iterdir():
-            if path.name not in (settings.bundle, settings.previous):
-                path.unlink()
+    content = gallery.read(gallery.settings)
+    return None if content is None else decode_settings(gallery.path, content)
 
 
-def _use(settings: Settings) -> tuple[object, ...]:
-    return tuple(getattr(settings, name) for name in IN_USE)
-
-
-def read_settings(folder: Path) -> Settings | None:
-    """The settings of a state folder; None where there are none.
+def decode_settings(path: Path, content: bytes) -> Settings:
+    """Settings, as they are in the gallery.
 
     Raises:
         IntegrityError: Reason ``settings_unreadable``.
     """
-    path = folder / SETTINGS
     try:
-        return msgspec.json.decode(read_file(path, MAX_SETTINGS_BYTES), type=Settings)
-    except InputError as error:
-        if error.reason == "not_found":
-            return None
-        raise IntegrityError(f"{error}; move it away and run init again", reason="settings_unreadable") from error
+        return msgspec.json.decode(content, type=Settings)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        message = f"{path} cannot be understood ({error}): move it away and run init again"
+        message = f"the settings in {path} are those of another version ({error}): run init again"
         raise IntegrityError(message, reason="settings_unreadable") from error
+
+
+def facts_of(settings: Settings) -> Mapping[str, Any]:
+    """What the record says of settings."""
+    names = ("variant", "runtime", "threads", "target_far", "trust", "keep_photos", "rejections_per_minute")
+    return {"bundle": settings.sha256, **{name: getattr(settings, name) for name in (*names, "allow_cpu")}}
+
+
+def _not_initialised(folder: Path) -> InputError:
+    message = f"no bundle is installed in {folder}: run edge-oneshot-device init NAME.oneshot --state {folder}"
+    return InputError(message, reason="not_initialised")
+
+
+def _name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"#{user}"
