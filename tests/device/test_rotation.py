@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge_oneshot_device import cli
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import database, keys, rotation
 from edge_oneshot_device.gallery.gallery import Gallery
@@ -451,3 +452,29 @@ def test_keys_of_a_command_are_not_dropped(gallery: Gallery, key: Path) -> None:
         with pytest.raises(InputError, match="beside a key file alone") as refused:
             drop_former(opened)
         assert refused.value.reason == "wrong_use"
+
+
+def test_the_commands_rotate_and_drop_and_say_what_they_did(
+    make_bundle: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "keys" / "key"
+    options = ["--state", str(tmp_path / "state"), "--key", str(key)]
+    assert cli.main(["init", str(make_bundle()), *options]) == 0
+    former = kept_copy(key)
+    assert cli.main(["rotate-key", "--drop-former", *options]) == 0
+    assert "nothing was deleted" in capfd.readouterr().out
+    assert cli.main(["rotate-key", *options]) == 0
+    assert f"the one before, which older backups need, in {former}" in capfd.readouterr().out
+    assert former.exists()
+    assert cli.main(["rotate-key", "--drop-former", *options]) == 0
+    printed = capfd.readouterr().out
+    assert printed.splitlines() == [
+        f"deleted  {former}",
+        "backups, files of people and other galleries that were sealed with these open no more",
+        f"kept  {kept_copy(key)}",
+    ]
+    assert not former.exists()
+    assert cli.main(["rotate-key", "--drop-former", "--new-key", "new", *options]) == 2
+    assert cli.main(["rotate-key", "--drop-former", "--json", *options]) == 0
+    assert msgspec.json.decode(capfd.readouterr().out) == {"dropped": [], "kept": [str(kept_copy(key))]}
+    assert cli.main(["doctor", *options]) == 0

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_oneshot_device.errors import IntegrityError
+from edge_oneshot_device.errors import IntegrityError, MachineError
+from edge_oneshot_device.gallery import locking
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key
 from edge_oneshot_device.gallery.rotation import rotate_key
@@ -159,3 +160,21 @@ def test_a_backup_of_any_key_is_restored_by_itself(root: Path) -> None:
         for file in sorted((root / "backups").iterdir()):
             assert restore(gallery, file).people == 1
     assert_both_open(root)
+
+
+def test_a_folder_is_waited_for_while_another_process_is_at_work_in_it_and_free_again_when_that_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold = "import fcntl, os, sys, time; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)"
+    program = [sys.executable, "-c", f"{hold}; print('held', flush=True); time.sleep(1000)", str(tmp_path)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with monkeypatch.context() as patch:
+            patch.setattr(locking, "LOCK_SECONDS", 0.1)
+            with pytest.raises(MachineError, match="try again") as busy:
+                locking.locked(tmp_path).__enter__()
+        holder.kill()
+    assert busy.value.reason == "folder_busy"
+    with locking.locked(tmp_path), pytest.raises(MachineError):
+        locking.locked(tmp_path / "absent").__enter__()

@@ -567,7 +567,7 @@ def test_a_link_in_the_place_of_a_bundle_is_replaced_and_its_target_left(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to give files away")
 def test_a_state_folder_of_another_user_is_refused_before_anything_in_it_is_looked_at(
-    make_bundle: MakeBundle, folder: Path
+    make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = make_bundle()
     install(bundle, folder)
@@ -587,6 +587,10 @@ def test_a_state_folder_of_another_user_is_refused_before_anything_in_it_is_look
     assert [one.reason for one in diagnosis.findings if one.level == "fault"] == ["not_owner"]
     os.chown(folder, 0, 0)
     assert contents(folder) == before
+    with monkeypatch.context() as patch:  # and the other way round
+        patch.setattr(os, "geteuid", lambda: 65534)
+        with pytest.raises(IntegrityError, match="belongs to root, and this is run as nobody"):
+            open_installed(folder)
     os.chown(folder / "bundles", 65534, 65534)
     with pytest.raises(IntegrityError, match="belongs to another user") as refused:
         install(make_bundle(name="next"), folder)

@@ -125,7 +125,8 @@ def test_a_door_that_is_not_fit_goes_back_to_what_was_there(archive, bundle, ins
         connection.execute("UPDATE audit SET detail = '{}' WHERE seq = 1")
     assert "what was in use before is in use again" in install(unpack(later, tmp_path), installed, code=4)
     assert (installed / "opt" / "current").resolve().name == archive.release
-    assert json.loads((installed / "state" / "settings.json").read_text())["variant"] == "int8"
+    (row,) = json.loads(program(installed, "audit", "--last", "1", "--json"))
+    assert (row["act"], row["detail"]["variant"], row["detail"]["rollback"]) == ("installed", "int8", True)
     gallery.write_bytes(sound)
 
 

@@ -11,16 +11,18 @@ import os
 import pwd
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
 from edge_oneshot_device.bundle.manifest import Digest, Positive, Runtime, Slug
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.files import create_folder
-from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits
 from edge_oneshot_device.recognition.bundles import BUNDLE_NAME, BUNDLES
+
+if TYPE_CHECKING:
+    from edge_oneshot_device.gallery.gallery import Gallery
 
 ENVIRONMENT: Final = "EDGE_ONESHOT_STATE"
 GALLERY: Final = "gallery.db"
@@ -148,7 +150,7 @@ def require_gallery(folder: Path) -> Path:
     return path
 
 
-def require_settings(gallery: Gallery) -> Settings:
+def require_settings(gallery: "Gallery") -> Settings:
     """The settings in force.
 
     Raises:
@@ -169,7 +171,7 @@ def require_settings(gallery: Gallery) -> Settings:
     raise IntegrityError(message, reason="settings_missing")
 
 
-def read_settings(gallery: Gallery) -> Settings | None:
+def read_settings(gallery: "Gallery") -> Settings | None:
     """The settings in force; None where there are none.
 
     Raises:

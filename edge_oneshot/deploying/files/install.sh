@@ -69,7 +69,7 @@ if [ "$service" = yes ]; then
 fi
 
 device=$target/bin/edge-oneshot-device
-installed=$([ -e "$state/settings.json" ] && echo yes || echo no)
+installed=$([ -e "$state/gallery.db" ] && echo yes || echo no)
 # shellcheck disable=SC2086 # options, split on purpose
 if ! "$device" init bundle.oneshot --state "$state" --key "$key" $INIT_OPTIONS; then
     fail "the bundle was not taken: what was in use still is" 3
