@@ -417,7 +417,7 @@ def test_a_key_that_the_record_does_not_prove_to_be_a_former_one_is_kept(
     gallery: Gallery, key: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "other").mkdir()
-    with Gallery.open(tmp_path / "other" / "gallery.db", MINE, SIZE, KeySource(key)) as other:
+    with Gallery.open(tmp_path / "other" / "gallery.db", MINE, SIZE, KeySource(key), create=True) as other:
         other.enrol("alan", vectors())
         rotate_key(other)
         rotate_key(gallery)
@@ -432,7 +432,7 @@ def test_a_key_that_the_record_does_not_prove_to_be_a_former_one_is_kept(
         assert set(dropped.kept) == shared - set(dropped.dropped)
         assert other.check_audit().people == 1
         assert_whole(gallery)
-    with Gallery.open(tmp_path / "other" / "gallery.db", MINE, SIZE, KeySource(key)) as again:
+    with Gallery.open(tmp_path / "other" / "gallery.db", MINE, SIZE, KeySource(key), create=True) as again:
         assert again.check_audit().people == 1
 
 

@@ -161,8 +161,9 @@ class Gallery:
         """What `install` was given, in a transaction of `read` or `change`; None where there is nothing.
 
         Raises:
-            IntegrityError: Reason ``settings_altered``.
+            IntegrityError: Reason ``settings_altered``, or ``audit_altered`` of the record's last row.
         """
+        self.newest(connection)
         return settings.read(connection, self.path, self.keyring)
 
     def installed(self, connection: sqlite3.Connection) -> tuple[bytes, dict[str, Any]] | None:

@@ -141,7 +141,7 @@ def install(
     require_owner(folder)
     source = find_key(key)
     with ExitStack() as stack:
-        gallery = stack.enter_context(_open_gallery(folder, source)) if (folder / GALLERY).exists() else None
+        gallery = stack.enter_context(_open_gallery(folder, source)) if os.path.lexists(folder / GALLERY) else None
         kept = None if gallery is None else _trusted(gallery, named=trust is not None)
         trusted = kept if trust is None else load_public_key(trust)
         opened = Bundle.open(bundle, trust=trusted)

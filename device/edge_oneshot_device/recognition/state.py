@@ -142,7 +142,7 @@ def require_gallery(folder: Path) -> Path:
     """
     require_owner(folder)
     path = folder / GALLERY
-    if not path.exists():
+    if not os.path.lexists(path):  # a link is refused as one
         if not (folder / BUNDLES).exists():
             raise _not_initialised(folder)
         message = f"the gallery {path} is gone: run init again, then restore a backup, or enrol everybody"
