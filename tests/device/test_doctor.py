@@ -51,15 +51,16 @@ def test_where_all_is_well_everything_is_named_and_nothing_changed(folder: Path,
     diagnosis = examine(folder, key)
     assert (diagnosis.state, diagnosis.exit_code) == (str(folder), 0)
     assert found(diagnosis, "warning") == found(diagnosis, "fault") == []
-    assert [finding.what for finding in diagnosis.findings][:6] == [
+    assert [finding.what for finding in diagnosis.findings][:7] == [
         "bundle",
         "key",
         "gallery",
         "audit",
         "clock",
+        "threshold",
         "disk",
     ]
-    assert {finding.what for finding in diagnosis.findings[6:]} == {"runtime", "edgetpu"}
+    assert {finding.what for finding in diagnosis.findings[7:]} == {"runtime", "edgetpu"}
     text = {finding.what: finding.text for finding in diagnosis.findings}
     assert text["bundle"] == "tiny, int8 on litert with XNNPACK: its self-test passed"
     assert text["key"] == f"from {key}"

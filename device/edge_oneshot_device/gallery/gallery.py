@@ -37,13 +37,15 @@ from edge_oneshot_device.gallery.people import (
     Enrolment,
     Person,
     Record,
+    new_name,
     not_enrolled,
     person_name,
     with_access,
 )
 from edge_oneshot_device.gallery.reserve import keep_reserve, release_reserve
 from edge_oneshot_device.gallery.sealed import open_person, write_person, write_photo, write_template
-from edge_oneshot_device.matching.decision import MAX_TEMPLATES, Candidate
+from edge_oneshot_device.matching.decision import Candidate
+from edge_oneshot_device.matching.thresholds import MAX_TEMPLATES
 
 T = TypeVar("T")
 
@@ -235,7 +237,7 @@ class Gallery:
             raise ValueError("add and replace exclude each other")
         if templates.ndim != 2 or templates.shape[1] != self.size or not len(templates):
             raise ValueError(f"templates of shape {templates.shape}: expected (k, {self.size})")
-        person = person_name(person)
+        person = new_name(person)
         if not np.isfinite(templates).all():
             message = f"a template of {person} is no finite number: the model or its runtime is at fault"
             raise MachineError(message, reason="not_finite")

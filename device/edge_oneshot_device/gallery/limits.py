@@ -116,8 +116,16 @@ def refuse_identification(
     return Refusal("rate_limited", wait) if wait > 0.0 else None
 
 
-def note_rejection(connection: sqlite3.Connection, limits: Limits, clock: Clock) -> None:
-    """Remember a rejection of 1:N; in a transaction that writes."""
-    connection.execute("INSERT INTO rejection (boot, at) VALUES (?, ?)", (clock.boot(), clock.seconds()))
+def note_rejection(connection: sqlite3.Connection, limits: Limits, clock: Clock) -> int:
+    """Remember a rejection of 1:N; in a transaction that writes. Returns its number, for `take_back`."""
+    remember = "INSERT INTO rejection (boot, at) VALUES (?, ?)"
+    number = connection.execute(remember, (clock.boot(), clock.seconds())).lastrowid
+    assert number is not None  # of an insertion
     surplus = "DELETE FROM rejection WHERE id NOT IN (SELECT id FROM rejection ORDER BY id DESC LIMIT ?)"
     connection.execute(surplus, (limits.rejections_per_minute,))
+    return number
+
+
+def take_back(connection: sqlite3.Connection, number: int) -> None:
+    """Count a rejection no longer; in a transaction that writes. Newer ones may have pushed it out already."""
+    connection.execute("DELETE FROM rejection WHERE id = ?", (number,))

@@ -1,5 +1,6 @@
 """Putting a bundle in use, and going back to the one before."""
 
+import math
 import os
 import sqlite3
 from pathlib import Path
@@ -19,8 +20,9 @@ from edge_oneshot_device.gallery.encoders import encoders, people_of
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key
 from edge_oneshot_device.gallery.limits import Limits
-from edge_oneshot_device.matching.decision import calibration_for, threshold_for
+from edge_oneshot_device.matching.thresholds import Outlook, calibration_for, highest_score, threshold_for
 from edge_oneshot_device.recognition.enrolment import enrol_again
+from edge_oneshot_device.recognition.outlook import outlook_of
 from edge_oneshot_device.recognition.state import (
     BUNDLES,
     GALLERY,
@@ -46,6 +48,7 @@ class Installation(msgspec.Struct, frozen=True):
         target_far: Wanted false accept rate; None when the variant is uncalibrated.
         provisional: True when `target_far` is smaller than what the calibration supports, or
             the calibration itself is provisional.
+        outlook: What the door does with those who are enrolled; None when the variant is uncalibrated.
         trusted: Whether bundles signed by `signed_by` alone are taken from now on.
         people: How many are enrolled.
         state: The state folder.
@@ -64,6 +67,7 @@ class Installation(msgspec.Struct, frozen=True):
     threads: int
     target_far: float | None
     provisional: bool
+    outlook: Outlook | None
     trusted: bool
     people: int
     state: str
@@ -120,8 +124,8 @@ def install(
         allow_cpu: With the runtime ``edgetpu``: run the variant's plain file where the Edge TPU fails, now or later.
 
     Raises:
-        InputError: Reason ``bad_limit``, ``cannot_re_enrol``, ``bad_target_far``, ``variant_missing``, ``uncalibrated``
-            (with a `target_far`), or as `Bundle.open`, `Encoder.open` and `load_public_key` say.
+        InputError: Reason ``bad_limit``, ``cannot_re_enrol``, ``bad_target_far``, ``unreachable``, ``variant_missing``,
+            ``uncalibrated`` (with a `target_far`), or as `Bundle.open`, `Encoder.open` and `load_public_key` say.
         IntegrityError: Reason ``gallery_of_other_fingerprint``, ``trust_changed`` (by another
             `install` at the same time), or as those say.
         MachineError: The disk does not allow it, or the runtime failed.
@@ -140,7 +144,7 @@ def install(
     manifest = opened.manifest
     name = choose_variant(manifest, variant)
     encoder = Encoder.open(opened, name, runtime=runtime, threads=threads, allow_cpu=allow_cpu)
-    _resolve_target(manifest, name, target_far)
+    _resolve_target(manifest, name, target_far, strictly=True)
     make_folder(folder)
     make_folder(folder / BUNDLES)
     settings = Settings(
@@ -177,7 +181,8 @@ def install(
         if changed:
             gallery.wipe()
         people = len(gallery.people())
-    return _installation(opened, encoder, settings, folder, source, people)
+        outlook = outlook_of(gallery, manifest, encoder, target_far)
+    return _installation(opened, encoder, settings, folder, source, people, outlook)
 
 
 def rollback(state: str | os.PathLike[str] | None = None, *, key: str | os.PathLike[str] | None = None) -> Installation:
@@ -213,11 +218,18 @@ def rollback(state: str | os.PathLike[str] | None = None, *, key: str | os.PathL
 
         gallery.change(work)
         people = len(gallery.people())
-    return _installation(opened, encoder, wanted, folder, source, people)
+        outlook = outlook_of(gallery, opened.manifest, encoder, wanted.target_far)
+    return _installation(opened, encoder, wanted, folder, source, people, outlook)
 
 
 def _installation(
-    opened: Bundle, encoder: Encoder, settings: Settings, folder: Path, source: KeySource, people: int
+    opened: Bundle,
+    encoder: Encoder,
+    settings: Settings,
+    folder: Path,
+    source: KeySource,
+    people: int,
+    outlook: Outlook | None,
 ) -> Installation:
     resolved, provisional = _resolve_target(opened.manifest, encoder.variant, settings.target_far)
     summary = summarise(opened)
@@ -234,6 +246,7 @@ def _installation(
         threads=settings.threads,
         target_far=resolved,
         provisional=provisional,
+        outlook=outlook,
         trusted=settings.trust is not None,
         people=people,
         state=str(folder),
@@ -241,13 +254,36 @@ def _installation(
     )
 
 
-def _resolve_target(manifest: Manifest, variant: str, target_far: float | None) -> tuple[float | None, bool]:
-    """The target for one template a person, and whether its threshold is provisional."""
+def _resolve_target(
+    manifest: Manifest, variant: str, target_far: float | None, *, strictly: bool = False
+) -> tuple[float | None, bool]:
+    """The target for one template a person, and whether its threshold is provisional.
+
+    Raises:
+        InputError: `strictly`, the calibration cannot promise the target, not even for one person enrolled: reason
+            ``bad_target_far``, or ``unreachable`` where it can promise none.
+    """
     if target_far is None and not any(c.variant == variant for c in manifest.calibration):
         return None, False
     calibration = calibration_for(manifest, variant, 1)
     resolved = calibration.target_far if target_far is None else target_far
-    return resolved, threshold_for(calibration, resolved).provisional
+    metric = manifest.embedding.metric
+    threshold = threshold_for(calibration, metric, resolved)
+    if strictly and threshold.value > highest_score(metric):
+        message = f"variant {variant} of {manifest.name} takes other people for the same: no score tells them apart"
+        raise InputError(f"{message}; train and export it anew", reason="unreachable")
+    if strictly and threshold.most_people < 1:
+        message = f"target FAR {resolved:g}: what {variant} was calibrated with promises {_up(threshold.kept_far):g}"
+        raise InputError(
+            f"{message} at the least: ask for that, or calibrate with more people", reason="bad_target_far"
+        )
+    return resolved, threshold.provisional
+
+
+def _up(rate: float) -> float:
+    """A rate with two digits, rounded up."""
+    step = 10.0 ** (math.floor(math.log10(rate)) - 1)
+    return math.ceil(rate / step * (1 - 1e-9)) * step
 
 
 def _make_key(source: KeySource, gallery: Path) -> None:
