@@ -34,7 +34,7 @@ from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.bundle.manifest import Calibration
 from edge_oneshot_device.encoding.preprocessing import prepare
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.matching.decision import threshold_for
+from edge_oneshot_device.matching.thresholds import threshold_for
 from edge_oneshot_export.judging.calibration import calibrate_embeddings
 from edge_oneshot_export.judging.metrics import frr_at, threshold_at
 
@@ -191,7 +191,7 @@ def measure(data: str, people: People, calibrating: Iterator[NDArray[np.bool_]],
         calibration = calibrated(people.only(mask), number)
         others, identities = people.only(~mask), np.flatnonzero(~mask)
         for size, count in counts.items():
-            threshold = threshold_for(calibration, TARGET, size)
+            threshold = threshold_for(calibration, "cosine", TARGET, size)
             thresholds[size].append((threshold.value, threshold.provisional))
             genuine, impostor = [], []
             for _ in range(_GALLERIES[size]):

@@ -33,7 +33,7 @@ from edge_oneshot_device.faces.finding import Face, FaceFinder
 from edge_oneshot_device.faces.liveness import Watcher
 from edge_oneshot_device.faces.parallax import Reference, Relief, View
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.matching.decision import calibration_for
+from edge_oneshot_device.matching.thresholds import calibration_for
 
 LEAST_SIDE = 1000  # of a photo, as the device decodes it
 FRAME = 0.125  # seconds between frames, give or take a sixth

@@ -40,7 +40,7 @@ def test_verify_in_a_running_process(benchmark: BenchmarkFixture, state: Path, s
 @pytest.mark.benchmark(group="verify")
 def test_verify_in_a_new_process(benchmark: BenchmarkFixture, state: Path, shown: Path) -> None:
     command = [sys.executable, "-m", "edge_oneshot_device.cli", "verify", "ada", str(shown)]
-    command += ["--state", str(state), "--json"]
+    command += ["--state", str(state), "--json", "--scores"]
     run = benchmark.pedantic(
         subprocess.run, args=(command,), kwargs={"capture_output": True, "check": True}, rounds=10, warmup_rounds=1
     )

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from durability.devices import FINGERPRINT, SIZE, Place, State, templates
-from edge_oneshot_device.bundle.manifest import Calibration, OperatingPoint, SimilarityMap, Tail
+from edge_oneshot_device.bundle.manifest import Calibration, EmbeddingSection, OperatingPoint, SimilarityMap, Tail
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.database import MIGRATIONS
 from edge_oneshot_device.gallery.gallery import Gallery
@@ -54,11 +54,15 @@ _CALIBRATION = Calibration(
 )
 
 
+_EMBEDDING = EmbeddingSection(size=2, metric="cosine")
+
+
 @dataclass(frozen=True, slots=True)
 class _Origin:
     variant: str = "none"
     runtime: str = "fake"
     fingerprint: str = FINGERPRINT
+    embedding: EmbeddingSection = _EMBEDDING
 
 
 def perform(place: Place, gallery: Gallery, act: Act) -> Any:

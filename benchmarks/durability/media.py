@@ -227,7 +227,7 @@ def _installed(folder: Path, state: Path, bundle: Path, steps: _Steps) -> tuple[
 
 
 def _refuses(call: Call, image: Path, steps: _Steps, reason: str) -> None:
-    code, decision, error = call("identify", str(image))
+    code, decision, error = call("identify", str(image), "--scores")
     steps.told("the decision is told", decision, "ada")
     steps.see("the program ends with 4", code == 4 and error["reason"] == "audit_unavailable", error)
     for command in (("enrol", "grace", str(image)), ("forget", "ada")):

@@ -106,11 +106,16 @@ def _add_access(parser: argparse.ArgumentParser) -> None:
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("person", metavar="PERSON")
-    parser.add_argument("image", metavar="IMAGE")
+    _add_identify(parser)
 
 
 def _add_identify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument(
+        "--scores",
+        action="store_true",
+        help="print scores, threshold and runner-up as well: for the administrator, never where an attempt is made",
+    )
 
 
 def _add_people(parser: argparse.ArgumentParser) -> None:

@@ -85,14 +85,14 @@ def verify(arguments: argparse.Namespace) -> int:
     """Decide 1:1."""
     with _recognizer(arguments) as recognizer:
         decision = recognizer.verify(arguments.person, arguments.image)
-    return _print_decision(decision, "rejected", arguments.json)
+    return _print_decision(decision, "rejected", arguments.json, arguments.scores)
 
 
 def identify(arguments: argparse.Namespace) -> int:
     """Decide 1:N."""
     with _recognizer(arguments) as recognizer:
         decision = recognizer.identify(arguments.image)
-    return _print_decision(decision, "unknown", arguments.json)
+    return _print_decision(decision, "unknown", arguments.json, arguments.scores)
 
 
 def people(arguments: argparse.Namespace) -> int:
@@ -306,13 +306,15 @@ def _transfer(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print_decision(decision: "Decision", refusal: str, as_json: bool) -> int:
+def _print_decision(decision: "Decision", refusal: str, as_json: bool, scores: bool) -> int:
+    from edge_oneshot_device.matching.decision import Answer
+
     text = ""
     if not as_json:
         from edge_oneshot_device import wording
 
-        text = wording.decision_text(decision, refusal)
-    console.print_result(decision, as_json, text)
+        text = wording.decision_text(decision, refusal, scores)
+    console.print_result(decision if scores else Answer.to(decision), as_json, text)
     if decision.fault is not None:
         raise MachineError(decision.fault, reason=decision.reason)
     return 0 if decision.accepted else REJECTED

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from edge_oneshot_device.gallery.rotation import Dropped
     from edge_oneshot_device.gallery.transfer import Transfer
     from edge_oneshot_device.matching.decision import Decision
+    from edge_oneshot_device.matching.thresholds import Outlook
     from edge_oneshot_device.measuring.bench import BenchResult
     from edge_oneshot_device.measuring.comparison import BenchComparison
     from edge_oneshot_device.recognition.doctor import Diagnosis
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 _PLURALS = {"person": "people"}
 
 
-def decision_text(decision: "Decision", refusal: str) -> str:
-    """The verdict first, then what it rests on."""
+def decision_text(decision: "Decision", refusal: str, scores: bool = False) -> str:
+    """The verdict and its reason; with `scores` what it rests on, which is the administrator's to know."""
     verdict = f"accepted  {decision.person}" if decision.accepted else f"{refusal}  {decision.reason}"
     if decision.reason == "empty_gallery":
         return f"{verdict}  nobody is enrolled"
@@ -31,27 +32,52 @@ def decision_text(decision: "Decision", refusal: str) -> str:
         return f"{verdict}  an administrator has to unlock"
     if decision.retry_after is not None:
         return f"{verdict}  wait {math.ceil(decision.retry_after)} s"
-    if decision.score is None:
-        return verdict
+    if not scores or decision.score is None:
+        return f"{verdict}  (provisional)" if decision.provisional and decision.retry_after is None else verdict
     facts = [f"score {decision.score:.4g}", f"threshold {decision.threshold:.4g}"]
     if decision.candidate is not None:
         facts.insert(0, f"looks like {decision.candidate.person}")
     if decision.runner_up is not None:
         facts.append(f"runner-up {decision.runner_up.person} {decision.runner_up.score:.4g}")
     facts.append(f"target FAR {percent(decision.target_far)}")
+    if decision.kept_far > decision.target_far:
+        facts.append(f"kept {percent(decision.kept_far)}")
     if decision.provisional:
         facts.append("provisional")
     return f"{verdict}  similarity {decision.similarity:.2f}  ({', '.join(facts)})"
 
 
 def enrolment_text(enrolment: "Enrolment") -> str:
-    """What was done to whom."""
+    """What was done to whom, and what the door does now."""
+    lines = [_enrolment_line(enrolment)]
+    if enrolment.outlook is not None:
+        lines.append(outlook_text(enrolment.outlook))
+    return "\n".join(lines)
+
+
+def _enrolment_line(enrolment: "Enrolment") -> str:
     if enrolment.templates == 0:
         return f"{enrolment.reason}  {enrolment.person}"
     text = f"{enrolment.reason}  {enrolment.person}  {_count(enrolment.templates, 'template')}"
     if enrolment.resembles is not None:
         text += f"  (looks like {enrolment.resembles.person}: is it the same person under two names?)"
     return text
+
+
+def outlook_text(outlook: "Outlook") -> str:
+    """What the door does with so many people, and up to how many it does what was wanted."""
+    limit = f"{percent(outlook.target_far)} is kept for up to {_count(outlook.most_people, 'person')}"
+    if outlook.people > outlook.most_people:
+        limit += (
+            " only: calibrate with more people, init with a larger --target-far, or verify whom somebody claims to be"
+        )
+    if not outlook.people:
+        return limit
+    least = "at least " if outlook.provisional else ""
+    return (
+        f"with {_count(outlook.people, 'person')} enrolled, about {1000 * outlook.kept_far:.3g} of 1,000 strangers get"
+        f" in and {least}{100 * outlook.frr:.3g} of 100 right attempts are turned away; {limit}"
+    )
 
 
 def people_text(people: "Sequence[Person]") -> str:
@@ -85,6 +111,8 @@ def installation_text(installation: "Installation") -> str:
     else:
         provisional = ", provisional: less data than it should rest on" if installation.provisional else ""
         rows.append(("target FAR", f"{percent(installation.target_far)}{provisional}"))
+    if installation.outlook is not None:
+        rows.append(("door", outlook_text(installation.outlook)))
     rows.append(("state", f"{installation.state}, {installation.people} enrolled"))
     if installation.taken_over:
         text = f"{installation.taken_over} from a gallery that was not sealed: look with people whether they are yours"
@@ -138,8 +166,10 @@ def comparison_text(comparison: "BenchComparison") -> str:
 def staff_text(staff: "StaffEnrolment") -> str:
     """Who was enrolled from a folder, and who was refused and why."""
     lines = [f"enrolled {len(staff.enrolled)}, enrolled already {len(staff.skipped)}, refused {len(staff.refused)}"]
-    lines += [enrolment_text(one) for one in staff.enrolled if one.resembles is not None]
+    lines += [_enrolment_line(one) for one in staff.enrolled if one.resembles is not None]
     lines += [f"refused  {one.person}  {one.reason}: {one.error}" for one in staff.refused]
+    if staff.enrolled and staff.enrolled[-1].outlook is not None:
+        lines.append(outlook_text(staff.enrolled[-1].outlook))
     return "\n".join(lines)
 
 
@@ -188,4 +218,4 @@ def _facts(detail: dict[str, Any]) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {_PLURALS.get(noun, noun + 's')}"
+    return f"{number} {noun}" if number == 1 else f"{number:,} {_PLURALS.get(noun, noun + 's')}"

@@ -20,7 +20,7 @@ from edge_oneshot_device import Bundle, Encoder, console
 from edge_oneshot_device.bundle.summary import align
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.matching.decision import calibration_for
+from edge_oneshot_device.matching.thresholds import calibration_for
 from edge_oneshot_device.measuring.machine import board
 from edge_oneshot_export.assembling import LeftOut
 from edge_oneshot_export.errors import ExportError

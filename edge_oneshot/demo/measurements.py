@@ -12,7 +12,8 @@ from edge_oneshot.report.report import EmbeddingMap, Scores, Task, VariantRow
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.bundle.manifest import Calibration, InputSection
 from edge_oneshot_device.encoding.preprocessing import prepare
-from edge_oneshot_device.matching.decision import scores, similarity
+from edge_oneshot_device.matching.decision import scores
+from edge_oneshot_device.matching.thresholds import similarity
 from edge_oneshot_device.measuring.bench import bench
 from edge_oneshot_export.judging.evaluation import OneShotResult, evaluate_episodes, evaluate_verification
 from edge_oneshot_export.judging.protocols import LabelledImages, genuine_and_impostor, one_shot, one_shot_episodes
@@ -118,7 +119,7 @@ def verification_scores(
     embeddings = encoder.embed_many(people.images)
     pairs = genuine_and_impostor(embeddings, people.labels, encoder.embedding.metric, seed=seed)
     verification = evaluate_verification(encoder, people, seed=seed)
-    return Scores(pairs.genuine, pairs.impostor, calibration, target_far, verification, data)
+    return Scores(pairs.genuine, pairs.impostor, calibration, encoder.embedding.metric, target_far, verification, data)
 
 
 def labelled_drawings(alphabets: Sequence[NDArray[np.uint8]], section: InputSection) -> LabelledImages:

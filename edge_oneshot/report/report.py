@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.bundle.manifest import Calibration, Drift
+from edge_oneshot_device.bundle.manifest import Calibration, Drift, Metric
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.matching.decision import threshold_for
+from edge_oneshot_device.matching.thresholds import threshold_for
 from edge_oneshot_device.measuring.bench import BenchResult
 from edge_oneshot_export.assembling import ExportReport, LeftOut
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
@@ -98,6 +98,7 @@ class Scores:
         genuine: float32 (g,).
         impostor: float32 (m,).
         calibration: Gives the threshold and the degrees.
+        metric: How embeddings are compared.
         target_far: That the threshold is for.
         verification: Error rates on the same data.
         data: What the scores come from, in words.
@@ -106,6 +107,7 @@ class Scores:
     genuine: NDArray[np.float32]
     impostor: NDArray[np.float32]
     calibration: Calibration
+    metric: Metric
     target_far: float
     verification: VerificationResult
     data: str
@@ -233,12 +235,13 @@ def render(data: ReportData) -> str:
         "percent": percent, "interval": interval, "kilobytes": kilobytes, "ms": milliseconds,
         "picture": figures.picture_uri, "png": figures.data_uri,
     }  # fmt: skip
+    scored = data.scores
     return environment.get_template("report.html.j2").render(
         data=data,
         figures=figures,
         drift_figures=drift_figures,
         protocols=[(_PROTOCOLS.get(name, name), results) for name, results in by_protocol(data.accuracy)],
-        threshold=data.scores and threshold_for(data.scores.calibration, data.scores.target_far).value,
+        threshold=scored and threshold_for(scored.calibration, scored.metric, scored.target_far).value,
     )
 
 

@@ -119,7 +119,7 @@ def adopt(
     embedding = EmbeddingSection(size=_common_size(encoders, input), metric=metric)
     shown = calibration.images if golden is None else golden
     packer = Packer.begin(path, name, provenance, shown, input, key, progress, files)
-    sample = draw_sample(calibration, input)
+    sample = draw_sample(calibration, input, target_far=target_far)
     held_out = calibration.images[sample.chosen]
     exact = [file for file in encoders if file.variant in ("float32", "onnx-float32")]
     packer.say("embedding the calibration images")

@@ -96,7 +96,7 @@ def export(
     say = packer.say
     say("checking the model")
     embedding = EmbeddingSection(size=check_model(model, input), metric=metric)
-    sample = draw_sample(calibration, input)
+    sample = draw_sample(calibration, input, target_far=target_far if thresholds is None else None)
     held_out = calibration.images[sample.chosen]
     answered = reference_embeddings(model, held_out, input)
     check_alive(answered, metric)

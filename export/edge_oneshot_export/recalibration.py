@@ -50,7 +50,7 @@ def recalibrate(
     target, manifest = Path(path), bundle.manifest
     check_target(target)
     check_images(calibration.images, "calibration.images", manifest.input, at_least=2)
-    sample = draw_sample(calibration, manifest.input)
+    sample = draw_sample(calibration, manifest.input, target_far=target_far)
     images = calibration.images[sample.chosen]
     calibrations: list[Calibration] = []
     for variant in manifest.variants:

@@ -66,7 +66,7 @@ def test_from_init_to_identify_and_back(tmp_path):
     assert program("init", BUNDLE, places=places)["name"] == "tiny"
     ada, other = FILES / "ada.png", FILES / "other.png"
     assert door("enrol", "ada", ada)["templates"] == 1
-    decision = door("identify", ada)
+    decision = door("identify", ada, "--scores")
     assert (decision["person"], decision["accepted"], decision["runtime"]) == ("ada", True, "litert")
     assert decision["score"] == pytest.approx(1.0, abs=1e-6)
     assert door("verify", "ada", other, code=1)["reason"] == "below_threshold"

@@ -326,7 +326,10 @@ def test_an_acceptance_that_cannot_be_recorded_is_a_rejection_that_says_who_it_w
 ) -> None:
     remount(read_only, "ro")
     for command in (["identify"], ["verify", "ada"]):
-        assert cli.main([*command, str(tmp_path / "ada.png"), "--state", str(read_only), "--json"]) == 4
+        words = [*command, str(tmp_path / "ada.png"), "--state", str(read_only), "--json"]
+        assert cli.main(words) == 4
+        assert "ada" not in capfd.readouterr().out
+        assert cli.main([*words, "--scores"]) == 4
         printed = capfd.readouterr()
         decision = json.loads(printed.out)
         assert (decision["accepted"], decision["person"], decision["reason"]) == (False, None, "audit_unavailable")
@@ -334,6 +337,8 @@ def test_an_acceptance_that_cannot_be_recorded_is_a_rejection_that_says_who_it_w
         assert decision["score"] > decision["threshold"]
         assert json.loads(printed.err) == {"error": decision["fault"], "reason": "audit_unavailable"}
     assert cli.main(["identify", str(tmp_path / "ada.png"), "--state", str(read_only)]) == 4
+    assert capfd.readouterr().out == "unknown  audit_unavailable\n"
+    assert cli.main(["identify", str(tmp_path / "ada.png"), "--state", str(read_only), "--scores"]) == 4
     assert capfd.readouterr().out.startswith("unknown  audit_unavailable  similarity ")
     remount(read_only, "rw")
     assert cli.main(["identify", str(tmp_path / "ada.png"), "--state", str(read_only)]) == 0
@@ -349,7 +354,7 @@ def test_a_failure_that_cannot_be_counted_and_an_empty_gallery_are_told_as_such(
     remount(read_only, "ro")
     assert cli.main(["verify", "ada", str(tmp_path / "ada.png"), "--state", str(read_only)]) == 4
     assert capfd.readouterr().out == "rejected  audit_unavailable\n"
-    assert cli.main(["identify", str(tmp_path / "grace.png"), "--state", str(read_only), "--json"]) == 4
+    assert cli.main(["identify", str(tmp_path / "grace.png"), "--state", str(read_only), "--json", "--scores"]) == 4
     decision = json.loads(capfd.readouterr().out)
     assert (decision["candidate"], decision["reason"]) == (None, "audit_unavailable")
     remount(read_only, "rw")

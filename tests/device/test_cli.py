@@ -20,8 +20,9 @@ People = dict[str, tuple[bytes, ...]]
 PROGRAM = "edge-oneshot-device"
 COMMANDS = ["init", "rollback", "enrol", "access", "verify", "identify", "people", "forget", "unlock", "audit",
             "backup", "restore", "rotate-key", "doctor", "bench", "inspect"]  # fmt: skip
-DECISION = ["person", "accepted", "score", "similarity", "threshold", "target_far", "runner_up", "reason",
+DECISION = ["person", "accepted", "score", "similarity", "threshold", "target_far", "kept_far", "runner_up", "reason",
             "provisional", "variant", "runtime", "fingerprint", "candidate", "retry_after", "fault"]  # fmt: skip
+ANSWER = ["person", "accepted", "reason", "target_far", "kept_far", "provisional", "retry_after", "fault"]
 BENCH = {"init_ms", "warmup_first_ms", "warmup_avg_ms", "avg_ms", "min_ms", "max_ms", "median_ms", "std_ms", "p5_ms",
          "p95_ms", "num_runs", "num_threads", "model_size_mb", "p99_ms", "peak_rss_mb", "variant", "runtime",
          "board"}  # fmt: skip
@@ -67,20 +68,29 @@ def test_from_init_to_forget_in_plain_words(program: Program, make_bundle: MakeB
     assert re.search(r"^installed +tiny, [\d,]+ bytes$", installed, re.MULTILINE)
     assert re.search(r"^target FAR +5 %$", installed, re.MULTILINE)
     assert program("people") == "nobody is enrolled\n"
-    assert program("enrol", "ada", "ada-0.png") == "enrolled  ada  1 template\n"
-    assert program("enrol", "ada", "ada-1.png", "--add") == "added  ada  2 templates\n"
+    assert program("enrol", "ada", "ada-0.png") == (
+        "enrolled  ada  1 template\n"
+        "with 1 person enrolled, about 50 of 1,000 strangers get in and 0.1 of 100 right attempts are turned away; "
+        "5 % is kept for up to 50 people\n"
+    )
+    assert program("enrol", "ada", "ada-1.png", "--add").startswith("added  ada  2 templates\nwith 1 person enrolled, ")
     program("enrol", "grace", "grace-0.png")
-    accepted = program("identify", "ada-2.png")
+    assert program("identify", "ada-2.png") == "accepted  ada\n"
+    accepted = program("identify", "ada-2.png", "--scores")
     number = r"-?[\d.e-]+"
     assert re.fullmatch(
         rf"accepted  ada  similarity (0\.\d\d|1\.00)  \(score {number}, threshold {number}, "
         rf"runner-up grace {number}, target FAR 5 %\)\n",
         accepted,
     )
-    unknown = program("identify", "stranger-0.png", code=1)
+    assert program("identify", "stranger-0.png", code=1) == "unknown  below_threshold\n"
+    unknown = program("identify", "stranger-0.png", "--scores", code=1)
     assert unknown.startswith("unknown  below_threshold  similarity 0.0")
-    assert program("verify", "ada", "ada-2.png").startswith("accepted  ada  similarity ")
-    assert program("verify", "ada", "grace-2.png", code=1).startswith("rejected  below_threshold  similarity 0.0")
+    assert program("verify", "ada", "ada-2.png") == "accepted  ada\n"
+    assert program("verify", "ada", "ada-2.png", "--scores").startswith("accepted  ada  similarity ")
+    assert program("verify", "ada", "grace-2.png", code=1) == "rejected  below_threshold\n"
+    rejected = program("verify", "ada", "grace-2.png", "--scores", code=1)
+    assert rejected.startswith("rejected  below_threshold  similarity 0.0")
     head, *rows = program("people").splitlines()
     assert head.split() == ["person", "templates", "enrolled", "fingerprint"]
     assert [row.split()[:2] for row in rows] == [["ada", "2"], ["grace", "1"]]
@@ -100,14 +110,24 @@ def test_from_init_to_forget_in_json(program: Program, make_bundle: MakeBundle) 
     enrolment = {
         "person": "ada", "templates": 1, "reason": "enrolled", "fingerprint": fingerprint, "resembles": None,
     }  # fmt: skip
-    assert program("enrol", "ada", "ada-0.png", "--json") == enrolment
-    identified = program("identify", "ada-1.png", "--json")
+    outlook = {
+        "people": 1, "target_far": 0.001, "kept_far": 0.001, "most_people": 1, "provisional": True, "frr": 0.001,
+    }  # fmt: skip
+    assert program("enrol", "ada", "ada-0.png", "--json") == enrolment | {"outlook": outlook}
+    answer = program("identify", "ada-1.png", "--json")
+    assert answer == {
+        "person": "ada", "accepted": True, "reason": "match", "target_far": 0.001, "kept_far": 0.001,
+        "provisional": True, "retry_after": None, "fault": None,
+    }  # fmt: skip
+    assert list(answer) == ANSWER
+    identified = program("identify", "ada-1.png", "--json", "--scores")
     assert list(identified) == DECISION
     assert (identified["person"], identified["accepted"], identified["reason"]) == ("ada", True, "match")
     assert (identified["runner_up"], identified["provisional"]) == (None, True)
     program("enrol", "grace", "grace-0.png")
-    assert program("identify", "ada-1.png", "--json")["runner_up"]["person"] == "grace"
-    rejected = program("verify", "ada", "grace-1.png", "--json", code=1)
+    assert program("identify", "ada-1.png", "--json", "--scores")["runner_up"]["person"] == "grace"
+    assert list(program("verify", "ada", "grace-1.png", "--json", code=1)) == ANSWER
+    rejected = program("verify", "ada", "grace-1.png", "--json", "--scores", code=1)
     assert list(rejected) == DECISION
     assert (rejected["person"], rejected["accepted"], rejected["reason"]) == (None, False, "below_threshold")
     listed = program("people", "--json")
@@ -116,11 +136,11 @@ def test_from_init_to_forget_in_json(program: Program, make_bundle: MakeBundle) 
         "person", "templates", "enrolled", "fingerprint", "valid_from", "valid_until", "hours",
     }  # fmt: skip
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", listed[0]["enrolled"])
-    forgotten = enrolment | {"templates": 0, "reason": "forgotten"}
+    forgotten = enrolment | {"templates": 0, "reason": "forgotten", "outlook": None}
     assert program("forget", "ada", "--json") == forgotten
     program("forget", "grace")
     assert program("people", "--json") == []
-    nobody = program("identify", "ada-1.png", "--json", code=1)
+    nobody = program("identify", "ada-1.png", "--json", "--scores", code=1)
     assert (nobody["score"], nobody["similarity"], nobody["reason"]) == (None, None, "empty_gallery")
 
 

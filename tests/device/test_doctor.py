@@ -60,6 +60,7 @@ def test_where_all_is_well_everything_is_named_and_nothing_changed(folder: Path,
         "gallery",
         "audit",
         "clock",
+        "threshold",
         "disk",
     ]
     assert {finding.what for finding in diagnosis.findings[7:]} == {"runtime", "edgetpu"}

@@ -10,19 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edge_oneshot_device.bundle.manifest import Calibration, OperatingPoint, SimilarityMap, Tail
-from edge_oneshot_device.errors import InputError, MachineError
+from edge_oneshot_device.bundle.manifest import Calibration, EmbeddingSection, OperatingPoint, SimilarityMap, Tail
+from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.matching.decision import (
     Candidate,
-    Threshold,
-    calibration_for,
     decide_identify,
     decide_verify,
     join,
     scores,
-    similarity,
-    threshold_for,
 )
+from edge_oneshot_device.matching.thresholds import threshold_for
+
+COSINE = EmbeddingSection(size=16, metric="cosine")
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Origin:
     variant: str = "int8"
     runtime: str = "litert"
     fingerprint: str = "f" * 64
+    embedding: EmbeddingSection = COSINE
 
 
 def calibration(
@@ -147,160 +147,12 @@ def test_people_rank_as_in_a_plain_loop(templates: Any, probe: Any, owners: list
     assert all(a >= b - 1e-5 for a, b in itertools.pairwise(in_order))
 
 
-# the threshold
-
-
-def test_a_calibrated_target_takes_its_own_threshold() -> None:
-    for target, threshold in ((0.1, 0.2), (0.01, 0.4), (0.001, 0.7)):
-        assert threshold_for(calibration(), target) == Threshold(pytest.approx(threshold), provisional=False)
-
-
-def test_between_two_points_the_threshold_is_linear_in_the_logarithm_of_the_rate() -> None:
-    assert threshold_for(calibration(), 10**-1.5).value == pytest.approx(0.3)
-    assert threshold_for(calibration(), 10**-2.25).value == pytest.approx(0.475)
-
-
-def test_a_target_above_the_largest_takes_the_threshold_of_the_largest() -> None:
-    assert threshold_for(calibration(), 0.9) == Threshold(0.2, provisional=False)
-
-
-def test_ten_people_share_the_target_between_them() -> None:
-    assert threshold_for(calibration(), 0.1, people=10) == Threshold(pytest.approx(0.4), provisional=False)
-
-
-def test_below_what_the_data_supports_the_exponential_tail_is_inverted_and_provisional() -> None:
-    # 0.005 * exp(-(s - 0.5) / 0.1) = 1e-5 at s = 0.5 + 0.1 * ln(500)
-    assert threshold_for(calibration(), 1e-5) == Threshold(pytest.approx(0.5 + 0.1 * math.log(500)), provisional=True)
-
-
-@pytest.mark.parametrize("shape", [-0.4, -1e-6, 1e-6, 0.3])
-def test_at_the_extrapolated_threshold_the_tail_has_just_the_rate_asked_for(shape: float) -> None:
-    made = calibration(((0.1, 0.2), (0.01, 0.3)), tail=(0.5, 0.005, 0.1, shape))
-    threshold = threshold_for(made, 1e-3, people=20)
-    rate = 0.005 * (1 + shape * (threshold.value - 0.5) / 0.1) ** (-1 / shape)
-    assert rate == pytest.approx(1e-3 / 20, rel=1e-5)
-    assert threshold.provisional
-
-
-def test_the_extrapolation_never_falls_below_the_last_calibrated_threshold() -> None:
-    made = calibration(tail=(0.1, 0.0009, 0.001, 0.0))
-    assert threshold_for(made, 0.0005) == Threshold(0.7, provisional=True)
-
-
-def test_points_smaller_than_the_supported_target_are_not_trusted_but_bound_the_tail() -> None:
-    made = calibration(target_far=0.01)
-    assert threshold_for(made, 0.01).provisional is False
-    assert threshold_for(made, 0.009) == Threshold(0.7, provisional=True)
-
-
-def test_a_provisional_calibration_gives_provisional_thresholds() -> None:
-    assert threshold_for(calibration(provisional=True), 0.1).provisional is True
-
-
-def test_the_rarest_of_targets_in_the_heaviest_of_tails_still_gives_a_number() -> None:
-    made = calibration(tail=(0.5, 0.005, 1e300, 50.0))
-    value = threshold_for(made, 5e-324, people=10**9).value
-    assert math.isfinite(value)
-    assert value > 1e300
-
-
-@pytest.mark.parametrize("target", [0.0, 1.0, -0.1, 1.5, math.nan, math.inf])
-def test_a_target_outside_0_to_1_is_refused(target: float) -> None:
-    with pytest.raises(InputError) as refused:
-        threshold_for(calibration(), target)
-    assert refused.value.reason == "bad_target_far"
-
-
-@st.composite
-def calibrations(draw: st.DrawFn) -> Calibration:
-    size = draw(st.integers(1, 8))
-    targets = sorted(draw(st.sets(st.floats(1e-7, 0.9), min_size=size, max_size=size)), reverse=True)
-    thresholds = sorted(draw(st.lists(st.floats(-50, 50), min_size=size, max_size=size)))
-    tail = (
-        draw(st.floats(-60, 60)),
-        draw(st.floats(1e-7, 0.99)),
-        draw(st.floats(1e-6, 10)),
-        draw(st.floats(-2, 2) | st.sampled_from([0.0, 1e-13, -1e-11])),
-    )
-    supported = draw(st.sampled_from(targets))
-    return calibration(tuple(zip(targets, thresholds, strict=True)), target_far=supported, tail=tail)
-
-
-@settings(deadline=None)
-@given(calibrations(), st.floats(1e-12, 0.999), st.floats(1e-12, 0.999), st.integers(1, 10**6), st.integers(1, 10**6))
-def test_a_smaller_target_or_more_people_never_lower_the_threshold(
-    made: Calibration, target: float, other: float, people: int, more: int
-) -> None:
-    small, large = sorted((target, other))
-    few, many = sorted((people, more))
-    assert threshold_for(made, small, few).value >= threshold_for(made, large, few).value
-    assert threshold_for(made, small, many).value >= threshold_for(made, small, few).value
-
-
-# the calibration used
-
-
 def test_the_mean_of_a_persons_templates_counts_each_of_them_and_nobody_without_one() -> None:
     values = np.array([0.2, 0.9, 0.4, -0.5], np.float32)
     owners = np.array([0, 2, 0, 2])
     assert join(values, owners, 3, "mean").tolist() == pytest.approx([0.3, -math.inf, 0.2])
     assert join(values, owners, 3, "mean").dtype == np.float32
     assert join(values, owners, 3, "best").tolist() == pytest.approx([0.4, -math.inf, 0.9])
-
-
-def test_the_calibration_used_is_that_of_the_manifests_rule(make_bundle: Any) -> None:
-    manifest = _manifest(make_bundle(rule="mean"))
-    assert calibration_for(manifest, "int8", 3).rule == "mean"
-    other = msgspec.structs.replace(manifest, rule="best")
-    with pytest.raises(InputError) as refused:
-        calibration_for(other, "int8", 3)
-    assert refused.value.reason == "uncalibrated"
-
-
-def test_a_count_between_two_calibrated_ones_takes_the_next_one_up(make_bundle: Any) -> None:
-    manifest = _manifest(make_bundle())
-    found = {count: calibration_for(manifest, "int8", count).templates for count in (1, 2, 3, 4, 5)}
-    assert found == {1: 1, 2: 3, 3: 3, 4: 5, 5: 5}
-    assert calibration_for(manifest, "float32", 1).variant == "float32"
-
-
-def test_for_the_mean_a_count_between_two_calibrated_ones_takes_the_next_one_down_from_the_fewest(
-    make_bundle: Any,
-) -> None:
-    manifest = _manifest(make_bundle(rule="mean"))
-    found = {count: calibration_for(manifest, "int8", count).templates for count in (1, 2, 3, 4, 5)}
-    assert found == {1: 1, 2: 1, 3: 3, 4: 3, 5: 5}
-    assert calibration_for(manifest, "int8", 5, 4).templates == 3
-    assert calibration_for(manifest, "int8", 5, 1).templates == 1
-    best = _manifest(make_bundle(rule="best"))
-    assert calibration_for(best, "int8", 4, 1).templates == 5
-    with pytest.raises(InputError, match="calibrated for more than 2 templates a person") as refused:
-        calibration_for(_manifest(make_bundle(rule="mean", counts=(3, 5))), "int8", 3, 2)
-    assert refused.value.reason == "uncalibrated"
-
-
-@pytest.mark.parametrize(
-    ("calibrated", "count", "reason"),
-    [(True, 6, "too_many_templates"), (False, 1, "uncalibrated"), (True, 5, "uncalibrated")],
-)
-def test_without_a_calibration_for_the_count_there_is_no_decision(
-    make_bundle: Any, calibrated: bool, count: int, reason: str
-) -> None:
-    manifest = _manifest(make_bundle(calibrated=calibrated, counts=(1, 3)))
-    with pytest.raises(InputError) as refused:
-        calibration_for(manifest, "int8", count)
-    assert refused.value.reason == reason
-
-
-def _manifest(path: Any) -> Any:
-    from edge_oneshot_device import Bundle
-
-    return Bundle.open(path).manifest
-
-
-def test_similarity_is_linear_between_the_knots_and_constant_outside() -> None:
-    made = calibration()
-    assert [similarity(made, s) for s in (-3.0, 0.0, 0.25, 0.5, 9.0)] == pytest.approx([0.1, 0.1, 0.3, 0.5, 0.9])
 
 
 # decisions
@@ -327,12 +179,12 @@ def test_identify_names_the_best_and_tells_the_runner_up() -> None:
     assert (decision.person, decision.accepted, decision.reason) == ("alan", True, "match")
     assert decision.score == np.float32(0.8)
     assert decision.runner_up == Candidate("grace", 0.5)
-    assert decision.threshold == threshold_for(calibration(), 0.01, 3).value
+    assert decision.threshold == threshold_for(calibration(), "cosine", 0.01, 3).value
     assert decision.target_far == 0.01
 
 
 def test_identify_holds_the_best_against_the_threshold_for_so_many_people() -> None:
-    at_one = threshold_for(calibration(), 0.01, 1).value
+    at_one = threshold_for(calibration(), "cosine", 0.01, 1).value
     score = at_one + 0.01
     assert identify([score]).accepted
     rejected = identify([score, 0.0, 0.0])

@@ -184,9 +184,10 @@ def test_the_command_ends_with_1_when_somebody_was_refused_and_with_0_otherwise(
     (folder / "bad.png").write_bytes(b"no image")
     assert cli.main(arguments) == 1
     printed = capfd.readouterr()
-    head, refused = printed.out.splitlines()
+    head, refused, outlook = printed.out.splitlines()
     assert head == "enrolled 3, enrolled already 0, refused 1"
     assert refused.startswith("refused  bad  not_an_image: ")
+    assert outlook.startswith("with 3 people enrolled, about ")
     assert printed.err == ""  # no progress where nobody watches
     (folder / "bad.png").unlink()
     assert cli.main(arguments) == 0

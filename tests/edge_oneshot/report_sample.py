@@ -58,6 +58,7 @@ def sample(title: str = "A report") -> ReportData:
             genuine=np.clip(rng.normal(0.8, 0.1, 400), -1, 1).astype(np.float32),
             impostor=np.clip(rng.normal(0.0, 0.2, 4000), -1, 1).astype(np.float32),
             calibration=calibration(),
+            metric="cosine",
             target_far=0.05,
             verification=verification(),
             data="All pairs of made-up drawings.",

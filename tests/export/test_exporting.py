@@ -341,6 +341,19 @@ def test_too_few_people_to_calibrate_write_nothing(model, images, people, sectio
     assert not destination.exists()
 
 
+def test_a_target_that_the_people_do_not_support_is_refused_before_anything_is_converted(
+    model, images, people, section, destination
+):
+    steps = []
+    with pytest.raises(ModelError, match="needs at least 246 identities") as refused:
+        export(
+            model, destination, images=images, calibration=people, input=section, target_far=1e-4, progress=steps.append
+        )
+    assert refused.value.reason == "unsupported_target"
+    assert not [step for step in steps if "converting" in step]
+    assert not destination.exists()
+
+
 def test_images_beyond_the_limit_are_thinned_evenly():
     images = np.arange(1000, dtype=np.uint8).reshape(1000, 1, 1, 1)
     assert spread(images, 1000) is images

@@ -73,7 +73,7 @@ def test_the_door_knows_who_was_enrolled_and_forgets_who_left(bundle, drawings, 
         assert (enrolled["person"], enrolled["templates"], enrolled["reason"]) == (name, 1, "enrolled")
     assert [p["person"] for p in json.loads(call(device, "people", "--json", *state).stdout)] == ["alpha", "beta"]
 
-    itself = json.loads(call(device, "identify", drawings / "alpha-0.png", "--json", *state).stdout)
+    itself = json.loads(call(device, "identify", drawings / "alpha-0.png", "--json", "--scores", *state).stdout)
     assert (itself["person"], itself["accepted"], itself["reason"]) == ("alpha", True, "match")
     assert itself["score"] == pytest.approx(1.0, abs=1e-5)
     assert itself["runner_up"]["person"] == "beta"

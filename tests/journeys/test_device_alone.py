@@ -56,7 +56,7 @@ def test_it_enrols_verifies_and_identifies(device, bundle, tmp_path):
     run(program, "enrol", "ada", tmp_path / "0.png", *state)
     run(program, "verify", "ada", tmp_path / "0.png", *state)
     run(program, "verify", "ada", tmp_path / "1.png", *state, code=1)
-    decision = json.loads(run(program, "identify", tmp_path / "0.png", "--json", *state))
+    decision = json.loads(run(program, "identify", tmp_path / "0.png", "--json", "--scores", *state))
     assert decision["person"] == "ada"
     assert decision["runtime"] == "litert"
 
@@ -82,7 +82,7 @@ def test_it_knows_a_face_again_from_one_photo(device, faces_bundle, tmp_path):
         later.point(lambda level: level * 3 // 4).save(tmp_path / "later.jpg")
     run(program, "init", faces_bundle, *state)
     run(program, "enrol", "ada", tmp_path / "ada.jpg", *state)
-    decision = json.loads(run(program, "verify", "ada", tmp_path / "later.jpg", "--json", *state))
+    decision = json.loads(run(program, "verify", "ada", tmp_path / "later.jpg", "--json", "--scores", *state))
     assert (decision["person"], decision["runtime"], decision["provisional"]) == ("ada", "litert", True)
     run(program, "verify", "ada", f"{folder}/data/coffee.png", *state, code=2)
     script = "import sys, edge_oneshot_device.faces.finding, edge_oneshot_device.encoding.encoder; print(*sys.modules)"

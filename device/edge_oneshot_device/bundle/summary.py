@@ -14,12 +14,13 @@ from edge_oneshot_device.bundle.manifest import (
     FaceSection,
     InputSection,
     Manifest,
+    Metric,
     OperatingPoint,
     Provenance,
     Variant,
 )
 from edge_oneshot_device.console import printable
-from edge_oneshot_device.matching.decision import threshold_for
+from edge_oneshot_device.matching.thresholds import threshold_for
 
 UNCALIBRATED: Final = "uncalibrated: verify and identify will refuse; export it with calibration images"
 
@@ -123,7 +124,8 @@ def summarise(bundle: Bundle) -> Summary:
 
 def operations(manifest: Manifest) -> list[Operation]:
     """Every calibration of a manifest at its default target."""
-    return [_operation(calibration) for calibration in manifest.calibration]
+    metric = manifest.embedding.metric
+    return [_operation(calibration, metric) for calibration in manifest.calibration]
 
 
 def describe(summary: Summary) -> str:
@@ -182,7 +184,7 @@ def _model_file(variant: Variant) -> ModelFile:
     )
 
 
-def _operation(calibration: Calibration) -> Operation:
+def _operation(calibration: Calibration, metric: Metric) -> Operation:
     point = _default_point(calibration)
     return Operation(
         variant=calibration.variant,
@@ -198,12 +200,12 @@ def _operation(calibration: Calibration) -> Operation:
         failures_by_reason=calibration.failures_by_reason,
         data=calibration.data,
         provisional=calibration.provisional,
-        gallery=[_threshold(calibration, people) for people in _GALLERIES],
+        gallery=[_threshold(calibration, metric, people) for people in _GALLERIES],
     )
 
 
-def _threshold(calibration: Calibration, people: int) -> Threshold:
-    found = threshold_for(calibration, calibration.target_far, people)
+def _threshold(calibration: Calibration, metric: Metric, people: int) -> Threshold:
+    found = threshold_for(calibration, metric, calibration.target_far, people)
     return Threshold(people, found.value, found.provisional)
 
 

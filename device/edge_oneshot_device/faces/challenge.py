@@ -10,7 +10,7 @@ Action = Literal["turn_left", "turn_right", "blink", "come_closer"]
 ACTIONS: Final[tuple[Action, ...]] = ("turn_left", "turn_right", "blink", "come_closer")
 """Left and right are the person's own."""
 
-_COUNT: Final = 3  # one less than there are actions, so that one is always a turn, which no sheet of paper can follow
+_COUNT: Final = 3  # one less than there are actions, so that one is always a turn
 _WAIT: Final = (0.4, 1.2)  # seconds: long enough to see that nothing happens yet, and not to be foreseen
 
 

@@ -1,6 +1,7 @@
-"""Whether a living head is before the camera: a challenge, and one face that is followed through it."""
+"""A challenge, and one face that is followed through it: evidence of a living head, and no proof."""
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -23,6 +24,7 @@ FAILURES: Final = (
     "too_early",
     "wrong_action",
     "timed_out",
+    "not_recorded",
 )
 """Reasons for which a challenge fails."""
 
@@ -36,6 +38,8 @@ PROMPTS: Final = {
     "come_closer": "come closer, slowly",
 }
 """What a person is asked, by its code."""
+
+_SIDES: Final = (64, 4096)  # pixels of a frame
 
 # seconds
 _SETTLED: Final = 0.4  # that a face looks straight ahead and keeps still before it is the reference
@@ -95,17 +99,25 @@ class Watcher:
         challenge: What is asked.
         least_score: Score of two views of one face below which they show two people, see
             `edge_oneshot_device.matching.decision.scores`: the bundle's threshold for a false accept rate.
+        ended: Called once with the result, before anybody sees it. Where it fails, nobody has passed.
 
     Raises:
         InputError: ``no_faces``: the encoder's bundle finds no faces.
     """
 
-    def __init__(self, encoder: Encoder, challenge: Challenge, least_score: float) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        challenge: Challenge,
+        least_score: float,
+        ended: Callable[[Liveness], None] | None = None,
+    ) -> None:
         if encoder.faces is None:
             message = "the bundle finds no faces; use one made by export --pretrained faces"
             raise InputError(message, reason="no_faces")
         self._encoder, self._finder, self._challenge = encoder, encoder.faces, challenge
         self._least_score = least_score
+        self._ended = ended
         self._before = -math.inf
         self._reference: Reference | None = None
         self._last: Sighting | None = None
@@ -126,10 +138,12 @@ class Watcher:
             seconds: When it was taken, by a clock that never goes back; eight frames a second at least.
 
         Raises:
-            InputError: ``wrong_time``: not later than the frame before.
-            MachineError: ``runtime_failed``.
+            InputError: ``bad_frame``: not such an image, or of another size than 64 to 4096 pixels a side;
+                ``wrong_time``: no finite number, or not later than the frame before. The frame is passed over.
+            MachineError: ``runtime_failed``, or what `ended` raises.
         """
-        if not seconds > self._before:
+        _check_frame(frame)
+        if not (math.isfinite(seconds) and seconds > self._before):
             message = f"the frame is of {seconds:g} s, the one before of {self._before:g} s; give frames in their order"
             raise InputError(message, reason="wrong_time")
         self._before = seconds
@@ -137,7 +151,15 @@ class Watcher:
             ask = self._look(frame, seconds)
             if self._result is None:
                 return Progress(ask, self._step, None)
+            self._record(self._result)
         return Progress("look", self._step, self._result)
+
+    def _record(self, result: Liveness) -> None:
+        """Tell `ended`; a result that nobody took note of is a failure."""
+        if self._ended is not None:
+            self._result = Liveness(False, "not_recorded", result.action, None)
+            self._ended(result)
+            self._result = result
 
     def _look(self, frame: Image.Image, seconds: float) -> str:
         faces = self._finder.find(frame)
@@ -259,3 +281,17 @@ class Watcher:
         alike = [float(scores(one, views, self._encoder.embedding.metric).sum()) for one in views]
         self._result = Liveness(True, "passed", None, views[int(np.argmax(alike))])
         return "look"
+
+
+def _check_frame(frame: Image.Image) -> None:
+    what = type(frame).__name__
+    if isinstance(frame, Image.Image):
+        what = f"an image of mode {frame.mode}, {frame.width} x {frame.height}"
+        if frame.mode == "RGB" and all(_SIDES[0] <= side <= _SIDES[1] for side in frame.size):
+            try:
+                frame.load()
+                return
+            except (OSError, SyntaxError, ValueError) as error:
+                what = f"damaged ({error})"
+    message = f"the frame is {what}: give a Pillow image of mode RGB, {_SIDES[0]} to {_SIDES[1]} pixels a side"
+    raise InputError(message, reason="bad_frame")

@@ -39,13 +39,15 @@ from edge_oneshot_device.gallery.people import (
     Enrolment,
     Person,
     Record,
+    new_name,
     not_enrolled,
     person_name,
     with_access,
 )
 from edge_oneshot_device.gallery.reserve import keep_reserve, release_reserve
 from edge_oneshot_device.gallery.sealed import as_stored, open_person, write_person, write_photo, write_template
-from edge_oneshot_device.matching.decision import MAX_TEMPLATES, Candidate
+from edge_oneshot_device.matching.decision import Candidate
+from edge_oneshot_device.matching.thresholds import MAX_TEMPLATES
 
 T = TypeVar("T")
 
@@ -335,7 +337,7 @@ class Gallery:
             raise ValueError("add and replace exclude each other")
         if templates.ndim != 2 or templates.shape[1] != self.size or not len(templates):
             raise ValueError(f"templates of shape {templates.shape}: expected (k, {self.size})")
-        person = person_name(person)
+        person = new_name(person)
         stored = [as_stored(template) for template in templates]
 
         def work(connection: sqlite3.Connection) -> tuple[Enrolment, bool]:

@@ -132,10 +132,17 @@ def refuse_identification(
     return Refusal("rate_limited", wait) if wait > 0.0 else None
 
 
-def note_rejection(connection: sqlite3.Connection, limits: Limits, clock: Clock) -> None:
-    """Remember a rejection of 1:N; in a transaction that writes."""
+def note_rejection(connection: sqlite3.Connection, limits: Limits, clock: Clock) -> int:
+    """Remember a rejection of 1:N; in a transaction that writes. Returns its number, for `take_back`."""
     write(connection, "INSERT INTO rejection (boot, at) VALUES (?, ?)", (clock.boot(), clock.seconds()))
+    number = int(connection.execute("SELECT last_insert_rowid()").fetchone()[0])
     _drop_surplus(connection, limits)
+    return number
+
+
+def take_back(connection: sqlite3.Connection, number: int) -> None:
+    """Count a rejection no longer; in a transaction that writes. Newer ones may have pushed it out already."""
+    connection.execute("DELETE FROM rejection WHERE id = ?", (number,))
 
 
 def _drop_surplus(connection: sqlite3.Connection, limits: Limits) -> None:

@@ -18,8 +18,8 @@ from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.database import corrupt
 from edge_oneshot_device.gallery.sealed import open_person, open_template
 from edge_oneshot_device.gallery.vault import Vault
-from edge_oneshot_device.matching.decision import MAX_TEMPLATES
 from edge_oneshot_device.matching.search import Index
+from edge_oneshot_device.matching.thresholds import MAX_TEMPLATES
 
 TRIES: Final = 10
 """How often something is begun anew, because the gallery changed meanwhile, before that is an error."""

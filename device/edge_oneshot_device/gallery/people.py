@@ -1,5 +1,6 @@
 """What the gallery says of people."""
 
+import re
 import unicodedata
 from typing import Final
 
@@ -8,8 +9,17 @@ import msgspec
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.matching.decision import Candidate
+from edge_oneshot_device.matching.thresholds import Outlook
 
 LONGEST_NAME: Final = 128
+
+# What leaves no mark on a screen: the code points with Unicode's property Default_Ignorable_Code_Point (16.0), without
+# those that are no letters, marks or signs (`isprintable` refuses them, direction marks among them), and the blank
+# signs: of Braille, of musical notes, of hieroglyphs, joiners. After NFKC, which maps U+3164 and U+FFA0 to U+1160.
+_INVISIBLE: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u2d7f\ufe00-\ufe0f"
+    "\U0001107f\U00013441\U00013442\U00016fe4\U0001d159\U000e0100-\U000e01ef]"
+)
 
 
 class Person(msgspec.Struct, frozen=True):
@@ -41,6 +51,7 @@ class Enrolment(msgspec.Struct, frozen=True):
         reason: ``enrolled``, ``added``, ``replaced`` or ``forgotten``.
         fingerprint: Of the encoder that made the templates.
         resembles: Another person whom an image would be taken for: the same one under another name?
+        outlook: What the door does with everybody who is enrolled now; None where the bundle is uncalibrated.
     """
 
     person: str
@@ -48,6 +59,7 @@ class Enrolment(msgspec.Struct, frozen=True):
     reason: str
     fingerprint: str
     resembles: Candidate | None = None
+    outlook: Outlook | None = None
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -65,6 +77,21 @@ def with_access(name: str, enrolled: str, access: Record | Access | None) -> Rec
     if access is None:
         return Record(name, enrolled)
     return Record(name, enrolled, access.valid_from, access.valid_until, access.hours)
+
+
+def new_name(name: str) -> str:
+    """`person_name` for somebody who comes: one that everybody can tell from another's.
+
+    Raises:
+        InputError: Reason ``bad_name``: see `person_name`; or it has a character that nobody sees, or begins with a
+            mark, which would join what is printed before it.
+    """
+    normal = person_name(name)
+    compatible = unicodedata.normalize("NFKC", normal)
+    if unicodedata.category(normal[0]).startswith("M") or _INVISIBLE.search(compatible):
+        message = f"{name[:40]!a} is no name for a person: it begins with a mark, or has characters that nobody sees"
+        raise InputError(f"{message}; leave them out", reason="bad_name")
+    return normal
 
 
 def person_name(name: str) -> str:

@@ -22,11 +22,11 @@ from edge_oneshot_device.gallery.gallery import Gallery, new_number
 from edge_oneshot_device.gallery.keys import KeySource
 from edge_oneshot_device.gallery.locking import locked
 from edge_oneshot_device.gallery.owned import require_own
-from edge_oneshot_device.gallery.people import Record, person_name
+from edge_oneshot_device.gallery.people import Record, new_name
 from edge_oneshot_device.gallery.rotation import seal_with
 from edge_oneshot_device.gallery.sealed import has_scores, open_person, open_template, write_person, write_template
 from edge_oneshot_device.gallery.vault import SealError, Vault
-from edge_oneshot_device.matching.decision import MAX_TEMPLATES
+from edge_oneshot_device.matching.thresholds import MAX_TEMPLATES
 
 _PAGES: Final = 4096  # copied at once: writers wait for no more than these
 _MAX_PEOPLE_BYTES: Final = 4 << 30
@@ -227,7 +227,7 @@ def import_people(gallery: Gallery, file: Path, key: bytes, most: int = MAX_TEMP
         taken: list[str] = []
         skipped: list[str] = []
         for passenger in passengers:
-            name = person_name(passenger.record.name)
+            name = new_name(passenger.record.name)
             number, there = gallery.look_up(connection, name) or (new_number(), 0)
             if there:
                 skipped.append(name)

@@ -1,19 +1,16 @@
-"""Scores, thresholds and decisions: the one place where a probe is compared with templates."""
+"""Scores and decisions: the one place where a probe is compared with templates."""
 
 import math
-import sys
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.bundle.manifest import Calibration, Manifest, Metric, Rule, Tail
-from edge_oneshot_device.errors import InputError, MachineError
-
-MAX_TEMPLATES: Final = 5
-"""Templates a person may have."""
+from edge_oneshot_device.bundle.manifest import Calibration, EmbeddingSection, Metric, Rule
+from edge_oneshot_device.errors import MachineError
+from edge_oneshot_device.matching.thresholds import similarity, threshold_for
 
 
 class Origin(Protocol):
@@ -31,12 +28,9 @@ class Origin(Protocol):
     def fingerprint(self) -> str:
         """Fingerprint of the variant."""
 
-
-class Threshold(msgspec.Struct, frozen=True):
-    """A score to accept at or above, and whether it rests on less data than it should."""
-
-    value: float
-    provisional: bool
+    @property
+    def embedding(self) -> EmbeddingSection:
+        """How embeddings are compared."""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -56,6 +50,8 @@ class Decision(msgspec.Struct, frozen=True):
         similarity: The degree of similarity, 0..1, that belongs to the score.
         threshold: What the score was held against; in 1:N the one for the people enrolled.
         target_far: The false accept rate that is wanted of one attempt.
+        kept_far: The one that is kept: more than `target_far` where the calibration promises no smaller one for so
+            many people.
         runner_up: In 1:N, the best other person.
         reason: ``match``, ``below_threshold``, ``ambiguous`` or ``empty_gallery``; ``not_yet_valid``, ``expired`` or
             ``outside_hours``; ``delayed``, ``disabled`` or ``rate_limited``; ``audit_unavailable``.
@@ -72,6 +68,7 @@ class Decision(msgspec.Struct, frozen=True):
     similarity: float | None
     threshold: float
     target_far: float
+    kept_far: float
     runner_up: Candidate | None
     reason: str
     provisional: bool
@@ -81,6 +78,28 @@ class Decision(msgspec.Struct, frozen=True):
     candidate: Candidate | None = None
     retry_after: float | None = None
     fault: str | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What whoever presents an image may read of a `Decision`: nothing by which a rejected image could be improved.
+
+    Attributes:
+        person, accepted, reason, target_far, kept_far, provisional, retry_after, fault: See `Decision`.
+    """
+
+    person: str | None
+    accepted: bool
+    reason: str
+    target_far: float
+    kept_far: float
+    provisional: bool
+    retry_after: float | None
+    fault: str | None
+
+    @classmethod
+    def to(cls, decision: Decision) -> "Answer":
+        """The answer to a decision."""
+        return cls(*(getattr(decision, name) for name in cls.__struct_fields__))
 
 
 def scores(probe: NDArray[np.float32], templates: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
@@ -137,81 +156,9 @@ def join(
     return joined
 
 
-def calibration_for(manifest: Manifest, variant: str, templates: int, fewest: int | None = None) -> Calibration:
-    """The calibration of the manifest's rule for persons with so many templates, on the safe side.
-
-    The best of more templates scores higher, so for ``best`` it is that of the next count up from the most that
-    anybody has. The mean of fewer templates varies more, so for ``mean`` it is that of the next count down
-    from the fewest.
-
-    Args:
-        manifest: The bundle's.
-        variant: Name of the variant.
-        templates: The most that a person has.
-        fewest: That a person has; None where all have `templates`.
-
-    Raises:
-        InputError: Reason ``too_many_templates`` above `MAX_TEMPLATES`, ``uncalibrated`` when
-            the bundle has none for so many.
-    """
-    if templates > MAX_TEMPLATES:
-        message = f"{templates} templates a person: at most {MAX_TEMPLATES} are possible"
-        raise InputError(message, reason="too_many_templates")
-    own = [c for c in manifest.calibration if c.variant == variant and c.rule == manifest.rule]
-    enough = [c for c in own if c.templates >= templates]
-    if enough and manifest.rule == "best":
-        return min(enough, key=lambda c: c.templates)
-    least = templates if fewest is None else fewest
-    few = [c for c in own if c.templates <= least]
-    if enough and few:
-        return max(few, key=lambda c: c.templates)
-    if enough:
-        message = f"variant {variant} is calibrated for more than {least} templates a person: enrol further images"
-    elif own:
-        most = max(c.templates for c in own)
-        message = f"variant {variant} is calibrated for at most {most} templates a person, {templates} are enrolled"
-    else:
-        message = f"variant {variant} of {manifest.name} is uncalibrated: export it with calibration images"
-    raise InputError(message, reason="uncalibrated")
-
-
-def threshold_for(calibration: Calibration, target_far: float, people: int = 1) -> Threshold:
-    """The threshold that keeps the false accept rate of one attempt at `target_far`.
-
-    In 1:N each person gets an equal share of the target: an attempt is compared with N people,
-    so its false positive identification rate is at most N times the rate of one comparison.
-
-    Between calibrated points the threshold is linear in the logarithm of the rate; above the
-    largest it is that point's. Below the smallest that the data supports it is extrapolated
-    from the tail of the impostor scores, and provisional.
-
-    Args:
-        calibration: Operating points and tail.
-        target_far: Wanted rate, above 0 and below 1.
-        people: Persons in the gallery, at least 1.
-
-    Raises:
-        InputError: Reason ``bad_target_far``.
-    """
-    if not 0.0 < target_far < 1.0:
-        raise InputError(f"target FAR {target_far}: must be above 0 and below 1", reason="bad_target_far")
-    if people < 1:
-        raise ValueError(f"people {people}: must be at least 1")
-    wanted = max(target_far / people, sys.float_info.min)
-    if wanted < calibration.target_far:
-        floor = calibration.points[-1].threshold
-        return Threshold(max(floor, _tail_threshold(calibration.tail, wanted)), provisional=True)
-    return Threshold(_between_points(calibration, wanted), provisional=calibration.provisional)
-
-
-def similarity(calibration: Calibration, score: float) -> float:
-    """Degree of similarity, 0..1: the posterior, at equal priors, that both show the same."""
-    return float(np.interp(score, calibration.similarity.scores, calibration.similarity.degrees))
-
-
 def decide_verify(person: str, score: float, calibration: Calibration, target_far: float, origin: Origin) -> Decision:
     """Decide 1:1 whether the probe shows `person`, whose templates gave `score`."""
-    threshold = threshold_for(calibration, target_far)
+    threshold = threshold_for(calibration, origin.embedding.metric, target_far)
     accepted = score >= threshold.value
     return Decision(
         person=person if accepted else None,
@@ -220,6 +167,7 @@ def decide_verify(person: str, score: float, calibration: Calibration, target_fa
         similarity=similarity(calibration, score),
         threshold=threshold.value,
         target_far=target_far,
+        kept_far=threshold.kept_far,
         runner_up=None,
         reason="match" if accepted else "below_threshold",
         provisional=threshold.provisional,
@@ -271,7 +219,7 @@ def decide_among(
         target_far: Wanted false accept rate of the attempt.
         origin: What made the embeddings.
     """
-    threshold = threshold_for(calibration, target_far, max(people, 1))
+    threshold = threshold_for(calibration, origin.embedding.metric, target_far, max(people, 1))
     reason = "empty_gallery"
     if best is not None:
         lead = math.inf if runner_up is None else best.score - runner_up.score
@@ -289,6 +237,7 @@ def decide_among(
         similarity=None if best is None else similarity(calibration, best.score),
         threshold=threshold.value,
         target_far=target_far,
+        kept_far=threshold.kept_far,
         runner_up=runner_up,
         reason=reason,
         provisional=threshold.provisional,
@@ -308,29 +257,3 @@ def best_two(person_scores: NDArray[np.float32]) -> list[int]:
     others = person_scores.copy()
     others[best] = -np.inf
     return [best, int(others.argmax())]
-
-
-def _between_points(calibration: Calibration, wanted: float) -> float:
-    """Threshold at `wanted`, at or above the smallest supported rate."""
-    right = calibration.points[0]
-    if wanted >= right.target_far:
-        return right.threshold
-    for left in calibration.points[1:]:
-        if wanted >= left.target_far:
-            break
-        right = left
-    share = math.log(wanted / right.target_far) / math.log(left.target_far / right.target_far)
-    # held inside: rounding must not lift it above the next point
-    return min(right.threshold + share * (left.threshold - right.threshold), left.threshold)
-
-
-def _tail_threshold(tail: Tail, wanted: float) -> float:
-    """Score at which the generalized Pareto tail reaches `wanted`; its start for larger rates."""
-    depth = math.log(tail.far) - math.log(wanted)
-    if depth <= 0.0:
-        return tail.threshold
-    if abs(tail.shape) < 1e-12:
-        return tail.threshold + tail.scale * depth
-    # a heavy tail far out leaves the range of a float: then no score is high enough
-    excess = math.expm1(min(tail.shape * depth, 600.0)) / tail.shape
-    return min(tail.threshold + tail.scale * excess, sys.float_info.max)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.errors import MachineError
-from edge_oneshot_device.matching.decision import MAX_TEMPLATES
+from edge_oneshot_device.matching.thresholds import MAX_TEMPLATES
 
 BLOCK: Final = 64_000
 """Rows that lie side by side in memory; no power of two, which caches do not like as a stride."""

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.manifest import Metric, Rule
-from edge_oneshot_device.matching.decision import MAX_TEMPLATES, best_two, join, scores
+from edge_oneshot_device.matching.decision import best_two, join, scores
 from edge_oneshot_device.matching.rows import BLOCK, LONGEST, Rows
 from edge_oneshot_device.matching.scan import TAKEN, Keys, Scan
+from edge_oneshot_device.matching.thresholds import MAX_TEMPLATES
 
 _INSTALLED: Final = find_spec("numkong") is not None
 _ONE_BY_ONE: Final = 12  # persons that are scored before the others are looked at together

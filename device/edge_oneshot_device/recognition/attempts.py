@@ -25,8 +25,8 @@ from edge_oneshot_device.matching.decision import (
     Origin,
     decide_among,
     decide_verify,
-    threshold_for,
 )
+from edge_oneshot_device.matching.thresholds import threshold_for
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -220,7 +220,7 @@ def _reject(decision: Decision, reason: str) -> Decision:
 
 def _refused(found: Comparison, refusal: Refusal) -> Decision:
     """A rejection of an attempt that is not looked at."""
-    threshold = threshold_for(found.calibration, found.target_far, max(found.people, 1))
+    threshold = threshold_for(found.calibration, found.origin.embedding.metric, found.target_far, max(found.people, 1))
     return Decision(
         person=None,
         accepted=False,
@@ -228,6 +228,7 @@ def _refused(found: Comparison, refusal: Refusal) -> Decision:
         similarity=None,
         threshold=threshold.value,
         target_far=found.target_far,
+        kept_far=threshold.kept_far,
         runner_up=None,
         reason=refusal.reason,
         provisional=threshold.provisional,

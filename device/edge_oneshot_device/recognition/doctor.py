@@ -19,8 +19,9 @@ from edge_oneshot_device.gallery.keys import find_key
 from edge_oneshot_device.gallery.reserve import has_reserve
 from edge_oneshot_device.recognition import state as states
 from edge_oneshot_device.recognition.equipment import Finding, find_clock, find_edgetpu, find_runtimes
-from edge_oneshot_device.recognition.installation import resolve_target
 from edge_oneshot_device.recognition.opening import Installed, open_installed
+from edge_oneshot_device.recognition.outlook import outlook_of, resolve_target
+from edge_oneshot_device.wording import outlook_text
 
 _LOW_BYTES: Final = 64 << 20
 _LOW_SHARE: Final = 0.05
@@ -79,6 +80,7 @@ def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
     manifest = opened.bundle.manifest
     with opened.gallery as gallery:
         people = gallery.mirror(manifest.embedding.metric, manifest.rule).index.people
+        outlook = outlook_of(gallery, manifest, opened.encoder, opened.settings.target_far)
         report = gallery.check_audit()
         last = gallery.read(gallery.newest)
     found = [
@@ -89,6 +91,9 @@ def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
         Finding("audit", "ok", f"{report.rows} rows since {report.since} hold, head {report.head.seq}"),
         find_clock(SYSTEM.now(), datetime.fromtimestamp(last.at / 1e6, UTC), manifest.created),
     ]
+    if outlook is not None:
+        kept = outlook.people <= outlook.most_people
+        found.append(Finding("threshold", "ok" if kept else "warning", outlook_text(outlook)))
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o077:
         found.append(Finding("state", "warning", f"{folder} is open to others (mode {mode:03o}): chmod 700 it"))

@@ -8,8 +8,9 @@ from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery import renewal
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.matching.decision import MAX_TEMPLATES, Candidate, calibration_for, scores, threshold_for
+from edge_oneshot_device.matching.decision import Candidate, scores
 from edge_oneshot_device.matching.search import Match
+from edge_oneshot_device.matching.thresholds import MAX_TEMPLATES, calibration_for, threshold_for
 
 
 def check_fit(
@@ -60,7 +61,7 @@ def check_fit(
         return None
     calibration = calibration_for(manifest, encoder.variant, enrolled.most, enrolled.fewest)
     wanted = calibration.target_far if target_far is None else target_far
-    if nearest.score < threshold_for(calibration, wanted, index.people).value:
+    if nearest.score < threshold_for(calibration, encoder.embedding.metric, wanted, index.people).value:
         return None
     known = gallery.name_of(nearest.person)
     return None if known is None else Candidate(known, nearest.score)

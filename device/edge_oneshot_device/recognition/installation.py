@@ -22,9 +22,10 @@ from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key
 from edge_oneshot_device.gallery.limits import Limits
 from edge_oneshot_device.gallery.locking import locked
-from edge_oneshot_device.matching.decision import calibration_for, threshold_for
+from edge_oneshot_device.matching.thresholds import Outlook
 from edge_oneshot_device.recognition.bundles import open_bundle, remove_bundles, write_bundle
 from edge_oneshot_device.recognition.enrolment import enrol_again
+from edge_oneshot_device.recognition.outlook import outlook_of, resolve_target
 from edge_oneshot_device.recognition.state import (
     FORMER_SETTINGS,
     GALLERY,
@@ -51,6 +52,7 @@ class Installation(msgspec.Struct, frozen=True):
         target_far: Wanted false accept rate; None when the variant is uncalibrated.
         provisional: True when `target_far` is smaller than what the calibration supports, or
             the calibration itself is provisional.
+        outlook: What the door does with those who are enrolled; None when the variant is uncalibrated.
         trusted: Whether bundles signed by `signed_by` alone are taken from now on.
         people: How many are enrolled.
         replaced: Whether something else was in use until now, which `rollback` brings back.
@@ -70,6 +72,7 @@ class Installation(msgspec.Struct, frozen=True):
     threads: int
     target_far: float | None
     provisional: bool
+    outlook: Outlook | None
     trusted: bool
     people: int
     replaced: bool
@@ -128,8 +131,8 @@ def install(
         allow_cpu: With the runtime ``edgetpu``: run the variant's plain file where the Edge TPU fails, now or later.
 
     Raises:
-        InputError: Reason ``bad_limit``, ``cannot_re_enrol``, ``bad_target_far``, ``variant_missing``, ``uncalibrated``
-            (with a `target_far`), or as `Bundle.open`, `Encoder.open` and `load_public_key` say.
+        InputError: Reason ``bad_limit``, ``cannot_re_enrol``, ``bad_target_far``, ``unreachable``, ``variant_missing``,
+            ``uncalibrated`` (with a `target_far`), or as `Bundle.open`, `Encoder.open` and `load_public_key` say.
         IntegrityError: Reason ``gallery_of_other_fingerprint``, ``trust_changed`` (by another
             `install` at the same time), ``settings_missing`` (with them the key that was trusted), or as those say.
         MachineError: The disk does not allow it, or the runtime failed.
@@ -148,7 +151,7 @@ def install(
         manifest = opened.manifest
         name = choose_variant(manifest, variant)
         encoder = Encoder.open(opened, name, runtime=runtime, threads=threads, allow_cpu=allow_cpu)
-        resolve_target(manifest, name, target_far)
+        resolve_target(manifest, name, target_far, strictly=True)
         # fit for use: from here on something is written
         if gallery is None:
             make_folder(folder)
@@ -197,7 +200,8 @@ def install(
         if changed:
             gallery.wipe()
         people, taken_over = len(gallery.people()), gallery.taken_over
-    done = _installation(opened, encoder, settings, folder, source, people, replaced=before is not None)
+        outlook = outlook_of(gallery, manifest, encoder, target_far)
+    done = _installation(opened, encoder, settings, folder, source, people, outlook, replaced=before is not None)
     return msgspec.structs.replace(done, taken_over=taken_over)
 
 
@@ -235,7 +239,8 @@ def rollback(state: str | os.PathLike[str] | None = None, *, key: str | os.PathL
 
         _put_in_use(gallery, back, opened, work)
         people = len(gallery.people())
-    return _installation(opened, encoder, back, folder, source, people, replaced=True)
+        outlook = outlook_of(gallery, opened.manifest, encoder, back.target_far)
+    return _installation(opened, encoder, back, folder, source, people, outlook, replaced=True)
 
 
 def _put_in_use(
@@ -288,6 +293,7 @@ def _installation(
     folder: Path,
     source: KeySource,
     people: int,
+    outlook: Outlook | None,
     *,
     replaced: bool,
 ) -> Installation:
@@ -306,21 +312,13 @@ def _installation(
         threads=settings.threads,
         target_far=resolved,
         provisional=provisional,
+        outlook=outlook,
         trusted=settings.trust is not None,
         people=people,
         replaced=replaced,
         state=str(folder),
         key=str(source),
     )
-
-
-def resolve_target(manifest: Manifest, variant: str, target_far: float | None) -> tuple[float | None, bool]:
-    """The target for one template a person, and whether its threshold is provisional."""
-    if target_far is None and not any(c.variant == variant for c in manifest.calibration):
-        return None, False
-    calibration = calibration_for(manifest, variant, 1)
-    resolved = calibration.target_far if target_far is None else target_far
-    return resolved, threshold_for(calibration, resolved).provisional
 
 
 def _open_gallery(folder: Path, source: KeySource) -> Gallery:

@@ -3,10 +3,9 @@
 import math
 import os
 import sqlite3
-from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 import numpy as np
@@ -19,13 +18,18 @@ from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import read_file
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.gallery.limits import Limits, refuse_identification, refuse_verification, unlock
+from edge_oneshot_device.gallery.limits import Limits, Refusal, refuse_identification, refuse_verification, unlock
 from edge_oneshot_device.gallery.mirror import TRIES, ChangedError, Mirror, changing
-from edge_oneshot_device.gallery.people import Enrolment, Person, person_name
-from edge_oneshot_device.matching.decision import Decision, calibration_for, join, scores
+from edge_oneshot_device.gallery.people import Enrolment, Person, new_name, person_name
+from edge_oneshot_device.matching.decision import Decision, join, scores
+from edge_oneshot_device.matching.thresholds import Outlook, calibration_for, threshold_for
 from edge_oneshot_device.recognition.attempts import Comparison, Work, identification, settle_at_last, verification
 from edge_oneshot_device.recognition.enrolment import check_fit, most_templates
 from edge_oneshot_device.recognition.opening import open_installed
+from edge_oneshot_device.recognition.outlook import outlook_of
+
+if TYPE_CHECKING:
+    from edge_oneshot_device.faces.liveness import Watcher
 
 ImageSource = str | os.PathLike[str] | bytes
 """An image file, by its path or its content."""
@@ -157,7 +161,7 @@ class Recognizer:
             IntegrityError: The gallery is damaged, or of another encoder.
             MachineError: The disk or the runtime failed.
         """
-        person = person_name(person)
+        person = new_name(person)
         if not images:
             raise InputError(f"no image to enrol {person} from: name at least one", reason="wrong_use")
         if add and replace:
@@ -173,8 +177,8 @@ class Recognizer:
             resembles = check_fit(
                 self.gallery, self._manifest, self._encoder, person, templates, self._target_far, add=add
             )
-            with suppress(ChangedError):
-                return self.gallery.enrol(
+            try:
+                enrolment = self.gallery.enrol(
                     person,
                     templates,
                     add=add,
@@ -185,6 +189,9 @@ class Recognizer:
                     resembles=resembles,
                     compared=True,
                 )
+            except ChangedError:
+                continue
+            return msgspec.structs.replace(enrolment, outlook=self.outlook())
         raise changing(self.gallery.path)
 
     def verify(self, person: str, image: ImageSource) -> Decision:
@@ -238,6 +245,25 @@ class Recognizer:
 
         return settle_at_last(gallery, "identify", attempt)
 
+    def challenge(self) -> "Watcher | Refusal":
+        """A challenge for whoever stands before the camera, unless the door has to wait.
+
+        It counts like a rejection of 1:N until it has passed: whoever fails it or breaks it off has used it up.
+
+        Returns:
+            What is fed with frames, in this thread, and records how it ends; or why there is none now.
+
+        Raises:
+            InputError: Reason ``no_faces`` or ``uncalibrated``.
+            IntegrityError: The gallery is damaged.
+            MachineError: The disk does not allow it.
+        """
+        from edge_oneshot_device.recognition.challenges import draw
+
+        calibration = self._calibration(1)
+        threshold = threshold_for(calibration, self._encoder.embedding.metric, self._target(calibration))
+        return draw(self.gallery, self._encoder, threshold.value, self._limits)
+
     def people(self) -> list[Person]:
         """Everybody enrolled, by name.
 
@@ -246,6 +272,15 @@ class Recognizer:
             MachineError: The disk failed.
         """
         return self.gallery.people()
+
+    def outlook(self) -> Outlook | None:
+        """What the door does with everybody enrolled, in 1:N; None where the bundle is uncalibrated for them.
+
+        Raises:
+            IntegrityError: The gallery is damaged, or of another encoder.
+            MachineError: The disk failed.
+        """
+        return outlook_of(self.gallery, self._manifest, self._encoder, self._target_far)
 
     def forget(self, person: str) -> Enrolment:
         """Delete a person and all of their templates.

@@ -19,7 +19,7 @@ from edge_oneshot_device.bundle.manifest import (
 )
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import has_content
-from edge_oneshot_device.matching.decision import threshold_for
+from edge_oneshot_device.matching.thresholds import threshold_for
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.bounds import far_bounds, people_needed, supported_targets, supports
 from edge_oneshot_export.judging.cells import Integers
@@ -55,11 +55,13 @@ class Sample:
     failures_by_reason: dict[str, int]
 
 
-def draw_sample(people: LabelledImages, section: InputSection, *, seed: int = 0) -> Sample:
+def draw_sample(
+    people: LabelledImages, section: InputSection, *, seed: int = 0, target_far: float | None = None
+) -> Sample:
     """At most 1,000 identities and 25 images of each, drawn with the seed.
 
     Raises:
-        ModelError: Reason ``too_few_people``: they allow no calibration.
+        ModelError: Reason ``too_few_people``: they allow no calibration; ``unsupported_target``: none for `target_far`.
     """
     rng = np.random.default_rng(seed)
     every = _people(people.labels, 1)
@@ -71,6 +73,9 @@ def draw_sample(people: LabelledImages, section: InputSection, *, seed: int = 0)
     sample = Sample(chosen[shown], people.labels[chosen[shown]], empty, people.count_faults(chosen[~shown]))
     if len(_people(sample.labels, 1)) < MIN_PEOPLE:
         raise _too_few(sample.labels, 1)
+    count = len(_people(sample.labels, 1))
+    if target_far is not None and not supports(count, target_far):
+        raise _unsupported(target_far, count, supported_targets(count)[-1])
     return sample
 
 
@@ -100,8 +105,8 @@ def calibrate(
       above a lower threshold (Pickands 1975) and anchored at the smallest supported target.
     - The degree of similarity is the isotonic posterior at equal priors.
     - The margin is the smallest lead over the runner-up that keeps wrong acceptances within
-      the default target, in closed-set 1:N trials of these identities at the threshold for so
-      many people; at least what rounding makes.
+      the default target, or the rate that is kept for so many people, in closed-set 1:N trials of
+      these identities at the threshold for them; at least what rounding makes.
 
     Args:
         encoder: The variant on its runtime.
@@ -200,7 +205,7 @@ def calibrate_embeddings(
                 data=data,
                 provisional=provisional,
             )
-            calibrations.append(msgspec.structs.replace(draft, margin=_margin(trials, draft)))
+            calibrations.append(msgspec.structs.replace(draft, margin=_margin(trials, draft, metric)))
     if not calibrations:
         raise _too_few(labels, min(counts))
     return tuple(calibrations)
@@ -307,12 +312,12 @@ def _points(
     )
 
 
-def _margin(trials: Trials, draft: Calibration) -> float:
-    threshold = threshold_for(draft, draft.target_far, trials.people).value
+def _margin(trials: Trials, draft: Calibration, metric: Metric) -> float:
+    threshold = threshold_for(draft, metric, draft.target_far, trials.people)
     second, best = np.sort(np.partition(trials.joined, -2, axis=1)[:, -2:], axis=1).astype(np.float64).T
-    wrong = (trials.genuine < best) & (best >= threshold)
+    wrong = (trials.genuine < best) & (best >= threshold.value)
     leads = np.sort((best - second)[wrong])[::-1]
-    allowed = int(draft.target_far * len(best))
+    allowed = int(threshold.kept_far * len(best))
     # two people with the same template are never told apart by rounding
     least = ROUNDING * max(1.0, abs(draft.points[-1].threshold))
     return least if len(leads) <= allowed else max(float(np.nextafter(leads[allowed], np.inf)), least)

@@ -1,0 +1,63 @@
+"""What a door does with the people that are enrolled: how many strangers get in, and how many of them do not."""
+
+import math
+
+from edge_oneshot_device.bundle.manifest import Manifest
+from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.matching.thresholds import Outlook, calibration_for, highest_score, outlook, threshold_for
+
+
+def outlook_of(gallery: Gallery, manifest: Manifest, encoder: Encoder, target_far: float | None) -> Outlook | None:
+    """The outlook with everybody enrolled; None where the bundle is uncalibrated for them.
+
+    Args:
+        gallery: Who is enrolled.
+        manifest: Its calibration decides.
+        encoder: Of the bundle.
+        target_far: Wanted false accept rate of an attempt; None takes the calibration's.
+
+    Raises:
+        IntegrityError: The gallery is damaged, or of another encoder.
+        MachineError: The disk failed.
+    """
+    enrolled = gallery.mirror(encoder.embedding.metric, manifest.rule)
+    try:
+        calibration = calibration_for(manifest, encoder.variant, enrolled.most, enrolled.fewest)
+    except InputError:
+        return None
+    wanted = calibration.target_far if target_far is None else target_far
+    return outlook(calibration, encoder.embedding.metric, wanted, enrolled.index.people)
+
+
+def resolve_target(
+    manifest: Manifest, variant: str, target_far: float | None, *, strictly: bool = False
+) -> tuple[float | None, bool]:
+    """The target for one template a person, and whether its threshold is provisional.
+
+    Raises:
+        InputError: `strictly`, the calibration cannot promise the target, not even for one person enrolled: reason
+            ``bad_target_far``, or ``unreachable`` where it can promise none.
+    """
+    if target_far is None and not any(c.variant == variant for c in manifest.calibration):
+        return None, False
+    calibration = calibration_for(manifest, variant, 1)
+    resolved = calibration.target_far if target_far is None else target_far
+    metric = manifest.embedding.metric
+    threshold = threshold_for(calibration, metric, resolved)
+    if strictly and threshold.value > highest_score(metric):
+        message = f"variant {variant} of {manifest.name} takes other people for the same: no score tells them apart"
+        raise InputError(f"{message}; train and export it anew", reason="unreachable")
+    if strictly and threshold.most_people < 1:
+        message = f"target FAR {resolved:g}: what {variant} was calibrated with promises {_up(threshold.kept_far):g}"
+        raise InputError(
+            f"{message} at the least: ask for that, or calibrate with more people", reason="bad_target_far"
+        )
+    return resolved, threshold.provisional
+
+
+def _up(rate: float) -> float:
+    """A rate with two digits, rounded up."""
+    step = 10.0 ** (math.floor(math.log10(rate)) - 1)
+    return math.ceil(rate / step * (1 - 1e-9)) * step

@@ -1,0 +1,96 @@
+"""From how many people on a door cannot keep the wanted rate: nobody is locked out, and the programs say so."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_oneshot_device import Recognizer, cli
+from edge_oneshot_device.recognition.doctor import examine
+from edge_oneshot_device.recognition.installation import install, rollback
+
+MakeBundle = Callable[..., Path]
+People = dict[str, tuple[bytes, ...]]
+MANY = 186
+
+
+def far_out(manifest: dict[str, Any]) -> None:
+    """A tail that asks for more than a cosine can be from eleven people on, at a target of 1 %."""
+    for calibration in manifest["calibration"]:
+        calibration["tail"] |= {"threshold": 0.8, "far": 0.01, "scale": 0.08, "shape": 0.0}
+
+
+def fill(recognizer: Recognizer, people: int) -> None:
+    """Enrol people whom nobody resembles."""
+    vectors = np.random.default_rng(5).normal(size=(people, 16)).astype(np.float32)
+    for number, vector in enumerate(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)):
+        recognizer.gallery.enrol(f"person {number:03}", vector[np.newaxis])
+
+
+@pytest.fixture
+def state(make_bundle: MakeBundle, tmp_path: Path) -> Path:
+    install(make_bundle(change=far_out), tmp_path / "state")
+    return tmp_path / "state"
+
+
+def test_the_image_that_somebody_was_enrolled_from_is_accepted_among_187_people(state: Path, people: People) -> None:
+    with Recognizer.open(state) as recognizer:
+        fill(recognizer, MANY)
+        enrolment = recognizer.enrol("ada", people["ada"][0])
+        decision = recognizer.identify(people["ada"][0])
+    assert (decision.person, decision.reason) == ("ada", "match")
+    assert decision.threshold < decision.score == pytest.approx(1.0)
+    assert (decision.target_far, decision.kept_far, decision.provisional) == (0.01, pytest.approx(0.187), True)
+    assert enrolment.outlook is not None
+    assert (enrolment.outlook.people, enrolment.outlook.most_people) == (187, 10)
+    assert enrolment.outlook.kept_far == decision.kept_far
+
+
+def test_init_enrol_and_doctor_say_from_how_many_people_on_the_rate_is_not_kept(
+    state: Path, make_bundle: MakeBundle, people: People, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "ada.png"
+    image.write_bytes(people["ada"][0])
+    where = ["--state", str(state)]
+    bundle = str(make_bundle(change=far_out))
+    assert cli.main(["init", bundle, *where]) == 0
+    assert "door        1 % is kept for up to 10 people\n" in capsys.readouterr().out
+    with Recognizer.open(state) as recognizer:
+        fill(recognizer, 10)
+    assert examine(state).findings[5].level == "ok"
+    assert cli.main(["enrol", "ada", str(image), *where]) == 0
+    told = (
+        "with 11 people enrolled, about 11 of 1,000 strangers get in and at least 0.1 of 100 right attempts are turned "
+        "away; 1 % is kept for up to 10 people only: calibrate with more people, init with a larger --target-far, or "
+        "verify whom somebody claims to be"
+    )
+    assert capsys.readouterr().out == f"enrolled  ada  1 template\n{told}\n"
+    assert cli.main(["init", bundle, *where]) == 0
+    assert f"door        {told}\n" in capsys.readouterr().out
+    (found,) = [finding for finding in examine(state).findings if finding.what == "threshold"]
+    assert (found.level, found.text) == ("warning", told)
+    assert cli.main(["identify", str(image), "--json", *where]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["target_far"], answer["kept_far"]) == (0.01, pytest.approx(0.011))
+    assert cli.main(["identify", str(image), "--scores", *where]) == 0
+    assert "target FAR 1 %, kept 1.1 %, provisional" in capsys.readouterr().out
+
+
+def test_without_a_calibration_there_is_no_outlook_and_nothing_fails(
+    make_bundle: MakeBundle, people: People, tmp_path: Path
+) -> None:
+    installation = install(make_bundle(calibrated=False), tmp_path / "state")
+    with Recognizer.open(tmp_path / "state") as recognizer:
+        assert recognizer.enrol("ada", people["ada"][0]).outlook is None
+    assert installation.outlook is None
+    assert not [finding for finding in examine(tmp_path / "state").findings if finding.what == "threshold"]
+
+
+def test_the_outlook_follows_a_rollback(state: Path, make_bundle: MakeBundle) -> None:
+    install(make_bundle(name="other"), state, target_far=0.2)
+    back = rollback(state)
+    assert back.outlook is not None
+    assert back.outlook.target_far == 0.01
