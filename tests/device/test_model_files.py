@@ -185,6 +185,14 @@ def test_a_tflite_file_that_branches_or_loops_is_refused_by_the_operators_name(e
         open_model("tflite", edited(change))
 
 
+def test_a_recurrent_layer_that_is_one_operator_passes(edited):
+    def change(model, schema):
+        model.operatorCodes[0].deprecatedBuiltinCode = schema.BuiltinOperator.UNIDIRECTIONAL_SEQUENCE_LSTM
+
+    check_tflite(edited(change))
+    check_onnx(ONNX + in_node(holding(3, 5), b"LSTM"))
+
+
 def test_an_operator_that_stands_in_one_of_both_fields_alone_is_found(edited):
     for place in ("builtinCode", "deprecatedBuiltinCode"):
 

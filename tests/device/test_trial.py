@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,6 +46,20 @@ def test_an_encoder_passes(make_bundle):
     bundle = Bundle.open(make_bundle())
     for variant in bundle.manifest.variants:
         try_variant(bundle, variant.name)
+
+
+def test_the_nets_that_find_a_face_are_tried_as_well(monkeypatch):
+    section = SimpleNamespace(
+        models=[SimpleNamespace(file="faces/finder.tflite"), SimpleNamespace(file="faces/mesh.tflite")]
+    )
+    variant = SimpleNamespace(name="mine", format="onnx", file="models/mine.onnx")
+    manifest = SimpleNamespace(input=SimpleNamespace(face=section), variants=[variant])
+    bundle = SimpleNamespace(manifest=manifest, read=lambda path: path.encode())
+    tried = []
+    monkeypatch.setattr(trial, "try_files", lambda files, runtime: tried.append((files, runtime)))
+    try_variant(bundle, "mine", "onnxruntime")
+    faces = [("tflite", b"faces/finder.tflite"), ("tflite", b"faces/mesh.tflite")]
+    assert tried == [([("onnx", b"models/mine.onnx"), *faces], "onnxruntime")]
 
 
 def test_a_small_file_of_endless_work_is_refused():
