@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import types
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -37,7 +38,8 @@ from rich.table import Table
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.summary import describe, summarise
-from edge_oneshot_device.encoding import encoder
+from edge_oneshot_device.encoding import runtimes
+from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.files import write_atomically
 
@@ -83,8 +85,8 @@ def judge(content: bytes, subject: Subject, *, trust: str | None, rewrites: bool
         trust: The key that the device trusts.
         rewrites: Whether it may be whole in itself, and so open where nobody is trusted.
     """
-    seen: list[bytes] = []
-    encoder.open_model = _recorder(seen)
+    seen: list[tuple[str, bytes]] = []
+    runtimes._import = _recorder(seen)
     bundle = _opened(content, trust)
     if isinstance(bundle, IntegrityError):
         assert not seen
@@ -93,12 +95,16 @@ def judge(content: bytes, subject: Subject, *, trust: str | None, rewrites: bool
         return f"{REFUSED}: {bundle.reason}"
     assert describe(summarise(bundle)).replace("\n", "").isprintable()
     for variant in bundle.manifest.variants:
-        with suppress(_ReachedError):
-            encoder.Encoder.open(bundle, variant.name)
+        try:
+            with suppress(_ReachedError):
+                Encoder.open(bundle, variant.name)
+        except IntegrityError as error:
+            assert (variant.format, bundle.read(variant.file)) not in seen
+            return f"{REFUSED}: {error.reason}"
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     if files == subject.files and dict(bundle.members) == subject.members and bundle.signed_by == public(subject.key):
-        assert set(seen) <= set(subject.members.values())
+        assert {content for _, content in seen} <= set(subject.members.values())
         return IDENTICAL
     return REWRITTEN if rewrites and trust is None else ALTERED
 
@@ -114,12 +120,18 @@ class _ReachedError(Exception):
     """An interpreter would have been given the model now."""
 
 
-def _recorder(seen: list[bytes]) -> Any:
-    def open_model(_format: str, content: bytes, **_how: Any) -> None:
-        seen.append(content)
+def _recorder(seen: list[tuple[str, bytes]]) -> Any:
+    """In place of what imports a runtime: one that keeps what it is given."""
+
+    def interpreter(*told: Any, model_content: bytes = b"", **_how: Any) -> None:
+        seen.append(("onnx", told[0]) if told else ("tflite", model_content))
         raise _ReachedError
 
-    return open_model
+    options = types.SimpleNamespace(add_session_config_entry=lambda *_: None)
+    runtime = types.SimpleNamespace(
+        Interpreter=interpreter, InferenceSession=interpreter, SessionOptions=lambda: options
+    )
+    return lambda _module, _name: runtime
 
 
 def work(path: Path, seed: int) -> None:

@@ -12,7 +12,7 @@ from edge_oneshot.faces.inputs import Eyes, face_files, open_finder, placed_face
 from edge_oneshot.faces.packages import FINDING
 from edge_oneshot.faces.representative import golden_faces
 from edge_oneshot.judging import published_data, published_names
-from edge_oneshot_device.bundle.manifest import InputSection, Metric, Provenance, value_range
+from edge_oneshot_device.bundle.manifest import MAX_LEVEL, MIN_SCALE, InputSection, Metric, Provenance, value_range
 from edge_oneshot_export.adopting import EncoderFile, adopt, read_encoder
 from edge_oneshot_export.assembling import ExportReport, check_target
 from edge_oneshot_export.judging.protocols import LabelledImages
@@ -103,8 +103,11 @@ def _section(encoder: EncoderFile, mean: Sequence[float], scale: Sequence[float]
         if len(values) not in (1, channels):
             message = f"--{name} has {len(values)} values: give one, or {channels} for this encoder"
             raise DataError(message, reason="bad_scaling")
-    if 0.0 in scale:
-        raise DataError("--scale 0: pixels are divided by it; give another", reason="bad_scaling")
+        least = MIN_SCALE if name == "scale" else 0.0  # pixels are divided by it
+        if not all(least <= abs(value) <= MAX_LEVEL for value in values):
+            said = " ".join(f"{value:g}" for value in values)
+            message = f"--{name} {said}: give {least:g} to {MAX_LEVEL:,.0f}, or as much below 0"
+            raise DataError(message, reason="bad_scaling")
     means, scales = (tuple(values) * (channels if len(values) == 1 else 1) for values in (mean, scale))
     return InputSection(
         height=height,

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edge_oneshot.judging import load_unseen, published_data
 from edge_oneshot_device import Bundle
 from edge_oneshot_device.encoding.encoder import open_faces
+from edge_oneshot_device.encoding.trial import try_variant
 from edge_oneshot_export.assembling import ExportReport, check_target
 from edge_oneshot_export.judging.protocols import LabelledImages
 from edge_oneshot_export.recalibration import recalibrate
@@ -44,6 +45,8 @@ def calibrate_bundle(
     """
     check_target(Path(out))
     opened = Bundle.open(bundle)
+    for variant in opened.manifest.variants:
+        try_variant(opened, variant.name)
     if progress:
         progress("loading the images")
     people, seen = load_unseen(data, opened.manifest, data_dir, faces=open_faces(opened))

@@ -13,6 +13,7 @@ from edge_oneshot.errors import DataError
 from edge_oneshot.ways import WaysRange
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.bundle.manifest import Manifest
+from edge_oneshot_device.encoding.trial import try_variant
 from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_export.judging.evaluation import (
     OneShotResult,
@@ -67,6 +68,7 @@ def evaluate(
         ModelError: The data cannot give such episodes.
     """
     opened = Bundle.open(bundle)
+    try_variant(opened, variant, runtime)
     encoder = Encoder.open(opened, variant, runtime=runtime)
     if protocol == "lake":
         if data != "omniglot":

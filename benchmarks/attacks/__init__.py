@@ -5,7 +5,7 @@ whoever rewrites all digests can: only a trusted key tells it from the original.
 slow, or has few forms.
 """
 
-from attacks import container, content, forgery
+from attacks import container, content, forgery, models
 from attacks.subject import Attack, Subject, public, subject_of
 
 __all__ = ["ATTACKS", "RARE", "REWRITES", "Subject", "public", "subject_of"]
@@ -48,6 +48,9 @@ ATTACKS: dict[str, Attack] = {
         content.lowered_threshold,
         content.altered_model,
         content.altered_section,
+        content.senseless,
+        models.outside,
+        models.looping,
         forgery.resigned,
         forgery.transplanted,
         forgery.key_swapped,

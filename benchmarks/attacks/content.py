@@ -176,6 +176,31 @@ def lowered_threshold(subject: Subject, rng: random.Random) -> bytes:
     return rewritten(subject, rng, consistent(plain, subject.members))
 
 
+def senseless(subject: Subject, rng: random.Random) -> bytes:
+    """Numbers that no export writes, such as a self-test that nothing fails, all digests right."""
+    plain = subject.manifest
+    test, variant = plain["self_test"], rng.choice(plain["variants"])
+    name, float_output = variant["name"], variant["output"]["dtype"] == "float32"
+    largest = max(abs(value) for output in test["outputs"][name] for value in output)
+    lax = 0.06 * largest + rng.choice((0, 1, 1e308)) if float_output else rng.choice((17, 1e30))
+    calibration, most = rng.choice(plain["calibration"]), rng.choice((1.5, 1e9, 1e30, 1e308))
+    points, tail = calibration["points"], calibration["tail"]
+    place, key, value = rng.choice((
+        (test["tolerance"], name, lax),
+        (test["outputs"][name][0], 0, rng.choice((1e31, 1e308)) if float_output else rng.choice((0.5, 300, -1e308))),
+        (points[0], "threshold", rng.choice((-1e30, -1e10, -1e308))), (points[-1], "threshold", most),
+        (tail, "threshold", rng.choice((-1e30, most))), (tail, "scale", rng.choice((1e-12, 1e30))),
+        (tail, "shape", rng.choice((-most, most))), (calibration, "margin", 1e6 * most),
+        (calibration["similarity"]["scores"], -1, most), (calibration, "templates", 10**6),
+        (calibration, "people", 10**13), (plain["input"]["mean"], 0, rng.choice((-1e6, 1e300))),
+        (plain["input"]["scale"], 0, rng.choice((1e-9, 5e-324, -1e300))), (variant["input"], "scale", 1e7),
+        (plain["provenance"], "images_seen", 10**15), (plain["provenance"], "data", "x" * 2000),
+        (plain, "created", rng.choice(("2026-02-30T00:00:00Z", "9999-99-99T99:99:99Z", "0000-01-01T00:00:00Z"))),
+    ))  # fmt: skip
+    place[key] = value
+    return rewritten(subject, rng, consistent(plain, subject.members))
+
+
 def altered_model(subject: Subject, rng: random.Random) -> bytes:
     """A model is altered, or another one put in its place, all digests and fingerprints right."""
     plain, members = subject.manifest, subject.members

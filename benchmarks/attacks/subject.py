@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge_oneshot_device.bundle.manifest import MANIFEST_NAME, EmbeddingSection, InputSection, fingerprint
+from edge_oneshot_device.bundle.manifest import MANIFEST_NAME
 from edge_oneshot_device.bundle.signature import SIGNATURE_NAME, Signature, encode_signature, signed_bytes
 
 MIB = 1 << 20
@@ -140,10 +140,10 @@ def consistent(plain: dict[str, Any], members: dict[str, bytes]) -> bytes:
     """A manifest with the digests, sizes and fingerprints that these members have."""
     digests = {path: hashlib.sha256(data).hexdigest() for path, data in members.items()}
     plain["members"] = [{"path": path, "bytes": len(data), "sha256": digests[path]} for path, data in members.items()]
-    section, embedding = (
-        msgspec.convert(plain[name], kind) for name, kind in (("input", InputSection), ("embedding", EmbeddingSection))
-    )
+    # as docs/bundle.md says, so that sections which no type allows have one as well
+    embedding, section = (msgspec.json.encode(plain[name]).decode() for name in ("embedding", "input"))
     for variant in plain["variants"]:
+        bound = f'{{"embedding":{embedding},"input":{section},"model":"{digests[variant["file"]]}"}}'
         variant["bytes"] = len(members[variant["file"]])
-        variant["fingerprint"] = fingerprint(digests[variant["file"]], section, embedding)
+        variant["fingerprint"] = hashlib.sha256(bound.encode()).hexdigest()
     return json.dumps(plain).encode()

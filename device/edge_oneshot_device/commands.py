@@ -220,6 +220,7 @@ def bench(arguments: argparse.Namespace) -> int:
     from edge_oneshot_device import wording
     from edge_oneshot_device.bundle.bundle import Bundle
     from edge_oneshot_device.encoding.preprocessing import MAX_FILE_BYTES
+    from edge_oneshot_device.encoding.trial import try_variant
     from edge_oneshot_device.files import read_file
     from edge_oneshot_device.measuring.bench import bench as measure
     from edge_oneshot_device.measuring.comparison import compare
@@ -235,9 +236,11 @@ def bench(arguments: argparse.Namespace) -> int:
             bundle = Bundle.open(path)
         case _:
             raise InputError("name one bundle, or compare A.json B.json", reason="wrong_use")
+    variant = choose_variant(bundle.manifest, arguments.variant)
+    try_variant(bundle, variant, arguments.runtime)
     result = measure(
         bundle,
-        choose_variant(bundle.manifest, arguments.variant),
+        variant,
         runtime=arguments.runtime,
         threads=arguments.threads,
         runs=arguments.runs,

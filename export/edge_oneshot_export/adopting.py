@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge_oneshot_device.bundle.manifest import EmbeddingSection, InputSection, Metric, Provenance, TensorSpec
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.encoding.runtimes import open_model
+from edge_oneshot_device.encoding.trial import try_files
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.files import read_file
 from edge_oneshot_export.assembling import ExportReport, Packer, check_images, check_target
@@ -48,11 +49,12 @@ class EncoderFile:
 
 
 def read_encoder(path: str | os.PathLike[str]) -> EncoderFile:
-    """Read a .tflite or .onnx file.
+    """Read a .tflite or .onnx file, with the weights beside an .onnx, and run it once in a process of its own.
 
     Raises:
-        InputError: It is not there.
-        ModelError: It is no such file, or maps no image to a vector.
+        InputError: It is not there, is no regular file, or too large.
+        ModelError: It is no such file, maps no image to a vector, holds a branch or a loop, or takes more time or
+            memory than an encoder does.
         MachineError: It cannot be read.
     """
     content = read_file(path, MAX_MODEL_BYTES)
@@ -61,8 +63,9 @@ def read_encoder(path: str | os.PathLike[str]) -> EncoderFile:
         raise ModelError(f"{path}: neither .tflite nor .onnx; convert it to one of them", reason="bad_model")
     try:
         if suffix == ".onnx":
-            content = onnx.adapted(content)
+            content = onnx.adapted(content, Path(path).parent, MAX_MODEL_BYTES)
         variant = _onnx_variant(content) if suffix == ".onnx" else _tflite_variant(content)
+        try_files([(format_of(variant), content)])
         model = open_model(format_of(variant), content)
     except (IntegrityError, ModelError) as error:
         raise ModelError(f"{path}: {error}", reason="bad_model") from error

@@ -239,6 +239,27 @@ def make_bundle(tmp_path: Path, people: dict[str, tuple[bytes, ...]], section: I
     return make
 
 
+@pytest.fixture
+def exchange_model() -> Callable[[Path, str, bytes], Path]:
+    """Puts another model file in a variant's place, digests and fingerprint put right."""
+
+    def exchange(path: Path, variant: str, content: bytes) -> Path:
+        with zipfile.ZipFile(path) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        plain = json.loads(files[MANIFEST_NAME])
+        chosen = next(one for one in plain["variants"] if one["name"] == variant)
+        member = next(one for one in plain["members"] if one["path"] == chosen["file"])
+        digest = hashlib.sha256(content).hexdigest()
+        member |= {"sha256": digest, "bytes": len(content)}
+        sections = msgspec.convert(plain["input"], InputSection), msgspec.convert(plain["embedding"], EmbeddingSection)
+        chosen |= {"bytes": len(content), "fingerprint": fingerprint(digest, *sections)}
+        files |= {MANIFEST_NAME: json.dumps(plain).encode(), chosen["file"]: content}
+        path.write_bytes(zip_stored(files))
+        return path
+
+    return exchange
+
+
 def _describe(name: str, models: dict[str, bytes], section: InputSection, embedding: EmbeddingSection) -> Variant:
     format_, file = FILES[name]
     content = models[f"models/{file}"]

@@ -212,7 +212,7 @@ def test_a_runtime_of_another_format_is_wrong_use(bundle):
 
 @pytest.mark.parametrize(
     ("tensor", "key", "value"),
-    [("input", "scale", 0.5), ("input", "zero_point", 1), ("output", "scale", 0.5), ("output", "dtype", "uint8")],
+    [("input", "scale", 0.5), ("input", "zero_point", 1), ("output", "scale", 0.5), ("input", "dtype", "uint8")],
 )
 def test_a_manifest_that_misdescribes_the_model_is_refused(make_bundle, tensor, key, value):
     def lie(manifest: dict) -> None:

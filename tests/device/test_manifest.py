@@ -67,6 +67,9 @@ FAULTS = [
     (put("name", "name\n"), "name"),
     (put("name", "-dash"), "name"),
     (put("created", "2026-01-01"), "created"),
+    (put("created", "2026-02-30T00:00:00Z"), "day is out of range"),
+    (put("created", "2026-01-01T24:61:00Z"), "must be in"),
+    (put("created", "0000-01-01T00:00:00Z"), "year"),
     (put("created", "٢٠٢٦-01-01T00:00:00Z"), "created"),
     (put("members.0.path", "/etc/passwd"), "path"),
     (put("members.0.path", "../up"), "path"),
@@ -87,7 +90,10 @@ FAULTS = [
     (put("input.colour", "rgb"), "need 3 values each"),
     (put("input.resize", "nearest"), "resize"),
     (put("input.mean", [127.5, 127.5]), "need 1 values each"),
-    (put("input.scale", [0.0]), "no scale 0"),
+    (put("input.scale", [0.0]), r"scale \(0\.0,\): at least 0\.0001"),
+    (put("input.scale", [1e-5]), r"scale \(1e-05,\): at least 0\.0001"),
+    (put("input.scale", [1e6]), "scale"),
+    (put("input.mean", [-1e6]), "mean"),
     (put("input.value_range", [0.0, 1.0]), r"value_range \(0\.0, 1\.0\): 0\.0 is -1\.0"),
     (put("input.value_range", [1.0, -1.0]), "value_range"),
     (put("input.min_contrast", 0), "min_contrast"),
@@ -104,6 +110,11 @@ FAULTS = [
     (put("variants.0.input.scale", 0.0), "dtype int8 with scale 0.0"),
     (put("variants.1.input.scale", 0.5), "dtype float32 with scale 0.5"),
     (put("variants.0.input.scale", -1.0), "scale"),
+    (put("variants.0.input.scale", 1e-30), "scale 1e-30, at least 1e-12"),
+    (put("variants.0.drift.eer.difference", 0.5), "not that of its rates"),
+    (put("variants.0.drift.one_shot.interval", [0.1, 0.2]), "not that of its rates and interval"),
+    (put("variants.0.drift.tpr_at_fpr.1e-2.interval", [-2.0, 0.2]), "interval"),
+    (put("variants.0.drift.cosine_min", -1.1), "cosine_min"),
     (put("variants.0.input.zero_point", 128), "int8 with zero point 128"),
     (put("variants.0.runtimes", []), "no runtime"),
     (put("variants.0.runtimes", ["onnxruntime"]), "format tflite with runtime onnxruntime"),
@@ -114,7 +125,12 @@ FAULTS = [
     (lambda plain: plain["self_test"]["outputs"].pop("int8"), "do not name just the variants"),
     (put("self_test.outputs.int8", []), "one output an image, and at least one"),
     (put("self_test.outputs.int8.1", [0.0] * 15), "16 values an image"),
+    (put("self_test.outputs.int8.1.0", 128.0), "int8 holds -128 to 127"),
+    (put("self_test.outputs.int8.1.0", 0.5), "whole numbers alone"),
     (put("self_test.tolerance.int8", -1), "tolerance"),
+    (put("self_test.tolerance.int8", 16.5), "self_test.tolerance of int8: above 16 it tests nothing"),
+    (put("self_test.tolerance.int8", 1e308), "tolerance"),
+    (put("self_test.tolerance.float32", 16.0), "self_test.tolerance of float32: above .* it tests nothing"),
     (put("self_test.tolerance.int8", math.nan), "malformed"),
     (put("self_test.tolerance.int8", math.inf), "malformed"),
     (lambda plain: plain["self_test"]["tolerance"].pop("int8"), "self_test.tolerance do not name just the variants"),
@@ -138,6 +154,15 @@ FAULTS = [
     (put("calibration.0.similarity.scores.1", -1.0), "similarity must rise"),
     (put("calibration.0.similarity.degrees.1", 0.99), "similarity must rise"),
     (put("calibration.0.people", 1), "people"),
+    (put("calibration.0.points.0.threshold", -1e30), "threshold"),
+    (put("calibration.0.points.0.threshold", -1.01), "a cosine score is -1.001 to 1.001"),
+    (put("calibration.0.points.5.threshold", 1.01), "threshold"),
+    (put("calibration.0.tail.threshold", -2.0), "a cosine score is"),
+    (put("calibration.0.tail.scale", 11.0), "larger than cosine scores are apart"),
+    (put("calibration.0.tail.shape", 1.5), "shape"),
+    (put("calibration.0.margin", 2.5), "larger than cosine scores are apart"),
+    (put("calibration.0.similarity.scores.0", -2.0), "a cosine score is"),
+    (put("calibration.0.templates", 1001), "templates"),
 ]
 
 
@@ -148,6 +173,38 @@ def test_a_fault_is_refused_and_named(plain, edit, message):
         decode_manifest(json.dumps(plain).encode())
     assert caught.value.reason == "bad_manifest"
     assert str(caught.value).startswith("manifest.json: ")
+
+
+def places(value: object, path: str = "") -> list[tuple[str, object]]:
+    """Every value that holds no others, by its dotted path."""
+    # two of a list stand for all
+    pairs = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    found = [place for key, inner in pairs for place in places(inner, f"{path}.{key}" if path else str(key))]
+    return found if isinstance(value, dict | list) else [(path, value)]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_every_number_and_every_text_has_a_range_of_sense(make_bundle, metric):
+    plain = json.loads(encode_manifest(Bundle.open(make_bundle(metric=metric, counts=(1,))).manifest))
+    for path, value in places(plain):
+        if isinstance(value, bool) or value is None:
+            continue
+        beyond = ("x" * 2000,) if isinstance(value, str) else (1e308, -1e308) if isinstance(value, float) else (2**64,)
+        for number in beyond:
+            changed = json.loads(json.dumps(plain))
+            put(path, number)(changed)
+            try:
+                decode_manifest(json.dumps(changed).encode())
+            except IntegrityError:
+                continue
+            pytest.fail(f"{path} may be {str(number)[:10]}")
+
+
+def test_a_threshold_above_a_distance_of_nothing_is_refused(make_bundle):
+    plain = json.loads(encode_manifest(Bundle.open(make_bundle(metric="euclidean")).manifest))
+    plain["calibration"][0]["points"][-1]["threshold"] = 0.5
+    with pytest.raises(IntegrityError, match="a euclidean score is"):
+        decode_manifest(json.dumps(plain).encode())
 
 
 def test_every_key_is_required_or_has_its_documented_default(plain):

@@ -1,6 +1,7 @@
 """The runtimes: what each says of a model, one answer from all, and quiet on the terminal."""
 
 import importlib.util
+import struct
 import subprocess
 import sys
 import types
@@ -19,6 +20,8 @@ DATA = Path(__file__).parent / "data"
 INT8 = (DATA / "tiny-int8.tflite").read_bytes()
 FLOAT32 = (DATA / "tiny-float32.tflite").read_bytes()
 ONNX = (DATA / "tiny.onnx").read_bytes()
+# a model with one empty graph, of the schema's version 0, which no runtime reads
+OF_OTHER_VERSION = struct.pack("<I4s5H2xiIIIHHi", 20, b"TFL3", 10, 8, 0, 0, 4, 12, 4, 1, 8, 4, 4, 4)
 MODULES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime", "onnxruntime": "onnxruntime"}
 FLOAT_INPUT = TensorSpec(dtype="float32", shape=(1, 8, 8, 1))
 
@@ -158,16 +161,17 @@ def test_a_runtime_built_for_another_numpy_is_the_machines_failure(monkeypatch):
     assert caught.value.reason == "runtime_missing"
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"x" * 1000, INT8[: len(INT8) // 2], INT8[:200]])
-def test_litert_refuses_what_is_no_model_in_one_error(content):
-    with pytest.raises(IntegrityError, match="litert refuses the model file") as caught:
+@pytest.mark.parametrize("content", [b"", b"x", b"x" * 1000, INT8[: len(INT8) // 2], INT8[:200], OF_OTHER_VERSION])
+def test_what_is_no_tflite_model_is_refused_in_one_error(content):
+    with pytest.raises(IntegrityError, match=r"(the model file is damaged|litert refuses the model file)") as caught:
         open_model("tflite", content)
     assert caught.value.reason == "model_refused"
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"x" * 1000, ONNX[: len(ONNX) // 2], INT8])
-def test_onnxruntime_refuses_what_is_no_model_in_one_error(content):
-    with pytest.raises(IntegrityError, match="onnxruntime refuses the model file") as caught:
+def test_what_is_no_onnx_model_is_refused_in_one_error(content):
+    message = r"(the model file is damaged|onnxruntime refuses the model file)"
+    with pytest.raises(IntegrityError, match=message) as caught:
         open_model("onnx", content, runtime=require("onnxruntime"))
     assert caught.value.reason == "model_refused"
 
@@ -223,7 +227,8 @@ def test_the_native_runtime_is_kept_off_the_terminal_and_python_is_not():
 
 
 def test_the_terminal_is_given_back_after_a_refused_model():
-    code = OPEN + "try: open_model('tflite', b'x')\nexcept ValueError as error: print(error, file=sys.stderr)"
+    code = f"{OPEN}try: open_model('tflite', {OF_OTHER_VERSION!r})\nexcept ValueError as error: "
+    code += "print(error, file=sys.stderr)"
     process = run_python(code)
     assert process.stderr.startswith("litert refuses the model file")
     assert process.stderr.count("\n") == 1

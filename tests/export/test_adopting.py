@@ -1,5 +1,7 @@
 """Encoders that somebody else made become bundles like any other."""
 
+import os
+
 import msgspec
 import numpy as np
 import onnx
@@ -122,6 +124,102 @@ def test_what_is_no_encoder_is_refused_in_one_line(make, message, tmp_path):
 def written(path, content):
     path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())
     return path
+
+
+def looping(kind):
+    """A model that multiplies an image by a half for ever, or a graph that decides."""
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8, 8, 3])
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 192])
+    flag = helper.make_tensor_value_info("go", TensorProto.BOOL, [])
+    if kind == "Loop":
+        ends = [
+            [helper.make_tensor_value_info("i", TensorProto.INT64, []), flag],
+            [helper.make_tensor_value_info("on", TensorProto.BOOL, [])],
+        ]
+        body = helper.make_graph([helper.make_node("Identity", ["go"], ["on"])], "body", *ends)
+        nodes = [helper.make_node("Loop", ["", "yes"], [], body=body)]
+    else:
+        sides = [
+            helper.make_graph([helper.make_node("Identity", ["yes"], [f"{name}_out"])], name, [],
+                              [helper.make_tensor_value_info(f"{name}_out", TensorProto.BOOL, [])])
+            for name in ("first", "second")
+        ]  # fmt: skip
+        nodes = [helper.make_node("If", ["yes"], ["chosen"], then_branch=sides[0], else_branch=sides[1])]
+    nodes.append(helper.make_node("Flatten", ["x"], ["y"]))
+    yes = onnx.numpy_helper.from_array(np.array(True), "yes")
+    graph = helper.make_graph(nodes, "encoder", [image], [answer], [yes])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("kind", ["Loop", "If"])
+def test_an_onnx_file_that_loops_or_branches_is_refused_by_the_operators_name(kind, tmp_path):
+    path = written(tmp_path / "a.onnx", looping(kind))
+    with pytest.raises(ModelError, match=f"holds a {kind}: an encoder has no branches or loops") as caught:
+        read_encoder(path)
+    assert caught.value.exit_code == 2
+
+
+def test_a_tflite_file_with_an_endless_loop_is_refused_by_the_operators_name(tmp_path):
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 3))])
+    def endless(image):
+        turned = tf.while_loop(lambda image: tf.reduce_sum(image) < 1e30, lambda image: (image * 0.5,), (image,))[0]
+        return tf.reshape(turned, (1, 192))
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([endless.get_concrete_function()], endless)
+    path = written(tmp_path / "a.tflite", converter.convert())
+    with pytest.raises(ModelError, match=r"a\.tflite: the model file holds a WHILE: .*; export it without") as caught:
+        read_encoder(path)
+    assert caught.value.exit_code == 2
+
+
+def test_a_tflite_file_of_a_kilobyte_that_needs_terabytes_is_refused(tmp_path):
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 3))])
+    def vast(image):
+        wide = tf.image.resize(image, (400_000, 400_000))
+        return tf.reshape(tf.reduce_max(wide, axis=(1, 2)), (1, 3))
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([vast.get_concrete_function()], vast)
+    path = written(tmp_path / "a.tflite", converter.convert())
+    with pytest.raises(ModelError, match=r"a\.tflite: ") as caught:
+        read_encoder(path)
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["tflite", "onnx"])
+def test_a_model_file_that_is_none_is_refused_and_not_waited_for(suffix, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="is no regular file"):
+        read_encoder(path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="is no regular file"):
+        read_encoder(path)
+    path.unlink()
+    path.symlink_to(tmp_path / "none")
+    with pytest.raises(InputError, match="does not exist"):
+        read_encoder(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        read_encoder(path)
+    with (tmp_path / f"huge.{suffix}").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InputError, match="is larger than 200 MiB"):
+        read_encoder(tmp_path / f"huge.{suffix}")
+
+
+def test_a_link_to_a_model_file_is_followed_and_its_weights_are_looked_for_beside_the_link(tmp_path):
+    (tmp_path / "store").mkdir()
+    kept = written(tmp_path / "store" / "0123", channels_first(batch=1)[0])
+    link = tmp_path / "a.onnx"
+    link.symlink_to(kept)
+    assert read_encoder(link).variant == "onnx-float32"
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -16,13 +16,12 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from edge_oneshot_device.bundle.codec import decode_manifest
-from edge_oneshot_device.bundle.manifest import MANIFEST_NAME, Manifest
+from edge_oneshot_device.bundle.manifest import MANIFEST_NAME, MAX_BUNDLE_BYTES, Manifest
 from edge_oneshot_device.bundle.signature import SIGNATURE_NAME, short, verify
 from edge_oneshot_device.console import one_line
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.files import read_file
 
-MAX_BUNDLE_BYTES = 256 << 20
 MAX_MANIFEST_BYTES = 4 << 20
 
 # PKWARE APPNOTE 6.3.10: 4.3.7 local file header, 4.3.12 central directory, 4.3.16 end record.

@@ -6,6 +6,7 @@ wrong.
 
 import json
 import math
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -13,18 +14,27 @@ import msgspec
 from edge_oneshot_device.bundle.manifest import (
     FORMAT,
     MANIFEST_NAME,
+    MIN_SCALE,
     Calibration,
+    Drift,
     FaceSection,
     InputSection,
     Manifest,
     Member,
+    Metric,
+    SelfTest,
     Variant,
     fingerprint,
     value_range,
 )
 from edge_oneshot_device.errors import IntegrityError
 
-_ZERO_POINTS = {"int8": (-128, 127), "uint8": (0, 255), "float32": (0, 0)}
+_INTEGERS = {"int8": (-128, 127), "uint8": (0, 255), "float32": (0, 0)}
+_LEAST_STEP = 1e-12  # of an integer tensor
+_SELF_TEST_STEPS = 16
+_SELF_TEST_SHARE = 0.05  # of the largest value of a float output
+# Least score, largest score, largest scale of the tail and largest margin. What rounding adds is in them.
+_SCORES = {"cosine": (-1.001, 1.001, 10.0, 2.002), "euclidean": (-1e9, 0.001, 1e9, 1e9)}
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -60,6 +70,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_consistent(manifest: Manifest) -> None:
+    datetime.fromisoformat(manifest.created)
     _check_input(manifest.input)
     if not manifest.variants:
         raise ValueError("no variant")
@@ -80,23 +91,37 @@ def _check_consistent(manifest: Manifest) -> None:
             raise ValueError(f"self-test image {path} is not a member")
     if set(manifest.self_test.outputs) != set(names) or set(manifest.self_test.tolerance) != set(names):
         raise ValueError("self_test.outputs and self_test.tolerance do not name just the variants")
-    for name, outputs in manifest.self_test.outputs.items():
-        if not outputs or len(outputs) != len(manifest.self_test.images):
-            raise ValueError(f"self_test.outputs of {name}: one output an image, and at least one, is needed")
-        if any(len(output) != manifest.embedding.size for output in outputs):
-            raise ValueError(f"self_test.outputs of {name}: {manifest.embedding.size} values an image are needed")
+    for variant in manifest.variants:
+        _check_self_test(manifest.self_test, variant)
     for calibration in manifest.calibration:
-        _check_calibration(calibration, names)
+        _check_calibration(calibration, names, manifest.embedding.metric)
     keys = [(c.variant, c.rule, c.templates) for c in manifest.calibration]
     if len(set(keys)) != len(keys):
         raise ValueError("a calibration is listed twice")
 
 
+def _check_self_test(test: SelfTest, variant: Variant) -> None:
+    where, outputs, size = f"self_test.outputs of {variant.name}", test.outputs[variant.name], variant.output.shape[-1]
+    if not outputs or len(outputs) != len(test.images):
+        raise ValueError(f"{where}: one output an image, and at least one, is needed")
+    if any(len(output) != size for output in outputs):
+        raise ValueError(f"{where}: {size} values an image are needed")
+    least, most = min(map(min, outputs)), max(map(max, outputs))
+    allowed = _SELF_TEST_SHARE * max(-least, most)
+    if variant.output.dtype != "float32":
+        low, high = _INTEGERS[variant.output.dtype]
+        if not low <= least <= most <= high or not all(value.is_integer() for output in outputs for value in output):
+            raise ValueError(f"{where}: {variant.output.dtype} holds {low} to {high}, and whole numbers alone")
+        allowed = _SELF_TEST_STEPS
+    if test.tolerance[variant.name] > allowed:
+        raise ValueError(f"self_test.tolerance of {variant.name}: above {allowed:g} it tests nothing")
+
+
 def _check_input(section: InputSection) -> None:
     if len(section.mean) != section.channels or len(section.scale) != section.channels:
         raise ValueError(f"input.mean and input.scale need {section.channels} values each")
-    if not all(math.isfinite(value) for value in (*section.mean, *section.scale)) or 0.0 in section.scale:
-        raise ValueError("input.mean and input.scale must be finite, and no scale 0")
+    if any(abs(value) < MIN_SCALE for value in section.scale):
+        raise ValueError(f"input.scale {section.scale}: at least {MIN_SCALE:g} to either side of 0 is needed")
     for stated, computed in zip(section.value_range, value_range(section.mean, section.scale), strict=True):
         if not math.isclose(stated, computed, rel_tol=1e-5, abs_tol=1e-3):
             raise ValueError(f"input.value_range {section.value_range}: {stated} is {computed} by mean and scale")
@@ -115,8 +140,6 @@ def _check_face(section: InputSection, face: FaceSection, members: dict[str, Mem
     points = [place.point for place in face.template]
     if len(set(points)) != len(points) or len({(place.x, place.y) for place in face.template}) < 2:
         raise ValueError("input.face.template: a point is named twice, or all lie in one place")
-    if not all(math.isfinite(value) for place in face.template for value in (place.x, place.y)):
-        raise ValueError("input.face.template: a place is no finite number")
 
 
 def _check_variant(variant: Variant, manifest: Manifest, members: dict[str, Member]) -> None:
@@ -135,10 +158,14 @@ def _check_variant(variant: Variant, manifest: Manifest, members: dict[str, Memb
     for tensor in (variant.input, variant.output):
         if (tensor.dtype == "float32") != (tensor.scale == 0.0):
             raise ValueError(f"{where}: dtype {tensor.dtype} with scale {tensor.scale}")
-        if not _ZERO_POINTS[tensor.dtype][0] <= tensor.zero_point <= _ZERO_POINTS[tensor.dtype][1]:
+        if 0.0 < tensor.scale < _LEAST_STEP:
+            raise ValueError(f"{where}: scale {tensor.scale}, at least {_LEAST_STEP:g} is needed")
+        if not _INTEGERS[tensor.dtype][0] <= tensor.zero_point <= _INTEGERS[tensor.dtype][1]:
             raise ValueError(f"{where}: dtype {tensor.dtype} with zero point {tensor.zero_point}")
     if variant.compiled is not None and (variant.compiled not in members or variant.format != "tflite"):
         raise ValueError(f"{where}: its compiled file {variant.compiled} is not a member, or it is no .tflite")
+    if variant.drift is not None:
+        _check_drift(variant.drift, where)
     if not variant.runtimes:
         raise ValueError(f"{where}: no runtime")
     for runtime in variant.runtimes:
@@ -146,7 +173,14 @@ def _check_variant(variant: Variant, manifest: Manifest, members: dict[str, Memb
             raise ValueError(f"{where}: format {variant.format} with runtime {runtime}")
 
 
-def _check_calibration(calibration: Calibration, names: list[str]) -> None:
+def _check_drift(drift: Drift, where: str) -> None:
+    for change in (drift.eer, drift.one_shot, *drift.tpr_at_fpr.values()):
+        apart = change.variant - change.reference - change.difference
+        if abs(apart) > 1e-6 or not change.interval[0] <= change.difference <= change.interval[1]:
+            raise ValueError(f"{where}: drift.difference {change.difference} is not that of its rates and interval")
+
+
+def _check_calibration(calibration: Calibration, names: list[str], metric: Metric) -> None:
     where = f"calibration of {calibration.variant}, {calibration.rule} of {calibration.templates}"
     if calibration.variant not in names:
         raise ValueError(f"{where}: no such variant")
@@ -156,6 +190,11 @@ def _check_calibration(calibration: Calibration, names: list[str]) -> None:
         raise ValueError(f"{where}: points must fall in target_far and not fall in threshold")
     if calibration.target_far not in targets:
         raise ValueError(f"{where}: target_far {calibration.target_far} has no point")
+    tail, (least, most, tail_scale, margin) = calibration.tail, _SCORES[metric]
+    if not all(least <= score <= most for score in (*thresholds, tail.threshold, *calibration.similarity.scores)):
+        raise ValueError(f"{where}: a {metric} score is {least:g} to {most:g}, no threshold or tail beyond")
+    if tail.scale > tail_scale or calibration.margin > margin:
+        raise ValueError(f"{where}: the tail's scale or the margin is larger than {metric} scores are apart")
     scores, degrees = calibration.similarity.scores, calibration.similarity.degrees
     if len(scores) < 2 or len(scores) != len(degrees):
         raise ValueError(f"{where}: similarity needs at least two scores and as many degrees")

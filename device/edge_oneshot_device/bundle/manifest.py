@@ -10,9 +10,30 @@ FORMAT = 1
 MANIFEST_NAME = "manifest.json"
 MESH_POINTS = 468
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+MAX_BUNDLE_BYTES = 256 << 20
+MAX_LEVEL = 1e5
+MIN_SCALE = 1e-4
+"""What pixels are scaled by: the largest mean or scale, and the smallest scale, to either side of 0."""
+
+# Ranges of sense: wider than any encoder needs, and narrow enough for what is computed with them to stay finite.
+Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
+Bytes = Annotated[int, msgspec.Meta(ge=0, le=MAX_BUNDLE_BYTES)]
 Rate = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+TargetFar = Annotated[float, msgspec.Meta(ge=1e-12, lt=1.0)]
+Difference = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
+Cosine = Annotated[float, msgspec.Meta(ge=-1.001, le=1.001)]
+"""Rounding goes beyond 1, and so does the threshold above the largest score."""
+
+Score = Annotated[float, msgspec.Meta(ge=-1e9, le=1.001)]
+"""A cosine or a negative distance; `codec` looks which."""
+
+Lead = Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]
+Level = Annotated[float, msgspec.Meta(ge=-MAX_LEVEL, le=MAX_LEVEL)]
+Output = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
+Decibel = Annotated[float, msgspec.Meta(ge=-4000.0, le=100.0)]
+Text = Annotated[str, msgspec.Meta(max_length=1000)]
+Word = Annotated[str, msgspec.Meta(max_length=300)]
 
 # Python's $ also matches before a last line break, which JSON schema's does not.
 _END = r"$(?!\n)"
@@ -38,7 +59,7 @@ class Member(_Part, frozen=True):
     """One file of the bundle other than the manifest itself."""
 
     path: MemberPath
-    bytes: Count
+    bytes: Bytes
     sha256: Digest
 
 
@@ -61,11 +82,11 @@ class FaceModel(_Part, frozen=True):
 
 
 class FacePoint(_Part, frozen=True):
-    """Where a point of the mesh belongs in the model's input: x and y in 0..1 of its width and height."""
+    """Where a point of the mesh belongs in the model's input: x and y in 0..1 of its width and height, or near it."""
 
     point: Annotated[int, msgspec.Meta(ge=0, lt=MESH_POINTS)]
-    x: float
-    y: float
+    x: Annotated[float, msgspec.Meta(ge=-1.0, le=2.0)]
+    y: Annotated[float, msgspec.Meta(ge=-1.0, le=2.0)]
 
 
 class FaceLimits(_Part, frozen=True):
@@ -106,7 +127,7 @@ class FaceSection(_Part, frozen=True, omit_defaults=True):
     mesh: FaceModel
     max_overlap: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
     template: Annotated[tuple[FacePoint, ...], msgspec.Meta(min_length=2, max_length=MESH_POINTS)]
-    min_eye_distance: Annotated[float, msgspec.Meta(gt=0.0)]
+    min_eye_distance: Annotated[float, msgspec.Meta(ge=1.0, le=1000.0)]
     limits: FaceLimits | None = None
 
     @property
@@ -137,9 +158,9 @@ class InputSection(_Part, frozen=True, omit_defaults=True):
     width: Annotated[int, msgspec.Meta(ge=8, le=1024)]
     colour: Literal["grey", "rgb"]
     resize: Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
-    value_range: tuple[float, float]
+    mean: Annotated[tuple[Level, ...], msgspec.Meta(max_length=3)]
+    scale: Annotated[tuple[Level, ...], msgspec.Meta(max_length=3)]
+    value_range: tuple[Output, Output]
     min_contrast: Annotated[int, msgspec.Meta(ge=1, le=255)]
     framing: Literal["whole", "ink"] = "whole"
     face: FaceSection | None = None
@@ -172,8 +193,8 @@ class TensorSpec(_Part, frozen=True):
     """
 
     dtype: Dtype
-    shape: tuple[Positive, ...]
-    scale: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    shape: Annotated[tuple[Positive, ...], msgspec.Meta(max_length=4)]
+    scale: Annotated[float, msgspec.Meta(ge=0.0, le=1e6)] = 0.0
     zero_point: Annotated[int, msgspec.Meta(ge=-128, le=255)] = 0
 
 
@@ -187,8 +208,8 @@ class Change(_Part, frozen=True):
 
     reference: Rate
     variant: Rate
-    difference: float
-    interval: tuple[float, float]
+    difference: Difference
+    interval: tuple[Difference, Difference]
 
 
 class LayerError(_Part, frozen=True):
@@ -200,9 +221,9 @@ class LayerError(_Part, frozen=True):
         sqnr_db: Power of the float output over that of the error, in decibels.
     """
 
-    op: str
-    name: str
-    sqnr_db: float
+    op: Word
+    name: Text
+    sqnr_db: Decibel
 
 
 class Drift(_Part, frozen=True):
@@ -223,15 +244,15 @@ class Drift(_Part, frozen=True):
 
     images: Positive
     people: Positive
-    cosine_mean: float
-    cosine_p01: float
-    cosine_min: float
+    cosine_mean: Cosine
+    cosine_p01: Cosine
+    cosine_min: Cosine
     neighbour_changed: Rate
     eer: Change
-    tpr_at_fpr: dict[str, Change]
+    tpr_at_fpr: Annotated[dict[Word, Change], msgspec.Meta(max_length=100)]
     one_shot: Change
-    ways: Annotated[int, msgspec.Meta(ge=2)]
-    layers: tuple[LayerError, ...] = ()
+    ways: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)]
+    layers: Annotated[tuple[LayerError, ...], msgspec.Meta(max_length=10_000)] = ()
 
 
 class Variant(_Part, frozen=True):
@@ -245,11 +266,11 @@ class Variant(_Part, frozen=True):
     name: Slug
     format: Format
     file: MemberPath
-    bytes: Positive
+    bytes: Bytes
     input: TensorSpec
     output: TensorSpec
-    ops: tuple[str, ...]
-    runtimes: tuple[Runtime, ...]
+    ops: Annotated[tuple[Word, ...], msgspec.Meta(max_length=100_000)]
+    runtimes: Annotated[tuple[Runtime, ...], msgspec.Meta(max_length=3)]
     drift: Drift | None
     fingerprint: Digest
     compiled: MemberPath | None = None
@@ -267,8 +288,8 @@ class OperatingPoint(_Part, frozen=True):
             generalized false reject rate of ISO/IEC 19795-1).
     """
 
-    target_far: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
-    threshold: float
+    target_far: TargetFar
+    threshold: Score
     far: Rate
     far_upper_95: Rate
     frr: Rate
@@ -282,10 +303,10 @@ class Tail(_Part, frozen=True):
     and ``far * exp(-(s - threshold) / scale)`` when `shape` is 0 (Pickands 1975).
     """
 
-    threshold: float
-    far: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
-    scale: Annotated[float, msgspec.Meta(gt=0.0)]
-    shape: float
+    threshold: Score
+    far: TargetFar
+    scale: Annotated[float, msgspec.Meta(ge=1e-9, le=1e9)]
+    shape: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
 
 
 class SimilarityMap(_Part, frozen=True):
@@ -294,8 +315,8 @@ class SimilarityMap(_Part, frozen=True):
     The degree is the posterior, at equal priors, that both images show the same.
     """
 
-    scores: tuple[float, ...]
-    degrees: tuple[Rate, ...]
+    scores: Annotated[tuple[Score, ...], msgspec.Meta(max_length=1000)]
+    degrees: Annotated[tuple[Rate, ...], msgspec.Meta(max_length=1000)]
 
 
 class Calibration(_Part, frozen=True, omit_defaults=True):
@@ -318,20 +339,20 @@ class Calibration(_Part, frozen=True, omit_defaults=True):
 
     variant: Slug
     rule: Rule
-    templates: Positive
-    points: tuple[OperatingPoint, ...]
-    target_far: Rate
+    templates: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+    points: Annotated[tuple[OperatingPoint, ...], msgspec.Meta(max_length=1000)]
+    target_far: TargetFar
     tail: Tail
-    margin: Annotated[float, msgspec.Meta(ge=0.0)]
+    margin: Lead
     similarity: SimilarityMap
     genuine: Positive
     impostor: Positive
-    people: Annotated[int, msgspec.Meta(ge=2)]
+    people: Annotated[int, msgspec.Meta(ge=2, le=10**12)]
     failures_to_enrol: Count
     failures_to_acquire: Count
-    data: str
+    data: Text
     provisional: bool
-    failures_by_reason: dict[str, Count] = {}
+    failures_by_reason: Annotated[dict[Word, Count], msgspec.Meta(max_length=100)] = {}
 
 
 class SelfTest(_Part, frozen=True):
@@ -340,20 +361,21 @@ class SelfTest(_Part, frozen=True):
     Attributes:
         images: Members that hold encoded images.
         outputs: Per variant, per image, the model's raw output vector.
-        tolerance: Per variant, the largest difference: of an integer output in steps, of a float one as it is.
+        tolerance: Per variant, the largest difference: of an integer output in steps, 16 at most, of a float one as it
+            is, a twentieth of the largest value expected at most.
     """
 
     images: tuple[MemberPath, ...]
-    outputs: dict[str, tuple[tuple[float, ...], ...]]
-    tolerance: dict[str, Annotated[float, msgspec.Meta(ge=0.0)]]
+    outputs: dict[Slug, tuple[tuple[Output, ...], ...]]
+    tolerance: dict[Slug, Annotated[float, msgspec.Meta(ge=0.0, le=1e30)]]
 
 
 class Licence(_Part, frozen=True):
     """Licence of the weights or data that the bundle was made from."""
 
-    what: str
-    licence: str
-    source: str
+    what: Text
+    licence: Text
+    source: Text
 
 
 class Provenance(_Part, frozen=True):
@@ -364,14 +386,14 @@ class Provenance(_Part, frozen=True):
         held_out: Likewise, those kept apart for drift and calibration.
     """
 
-    data: str
-    seed: int | None
+    data: Text
+    seed: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None
     images_seen: Count
-    trained_on: tuple[str, ...]
-    held_out: tuple[str, ...]
-    versions: dict[str, str]
-    commit: str | None
-    licences: tuple[Licence, ...]
+    trained_on: tuple[Text, ...]
+    held_out: tuple[Text, ...]
+    versions: Annotated[dict[Word, Word], msgspec.Meta(max_length=100)]
+    commit: Word | None
+    licences: Annotated[tuple[Licence, ...], msgspec.Meta(max_length=1000)]
 
 
 class Manifest(_Part, frozen=True):
@@ -385,12 +407,12 @@ class Manifest(_Part, frozen=True):
     format: Annotated[int, msgspec.Meta(ge=1)]
     name: Slug
     created: Instant
-    members: tuple[Member, ...]
+    members: Annotated[tuple[Member, ...], msgspec.Meta(max_length=1000)]
     input: InputSection
     embedding: EmbeddingSection
-    variants: tuple[Variant, ...]
+    variants: Annotated[tuple[Variant, ...], msgspec.Meta(max_length=100)]
     rule: Rule
-    calibration: tuple[Calibration, ...]
+    calibration: Annotated[tuple[Calibration, ...], msgspec.Meta(max_length=1000)]
     self_test: SelfTest
     provenance: Provenance
 

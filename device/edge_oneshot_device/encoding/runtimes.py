@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.manifest import Dtype, Format, Runtime, TensorSpec
+from edge_oneshot_device.encoding.onnx_check import check_onnx
+from edge_oneshot_device.encoding.tflite_check import check_tflite
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 
 EDGE_TPU = "edgetpu"
@@ -128,6 +130,7 @@ class OnnxModel:
     def __init__(self, content: bytes, threads: int) -> None:
         onnxruntime = _import("onnxruntime", "onnxruntime")
         state = _import("onnxruntime.capi.onnxruntime_pybind11_state", "onnxruntime")
+        check_onnx(content)
         self.runtime = "onnxruntime"
         # ONNX Runtime's errors have no common root but Exception.
         own = (kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
@@ -136,6 +139,7 @@ class OnnxModel:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except MemoryError as error:
@@ -165,6 +169,7 @@ def open_tflite(content: bytes, runtime: str, threads: int) -> Any:
 
 def _interpreter(content: bytes, threads: int, runtime: str, delegate: str | None = None) -> Any:
     module = _import("ai_edge_litert.interpreter" if runtime == "litert" else "tflite_runtime.interpreter", runtime)
+    check_tflite(content, compiled=delegate is not None)
     delegates = None if delegate is None else [_delegate(module, delegate)]
     try:
         # The default resolver applies XNNPACK: other kernels give other int8 outputs.
@@ -238,7 +243,8 @@ def _broken(runtime: str, error: BaseException) -> MachineError:
 
 
 def _refused(runtime: str, error: Exception) -> IntegrityError:
-    return IntegrityError(f"{runtime} refuses the model file: {error}; export it again", reason="model_refused")
+    told = " ".join(str(error).split())
+    return IntegrityError(f"{runtime} refuses the model file: {told}; export it again", reason="model_refused")
 
 
 def _mismatch(what: str) -> IntegrityError:
@@ -246,7 +252,8 @@ def _mismatch(what: str) -> IntegrityError:
 
 
 def _failed(runtime: str, error: Exception) -> MachineError:
-    return MachineError(f"{runtime} failed to run the model: {error}", reason="runtime_failed")
+    told = " ".join(str(error).split())
+    return MachineError(f"{runtime} failed to run the model: {told}", reason="runtime_failed")
 
 
 def _out_of_memory(runtime: str) -> MachineError:

@@ -14,6 +14,7 @@ from edge_oneshot_device.bundle.manifest import Manifest, Runtime
 from edge_oneshot_device.bundle.signature import load_public_key, short
 from edge_oneshot_device.bundle.summary import Operation, summarise
 from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoding.trial import try_variant
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import renewal
 from edge_oneshot_device.gallery.database import is_sealed
@@ -150,6 +151,7 @@ def install(
         opened = Bundle.open(bundle, trust=trusted)
         manifest = opened.manifest
         name = choose_variant(manifest, variant)
+        try_variant(opened, name, runtime)
         encoder = Encoder.open(opened, name, runtime=runtime, threads=threads, allow_cpu=allow_cpu)
         resolve_target(manifest, name, target_far, strictly=True)
         # fit for use: from here on something is written

@@ -10,8 +10,10 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from edge_oneshot_device.encoding.onnx_check import check_onnx
 from edge_oneshot_export.errors import ExportError, ModelError
 from edge_oneshot_export.formats.conversion import INPUT_NAME, converting, fixed
+from edge_oneshot_export.formats.onnx_weights import read_weights
 
 if TYPE_CHECKING:
     import keras
@@ -59,17 +61,29 @@ def op_names(content: bytes) -> tuple[str, ...]:
     return tuple(f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in nodes)
 
 
-def adapted(content: bytes) -> bytes:
-    """Somebody's ONNX encoder as a bundle takes it: batch 1, channels last, one vector as its answer.
+def adapted(content: bytes, folder: Path, limit: int) -> bytes:
+    """Somebody's ONNX encoder as a bundle takes it: whole, batch 1, channels last, one vector as its answer.
+
+    Args:
+        content: The file.
+        folder: Where it is; weights that lie there are put inside.
+        limit: Bytes that it may have with them.
 
     Raises:
-        ModelError: It is no ONNX file, or cannot be adapted.
+        ModelError: It is no ONNX file, holds what no encoder has, or cannot be adapted.
+        IntegrityError: As `edge_oneshot_device.encoding.onnx_check.check_onnx`.
     """
     import onnx
     from onnx.tools.update_model_dims import update_inputs_outputs_dims
 
     try:
         model = onnx.load_from_string(content)
+        loops = [node.op_type for node in model.graph.node if _branches(node)]
+        if loops:
+            message = f"it holds a {loops[0]}: an encoder has no branches or loops; export it with loops unrolled"
+            raise ModelError(message, reason="control_flow")
+        read_weights(model, folder, limit - len(content))
+        check_onnx(model.SerializeToString())
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError) as error:
         raise ModelError(f"it is no ONNX model: {str(error).splitlines()[0][:200]}", reason="bad_model") from error
@@ -218,10 +232,15 @@ def _in_order(graph: "onnx.GraphProto") -> "list[onnx.NodeProto]":
         else:
             order[stack.pop()] = None
     for index in order:
-        if any(attribute.g.node or attribute.graphs for attribute in nodes[index].attribute):
+        if _branches(nodes[index]):
             message = f"ONNX: the model holds a {nodes[index].op_type}; models with branches or loops are not exported"
             raise ExportError(message, reason="control_flow")
     return [nodes[index] for index in order]
+
+
+def _branches(node: "onnx.NodeProto") -> bool:
+    """Whether a node runs graphs of its own, as If, Loop and Scan do."""
+    return any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
 
 
 def _described(value: "onnx.ValueInfoProto", name: str) -> "onnx.ValueInfoProto":
