@@ -7,6 +7,7 @@ RUN/history.jsonl   one line a checkpoint: images, seconds, loss, images/s, vali
 """
 
 import io
+import os
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -184,6 +185,20 @@ class Run:
                 return [stored[f"v{index}"] for index in range(len(stored.files))]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise TrainingError(f"{self.path}/{_CHECKPOINT}: {error}; train again", reason="run_damaged") from None
+
+
+def require_no_run(path: Path) -> None:
+    """Refuse a folder that a run lies in, or a file of one: another training would take its place.
+
+    Raises:
+        TrainingError: Reason ``run_exists``.
+    """
+    if (path / _RECORD).exists():
+        raise TrainingError(f"{path}: holds a run already; add --resume, or name another folder", reason="run_exists")
+    for name in (_ENCODER, _CHECKPOINT, _HISTORY):
+        if os.path.lexists(path / name):
+            message = f"{path}: holds {name} already, without a run; name another folder, or move it away"
+            raise TrainingError(message, reason="run_exists")
 
 
 def save_checkpoint(

@@ -26,6 +26,7 @@ from edge_oneshot_device.bundle.signature import SIGNATURE_NAME
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import has_content, load_image
 from edge_oneshot_device.files import write_atomically
+from edge_oneshot_device.outputs import check_output
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.signing import sign
 
@@ -69,13 +70,14 @@ def write_bundle(
         The bundle as the device reads it.
 
     Raises:
+        InputError: Nothing may be written at `path`, see `edge_oneshot_device.outputs.check_output`.
         IntegrityError: The manifest contradicts itself or the files; nothing was written.
         MachineError: It cannot be written; nothing was changed.
     """
     bundle = Bundle.open(_zipped(manifest, files, key))
     for variant in bundle.manifest.variants:
         Encoder.open(bundle, variant.name)
-    write_atomically(path, bundle.content)
+    write_atomically(path, bundle.content, check=lambda: check_output(path))
     return bundle
 
 
