@@ -7,6 +7,7 @@ RUN/history.jsonl   one line a checkpoint: images, seconds, loss, images/s, vali
 """
 
 import io
+import json
 import os
 import tempfile
 import zipfile
@@ -140,12 +141,13 @@ class Run:
                 reason="no_run",
             ) from None
         try:
-            version = msgspec.json.decode(content, type=dict[str, object]).get("format")
+            plain = _decoded(content)
+            version = msgspec.convert(plain, dict[str, object]).get("format")
             if version != RECORD_FORMAT:
                 made_by = f"run format {version!r}, this version reads {RECORD_FORMAT}"
                 raise TrainingError(f"{path}: made by another version ({made_by}); train again", reason="run_version")
-            return cls(path, msgspec.json.decode(content, type=Record))
-        except msgspec.DecodeError as error:
+            return cls(path, msgspec.convert(plain, Record))
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise TrainingError(f"{path}/{_RECORD}: {error}; train again", reason="run_damaged") from None
 
     def encoder(self) -> keras.Model:
@@ -217,5 +219,19 @@ def save_checkpoint(
     write_atomically(path / _CHECKPOINT, buffer.getvalue())
     write_atomically(path / _ENCODER, model)
     write_atomically(path / _HISTORY, b"".join(msgspec.json.encode(moment) + b"\n" for moment in history))
-    write_atomically(path / _RECORD, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    write_atomically(path / _RECORD, _encoded(record) + b"\n")
     return Run(path, record)
+
+
+def _encoded(record: Record) -> bytes:
+    try:
+        return msgspec.json.format(msgspec.json.encode(record), indent=1)
+    except UnicodeEncodeError:  # of a folder or a person: kept as it is, for --resume and export have to find it
+        return json.dumps(msgspec.to_builtins(record), indent=1).encode()
+
+
+def _decoded(content: bytes) -> object:
+    try:
+        return msgspec.json.decode(content)
+    except msgspec.DecodeError:  # it refuses what stands for bytes that are no UTF-8
+        return json.loads(content)

@@ -1,6 +1,7 @@
 import contextlib
 import io
 import json
+import os
 import shlex
 import sys
 import time
@@ -44,7 +45,7 @@ def little():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A demo after a training of seconds: its folder, result and stages."""
-    out = tmp_path_factory.mktemp("demo") / "a demo"
+    out = tmp_path_factory.mktemp("demo") / os.fsdecode(b"a d\xe9mo")  # no UTF-8
     stages = []
     return out, demos.demo(out, progress=stages.append, **SMALL), stages
 
