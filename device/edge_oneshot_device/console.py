@@ -149,9 +149,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def spelt_out(text: str) -> str:
-    """The text with what UTF-8 cannot say, such as a name in Latin-1, as backslash escapes."""
-    return text.encode(errors="backslashreplace").decode()
+def spelt_out(value: Any) -> Any:
+    """The same plain value, with what UTF-8 cannot say, such as a name in Latin-1, as backslash escapes."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {spelt_out(key): spelt_out(one) for key, one in value.items()}
+    return [spelt_out(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _json(value: object, stream: TextIO | None) -> str:
@@ -159,20 +163,12 @@ def _json(value: object, stream: TextIO | None) -> str:
     try:
         text = msgspec.json.encode(value).decode()
     except UnicodeEncodeError:
-        text = msgspec.json.encode(_all_spelt_out(msgspec.to_builtins(value))).decode()
+        text = msgspec.json.encode(spelt_out(msgspec.to_builtins(value))).decode()
     if text.isascii() or (getattr(stream, "encoding", None) or "utf-8").lower() in ("utf-8", "utf8"):
         return text
     import json  # beyond ASCII there are only strings, which the stream would mar
 
     return "".join(character if character.isascii() else json.dumps(character)[1:-1] for character in text)
-
-
-def _all_spelt_out(value: Any) -> Any:
-    if isinstance(value, str):
-        return spelt_out(value)
-    if isinstance(value, dict):
-        return {_all_spelt_out(key): _all_spelt_out(one) for key, one in value.items()}
-    return [_all_spelt_out(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _call(main: Callable[[], int | None]) -> int:

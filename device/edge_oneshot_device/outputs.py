@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from edge_oneshot_device.errors import InputError, MachineError
-from edge_oneshot_device.gallery.database import APPLICATION_ID
 
 Named = str | os.PathLike[str] | None
 Identity = tuple[int, int] | tuple[int, int, str]
@@ -21,8 +20,7 @@ _BUNDLE: Final = re.compile(r".*-[0-9a-f]{12}\.oneshot")
 _HEAD_BYTES: Final = 4096
 _KEY: Final = re.compile(rb"\s*[0-9a-fA-F]{64}\s*")
 _DATABASE: Final = b"SQLite format 3\0"
-_GALLERY_HEAD: Final = APPLICATION_ID.to_bytes(4, "big")
-_GALLERY_OFFSET: Final = 68  # of the application id in a database's header
+_APPLICATION_ID: Final = slice(68, 72)  # of a database's header
 
 _KINDS: Final = (
     (stat.S_ISLNK, "a link: name the file itself, or remove the link"),
@@ -187,9 +185,12 @@ def _irreplaceable(target: Path, *, backup: bool) -> str | None:
         raise MachineError(message, reason="cannot_write") from error
     if _KEY.fullmatch(head) or b"PRIVATE KEY-----" in head:
         return "a key"
-    if head.startswith(_DATABASE) and not (backup and head.startswith(_GALLERY_HEAD, _GALLERY_OFFSET)):
-        return "a database"
-    return None
+    if not head.startswith(_DATABASE):
+        return None
+    from edge_oneshot_device.gallery.database import APPLICATION_ID  # with sqlite3, which --help has no use for
+
+    own = head[_APPLICATION_ID] == APPLICATION_ID.to_bytes(4, "big")
+    return None if backup and own else "a database"
 
 
 def _refused(target: Path, why: str) -> InputError:

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -314,6 +315,24 @@ def test_the_output_is_looked_at_again_before_the_rename(
     assert calls == [file, file]
     assert len(file.read_bytes()) == 65
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("part", ["", "bundles"])
+def test_a_state_folder_that_is_mounted_elsewhere_is_still_the_state_folder(
+    part: str, state: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "--bind", state / part, elsewhere], check=False).returncode:
+        pytest.skip("this user may not mount")
+    capfd.readouterr()
+    try:
+        for name in ("new", "gallery.db"):
+            assert run(capfd, "backup", elsewhere / name) == (2, "bad_output")
+        names = sorted(path.name for path in elsewhere.iterdir())
+    finally:
+        subprocess.run(["umount", elsewhere], check=True)
+    assert names == sorted(path.name for path in (state / part).iterdir())
 
 
 def test_a_state_folder_is_known_by_its_content(state: Path, tmp_path: Path) -> None:
