@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from edge_oneshot_device import console
 from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.outputs import check_folder, check_output
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,6 +25,7 @@ _DEFAULT_MINUTES = 20.0
 
 def demo(arguments: argparse.Namespace) -> int:
     """The whole way on embedded data."""
+    check_folder(arguments.out)
     _import_tensorflow()
     from edge_oneshot.demo.demo import run_demo
 
@@ -32,6 +34,7 @@ def demo(arguments: argparse.Namespace) -> int:
 
 def train(arguments: argparse.Namespace) -> int:
     """Train an encoder, or go on with it."""
+    check_folder(arguments.out, folders=[_data_path(arguments.data)])
     _import_tensorflow()
     from edge_oneshot import display
     from edge_oneshot.errors import StoppedError
@@ -78,6 +81,10 @@ def export(arguments: argparse.Namespace) -> int:
     """Write a calibrated bundle of a run, a shipped encoder, or files of somebody else's."""
     from edge_oneshot_export.signing import load_key
 
+    inputs = [*(arguments.model or ()), _data_path(arguments.data), arguments.sign]
+    check_output(arguments.out, inputs=inputs)
+    if arguments.report:
+        check_output(arguments.report, inputs=[*inputs, arguments.out])
     key = load_key(arguments.sign) if arguments.sign else None
     own = {name: getattr(arguments, name) for name in ("data", "mean", "scale", "metric")}
     own = {name: value for name, value in own.items() if value is not None}
@@ -147,6 +154,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
     from edge_oneshot.calibrating import calibrate_bundle
     from edge_oneshot_export.signing import load_key
 
+    check_output(arguments.out, inputs=[arguments.bundle, _data_path(arguments.data), arguments.sign])
     key = load_key(arguments.sign) if arguments.sign else None
     how = {name: getattr(arguments, name) for name in ("target_far", "data_dir")}
     with display.steps() as progress:
@@ -178,6 +186,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
         from edge_oneshot.report import charts
 
         charts.require_figure(arguments.figure)
+        data = _data_path(arguments.data)
+        check_output(arguments.figure, inputs=[arguments.bundle, data], folders=[data])
     with display.counter("images embedded") as progress:
         result = judging.evaluate(
             arguments.bundle,
@@ -258,6 +268,13 @@ def deploy(arguments: argparse.Namespace) -> int:
     else:
         console.print_result(done, arguments.json, f"{done.output}\n{done.host}: release {done.release} is in use")
     return 0
+
+
+def _data_path(data: str | None) -> str | None:
+    """The folder or zip file that is read; None for a data set that goes by its name."""
+    from edge_oneshot.data.loading import is_named
+
+    return None if data is None or is_named(data) else data
 
 
 def _import_tensorflow() -> None:

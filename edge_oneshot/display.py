@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,53 +27,57 @@ _PLAIN_EVERY_SECONDS = 15.0
 @contextmanager
 def training_progress() -> Iterator[Callable[["session.Progress"], None]]:
     """A bar with loss, images/s and time left; a line now and then where there is no terminal."""
-    console = _console()
-    if not console.is_terminal:
-        yield _plain_reporter(console)
-        return
-    bar = Progress(
-        TextColumn("training"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[line]}"),
-        console=console,
-    )
-    with bar:
-        task = bar.add_task("training", total=1.0, line="loading the data")
+    with _console() as console:
+        if not console.is_terminal:
+            yield _plain_reporter(console)
+            return
+        bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[line]}"),
+            console=console,
+        )
+        with bar:
+            task = bar.add_task("training", total=1.0, line="loading the data")
 
-        def report(now: "session.Progress") -> None:
-            bar.update(task, completed=now.done, line=_progress_line(now))
+            def report(now: "session.Progress") -> None:
+                bar.update(task, completed=now.done, line=_progress_line(now))
 
-        yield report
+            yield report
 
 
 @contextmanager
 def steps() -> Iterator[Callable[[str], None]]:
     """The name of the step at hand, with a spinner; a line each where there is no terminal."""
-    console = _console()
-    if not console.is_terminal:
-        yield lambda step: console.print(step, highlight=False, soft_wrap=True)
-        return
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
-    ) as spinner:
-        task = spinner.add_task("starting", total=None)
-        yield lambda step: spinner.update(task, description=step)
+    with _console() as console:
+        if not console.is_terminal:
+            yield lambda step: console.print(step, highlight=False, soft_wrap=True)
+            return
+        with Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
+        ) as spinner:
+            task = spinner.add_task("starting", total=None)
+            yield lambda step: spinner.update(task, description=step)
 
 
 @contextmanager
 def counter(what: str) -> Iterator[Callable[[int], None]]:
     """A running count with a spinner; nothing where there is no terminal."""
-    console = _console()
-    if not console.is_terminal:
-        yield lambda _count: None
-        return
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.completed:,.0f}"), TextColumn(what), TimeElapsedColumn(), console=console,
-        transient=True,
-    ) as spinner:  # fmt: skip
-        task = spinner.add_task(what, total=None)
-        yield lambda count: spinner.update(task, completed=count)
+    with _console() as console:
+        if not console.is_terminal:
+            yield lambda _count: None
+            return
+        with Progress(
+            SpinnerColumn(),
+            TextColumn("{task.completed:,.0f}"),
+            TextColumn(what),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        ) as spinner:
+            task = spinner.add_task(what, total=None)
+            yield lambda count: spinner.update(task, completed=count)
 
 
 def training_text(summary: "TrainingSummary") -> str:
@@ -212,9 +216,15 @@ def _bound(bound: float | None) -> str:
     return "too few people" if bound is None else f"{bound:.2g}"
 
 
-def _console() -> Console:
+@contextmanager
+def _console() -> Iterator[Console]:
     """A console on a duplicate of stderr, which stays while converters are kept off the original."""
-    return Console(file=os.fdopen(os.dup(2), "w"))
+    stream = os.fdopen(os.dup(2), "w", errors="backslashreplace")
+    try:
+        yield Console(file=stream)
+    finally:
+        with suppress(OSError):  # nobody reads it any more, which is no failure of the command
+            stream.close()
 
 
 def _plain_reporter(console: Console) -> Callable[["session.Progress"], None]:

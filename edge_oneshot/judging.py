@@ -166,7 +166,9 @@ def published_names(name: str, groups: Sequence[str]) -> tuple[str, ...]:
     """Group names as a bundle may carry them: alphabets in clear, people of a folder as digests."""
     if is_named(name):
         return tuple(groups)
-    return tuple(f"sha256:{hashlib.sha256(group.encode()).hexdigest()}" for group in groups)
+    # of the name's own bytes, also where they are no UTF-8
+    digests = (hashlib.sha256(group.encode(errors="surrogateescape")).hexdigest() for group in groups)
+    return tuple(f"sha256:{digest}" for digest in digests)
 
 
 def published_data(data: str) -> str:

@@ -183,14 +183,16 @@ def prepare(root: Path) -> Subject:
     place = Place(root)
     for folder in ("state", "keys", "elsewhere"):
         (root / folder).mkdir(mode=0o700, parents=True)
-    other = place.elsewhere("transfer.db")
+    other = root / "other" / "transfer.db"
+    other.parent.mkdir(mode=0o700)
     create_key(place.elsewhere("transfer key"))
     with Gallery.open(other, FINGERPRINT, SIZE, KeySource(place.elsewhere("transfer key")), create=True) as gallery:
         for number, (name, count) in enumerate(PASSENGERS.items()):
             gallery.enrol(name, templates(count, number))
         export_people(gallery, place.elsewhere("people"), _transfer_key(place))
-    for file in (other, place.elsewhere(RESERVE)):  # it is of no further use, and copied again and again
+    for file in (other, other.with_name(RESERVE)):  # it is of no further use, and copied again and again
         file.unlink()
+    other.parent.rmdir()
     place.create()
     state = State()
     with place.open() as gallery:

@@ -188,6 +188,7 @@ def rotate_key(arguments: argparse.Namespace) -> int:
     from edge_oneshot_device import wording
     from edge_oneshot_device.gallery.rotation import drop_former
     from edge_oneshot_device.gallery.rotation import rotate_key as rotate
+    from edge_oneshot_device.outputs import check_place
 
     if arguments.drop_former:
         with _recognizer(arguments) as recognizer:
@@ -195,6 +196,8 @@ def rotate_key(arguments: argparse.Namespace) -> int:
         console.print_result(dropped, arguments.json, wording.dropped_text(dropped))
         return 0
     with _recognizer(arguments) as recognizer:
+        if arguments.new_key is not None and not Path(arguments.new_key).exists():
+            check_place(arguments.new_key, recognizer.gallery.path.parent)
         rotation = rotate(recognizer.gallery, None if arguments.new_key is None else Path(arguments.new_key))
     text = f"{rotation.people} people sealed anew; the key is in {rotation.key}"
     if rotation.former is not None:
@@ -292,6 +295,7 @@ def _transfer(arguments: argparse.Namespace) -> int:
     from edge_oneshot_device import wording
     from edge_oneshot_device.gallery.keys import KeySource, create_key, read_key
     from edge_oneshot_device.gallery.transfer import export_people, import_people
+    from edge_oneshot_device.outputs import check_output, check_place
 
     if arguments.file is None:
         raise InputError(f"people {arguments.action} takes a file: name it", reason="wrong_use")
@@ -299,6 +303,12 @@ def _transfer(arguments: argparse.Namespace) -> int:
         file, seal = Path(arguments.file), recognizer.gallery.keyring.vault.key
         if arguments.transfer_key is not None:
             if arguments.action == "export" and not Path(arguments.transfer_key).exists():
+                # before a key is made for nothing, or under the name of the file of people
+                state = recognizer.gallery.path.parent
+                check_place(arguments.transfer_key, state)
+                check_output(
+                    arguments.file, inputs=[arguments.transfer_key], state=state, key=find_key(arguments.key).path
+                )
                 create_key(Path(arguments.transfer_key))
             seal = read_key(KeySource(Path(arguments.transfer_key)))
         if arguments.action == "export":

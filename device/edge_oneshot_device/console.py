@@ -1,4 +1,4 @@
-"""What both programs' command lines share: parsing, printing, exit codes, errors of one line.
+r"""What both programs' command lines share: parsing, printing, exit codes, errors of one line.
 
 A program is built so::
 
@@ -13,6 +13,10 @@ A program is built so::
 
 and called as ``sys.exit(main())``. Whatever `_main` raises becomes one line on stderr and an
 exit code (see `run`).
+
+A file's name may hold bytes that are no UTF-8, which Python keeps as surrogates. In text and in JSON
+alike they are spelt with a backslash, so the folder ``caf\xe9`` in Latin-1 is ``caf\udce9``: a result is
+always printed, and JSON is always valid UTF-8. See `spelt_out`.
 """
 
 import argparse
@@ -68,7 +72,7 @@ def print_result(value: object, as_json: bool, text: str) -> None:
         text: The same for a person; nothing is printed when it is empty.
     """
     if as_json:
-        print(msgspec.json.encode(value).decode())
+        print(_json(value, sys.stdout))
     elif text:
         print(text)
 
@@ -145,6 +149,28 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def spelt_out(value: Any) -> Any:
+    """The same plain value, with what UTF-8 cannot say, such as a name in Latin-1, as backslash escapes."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {spelt_out(key): spelt_out(one) for key, one in value.items()}
+    return [spelt_out(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _json(value: object, stream: TextIO | None) -> str:
+    """A line of JSON that the stream can take: where it is not of UTF-8, of ASCII alone."""
+    try:
+        text = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        text = msgspec.json.encode(spelt_out(msgspec.to_builtins(value))).decode()
+    if text.isascii() or (getattr(stream, "encoding", None) or "utf-8").lower() in ("utf-8", "utf8"):
+        return text
+    import json  # beyond ASCII there are only strings, which the stream would mar
+
+    return "".join(character if character.isascii() else json.dumps(character)[1:-1] for character in text)
+
+
 def _call(main: Callable[[], int | None]) -> int:
     try:
         code = main()
@@ -162,7 +188,7 @@ def _report(message: str, reason: str, code: int, as_json: bool) -> int:
         traceback.print_exc()
     line = one_line(message)
     with contextlib.suppress(OSError):  # where nobody reads stderr, the exit code still tells
-        print(msgspec.json.encode({"error": line, "reason": reason}).decode() if as_json else line, file=sys.stderr)
+        print(_json({"error": line, "reason": reason}, sys.stderr) if as_json else line, file=sys.stderr)
     return code
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from edge_oneshot_device.errors import InputError, MachineError
@@ -35,20 +36,26 @@ def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
         raise MachineError(f"cannot read {path}: {error.strerror}", reason="cannot_read") from error
 
 
-def write_atomically(path: str | os.PathLike[str], content: bytes, mode: int = 0o644) -> None:
+def write_atomically(
+    path: str | os.PathLike[str], content: bytes, mode: int = 0o644, *, check: Callable[[], None] | None = None
+) -> None:
     """Write a file so that a reader, or a power cut, sees the old content or the new, never a part.
 
     The content is written aside in the same folder, synced and renamed; then the folder is
-    synced. The file gets `mode` exactly, whatever the umask.
+    synced. The file gets `mode` exactly, whatever the umask. A link is replaced, not followed.
+
+    Args:
+        path: The file; one that a user named is checked first, see `outputs.check_output`.
+        content: All of it.
+        mode: Its permissions.
+        check: Called right before the rename; what it raises leaves an existing file as it was.
 
     Raises:
         MachineError: ``cannot_write``; an existing file is as it was.
     """
     target = Path(path)
     try:
-        if target.exists() and not target.is_file():
-            kind = "a folder" if target.is_dir() else "no regular file"
-            raise MachineError(f"cannot write {target}: it is {kind}; name a file", reason="cannot_write")
+        _refuse_special(target)
         descriptor, aside = tempfile.mkstemp(prefix=".edge-oneshot-", suffix=".tmp", dir=target.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -56,6 +63,9 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, mode: int = 0
                 file.flush()
                 os.fchmod(descriptor, mode)
                 os.fsync(descriptor)
+            _refuse_special(target)
+            if check is not None:
+                check()
             Path(aside).replace(target)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -64,6 +74,13 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, mode: int = 0
         sync_folder(target.parent)
     except OSError as error:
         raise MachineError(f"cannot write {target}: {error.strerror}", reason="cannot_write") from error
+
+
+def _refuse_special(target: Path) -> None:
+    """A rename would take the place of a device or a pipe."""
+    if target.exists() and not target.is_file():
+        kind = "a folder" if target.is_dir() else "no regular file"
+        raise MachineError(f"cannot write {target}: it is {kind}; name a file", reason="cannot_write")
 
 
 def create_folder(folder: Path) -> None:

@@ -79,7 +79,11 @@ class Dataset:
                 f"1 to {len(self.group_names) - 1} is possible",
                 reason="bad_split",
             )
-        ranked = sorted(self.group_names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+
+        def rank(name: str) -> bytes:
+            return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
+
+        ranked = sorted(self.group_names, key=rank)
         return self.without(ranked[:held_out]), self.only(ranked[:held_out])
 
     def _known(self, groups: Iterable[str]) -> set[str]:

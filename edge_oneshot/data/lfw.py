@@ -148,7 +148,7 @@ def _read_pairs(archive: Archive, listing: str) -> list[tuple[int, str, str]]:
     fold, as many lines ``PERSON N M`` and as many ``PERSON N OTHER M``, with tabs between.
     """
     where = archive.path / listing
-    lines = archive.read(listing).decode("utf-8", "replace").splitlines()
+    lines = archive.read(listing).decode("utf-8", "surrogateescape").splitlines()  # as files are named
     try:
         count, each = (int(word) for word in lines[0].split())
     except (ValueError, IndexError):

@@ -17,6 +17,7 @@ from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.signature import load_public_key
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import write_atomically
+from edge_oneshot_device.outputs import check_output
 from edge_oneshot_device.recognition.installation import choose_variant
 
 MACHINES: Final = ("aarch64", "x86_64")
@@ -97,12 +98,13 @@ def build_archive(
         say: Is told what is being done.
 
     Raises:
-        InputError: The bundle, the variant or the key is refused.
+        InputError: The bundle, the variant, the key or `out` is refused.
         IntegrityError: The bundle is not intact, or not signed by the key that the device is to trust.
         DeployError: Reason ``no_wheels``.
         MachineError: The disk does not allow it.
     """
     options = options or Options()
+    check_output(out, inputs=[bundle, options.trust])
     key = None if options.trust is None else load_public_key(options.trust)
     opened = Bundle.open(bundle, trust=key)
     variant = choose_variant(opened.manifest, options.variant)
@@ -130,7 +132,7 @@ def build_archive(
     members["README.txt"] = text.encode()
     sums = (f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(members.items()))
     members["SHA256SUMS"] = "".join(sums).encode()
-    write_atomically(out, _tar(top, members))
+    write_atomically(out, _tar(top, members), check=lambda: check_output(out, inputs=[bundle, options.trust]))
     return Archive(
         file=str(out),
         release=release,

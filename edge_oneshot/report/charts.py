@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 from edge_oneshot.judging import handful
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import write_atomically
+from edge_oneshot_device.outputs import check_output
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 
 INK, MUTED, LINE, PAGE, FIRST, SECOND = "#1b2430", "#5d6876", "#d9dee5", "#fffffe", "#1769aa", "#b9521a"
@@ -55,12 +56,11 @@ def require_figure(path: Path) -> None:
     """Check that a figure can be written there.
 
     Raises:
-        InputError: Another suffix than .svg, .png or .pdf, or no such folder.
+        InputError: Reason ``bad_figure``: another suffix than .svg, .png or .pdf; or see `check_output`.
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise InputError(f"{path}: a figure is .svg, .png or .pdf; name it so", reason="bad_figure")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: {path.parent} is no folder; make it first", reason="not_found")
+    check_output(path)
 
 
 def write_figure(path: Path, result: Sequence[OneShotResult] | VerificationResult) -> None:
@@ -83,7 +83,7 @@ def write_figure(path: Path, result: Sequence[OneShotResult] | VerificationResul
         # the same figures, the same bytes
         left_out = {"svg": NO_METADATA, "pdf": {"CreationDate": None}, "png": None}[kind]
         figure.savefig(buffer, format=kind, dpi=200, metadata=left_out)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue(), check=lambda: check_output(path))
 
 
 @contextmanager

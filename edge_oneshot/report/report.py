@@ -13,6 +13,7 @@ from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.matching.thresholds import threshold_for
 from edge_oneshot_device.measuring.bench import BenchResult
+from edge_oneshot_device.outputs import check_output
 from edge_oneshot_export.assembling import ExportReport, LeftOut
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 
@@ -175,21 +176,22 @@ def write_report(data: ReportData, path: Path) -> None:
     """Write the report; an existing file is replaced once the new one is whole.
 
     Raises:
+        InputError: See `check_output`.
         MachineError: It cannot be written.
     """
-    write_atomically(path, render(data).encode())
+    content = render(data).encode(errors="backslashreplace")  # a name that is no UTF-8 is spelt out, as on a terminal
+    write_atomically(path, content, check=lambda: check_output(path))
 
 
 def require_page(path: Path) -> None:
     """Check that a page can be written there.
 
     Raises:
-        InputError: Another suffix than .html, or no such folder.
+        InputError: Reason ``bad_report``: another suffix than .html; or see `check_output`.
     """
     if path.suffix.lower() != ".html":
         raise InputError(f"{path}: a report is a page; name it .html", reason="bad_report")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: {path.parent} is no folder; make it first", reason="not_found")
+    check_output(path)
 
 
 def write_drift_report(export: ExportReport, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Logs for TensorBoard, on request: the figures of each checkpoint."""
 
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def open_log(run: Path) -> Log:
             "logs need the package tensorboard: pip install 'edge-oneshot[tensorboard]', or leave out --tensorboard"
         )
         raise TrainingError(message, reason="no_tensorboard")
-    writer = tf.summary.create_file_writer(str(run / "tensorboard"))
+    writer = tf.summary.create_file_writer(os.fsencode(run / "tensorboard"))
 
     def log(moment: Moment) -> None:
         with writer.as_default(step=moment.images):

@@ -19,7 +19,7 @@ from edge_oneshot.training.encoders import Precision, Views
 from edge_oneshot.training.logs import no_log, open_log
 from edge_oneshot.training.objectives import ObjectiveName
 from edge_oneshot.training.photos import load_faces
-from edge_oneshot.training.runs import RECORD_FORMAT, Record, Run, Settings
+from edge_oneshot.training.runs import RECORD_FORMAT, Record, Run, Settings, require_no_run
 from edge_oneshot.training.session import Progress, Session
 from edge_oneshot.training.strategies import Devices, StrategyName, open_devices
 from edge_oneshot.training.validation import require_enough
@@ -105,8 +105,7 @@ def train(
         KeyboardInterrupt: After Ctrl-C, once a checkpoint is written.
     """
     out = Path(out)
-    if (out / "run.json").exists():
-        raise TrainingError(f"{out}: holds a run already; add --resume, or name another folder", reason="run_exists")
+    require_no_run(out)
     if (minutes is None) == (images is None):
         raise TrainingError("give either minutes or images", reason="bad_length")
     devices = _open_devices(strategy, batch, minutes)

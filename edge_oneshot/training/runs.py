@@ -7,6 +7,8 @@ RUN/history.jsonl   one line a checkpoint: images, seconds, loss, images/s, vali
 """
 
 import io
+import json
+import os
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -139,12 +141,13 @@ class Run:
                 reason="no_run",
             ) from None
         try:
-            version = msgspec.json.decode(content, type=dict[str, object]).get("format")
+            plain = _decoded(content)
+            version = msgspec.convert(plain, dict[str, object]).get("format")
             if version != RECORD_FORMAT:
                 made_by = f"run format {version!r}, this version reads {RECORD_FORMAT}"
                 raise TrainingError(f"{path}: made by another version ({made_by}); train again", reason="run_version")
-            return cls(path, msgspec.json.decode(content, type=Record))
-        except msgspec.DecodeError as error:
+            return cls(path, msgspec.convert(plain, Record))
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise TrainingError(f"{path}/{_RECORD}: {error}; train again", reason="run_damaged") from None
 
     def encoder(self) -> keras.Model:
@@ -186,6 +189,20 @@ class Run:
             raise TrainingError(f"{self.path}/{_CHECKPOINT}: {error}; train again", reason="run_damaged") from None
 
 
+def require_no_run(path: Path) -> None:
+    """Refuse a folder that a run lies in, or a file of one: another training would take its place.
+
+    Raises:
+        TrainingError: Reason ``run_exists``.
+    """
+    if (path / _RECORD).exists():
+        raise TrainingError(f"{path}: holds a run already; add --resume, or name another folder", reason="run_exists")
+    for name in (_ENCODER, _CHECKPOINT, _HISTORY):
+        if os.path.lexists(path / name):
+            message = f"{path}: holds {name} already, without a run; name another folder, or move it away"
+            raise TrainingError(message, reason="run_exists")
+
+
 def save_checkpoint(
     path: Path, record: Record, encoder: keras.Model, variables: list[npt.NDArray[np.generic]], history: list[Moment]
 ) -> Run:
@@ -202,5 +219,19 @@ def save_checkpoint(
     write_atomically(path / _CHECKPOINT, buffer.getvalue())
     write_atomically(path / _ENCODER, model)
     write_atomically(path / _HISTORY, b"".join(msgspec.json.encode(moment) + b"\n" for moment in history))
-    write_atomically(path / _RECORD, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    write_atomically(path / _RECORD, _encoded(record) + b"\n")
     return Run(path, record)
+
+
+def _encoded(record: Record) -> bytes:
+    try:
+        return msgspec.json.format(msgspec.json.encode(record), indent=1)
+    except UnicodeEncodeError:  # of a folder or a person: kept as it is, for --resume and export have to find it
+        return json.dumps(msgspec.to_builtins(record), indent=1).encode()
+
+
+def _decoded(content: bytes) -> object:
+    try:
+        return msgspec.json.decode(content)
+    except msgspec.DecodeError:  # it refuses what stands for bytes that are no UTF-8
+        return json.loads(content)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.manifest import FORMAT, InputSection, Manifest, Provenance
+from edge_oneshot_device.outputs import check_output
 from edge_oneshot_export.edgetpu.compiler import compile_for_edgetpu
 from edge_oneshot_export.edgetpu.preflight import preflight
 from edge_oneshot_export.errors import ModelError
@@ -144,6 +145,7 @@ def check_target(target: Path) -> None:
 
     Raises:
         ModelError: It does not end in .oneshot, its folder is missing, or it is a folder.
+        InputError: See `edge_oneshot_device.outputs.check_output`.
     """
     if target.suffix != SUFFIX:
         raise ModelError(f"{target} does not end in {SUFFIX}: name the bundle so", reason="bad_name")
@@ -151,6 +153,7 @@ def check_target(target: Path) -> None:
         raise ModelError(f"the folder {target.parent} does not exist: make it first", reason="no_folder")
     if target.is_dir():
         raise ModelError(f"{target} is a folder: name a file", reason="bad_name")
+    check_output(target)
 
 
 def check_images(images: NDArray[np.uint8], what: str, section: InputSection, at_least: int) -> None:

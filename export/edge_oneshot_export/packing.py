@@ -23,9 +23,11 @@ from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.codec import encode_manifest
 from edge_oneshot_device.bundle.manifest import MANIFEST_NAME, InputSection, Manifest, Member, Provenance, SelfTest
 from edge_oneshot_device.bundle.signature import SIGNATURE_NAME
+from edge_oneshot_device.console import spelt_out
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import has_content, load_image
 from edge_oneshot_device.files import write_atomically
+from edge_oneshot_device.outputs import check_output
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.signing import sign
 
@@ -69,13 +71,14 @@ def write_bundle(
         The bundle as the device reads it.
 
     Raises:
+        InputError: Nothing may be written at `path`, see `edge_oneshot_device.outputs.check_output`.
         IntegrityError: The manifest contradicts itself or the files; nothing was written.
         MachineError: It cannot be written; nothing was changed.
     """
     bundle = Bundle.open(_zipped(manifest, files, key))
     for variant in bundle.manifest.variants:
         Encoder.open(bundle, variant.name)
-    write_atomically(path, bundle.content)
+    write_atomically(path, bundle.content, check=lambda: check_output(path))
     return bundle
 
 
@@ -127,7 +130,7 @@ def _tolerance(variant: str) -> float:
 
 
 def with_versions(provenance: Provenance | None) -> Provenance:
-    """Fill in the versions of what converts, and the commit when this is a checkout."""
+    """Fill in the versions of what converts, and the commit when this is a checkout; text becomes UTF-8."""
     if provenance is None:
         provenance = Provenance(
             data="data not stated",
@@ -145,6 +148,7 @@ def with_versions(provenance: Provenance | None) -> Provenance:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:  # tensorflow has other names, such as tensorflow-cpu
             continue
+    provenance = msgspec.convert(spelt_out(msgspec.to_builtins(provenance)), Provenance)
     return msgspec.structs.replace(
         provenance, versions=versions | provenance.versions, commit=provenance.commit or _commit()
     )

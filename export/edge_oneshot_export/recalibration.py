@@ -10,6 +10,7 @@ import msgspec
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.manifest import Calibration
+from edge_oneshot_device.console import spelt_out
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_export.assembling import ExportReport, check_images, check_target
 from edge_oneshot_export.judging.calibration import better_rule, calibrate_embeddings, draw_sample
@@ -65,7 +66,7 @@ def recalibrate(
             failures_by_reason=sample.failures_by_reason,
             variant=variant.name,
             target_far=target_far,
-            data=data,
+            data=spelt_out(data),
         )
     renewed = msgspec.structs.replace(
         manifest, created=created(), rule=better_rule(calibrations), calibration=tuple(calibrations)

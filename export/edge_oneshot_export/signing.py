@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from edge_oneshot_device.bundle.signature import MAX_KEY_BYTES, Signature, bad_key, encode_signature, signed_bytes
-from edge_oneshot_device.errors import InputError, MachineError
+from edge_oneshot_device.errors import InputError, OneShotError
 from edge_oneshot_device.files import read_file, write_atomically
+from edge_oneshot_device.outputs import check_place
 
 PUBLIC_SUFFIX: Final = ".pub"
 
@@ -42,27 +43,32 @@ def generate_key(path: str | os.PathLike[str]) -> KeyPair:
 
     Raises:
         InputError: ``key_exists``: one of the two files is there already; ``no_folder``: the one
-            that they are to lie in is not. Neither is written.
+            that they are to lie in is not; ``bad_output``: it is a state folder. Neither is written.
         MachineError: ``cannot_write``: neither stays.
     """
     private = Path(path)
     public = private.with_name(private.name + PUBLIC_SUFFIX)
     if not private.parent.is_dir():
         raise InputError(f"the folder {private.parent} does not exist: make it first", reason="no_folder")
+    check_place(private)
     for file in (private, public):
-        if os.path.lexists(file):
-            message = f"{file} exists, and a key is never overwritten: name another file"
-            raise InputError(message, reason="key_exists")
+        _refuse_existing(file)
     key = Ed25519PrivateKey.generate()
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    write_atomically(public, pem)
+    write_atomically(public, pem, check=lambda: _refuse_existing(public))
     try:
         secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        write_atomically(private, secret, mode=0o600)
-    except MachineError:
+        write_atomically(private, secret, mode=0o600, check=lambda: _refuse_existing(private))
+    except OneShotError:
         public.unlink(missing_ok=True)
         raise
     return KeyPair(str(private), str(public), key.public_key().public_bytes_raw().hex())
+
+
+def _refuse_existing(file: Path) -> None:
+    if os.path.lexists(file):
+        message = f"{file} exists, and a key is never overwritten: name another file"
+        raise InputError(message, reason="key_exists")
 
 
 def load_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:

@@ -151,11 +151,49 @@ def test_a_result_is_text_or_the_same_as_json(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_name_that_is_no_utf_8_is_spelt_out_wherever_it_stands_in_a_result(capsys):
+    odd = "caf\udce9/\ud800"
+    value = [Answer(odd, 0.5), {odd: [odd, {"deep": (odd, None, 1, True)}]}, "café"]
+    console.print_result(value, True, "")
+    text = capsys.readouterr().out
+    spelt = r"caf\udce9/\ud800"
+    assert json.loads(text) == [
+        {"person": spelt, "score": 0.5},
+        {spelt: [spelt, {"deep": [spelt, None, 1, True]}]},
+        "café",
+    ]
+    assert text.count("\n") == 1
+    console.run(fail(InputError(f"{odd} is wrong", reason="x")), as_json=True)
+    assert json.loads(capsys.readouterr().err)["error"] == f"{spelt} is wrong"
+
+
 def test_a_name_that_the_terminal_cannot_show_is_escaped(monkeypatch):
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", out)
     assert console.run(lambda: console.print_result(None, False, "José")) == 0
     assert out.buffer.getvalue() == b"Jos\\xe9\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_a_name_that_is_no_utf_8_is_spelt_alike_in_text_and_in_json(monkeypatch, encoding):
+    for as_json, expected in ((False, rb"caf\udce9"), (True, rb'"caf\\udce9"')):
+        out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, "stdout", out)
+        assert console.run(lambda as_json=as_json: console.print_result("caf\udce9", as_json, "caf\udce9")) == 0
+        assert out.buffer.getvalue() == expected + b"\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_json_is_valid_whatever_the_terminal_can_show(monkeypatch, encoding):
+    name = "José \N{GRINNING FACE} caf\udce9"
+    for stream, main in (
+        ("stdout", lambda: console.print_result({"error": name}, True, "")),
+        ("stderr", fail(InputError(name, reason="x"))),
+    ):
+        out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, stream, out)
+        console.run(main, as_json=True)
+        assert json.loads(out.buffer.getvalue())["error"] == "José \N{GRINNING FACE} caf\\udce9"
 
 
 PROGRAM = """

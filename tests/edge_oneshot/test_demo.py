@@ -1,12 +1,12 @@
 import contextlib
 import io
 import json
+import os
 import shlex
 import sys
 import time
 from pathlib import Path
 
-import msgspec
 import pytest
 from PIL import Image
 
@@ -17,7 +17,7 @@ from edge_oneshot.demo.stages import Clock, shown
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.training import loop as training
 from edge_oneshot.training.runs import Run
-from edge_oneshot_device import Bundle, Recognizer, cli
+from edge_oneshot_device import Bundle, Recognizer, cli, console
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_export import variants
 from edge_oneshot_export.errors import ExportError, ModelError
@@ -44,7 +44,7 @@ def little():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A demo after a training of seconds: its folder, result and stages."""
-    out = tmp_path_factory.mktemp("demo") / "a demo"
+    out = tmp_path_factory.mktemp("demo") / os.fsdecode(b"a d\xe9mo")  # no UTF-8
     stages = []
     return out, demos.demo(out, progress=stages.append, **SMALL), stages
 
@@ -116,10 +116,11 @@ def test_another_demo_replaces_the_first_and_leaves_the_rest_alone(remade):
     assert len(list((out / "state" / "bundles").iterdir())) == 1
 
 
-def test_the_result_is_json(made):
+def test_the_result_is_json(made, capsys):
     _, result, _ = made
-    plain = json.loads(msgspec.json.encode(result))
-    assert plain["bundle"] == result.bundle
+    console.print_result(result, True, "")
+    plain = json.loads(capsys.readouterr().out)
+    assert plain["bundle"] == console.spelt_out(result.bundle)
     assert plain["variants"][0]["drift"]["cosine_mean"] == result.variants[0].drift.cosine_mean
     assert plain["session"][0]["exit_code"] == 0
 

@@ -235,3 +235,12 @@ def test_provenance_keeps_what_was_said_and_adds_versions_and_commit(exported):
 def test_the_commit_is_left_out_when_there_is_no_git(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert with_versions(None).commit is None
+
+
+def test_provenance_that_is_no_utf_8_is_spelt_out_before_the_work_begins():
+    told = with_versions(None)
+    odd = msgspec.structs.replace(told, data="caf\udce9", held_out=("caf\udce9", "José"), versions={"caf\udce9": "1"})
+    found = with_versions(odd)
+    assert (found.data, found.held_out, found.versions["caf\\udce9"]) == ("caf\\udce9", ("caf\\udce9", "José"), "1")
+    msgspec.json.encode(found)
+    assert with_versions(found) == found

@@ -57,10 +57,10 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_a_full_disk_leaves_neither_key(tmp_path, monkeypatch):
     write = signing.write_atomically
 
-    def full_at_the_second(path, content, mode=0o644):
+    def full_at_the_second(path, content, mode=0o644, **how):
         if mode == 0o600:
             raise MachineError("cannot write: No space left on device", reason="cannot_write")
-        write(path, content, mode)
+        write(path, content, mode, **how)
 
     monkeypatch.setattr(signing, "write_atomically", full_at_the_second)
     with pytest.raises(MachineError):

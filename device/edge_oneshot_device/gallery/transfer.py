@@ -27,6 +27,7 @@ from edge_oneshot_device.gallery.rotation import seal_with
 from edge_oneshot_device.gallery.sealed import has_scores, open_person, open_template, write_person, write_template
 from edge_oneshot_device.gallery.vault import SealError, Vault
 from edge_oneshot_device.matching.thresholds import MAX_TEMPLATES
+from edge_oneshot_device.outputs import check_output
 
 _PAGES: Final = 4096  # copied at once: writers wait for no more than these
 _MAX_PEOPLE_BYTES: Final = 4 << 30
@@ -85,11 +86,11 @@ def back_up(gallery: Gallery, file: Path) -> Backup:
     """Copy a gallery that is in use, whole and of one moment. The copy opens with the key of that moment.
 
     Raises:
-        InputError: Reason ``wrong_use``: it is the gallery's own file.
+        InputError: Reason ``bad_output`` or ``no_folder``, see `outputs.check_output`.
         IntegrityError: The gallery is damaged.
         MachineError: The disk does not allow it; a file of that name is as it was.
     """
-    _refuse_itself(gallery, file)
+    _check_output(gallery, file, backup=True)
     gallery.change(lambda connection: gallery.append_audit(connection, "backup_begun"))
     with aside(file.parent) as copied:
         try:
@@ -100,6 +101,7 @@ def back_up(gallery: Gallery, file: Path) -> Backup:
                     last = last_row(copy)
             _write(copied)
             size = copied.stat().st_size
+            _check_output(gallery, file, backup=True)
             copied.replace(file)
             sync_folder(file.parent)
         except OSError as error:
@@ -123,7 +125,8 @@ def restore(gallery: Gallery, file: Path, key: KeySource | None = None) -> Backu
         IntegrityError: The copy is damaged, of another encoder, or sealed with another key; nothing was changed.
         MachineError: The disk does not allow it.
     """
-    _refuse_itself(gallery, file)
+    if file.exists() and file.samefile(gallery.path):
+        raise InputError(f"{file} is the gallery itself: name another file", reason="wrong_use")
     content = read_file(file, 1 << 40)
     source = gallery.source if key is None else key
     with aside(gallery.path.parent) as copied, _of_the_copy(copied, file, source):
@@ -171,9 +174,11 @@ def export_people(gallery: Gallery, file: Path, key: bytes) -> Transfer:
         key: Seals the file; whoever imports it needs the same one.
 
     Raises:
+        InputError: Reason ``bad_output`` or ``no_folder``, see `outputs.check_output`.
         IntegrityError: The gallery is damaged, or holds people of another encoder.
         MachineError: The disk does not allow it.
     """
+    _check_output(gallery, file)
 
     def work(connection: sqlite3.Connection) -> list[Passenger]:
         vault = gallery.keyring.vault
@@ -193,7 +198,7 @@ def export_people(gallery: Gallery, file: Path, key: bytes) -> Transfer:
     passengers = gallery.change(work)
     sealed = Vault(key).seal(msgspec.msgpack.encode(passengers), _PLACE, gallery.fingerprint)
     content = PeopleFile(format=1, fingerprint=gallery.fingerprint, people=len(passengers), sealed=sealed)
-    write_atomically(file, msgspec.json.encode(content), mode=0o600)
+    write_atomically(file, msgspec.json.encode(content), mode=0o600, check=lambda: _check_output(gallery, file))
     return Transfer(str(file), [one.record.name for one in passengers], [], gallery.fingerprint)
 
 
@@ -272,9 +277,8 @@ def _read(gallery: Gallery, file: Path, key: bytes) -> list[Passenger]:
     return passengers
 
 
-def _refuse_itself(gallery: Gallery, file: Path) -> None:
-    if file.exists() and file.samefile(gallery.path):
-        raise InputError(f"{file} is the gallery itself: name another file", reason="wrong_use")
+def _check_output(gallery: Gallery, file: Path, *, backup: bool = False) -> None:
+    check_output(file, state=gallery.path.parent, key=gallery.source.path, backup=backup)
 
 
 @contextmanager

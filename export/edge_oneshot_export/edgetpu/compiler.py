@@ -16,6 +16,7 @@ from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import read_file, write_atomically
+from edge_oneshot_device.outputs import check_output
 from edge_oneshot_export.edgetpu import rules
 from edge_oneshot_export.edgetpu.preflight import (
     MAX_MODEL_BYTES,
@@ -123,12 +124,15 @@ def check(path: str | os.PathLike[str], *, timeout: float = TIMEOUT_SECONDS) -> 
 
     Raises:
         ModelError: ``not_tflite``.
-        InputError: The path leads to no file.
+        InputError: The path leads to no file, or what was compiled may not be written beside it.
         MachineError: ``compiler_timeout``, ``compiler_broken`` or ``cannot_write``.
     """
     report = preflight(path)
     if report.compiled:
         return report
+    beside = Path(path).with_name(f"{Path(path).stem}_edgetpu.tflite")
+    if shutil.which(PROGRAM) is not None:
+        check_output(beside, inputs=[path])
     try:
         compilation = compile_for_edgetpu(read_file(path, MAX_MODEL_BYTES), timeout=timeout)
     except ExportError as error:
@@ -137,8 +141,7 @@ def check(path: str | os.PathLike[str], *, timeout: float = TIMEOUT_SECONDS) -> 
         return replace(report, compiler=CompilerRun(None, str(error), surprise, parse_log(log), log))
     if compilation is None:
         return report
-    beside = Path(path).with_name(f"{Path(path).stem}_edgetpu.tflite")
-    write_atomically(beside, compilation.content)
+    write_atomically(beside, compilation.content, check=lambda: check_output(beside, inputs=[path]))
     told = tuple(disagreements(report, compilation))
     return replace(report, compiler=CompilerRun(str(beside), None, told, compilation.parsed, compilation.log))
 
