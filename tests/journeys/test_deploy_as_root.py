@@ -1,12 +1,13 @@
 """The installer as root: what is done in the door's folder is done as the door's user, and a failed upgrade goes back.
 
 Each test runs it as it ships, in its own places, on a machine of the test's own: a mount namespace in which /etc, /opt,
-/run, /usr/local/bin and /var/lib are folders of the test. What stands for systemd in some of them starts a unit's
-command as the unit's user with the unit's credential, without the unit's limits.
+/run, /srv, /usr/local and /var are folders of the test where something is written to. What stands for systemd in some
+of them starts a unit's command as the unit's user with the unit's credential, without the unit's limits.
 """
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,8 @@ from edge_oneshot_device.recognition.installation import Installation
 
 PYTHON = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
 USER = "edge-oneshot"
-PLACES = ("etc", "opt", "run", "usr/local/bin", "usr/local/sbin", "var/lib")
+PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
+PLACES = ("etc", "opt", "run", "srv", "usr/local/bin", "usr/local/sbin", "var/backups", "var/lib")
 MOUNT = f'for one in {" ".join(PLACES)}; do mount --bind "$root/$one" "/$one" || exit 99; done'
 ENTER = ("unshare", "--mount", "sh", "-c", f'root=$1; shift; {MOUNT}; exec "$@"', "sh")
 LATER = "0123456789ab"
@@ -382,6 +384,23 @@ def test_under_systemd_a_service_that_does_not_start_goes_back(machine, archive,
     machine.install(archives[1])
     machine.expect_fit(LATER)
     assert "enable --quiet edge-oneshot.service" in machine.path("/run/systemctl.log").read_text()
+
+
+def test_the_commands_of_the_page_work_as_written(machine, tmp_path):
+    machine.put_program("sudo", '#!/bin/sh\nexec "$@"\n')
+    home, photos = tmp_path / "home", machine.path("/srv/photos")
+    home.mkdir(mode=0o700)
+    photos.mkdir(mode=0o755)
+    for folder, name, row in ((home, "ada", 0), (photos, "bob-1", 1), (photos, "bob-2", 1)):
+        Image.fromarray(glyphs.draw_alphabet(0, 0)[row, 0]).save(folder / f"{name}.jpg", "JPEG", quality=95)
+    key = machine.path("/etc/edge-oneshot.key").read_text()
+    section = PAGE.read_text().partition("## Using the door")[2].partition("\n## ")[0]
+    for block in re.findall(r"^```\n(.*?)^```", section, re.MULTILINE | re.DOTALL):
+        machine.run("sh", "-e", "-c", block, cwd=home)
+    assert [one["person"] for one in json.loads(machine.door("people", "--json"))] == ["ada", "bob"]
+    assert machine.path("/etc/edge-oneshot.key").read_text() != key
+    assert machine.path("/etc/edge-oneshot.key.former").read_text() == key
+    assert machine.path("/var/backups/edge-oneshot/gallery.db").is_file()
 
 
 def test_unit_installer_and_command_name_the_same_places(archives):
