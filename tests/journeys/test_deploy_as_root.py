@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -206,6 +207,17 @@ def test_the_command_gives_up_roots_rights_and_environment(machine):
     assert f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}" in told
     assert {"0077", "NoNewPrivs:\t1", f"CapEff:\t{0:016x}", f"CapInh:\t{0:016x}"} < {*told}
     assert any(line.startswith(f"-r-------- 1 {uid} ") and line.endswith("edge-oneshot.key") for line in told)
+
+
+def test_a_command_that_is_stopped_leaves_no_key_behind(machine):
+    script = 'echo "$CREDENTIALS_DIRECTORY"; exec sleep 600'
+    words = [*ENTER, machine.root, "sh", "/opt/edge-oneshot/current/as-door.sh", "--program", "/bin/sh", "-c", script]
+    with subprocess.Popen([*map(str, words)], stdout=subprocess.PIPE, text=True) as process:
+        handed = machine.path(process.stdout.readline().strip())
+        assert (handed / "edge-oneshot.key").exists()
+        process.terminate()
+        assert process.wait() == 128 + signal.SIGTERM
+    assert not handed.exists()
 
 
 def test_runuser_stands_in_for_setpriv(machine):
