@@ -262,6 +262,7 @@ def deploy(arguments: argparse.Namespace) -> int:
     if arguments.host is None:
         text = (
             f"{made.file}: {made.bytes:,} bytes, for {made.machine} and Python {made.python}\n"
+            f"sha256 {made.sha256}: sha256sum {out.name} on the device has to print the same\n"
             f"next, on the device: tar xf {out.name} && cd edge-oneshot-{made.release} && sudo ./install.sh"
         )
         console.print_result(made, arguments.json, text)

@@ -304,11 +304,9 @@ def _transfer(arguments: argparse.Namespace) -> int:
         if arguments.transfer_key is not None:
             if arguments.action == "export" and not Path(arguments.transfer_key).exists():
                 # before a key is made for nothing, or under the name of the file of people
-                state = recognizer.gallery.path.parent
-                check_place(arguments.transfer_key, state)
-                check_output(
-                    arguments.file, inputs=[arguments.transfer_key], state=state, key=find_key(arguments.key).path
-                )
+                gallery, made = recognizer.gallery, arguments.transfer_key
+                check_place(made, gallery.path.parent)
+                check_output(file, inputs=[made], state=gallery.path.parent, key=gallery.source.path)
                 create_key(Path(arguments.transfer_key))
             seal = read_key(KeySource(Path(arguments.transfer_key)))
         if arguments.action == "export":

@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import io
-import shlex
+import re
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -22,7 +22,8 @@ from edge_oneshot_device.recognition.installation import choose_variant
 
 MACHINES: Final = ("aarch64", "x86_64")
 PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
-_EXECUTABLE: Final = ("install.sh",)
+_EXECUTABLE: Final = ("as-door.sh", "install.sh")
+_WORD: Final = re.compile(r"[A-Za-z0-9._+-]+")  # what install.sh takes from release.env
 
 _README = """Edge One-Shot, release {release}: {bundle}, for {machine} with Python {python}.
 
@@ -30,10 +31,14 @@ _README = """Edge One-Shot, release {release}: {bundle}, for {machine} with Pyth
 
 installs it without a network: the program in /opt/edge-oneshot/current, the bundle and the gallery in
 /var/lib/edge-oneshot, the gallery's key in /etc/edge-oneshot.key (keep a copy of it elsewhere), and a service that
-looks at boot whether all is well. When the bundle's self-test fails, what was in use before is in use again.
+looks at boot whether all is well. When the door is not fit after it, install.sh puts back what was in use before.
 
-    sudo /opt/edge-oneshot/current/bin/edge-oneshot-device doctor \\
-        --state /var/lib/edge-oneshot --key /etc/edge-oneshot.key
+    sudo edge-oneshot-device doctor
+    sudo edge-oneshot-device enrol ada /tmp/ada.jpg
+
+The command knows state and key, and acts as the user edge-oneshot: that user has to be able to read the files you
+name, and to write where you want a file. Keep to this command: nothing of this program is to run as root in
+/var/lib/edge-oneshot. ./install.sh --help prints the options.
 """
 
 
@@ -67,6 +72,7 @@ class Archive:
         machine, python: What it is for.
         wheels: File names of the wheels in it.
         bytes: Its size.
+        sha256: Of the file, to be compared on the device.
     """
 
     file: str
@@ -76,6 +82,7 @@ class Archive:
     python: str
     wheels: list[str]
     bytes: int
+    sha256: str
 
 
 def build_archive(
@@ -105,6 +112,7 @@ def build_archive(
     """
     options = options or Options()
     check_output(out, inputs=[bundle, options.trust])
+    words = _init_options(options)
     key = None if options.trust is None else load_public_key(options.trust)
     opened = Bundle.open(bundle, trust=key)
     variant = choose_variant(opened.manifest, options.variant)
@@ -118,7 +126,6 @@ def build_archive(
         members = {f"wheels/{one.name}": one.read_bytes() for one in sorted(folder.glob("*.whl"))}
         members["requirements.txt"] = requirements(folder).encode()
     members["bundle.oneshot"] = opened.content
-    words = _init_options(options)
     if options.trust is not None:
         members["trusted.pub"] = options.trust.read_bytes()
     for one in files("edge_oneshot.deploying").joinpath("files").iterdir():
@@ -126,13 +133,14 @@ def build_archive(
     say("writing the archive")
     release = _release(members, words)
     top = f"edge-oneshot-{release}"
-    facts = {"RELEASE": release, "MACHINE": machine, "PYTHON_VERSION": python, "INIT_OPTIONS": shlex.join(words)}
-    members["release.env"] = "".join(f"{name}={shlex.quote(value)}\n" for name, value in facts.items()).encode()
+    facts = {"RELEASE": release, "MACHINE": machine, "PYTHON_VERSION": python, "INIT_OPTIONS": " ".join(words)}
+    members["release.env"] = "".join(f"{name}={value}\n" for name, value in facts.items()).encode()
     text = _README.format(release=release, bundle=opened.manifest.name, machine=machine, python=python, folder=top)
     members["README.txt"] = text.encode()
     sums = (f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(members.items()))
     members["SHA256SUMS"] = "".join(sums).encode()
-    write_atomically(out, _tar(top, members), check=lambda: check_output(out, inputs=[bundle, options.trust]))
+    content = _tar(top, members)
+    write_atomically(out, content, check=lambda: check_output(out, inputs=[bundle, options.trust]))
     return Archive(
         file=str(out),
         release=release,
@@ -140,7 +148,8 @@ def build_archive(
         machine=machine,
         python=python,
         wheels=[Path(name).name for name in members if name.startswith("wheels/")],
-        bytes=out.stat().st_size,
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
     )
 
 
@@ -158,8 +167,10 @@ def _init_options(options: Options) -> list[str]:
         words += ["--trust", "trusted.pub"]
     words += ["--re-enrol"] if options.re_enrol else []
     words += ["--empty"] if options.empty else []
-    if any(set(word) & set(" \t\n*?[") for word in words):
-        raise InputError("an option of init holds blanks or wildcards", reason="wrong_use")
+    for word in words:
+        if not _WORD.fullmatch(word):
+            message = f"{word!r} is no value of an option of init: letters, digits, dots and dashes are taken"
+            raise InputError(message, reason="wrong_use")
     return words
 
 

@@ -29,7 +29,7 @@ class Deployment:
 def install_on(
     host: str, archive: Path, release: str, arguments: tuple[str, ...] = (), *, sudo: bool = True
 ) -> Deployment:
-    """Send an archive to a device and install it there; it goes back by itself when the door is not fit after it.
+    """Send an archive to a device and install it there; install.sh goes back when the door is not fit after it.
 
     Args:
         host: As ssh takes it, such as ``pi@door``.
@@ -60,5 +60,5 @@ def install_on(
         raise DeployError(f"{host} is not to be reached: {last}; the archive is {archive}", reason="host_unreachable")
     if done.returncode:
         last = (said or done.stderr.strip() or f"it ended with {done.returncode}").splitlines()[-1]
-        raise DeployError(f"{host}: nothing was changed, or it was put back: {last}", reason="not_installed")
+        raise DeployError(f"{host}: {last}", reason="not_installed")
     return Deployment(host, release, said)

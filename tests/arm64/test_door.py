@@ -17,16 +17,13 @@ if platform.machine() != "aarch64" or "EDGE_ONESHOT_ANSWERS" not in os.environ:
     pytest.skip("runs in an arm64 userland: make test-arm64", allow_module_level=True)
 
 BIN = Path("/opt/edge-oneshot/current/bin")
-PLACES = ("--state", "/var/lib/edge-oneshot", "--key", "/etc/edge-oneshot.key")
 BUNDLE = Path(os.environ["EDGE_ONESHOT_BUNDLES"]) / "tiny.oneshot"
 FILES = Path(os.environ["EDGE_ONESHOT_ANSWERS"]) / "files"
 
 
-def program(*words, code=0, places=PLACES, **environment):
-    command = [BIN / "edge-oneshot-device", *words, *places, "--json"]
-    done = subprocess.run(
-        [*map(str, command)], capture_output=True, text=True, check=False, env=os.environ | environment
-    )
+def program(*words, code=0, command=BIN / "edge-oneshot-device", **environment):
+    command = [*map(str, (command, *words, "--json"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
     assert done.returncode == code, (command, done.stdout, done.stderr)
     return json.loads(done.stdout or done.stderr)
 
@@ -52,7 +49,7 @@ def test_the_installer_leaves_a_door_that_its_own_user_keeps_and_the_doctor_pass
     assert {path.owner() for path in state.rglob("*")} == {"edge-oneshot"}
     assert Path("/etc/systemd/system/edge-oneshot.service").is_file()
     assert Path("/etc/udev/rules.d/99-edge-oneshot-coral.rules").is_file()
-    found = program("doctor")
+    found = program("doctor", command="/usr/local/bin/edge-oneshot-device")
     assert found["exit_code"] == 0
     assert {one["what"] for one in found["findings"] if one["level"] == "ok"} >= {"bundle", "gallery", "key", "runtime"}
 
@@ -61,9 +58,9 @@ def test_from_init_to_identify_and_back(tmp_path):
     places = ("--state", str(tmp_path / "state"), "--key", str(tmp_path / "key"))
 
     def door(*words, code=0):
-        return program(*words, code=code, places=places)
+        return program(*words, *places, code=code)
 
-    assert program("init", BUNDLE, places=places)["name"] == "tiny"
+    assert door("init", BUNDLE)["name"] == "tiny"
     ada, other = FILES / "ada.png", FILES / "other.png"
     assert door("enrol", "ada", ada)["templates"] == 1
     decision = door("identify", ada, "--scores")
@@ -80,7 +77,7 @@ def test_from_init_to_identify_and_back(tmp_path):
 def test_a_library_that_is_missing_is_one_clear_line(tmp_path):
     (tmp_path / "libstdc++.so.6").write_bytes(b"")  # found before the system's
     places = ("--state", str(tmp_path / "state"), "--key", str(tmp_path / "key"))
-    error = program("init", BUNDLE, places=places, code=4, LD_LIBRARY_PATH=str(tmp_path))
+    error = program("init", BUNDLE, *places, code=4, LD_LIBRARY_PATH=str(tmp_path))
     assert error["reason"] == "library_missing"
     assert "libstdc++.so.6: " in error["error"]
     assert "\n" not in error["error"]

@@ -18,8 +18,8 @@ CORES: Final = ("cortex-a72", "cortex-a76")
 
 # what Raspberry Pi OS has and the device, its installer and its tests use
 _PACKAGES: Final = (
-    *("base-files", "base-passwd", "bash", "ca-certificates", "coreutils", "dash", "grep", "libc-bin", "libgcc-s1"),
-    *("libstdc++6", "login", "openssl", "passwd", "sed", "tzdata", "unzip"),
+    *("base-files", "base-passwd", "bash", "ca-certificates", "coreutils", "dash", "diffutils", "findutils", "grep"),
+    *("libc-bin", "libgcc-s1", "libstdc++6", "login", "openssl", "passwd", "sed", "tzdata", "unzip", "util-linux"),
 )
 _PROGRAMS: Final = {
     "qemu-aarch64-static": "qemu-user-static",

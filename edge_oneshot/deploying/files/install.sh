@@ -1,28 +1,76 @@
 #!/bin/sh
 # Installs this archive without a network, and goes back to what was there before when the door is not fit after it.
-#   sudo ./install.sh                            /opt/edge-oneshot, /var/lib/edge-oneshot, /etc/edge-oneshot.key, a service
-#   ./install.sh --prefix DIR --state DIR --key FILE --no-service      for one user, without root
+# The digests are checked before anything else of the archive is used, and what is done in the door's folder is done as
+# the door's user.
 set -eu
+umask 022
 
-prefix=/opt/edge-oneshot
-state=/var/lib/edge-oneshot
-key=/etc/edge-oneshot.key
+usage() {
+    cat <<'USAGE'
+usage: sudo ./install.sh [--python PYTHON]
+       ./install.sh --no-service --prefix DIR --state DIR --key FILE [--python PYTHON]
+
+Installs a door: the program in /opt/edge-oneshot, the gallery in /var/lib/edge-oneshot, its key in
+/etc/edge-oneshot.key, a service, and the command edge-oneshot-device in /usr/local/bin.
+
+  --no-service     without a service, for the user who runs this, in places of one's own:
+  --prefix DIR       for the program
+  --state DIR        for the bundle and the gallery
+  --key FILE         the gallery's key, made if there is none
+  --python PYTHON  the Python to run it with (python3.X, as the archive was built for)
+  --help           print this
+USAGE
+}
+
+user=edge-oneshot
+prefix=
+state=
+key=
 service=yes
 python=
+unit=/etc/systemd/system/edge-oneshot.service
+rules=/etc/udev/rules.d/99-edge-oneshot-coral.rules
+command=/usr/local/bin/edge-oneshot-device
+
+# What ends this script ends it here: once the door was touched, what was in use before is put back.
+kept=$(mktemp -d)
+why="a step failed"
+begun=no
+finish() {
+    code=$?
+    trap - EXIT
+    set +e
+    if [ "$code" != 0 ]; then
+        [ "$begun" = no ] || put_back
+        echo "install.sh: $why" >&2
+    fi
+    rm -rf "$kept"
+    exit "$code"
+}
+trap finish EXIT
+trap 'fail interrupted 130' HUP INT TERM
+trap '' PIPE
 
 fail() {
-    echo "install.sh: $1" >&2
+    why=$1
     exit "${2:-4}"
+}
+
+absolute() {
+    case $1 in
+        /*) echo "$1" ;;
+        *) echo "$PWD/$1" ;;
+    esac
 }
 
 while [ $# -gt 0 ]; do
     case $1 in
         --prefix | --state | --key | --python)
-            [ $# -ge 2 ] || fail "$1 takes a value" 2
+            [ -n "${2:-}" ] || fail "$1 takes a value" 2
             case $1 in
-                --prefix) prefix=$2 ;;
-                --state) state=$2 ;;
-                --key) key=$2 ;;
+                --prefix) prefix=$(absolute "$2") ;;
+                --state) state=$(absolute "$2") ;;
+                --key) key=$(absolute "$2") ;;
                 --python) python=$2 ;;
             esac
             shift 2
@@ -31,78 +79,273 @@ while [ $# -gt 0 ]; do
             service=no
             shift
             ;;
-        *) fail "$1 is not known; look into this file" 2 ;;
+        --help | -h)
+            usage
+            exit
+            ;;
+        *) fail "$1 is not known: ./install.sh --help" 2 ;;
+    esac
+done
+case $python in
+    */*) python=$(absolute "$python") ;;
+esac
+
+if [ "$service" = no ]; then
+    for named in "$prefix" "$state" "$key"; do
+        [ -n "$named" ] || fail "--no-service takes --prefix, --state and --key of your own" 2
+    done
+else
+    [ -z "$prefix$state$key" ] || fail "--prefix, --state and --key go with --no-service: the service has its own" 2
+    [ "$(id -u)" = 0 ] || fail "a service takes root: sudo ./install.sh, or --no-service as --help says" 2
+    prefix=/opt/edge-oneshot
+    state=/var/lib/edge-oneshot
+    key=/etc/edge-oneshot.key
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+fi
+
+# The archive: each file is listed, a regular one and as it was built, and there is no other.
+here=$(cd "$(dirname "$0")" && pwd -P)
+cd "$here"
+damaged="the archive is damaged: build it again"
+sed -n 's/^[0-9a-f]\{64\}  //p' SHA256SUMS | LC_ALL=C sort >"$kept/listed"
+find . ! -type d ! -path ./SHA256SUMS | sed 's|^\./||' | LC_ALL=C sort >"$kept/there"
+cmp -s "$kept/listed" "$kept/there" || fail "$damaged" 3
+[ -z "$(find . ! -type d ! -type f)" ] || fail "$damaged" 3
+sha256sum --quiet --strict --check SHA256SUMS || fail "$damaged" 3
+release=
+machine=
+version=
+options=
+while IFS='=' read -r name value; do
+    case $value in
+        *[!A-Za-z0-9._+\ -]*) fail "$damaged" 3 ;;
+    esac
+    case $name in
+        RELEASE) release=$value ;;
+        MACHINE) machine=$value ;;
+        PYTHON_VERSION) version=$value ;;
+        INIT_OPTIONS) options=$value ;;
+        *) fail "$damaged" 3 ;;
+    esac
+done <release.env
+is_release() {
+    case $1 in
+        *[!0-9a-f]*) return 1 ;;
+        *) [ ${#1} = 12 ] ;;
+    esac
+}
+is_release "$release" || fail "$damaged" 3
+for word in $options; do
+    case $word in
+        --variant | --runtime | --allow-cpu | --target-far | --trust | --re-enrol | --empty | [!-]*) ;;
+        *) fail "$damaged" 3 ;;
     esac
 done
 
-cd "$(dirname "$0")"
-# shellcheck source=/dev/null
-. ./release.env # RELEASE, MACHINE, PYTHON_VERSION, INIT_OPTIONS
-python=${python:-python$PYTHON_VERSION}
-
-[ "$(uname -m)" = "$MACHINE" ] || fail "this archive is for $MACHINE, this machine is $(uname -m): deploy --machine $(uname -m)" 2
-command -v "$python" >/dev/null || fail "$python is missing: deploy --python with the version that python3 --version says" 2
-"$python" -c 'import venv, ensurepip' 2>/dev/null || fail "$python cannot make environments: apt install python$PYTHON_VERSION-venv" 2
-if [ "$service" = yes ] && [ "$(id -u)" != 0 ]; then
-    fail "a service takes root: sudo ./install.sh, or --no-service with --prefix, --state and --key of your own" 2
-fi
-sha256sum --quiet --check SHA256SUMS || fail "the archive is damaged: build it again" 3
-
-release=$RELEASE
+# The machine: everything that can be refused is refused before anything is changed.
+[ "$(uname -m)" = "$machine" ] ||
+    fail "this archive is for $machine, this machine is $(uname -m): deploy --machine $(uname -m)" 2
+python=$(command -v "${python:-python$version}") ||
+    fail "python$version is missing: deploy --python with the version that python3 --version says" 2
+"$python" -I -c 'import venv, ensurepip' 2>/dev/null ||
+    fail "$python cannot make environments: apt install python$version-venv" 2
 target=$prefix/releases/$release
-before=$(readlink "$prefix/current" 2>/dev/null || true)
-mkdir -p "$prefix/releases"
+before=$prefix/releases/$(basename "$(readlink "$prefix/current" || :)")
+[ -x "$before/bin/edge-oneshot-device" ] || before=
 
+# device RELEASE WORDS: the program of a release, as the door's user
+device() {
+    in=$1
+    shift
+    if [ "$service" = yes ]; then
+        sh "$here/as-door.sh" --program "$in/bin/edge-oneshot-device" "$@"
+    else
+        "$in/bin/edge-oneshot-device" "$@" --state "$state" --key "$key"
+    fi
+}
+
+as_user() {
+    [ "$service" = no ] || sh "$here/as-door.sh" --program "$@"
+}
+
+# fit RELEASE UNIT: whether the unit's own command ends well with that release; as the unit's own user, with the unit's own
+# limits where systemd runs
+fit() {
+    if [ "$service" = no ]; then
+        device "$1" doctor >"$kept/said" 2>&1
+    elif [ -d /run/systemd/system ]; then
+        check=edge-oneshot-check.service
+        sed "s|$prefix/current/|$1/|; /^RemainAfterExit=/d" "$2" >"/run/systemd/system/$check"
+        passed=yes
+        { systemctl daemon-reload && systemctl start "$check"; } >"$kept/said" 2>&1 || passed=no
+        journalctl --quiet --unit "$check" --lines 20 --output cat >>"$kept/said" 2>/dev/null || :
+        systemctl reset-failed "$check" 2>/dev/null || :
+        rm -f "/run/systemd/system/$check"
+        systemctl daemon-reload
+        [ "$passed" = yes ]
+    else
+        words=$(sed -n "s|^ExecStart=$prefix/current/bin/edge-oneshot-device ||p" "$2")
+        # shellcheck disable=SC2086 # words, split on purpose
+        [ -n "$words" ] && device "$1" $words >"$kept/said" 2>&1
+    fi
+}
+
+# whether the door works as it is installed now
+works() {
+    if [ "$service" = yes ] && [ -d /run/systemd/system ]; then
+        { systemctl daemon-reload && systemctl restart edge-oneshot.service; } >"$kept/said" 2>&1
+    else
+        fit "$prefix/current" "$unit"
+    fi
+}
+
+# one rename, so that there is always a program
+use() {
+    ln -sfn "$1" "$prefix/current.new"
+    mv -T "$prefix/current.new" "$prefix/current"
+}
+
+# place FILE WHERE: by one rename; what was there is kept for the way back
+place() {
+    if [ -e "$2" ] || [ -L "$2" ]; then cp -pP "$2" "$kept/${2##*/}"; fi
+    install -D -m 0644 "$1" "$2.new"
+    mv -T "$2.new" "$2"
+}
+
+replace() {
+    if [ -e "$kept/${1##*/}" ] || [ -L "$kept/${1##*/}" ]; then
+        cp -pP "$kept/${1##*/}" "$1.new" && mv -T "$1.new" "$1"
+    else
+        rm -f "$1"
+    fi
+}
+
+# systemctl and udevadm, where they have somebody to talk to
+tell() {
+    [ ! -d /run/systemd/system ] || "$@"
+}
+
+replaced=no
+switched=no
+put_back() {
+    [ ! -s "$kept/said" ] || cat "$kept/said" >&2
+    again="what was in use before"
+    if [ "$replaced" = yes ] && ! device "$target" rollback >"$kept/said" 2>&1; then
+        again="the bundle of before cannot be put back ($(tail -n 1 "$kept/said")): the program of before"
+    fi
+    if [ "$switched" = yes ]; then
+        if [ -n "$before" ]; then use "$before"; else rm -f "$prefix/current"; fi
+        if [ "$service" = yes ]; then
+            [ -n "$before" ] || tell systemctl disable --quiet --now edge-oneshot.service
+            replace "$unit"
+            replace "$rules"
+            [ -n "$before" ] || rm -f "$command"
+            tell udevadm control --reload
+            tell systemctl daemon-reload
+        fi
+    fi
+    if [ -z "$before" ]; then
+        why="$why: nothing was in use before"
+    elif works; then
+        why="$why: $again is in use again"
+    else
+        why="$why: $again is in its place again, and is not fit either"
+    fi
+}
+
+if [ "$service" = yes ]; then
+    [ ! -L "$state" ] || fail "$state is a link: the door's folder has to be there itself; mount a disk there instead"
+    if [ -e "$state" ]; then
+        [ -d "$state" ] || fail "$state is no folder: move it away"
+        [ "$(stat -c %u "$state")" = "$(id -u "$user" 2>/dev/null || :)" ] ||
+            fail "$state does not belong to $user: see what is in it, and move it away or give it to that user"
+    fi
+    if [ -e "$command" ] && [ "$(readlink "$command")" != "$prefix/current/as-door.sh" ]; then
+        fail "$command is not this installer's: move it away"
+    fi
+    [ -e "$key" ] || [ ! -e "$state/gallery.db" ] || fail "the key $key of the gallery is gone: bring it back" 3
+    getent group "$user" >/dev/null || groupadd --system "$user"
+    getent passwd "$user" >/dev/null ||
+        useradd --system --gid "$user" --home-dir "$state" --no-create-home --shell /usr/sbin/nologin "$user"
+    as_user "$python" -I -c pass ||
+        fail "$user cannot run $python, which others may not reach: apt install python$version, or --python another" 2
+    install -d -o root -g root -m 0755 "$prefix" "$prefix/releases"
+else
+    [ ! -e "$state" ] || [ "$(stat -Lc %u "$state")" = "$(id -u)" ] || fail "$state belongs to another user: name your own" 2
+    mkdir -p "$prefix/releases"
+fi
+
+# The program, beside the one in use.
+clean() {
+    env -i PATH="$PATH" LANG=C.UTF-8 HOME=/ PIP_CONFIG_FILE=/dev/null "$@"
+}
 if [ ! -e "$target/complete" ]; then
     rm -rf "$target"
-    "$python" -m venv "$target" || fail "$python makes no environment in $target"
-    "$target/bin/pip" install --quiet --disable-pip-version-check --no-index --find-links wheels --require-hashes \
-        -r requirements.txt || fail "the wheels of this archive cannot be installed: nothing was changed"
-    cp README.txt "$target/README.txt"
+    clean "$python" -I -m venv "$target" || fail "$python makes no environment in $target"
+    clean "$target/bin/python" -I -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-index \
+        --find-links wheels --require-hashes -r requirements.txt ||
+        fail "the wheels of this archive cannot be installed: nothing was changed"
+    install -m 0644 README.txt "$target/README.txt"
+    install -m 0755 as-door.sh "$target/as-door.sh"
+    as_user "$target/bin/python" -I -c pass || fail "$user cannot run what is in $target: chmod a+rx the folders above it"
+    sync -f "$target"
     touch "$target/complete"
 fi
 
-if [ "$service" = yes ]; then
-    getent group edge-oneshot >/dev/null || groupadd --system edge-oneshot
-    id -u edge-oneshot >/dev/null 2>&1 ||
-        useradd --system --gid edge-oneshot --home-dir "$state" --no-create-home --shell /usr/sbin/nologin edge-oneshot
-fi
-
-device=$target/bin/edge-oneshot-device
+# The bundle, and whether the door is fit with it. Between here and the end nothing but a kill interrupts.
+trap '' HUP INT TERM
+begun=yes
 installed=$([ -e "$state/gallery.db" ] && echo yes || echo no)
-# shellcheck disable=SC2086 # options, split on purpose
-if ! "$device" init bundle.oneshot --state "$state" --key "$key" $INIT_OPTIONS; then
-    fail "the bundle was not taken: what was in use still is" 3
-fi
-if ! "$device" doctor --state "$state" --key "$key"; then
-    if [ "$installed" = yes ]; then
-        "${before:-$target}/bin/edge-oneshot-device" rollback --state "$state" --key "$key" >/dev/null ||
-            fail "the door is not fit, and there is no way back: look at $device doctor --state $state --key $key"
-    fi
-    fail "the door is not fit: what was in use before is in use again"
-fi
-
-# one rename, so that there is always a program
-ln -sfn "$target" "$prefix/current.new"
-mv -T "$prefix/current.new" "$prefix/current"
-
+offered=$here
 if [ "$service" = yes ]; then
-    chown -R edge-oneshot:edge-oneshot "$state"
-    install -m 0644 edge-oneshot.service /etc/systemd/system/edge-oneshot.service
-    install -m 0644 99-edge-oneshot-coral.rules /etc/udev/rules.d/99-edge-oneshot-coral.rules
-    if [ -d /run/systemd/system ]; then
-        systemctl daemon-reload
-        systemctl enable --quiet edge-oneshot.service
-        systemctl restart edge-oneshot.service
-        udevadm control --reload || true
+    [ -e "$state" ] || install -d -o "$user" -g "$user" -m 0700 "$state"
+    if [ ! -e "$key" ]; then
+        (umask 077 && od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n' >"$key.made")
+        sync "$key.made"
+        mv -nT "$key.made" "$key"
+        sync "$(dirname "$key")"
     fi
+    offered=$target # where that user may read it
+    install -m 0644 bundle.oneshot "$target/bundle.oneshot"
+    [ ! -e trusted.pub ] || install -m 0644 trusted.pub "$target/trusted.pub"
+fi
+cd "$offered"
+# shellcheck disable=SC2086 # words, split on purpose
+if ! device "$target" init bundle.oneshot $options --json >"$kept/init" 2>"$kept/refused" &&
+    ! grep -q '"reason":"not_wiped"' "$kept/refused"; then # taken, and the next opening wipes what is left to wipe
+    refused=$(tail -n 1 "$kept/refused" | sed 's/^{"error":"\(.*\)","reason":"[a-z_]*"}$/\1/; s/\\\(["\\]\)/\1/g')
+    fail "the bundle was not taken ($refused)" 3
+fi
+cd "$here"
+grep -q '"replaced":false' "$kept/init" || replaced=$installed
+fit "$target" edge-oneshot.service || fail "the door is not fit"
+
+switched=yes
+use "$target"
+if [ "$service" = yes ]; then
+    place edge-oneshot.service "$unit"
+    place 99-edge-oneshot-coral.rules "$rules"
+    install -d "$(dirname "$command")"
+    ln -sfn "$prefix/current/as-door.sh" "$command.new"
+    mv -T "$command.new" "$command"
+    tell udevadm control --reload || :
+    tell systemctl daemon-reload
+    tell systemctl enable --quiet edge-oneshot.service
+    works || fail "the service does not start"
+    rm -f "$target/bundle.oneshot" "$target/trusted.pub"
 fi
 
-# this release and the one before it are kept
+# This release and the one before it are kept; what is no release of ours is left alone.
 for old in "$prefix/releases"/*; do
     case $old in
-        "$target" | "$before") ;;
-        *) rm -rf "$old" ;;
+        "$target" | "$before") continue ;;
     esac
+    if [ "$before" != "$target" ] && is_release "${old##*/}" && [ -d "$old" ] && [ ! -L "$old" ]; then
+        rm -rf "$old" || :
+    fi
 done
-echo "installed $release: $prefix/current/bin/edge-oneshot-device identify IMAGE --state $state --key $key"
+if [ "$service" = yes ]; then
+    echo "installed $release: sudo edge-oneshot-device identify IMAGE"
+else
+    echo "installed $release: $prefix/current/bin/edge-oneshot-device identify IMAGE --state $state --key $key"
+fi
