@@ -25,6 +25,8 @@ from edge_oneshot_device.bundle.manifest import (
 from edge_oneshot_device.errors import IntegrityError
 
 _ZERO_POINTS = {"int8": (-128, 127), "uint8": (0, 255), "float32": (0, 0)}
+_MAX_GOLDEN_IMAGES = 16
+_MAX_GOLDEN_BYTES = 4 << 20
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -75,9 +77,7 @@ def _check_consistent(manifest: Manifest) -> None:
         raise ValueError("a variant is listed twice")
     for variant in manifest.variants:
         _check_variant(variant, manifest, members)
-    for path in manifest.self_test.images:
-        if path not in members:
-            raise ValueError(f"self-test image {path} is not a member")
+    _check_golden(manifest.self_test.images, members)
     if set(manifest.self_test.outputs) != set(names) or set(manifest.self_test.tolerance) != set(names):
         raise ValueError("self_test.outputs and self_test.tolerance do not name just the variants")
     for name, outputs in manifest.self_test.outputs.items():
@@ -90,6 +90,17 @@ def _check_consistent(manifest: Manifest) -> None:
     keys = [(c.variant, c.rule, c.templates) for c in manifest.calibration]
     if len(set(keys)) != len(keys):
         raise ValueError("a calibration is listed twice")
+
+
+def _check_golden(paths: tuple[str, ...], members: dict[str, Member]) -> None:
+    """Each start decodes and embeds all of them."""
+    if len(paths) > _MAX_GOLDEN_IMAGES or len(set(paths)) != len(paths):
+        raise ValueError(f"self_test.images: {len(paths)} images; at most {_MAX_GOLDEN_IMAGES} are needed, each once")
+    for path in paths:
+        if path not in members:
+            raise ValueError(f"self-test image {path} is not a member")
+        if members[path].bytes > _MAX_GOLDEN_BYTES:
+            raise ValueError(f"self-test image {path} has more than {_MAX_GOLDEN_BYTES >> 20} MiB")
 
 
 def _check_input(section: InputSection) -> None:

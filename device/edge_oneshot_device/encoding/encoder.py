@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 
 if TYPE_CHECKING:
     from edge_oneshot_device.faces.finding import FaceFinder
+
+_GOLDEN_PIXELS: Final = 1 << 23
 
 
 class Encoder:
@@ -271,7 +273,7 @@ def self_test(encoder: Encoder, bundle: Bundle) -> None:
     tolerance = test.tolerance[encoder.variant]
     for path, expected in zip(test.images, test.outputs[encoder.variant], strict=True):
         try:
-            output = encoder.raw(load_image(bundle.read(path), encoder.input))
+            output = encoder.raw(load_image(bundle.read(path), encoder.input, _GOLDEN_PIXELS))
         except InputError as error:
             raise IntegrityError(
                 f"the self-test image {path} cannot be used: {error}", reason="self_test_failed"

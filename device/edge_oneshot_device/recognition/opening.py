@@ -6,6 +6,7 @@ import msgspec
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoding.preprocessing import start_decoder
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.gallery.encoders import encoders
 from edge_oneshot_device.gallery.gallery import Gallery
@@ -35,6 +36,8 @@ def open_installed(
         IntegrityError: The bundle, the settings, the key or the gallery is not as it was left.
         MachineError: The disk or the runtime failed.
     """
+    # first of all: the process that decodes pictures shall hold neither bundle nor key
+    start_decoder()
     folder, source = state_dir(state), find_key(key)
     settings, bundle = load(folder)
     if not (folder / GALLERY).exists():
