@@ -20,7 +20,7 @@ from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.download import Remote, download
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.bundle.manifest import InputSection
-from edge_oneshot_device.encoding.preprocessing import decode_image
+from edge_oneshot_device.encoding.decoding import decode_image
 
 _URL = "https://github.com/brendenlake/omniglot/raw/master/python/"
 BACKGROUND = Remote(

@@ -46,7 +46,7 @@ def work(order: bytes, content: bytes) -> tuple[bytes, bytes]:
 
 @pytest.fixture
 def running():
-    made = Bounded(work)
+    made = Bounded(lambda: work)
     yield made
     made._stop()
 
@@ -179,7 +179,7 @@ def test_neither_process_has_a_file_of_this_one_or_its_terminal(running, tmp_pat
         for process in (worker(running), running._keeper):
             links = [str(one.readlink()) for one in Path(f"/proc/{process}/fd").iterdir()]
             kinds = sorted(link.split(":")[0].split(" ")[0] for link in links)
-            assert kinds == ["/dev/null"] * 3 + ["/memfd", "socket"]
+            assert kinds == ["/dev/null"] * 3 + ["/memfd", "pipe", "pipe"]
             assert os.getsid(process) == running._keeper  # Ctrl-C is not for it
             told = dict(line.split(":\t", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
             assert int(told["SigCgt"], 16) & ~GLIBCS == 0

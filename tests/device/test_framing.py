@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from edge_oneshot_device.bundle.manifest import InputSection
-from edge_oneshot_device.encoding.decoding import MAX_PIXELS, MAX_SIDE
+from edge_oneshot_device.encoding.eight_bit import MAX_PIXELS, MAX_SIDE
 from edge_oneshot_device.encoding.preprocessing import frame_ink, prepare
 
 SECTION = InputSection(

@@ -7,7 +7,6 @@ a picture costs cannot be seen from outside it.
 import math
 import os
 import signal
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -17,18 +16,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge_oneshot_device.bundle.manifest import InputSection
-from edge_oneshot_device.encoding.bounded import MEMORY_BYTES, NO_MEMORY, PROCESSOR_SECONDS, Bounded, EndedError
-from edge_oneshot_device.encoding.decoding import MAX_PIXELS, coloured, decoded
+from edge_oneshot_device.encoding.bounded import MEMORY_BYTES, NO_MEMORY, PROCESSOR_SECONDS, Bounded, EndedError, Work
+from edge_oneshot_device.encoding.eight_bit import MAX_PIXELS, coloured
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import read_file
 
 MAX_FILE_BYTES: Final = 64 << 20
 
-_DETAIL: Final = 8  # times the model's side that a JPEG keeps
+DETAIL: Final = 8
+"""Times the model's side that a JPEG keeps."""
+
 Box = tuple[float, float, float, float]
 
 
-class _Order(msgspec.Struct, frozen=True):
+class Order(msgspec.Struct, frozen=True):
     """What the content becomes: an input of `section`, or a photo of `least` pixels and more."""
 
     name: bytes
@@ -37,7 +38,7 @@ class _Order(msgspec.Struct, frozen=True):
     most: int = MAX_PIXELS
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True):
     """Shape of the pixels, and when they were decoded; or why there are none."""
 
     shape: tuple[int, ...] = ()
@@ -73,7 +74,7 @@ def load_timed(
     source: str | os.PathLike[str] | bytes, section: InputSection, most: int = MAX_PIXELS
 ) -> tuple[NDArray[np.uint8], int]:
     """`load_image`, and when it was decoded but not yet prepared, by `time.perf_counter_ns`."""
-    answer, pixels = _ask(source, lambda name: _Order(name, section, most=most), math.prod(section.shape))
+    answer, pixels = _ask(source, lambda name: Order(name, section, most=most), math.prod(section.shape))
     return np.frombuffer(pixels, np.uint8).reshape(section.shape), answer.at
 
 
@@ -91,7 +92,7 @@ def load_photo(source: str | os.PathLike[str] | bytes, least: int) -> Image.Imag
         InputError: As `load_image`.
         MachineError: As `load_image`.
     """
-    answer, pixels = _ask(source, lambda name: _Order(name, least=least), 3 * MAX_PIXELS)
+    answer, pixels = _ask(source, lambda name: Order(name, least=least), 3 * MAX_PIXELS)
     height, width = answer.shape
     return Image.frombytes("RGB", (width, height), pixels)
 
@@ -103,17 +104,6 @@ def start_decoder() -> None:
         MachineError: ``no_decoder``: the machine allows no further process.
     """
     _decoder.start()
-
-
-def decode_image(content: bytes, section: InputSection, name: str = "the image") -> NDArray[np.uint8]:
-    """`load_image` of what is known to be harmless, in this process: a quarter faster where images are small.
-
-    Raises:
-        InputError: As `load_image`.
-        MemoryError: There is not enough of it.
-    """
-    with decoded(content, name, _mode(section), _least(section)) as image:
-        return prepare(image, section, name)
 
 
 def prepare(image: Image.Image, section: InputSection, name: str = "the image") -> NDArray[np.uint8]:
@@ -135,12 +125,12 @@ def prepare(image: Image.Image, section: InputSection, name: str = "the image") 
     Raises:
         InputError: ``not_an_image``: its pixel type has no defined 8-bit meaning.
     """
-    picture, box = coloured(image, _mode(section), name), None
+    picture, box = coloured(image, "L" if section.colour == "grey" else "RGB", name), None
     if section.framing == "ink":
         picture, box = frame_ink(picture)
     # averaged down first where it is far larger, which is four times as fast and looks the same
     filter_ = Image.Resampling[section.resize.upper()]
-    resized = picture.resize((section.width, section.height), filter_, box, reducing_gap=_DETAIL / 2)
+    resized = picture.resize((section.width, section.height), filter_, box, reducing_gap=DETAIL / 2)
     return np.array(resized, dtype=np.uint8).reshape(section.shape)
 
 
@@ -245,17 +235,9 @@ def _profile(counts: NDArray[np.unsignedinteger]) -> tuple[int, int, int, int]:
     return int(inked[0]), int(inked[-1]) + 1, int(counts @ places), int(counts @ (places * places))
 
 
-def _mode(section: InputSection) -> str:
-    return "L" if section.colour == "grey" else "RGB"
-
-
-def _least(section: InputSection) -> int:
-    return _DETAIL * max(section.height, section.width)
-
-
 def _ask(
-    source: str | os.PathLike[str] | bytes, order: Callable[[bytes], _Order], size: int
-) -> tuple[_Answer, bytearray]:
+    source: str | os.PathLike[str] | bytes, order: Callable[[bytes], Order], size: int
+) -> tuple[Answer, bytearray]:
     """The answer of the process that decodes, and its pixels, of at most so many bytes."""
     content = source if isinstance(source, bytes) else read_file(source, MAX_FILE_BYTES)
     name = "the image" if isinstance(source, bytes) else str(source)
@@ -266,7 +248,7 @@ def _ask(
         told, pixels = _decoder.run(msgspec.msgpack.encode(order(os.fsencode(name))), content, size)
     except EndedError as error:
         raise _refusal(name, error.code) from error
-    answer = msgspec.msgpack.decode(told, type=_Answer)
+    answer = msgspec.msgpack.decode(told, type=Answer)
     if answer.reason:
         raise InputError(os.fsdecode(answer.error), reason=answer.reason)
     return answer, pixels
@@ -285,30 +267,11 @@ def _refusal(name: str, code: int) -> InputError:
     return InputError(message, reason="image_too_costly")
 
 
-def _work(message: bytes, content: bytes) -> tuple[bytes, bytes]:
-    """What the other process does with an order: see `Bounded`."""
-    order = msgspec.msgpack.decode(message, type=_Order)
-    name, section = os.fsdecode(order.name), order.section
-    try:
-        if section is None:
-            answer, pixels = _photo(content, order.least, name)
-        else:
-            with decoded(content, name, _mode(section), _least(section), order.most) as image:
-                at = time.perf_counter_ns()
-                array = prepare(image, section, name)
-            answer, pixels = _Answer(array.shape, at), array.tobytes()
-    except InputError as error:
-        answer, pixels = _Answer(reason=error.reason, error=os.fsencode(str(error))), b""
-    return msgspec.msgpack.encode(answer), pixels
+def _load() -> Work:
+    """What decodes, loaded in the other process alone: this one is spared Pillow's plugins."""
+    from edge_oneshot_device.encoding.decoding import work
+
+    return work
 
 
-def _photo(content: bytes, least: int, name: str) -> tuple[_Answer, bytes]:
-    with decoded(content, name, "RGB", least) as image:
-        at = time.perf_counter_ns()
-        photo = coloured(image, "RGB", name)
-        factor = min(photo.size) // least
-        photo = photo.reduce(factor) if factor > 1 else photo
-        return _Answer((photo.height, photo.width), at), photo.tobytes()
-
-
-_decoder: Final = Bounded(_work)
+_decoder: Final = Bounded(_load)
