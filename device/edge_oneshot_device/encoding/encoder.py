@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.manifest import EmbeddingSection, InputSection, Manifest, TensorSpec, Variant
-from edge_oneshot_device.encoding.preprocessing import load_image, require_content, scale
+from edge_oneshot_device.encoding.preprocessing import load_image, require_content, scale, start_decoder
 from edge_oneshot_device.encoding.quantization import dequantize, quantize
 from edge_oneshot_device.encoding.runtimes import EDGE_TPU, RUNTIMES, Model, TfliteModel, open_model
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
@@ -104,6 +104,7 @@ class Encoder:
             MachineError: ``runtime_missing``, ``runtime_failed`` or ``out_of_memory``; of the Edge TPU also
                 ``edgetpu_unavailable``, ``edgetpu_crashed`` or ``edgetpu_hung``.
         """
+        start_decoder()  # before the model takes memory that it would hold a copy of
         encoder = load_encoder(bundle, variant, runtime=runtime, threads=threads, allow_cpu=allow_cpu)
         self_test(encoder, bundle)
         return encoder
