@@ -84,12 +84,13 @@ def decode(
     progress: Progress | None = None,
     faces: FaceFinder | None = None,
     skipped: Skipped | None = None,
+    load: Callable[[bytes, InputSection], NDArray[np.uint8]] = load_image,
 ) -> NDArray[np.uint8]:
     """Read and prepare images: uint8 (n, h, w, c).
 
     With `faces` they are photos, from each of which the face is cut. Where there is none, or another
     of `FACE_FAULTS`, the image is black: it shows nothing, and counts as a failure to acquire;
-    `skipped` is called with its name and the reason.
+    `skipped` is called with its name and the reason. Without `faces` they go through `load`.
 
     Raises:
         DataError: An image cannot be read; it is named.
@@ -98,7 +99,7 @@ def decode(
     for number, name in enumerate(names):
         try:
             content = archive.read(name)
-            images[number] = load_image(content, section) if faces is None else faces.load(content)
+            images[number] = load(content, section) if faces is None else faces.load(content)
         except InputError as error:
             if error.reason in FACE_FAULTS:
                 images[number] = 0

@@ -13,9 +13,9 @@ from edge_oneshot_device.faces.finding import FaceFinder
 
 Subset = Literal["background", "evaluation"]
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp")
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 # images that are not read: better refused by name than passed over
-_FOREIGN_SUFFIXES = (".avif", ".heic", ".heif", ".tif", ".tiff")
+_FOREIGN_SUFFIXES = (".avif", ".gif", ".heic", ".heif", ".pgm", ".ppm", ".tif", ".tiff")
 
 
 def is_named(name_or_path: str) -> bool:

@@ -61,10 +61,10 @@ def files() -> dict[str, bytes]:
         "grey.png": encoded(scene(105, 105, 4).convert("L"), "PNG"),
         "colours.png": encoded(scene(333, 222, 5), "PNG"),
         "deep.png": encoded(Image.fromarray(deep), "PNG"),
-        "palette.gif": encoded(scene(140, 90, 6).convert("P"), "GIF"),
+        "palette.png": encoded(scene(140, 90, 6).convert("P"), "PNG"),
         "small.bmp": encoded(scene(20, 24, 7), "BMP"),
         "lossy.webp": encoded(scene(260, 280, 8), "WEBP", quality=80),
-        "plain.ppm": encoded(scene(150, 150, 9), "PPM"),
+        "lossless.webp": encoded(scene(150, 150, 9), "WEBP", lossless=True),
     }
 
 

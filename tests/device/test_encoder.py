@@ -1,11 +1,17 @@
 """The encoder: one path from image to embedding, and the refusal of a model that answers otherwise."""
 
+import hashlib
+import io
+import json
+import zipfile
+
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image
 
 from edge_oneshot_device import Bundle, Encoder
-from edge_oneshot_device.bundle.manifest import EmbeddingSection, InputSection, TensorSpec
+from edge_oneshot_device.bundle.manifest import MANIFEST_NAME, EmbeddingSection, InputSection, TensorSpec
 from edge_oneshot_device.encoding.fake import FakeModel
 from edge_oneshot_device.encoding.preprocessing import load_image, scale
 from edge_oneshot_device.encoding.quantization import dequantize, quantize
@@ -270,4 +276,19 @@ def test_a_golden_image_that_is_no_image_fails_the_self_test(make_bundle):
 
     with pytest.raises(IntegrityError, match=r"tiny-int8\.tflite cannot be used") as caught:
         Encoder.open(Bundle.open(make_bundle(change=use_the_model)))
+    assert caught.value.reason == "self_test_failed"
+
+
+def test_a_golden_image_of_49_megapixels_is_not_decoded(make_bundle, zip_of):
+    with zipfile.ZipFile(make_bundle()) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    content = io.BytesIO()
+    Image.new("L", (16_384, 3_000)).save(content, "PNG")
+    files["golden/ada.png"] = content.getvalue()
+    manifest = json.loads(files[MANIFEST_NAME])
+    member = next(one for one in manifest["members"] if one["path"] == "golden/ada.png")
+    member.update(bytes=len(content.getvalue()), sha256=hashlib.sha256(content.getvalue()).hexdigest())
+    files[MANIFEST_NAME] = json.dumps(manifest).encode()
+    with pytest.raises(IntegrityError, match=r"ada\.png cannot be used.*16384 x 3000.* 8,388,608 in all") as caught:
+        Encoder.open(Bundle.open(zip_of(files)))
     assert caught.value.reason == "self_test_failed"

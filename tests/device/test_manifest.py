@@ -40,6 +40,10 @@ def put(path: str, value: object):
     return edit
 
 
+def golden(plain: dict) -> dict:
+    return next(member for member in plain["members"] if member["path"] == "golden/ada.png")
+
+
 def repeat_first(values: list) -> list:
     return [values[0], *values]
 
@@ -120,6 +124,9 @@ FAULTS = [
     (put("variants.0.runtimes", ["onnxruntime"]), "format tflite with runtime onnxruntime"),
     (put("variants.2.runtimes", ["litert"]), "format onnx with runtime litert"),
     (put("self_test.images", ["golden/none.png"]), "golden/none.png is not a member"),
+    (put("self_test.images", lambda paths: paths[:1] * 100), "100 images; at most 16 are needed, each once"),
+    (put("self_test.images", lambda paths: paths[:1] * 2), "2 images; at most 16 are needed, each once"),
+    (lambda plain: golden(plain).update(bytes=(4 << 20) + 1), r"golden/ada\.png has more than 4 MiB"),
     (put("self_test.images", []), "one output an image, and at least one"),
     (put("self_test.outputs.other", [[0.0] * 16] * 2), "do not name just the variants"),
     (lambda plain: plain["self_test"]["outputs"].pop("int8"), "do not name just the variants"),

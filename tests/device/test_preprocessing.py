@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import random
 import struct
 import zlib
 
@@ -172,20 +173,19 @@ def test_a_palette_with_partly_transparent_colours_lies_on_white():
 def test_a_palette_picture_is_resized_in_its_colours_not_its_numbers():
     image = Image.fromarray(np.array([[0, 2] * 8] * 16, dtype=np.uint8)).convert("P")
     image.putpalette([100, 100, 100, 0, 0, 0, 200, 200, 200])
-    for format_ in ("PNG", "GIF", "BMP"):
+    for format_ in ("PNG", "BMP"):
         assert (load_image(encoded(image, format_), make_section()) == 150).all()
 
 
 def test_a_one_bit_picture_is_resized_in_grey():
     image = Image.fromarray(np.array([[0, 255] * 8] * 16, dtype=np.uint8)).convert("1")
-    for format_ in ("PNG", "BMP", "PPM"):
+    for format_ in ("PNG", "BMP"):
         assert (load_image(encoded(image, format_), make_section()) == 128).all()
 
 
-@pytest.mark.parametrize("format_", ["PNG", "PPM"])
-def test_sixteen_bits_are_scaled_not_clipped(format_):
+def test_sixteen_bits_are_scaled_not_clipped():
     levels = (np.arange(64, dtype=np.uint16) * 4).reshape(8, 8)
-    picture = encoded(Image.fromarray(levels * 257), format_)
+    picture = encoded(Image.fromarray(levels * 257))
     assert np.array_equal(load_image(picture, make_section())[..., 0], levels)
     assert np.array_equal(load_image(picture, make_section("rgb"))[..., 2], levels)
 
@@ -220,15 +220,23 @@ def test_a_photo_far_larger_than_the_model_looks_the_same_decoded_at_part_of_its
 
 def test_an_animation_counts_by_its_first_frame():
     frames = [Image.fromarray(np.full((8, 8), level, dtype=np.uint8)) for level in (40, 200)]
-    for format_, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})):
+    for format_, options in (("WEBP", {"lossless": True}), ("PNG", {})):
         picture = encoded(frames[0], format_, save_all=True, append_images=frames[1:], **options)
         assert set(load_image(picture, make_section()).ravel().tolist()) == {40}
+
+
+def test_of_a_jpeg_with_several_pictures_as_phones_write_it_the_first_counts():
+    first, second = (Image.fromarray(np.full((64, 64, 3), level, dtype=np.uint8)) for level in (40, 200))
+    picture = encoded(first, "MPO", save_all=True, append_images=[second])
+    assert np.abs(load_image(picture, make_section()).astype(int) - 40).max() <= 2
+    film = encoded(first, "JPEG") + random.Random(7).randbytes(3_000_000)  # noqa: S311 (to repeat)
+    assert np.array_equal(load_image(film, make_section()), load_image(encoded(first, "JPEG"), make_section()))
 
 
 def test_the_path_of_a_refused_picture_is_named(tmp_path):
     path = tmp_path / "notes.png"
     path.write_text("no picture")
-    with pytest.raises(InputError, match=r"notes\.png is no image") as caught:
+    with pytest.raises(InputError, match=r"notes\.png is no PNG, JPEG, WebP or BMP file") as caught:
         load_image(path, make_section())
     assert caught.value.reason == "not_an_image"
 
@@ -242,7 +250,7 @@ def test_what_is_no_picture_is_refused(content):
     assert caught.value.reason == "not_an_image"
 
 
-@pytest.mark.parametrize("format_", ["TIFF", "PCX", "SGI", "TGA"])
+@pytest.mark.parametrize("format_", ["GIF", "PPM", "TIFF", "PCX", "SGI", "TGA"])
 def test_formats_that_nobody_asked_for_are_not_decoded(format_):
     with pytest.raises(InputError) as caught:
         load_image(encoded(ripples(), format_), make_section())
@@ -280,7 +288,7 @@ def test_a_real_picture_20000_pixels_wide_is_refused_with_its_size():
         load_image(picture, make_section())
 
 
-@pytest.mark.parametrize("format_", ["PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP"])
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "BMP", "WEBP"])
 def test_a_picture_cut_short_is_refused(format_):
     picture = encoded(Image.fromarray(noise(64, 64)).convert("RGB"), format_)
     with pytest.raises(InputError) as caught:
@@ -289,18 +297,15 @@ def test_a_picture_cut_short_is_refused(format_):
 
 
 def test_pixels_without_a_meaning_in_eight_bits_are_refused():
-    floats = b"PF\n8 8\n-1.0\n" + np.zeros((8, 8, 3), dtype=np.float32).tobytes()
-    grey_floats = b"Pf\n8 8\n-1.0\n" + np.zeros((8, 8), dtype=np.float32).tobytes()
-    for content in (floats, grey_floats):
-        with pytest.raises(InputError) as caught:
-            load_image(content, make_section())
-        assert caught.value.reason == "not_an_image"
+    with pytest.raises(InputError, match="type F") as caught:
+        prepare(Image.new("F", (8, 8)), make_section())
+    assert caught.value.reason == "not_an_image"
     wide = Image.fromarray(np.full((8, 8), 70_000, dtype=np.int32))
     with pytest.raises(InputError, match="32 bits"):
         prepare(wide, make_section())
 
 
-FORMATS = [("PNG", "RGB"), ("PNG", "P"), ("JPEG", "RGB"), ("GIF", "P"), ("BMP", "RGB"), ("WEBP", "RGB"), ("PPM", "L")]
+FORMATS = [("PNG", "RGB"), ("PNG", "P"), ("JPEG", "RGB"), ("BMP", "RGB"), ("WEBP", "RGB")]
 
 
 @pytest.mark.parametrize(("format_", "mode"), FORMATS)

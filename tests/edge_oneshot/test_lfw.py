@@ -79,5 +79,5 @@ def test_two_versions_of_lfw_in_one_folder_are_refused(make_lfw):
 def test_a_photo_that_cannot_be_read_is_named(make_lfw):
     folder = make_lfw()
     (folder / "Bob" / "Bob_0001.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"Bob/Bob_0001\.png: .* is no image"):
+    with pytest.raises(DataError, match=r"Bob/Bob_0001\.png: .* is no PNG"):
         load_lfw(folder, SECTION)

@@ -35,6 +35,8 @@ _SELF_TEST_STEPS = 16
 _SELF_TEST_SHARE = 0.05  # of the largest value of a float output
 # Least score, largest score, largest scale of the tail and largest margin. What rounding adds is in them.
 _SCORES = {"cosine": (-1.001, 1.001, 10.0, 2.002), "euclidean": (-1e9, 0.001, 1e9, 1e9)}
+_MAX_GOLDEN_IMAGES = 16
+_MAX_GOLDEN_BYTES = 4 << 20
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -86,9 +88,7 @@ def _check_consistent(manifest: Manifest) -> None:
         raise ValueError("a variant is listed twice")
     for variant in manifest.variants:
         _check_variant(variant, manifest, members)
-    for path in manifest.self_test.images:
-        if path not in members:
-            raise ValueError(f"self-test image {path} is not a member")
+    _check_golden(manifest.self_test.images, members)
     if set(manifest.self_test.outputs) != set(names) or set(manifest.self_test.tolerance) != set(names):
         raise ValueError("self_test.outputs and self_test.tolerance do not name just the variants")
     for variant in manifest.variants:
@@ -98,6 +98,17 @@ def _check_consistent(manifest: Manifest) -> None:
     keys = [(c.variant, c.rule, c.templates) for c in manifest.calibration]
     if len(set(keys)) != len(keys):
         raise ValueError("a calibration is listed twice")
+
+
+def _check_golden(paths: tuple[str, ...], members: dict[str, Member]) -> None:
+    """Each start decodes and embeds all of them."""
+    if len(paths) > _MAX_GOLDEN_IMAGES or len(set(paths)) != len(paths):
+        raise ValueError(f"self_test.images: {len(paths)} images; at most {_MAX_GOLDEN_IMAGES} are needed, each once")
+    for path in paths:
+        if path not in members:
+            raise ValueError(f"self-test image {path} is not a member")
+        if members[path].bytes > _MAX_GOLDEN_BYTES:
+            raise ValueError(f"self-test image {path} has more than {_MAX_GOLDEN_BYTES >> 20} MiB")
 
 
 def _check_self_test(test: SelfTest, variant: Variant) -> None:

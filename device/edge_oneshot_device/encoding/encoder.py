@@ -3,20 +3,22 @@
 import math
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.manifest import EmbeddingSection, InputSection, Manifest, TensorSpec, Variant
-from edge_oneshot_device.encoding.preprocessing import load_image, require_content, scale
+from edge_oneshot_device.encoding.preprocessing import load_image, require_content, scale, start_decoder
 from edge_oneshot_device.encoding.quantization import dequantize, quantize
 from edge_oneshot_device.encoding.runtimes import EDGE_TPU, RUNTIMES, Model, TfliteModel, open_model
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 
 if TYPE_CHECKING:
     from edge_oneshot_device.faces.finding import FaceFinder
+
+_GOLDEN_PIXELS: Final = 1 << 23
 
 
 class Encoder:
@@ -102,6 +104,7 @@ class Encoder:
             MachineError: ``runtime_missing``, ``runtime_failed`` or ``out_of_memory``; of the Edge TPU also
                 ``edgetpu_unavailable``, ``edgetpu_crashed`` or ``edgetpu_hung``.
         """
+        start_decoder()  # before the model takes memory that it would hold a copy of
         encoder = load_encoder(bundle, variant, runtime=runtime, threads=threads, allow_cpu=allow_cpu)
         self_test(encoder, bundle)
         return encoder
@@ -271,7 +274,7 @@ def self_test(encoder: Encoder, bundle: Bundle) -> None:
     tolerance = test.tolerance[encoder.variant]
     for path, expected in zip(test.images, test.outputs[encoder.variant], strict=True):
         try:
-            output = encoder.raw(load_image(bundle.read(path), encoder.input))
+            output = encoder.raw(load_image(bundle.read(path), encoder.input, _GOLDEN_PIXELS))
         except InputError as error:
             raise IntegrityError(
                 f"the self-test image {path} cannot be used: {error}", reason="self_test_failed"

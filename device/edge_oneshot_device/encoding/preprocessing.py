@@ -1,72 +1,81 @@
-"""The one preprocessing: image file to pixels to model input, the same in training and at the door."""
+"""The one preprocessing: image file to pixels to model input, the same in training and at the door.
 
-import contextlib
-import io
+Files are decoded, and made small, in a process of their own that may die (`edge_oneshot_device.encoding.bounded`): what
+a picture costs cannot be seen from outside it.
+"""
+
 import math
 import os
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable
+from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from edge_oneshot_device.bundle.manifest import InputSection
+from edge_oneshot_device.encoding.bounded import MEMORY_BYTES, NO_MEMORY, PROCESSOR_SECONDS, Bounded, EndedError, Work
+from edge_oneshot_device.encoding.eight_bit import MAX_PIXELS, coloured
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import read_file
 
-MAX_FILE_BYTES = 256 << 20
-MAX_PIXELS = 50_000_000
-MAX_SIDE = 16_384
+MAX_FILE_BYTES: Final = 64 << 20
 
-# What cameras and data sets write. Every other decoder is attack surface, and libtiff writes to stderr.
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM")
-# What Pillow's decoders raise on malformed content.
-_DECODER_FAULTS = (
-    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error, zlib.error,
-)  # fmt: skip
-_EXIF_ORIENTATION = 0x0112
-_DETAIL = 8  # times the model's side that a JPEG keeps
+DETAIL: Final = 8
+"""Times the model's side that a JPEG keeps."""
+
 Box = tuple[float, float, float, float]
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
-def load_image(source: str | os.PathLike[str] | bytes, section: InputSection) -> NDArray[np.uint8]:
+class Order(msgspec.Struct, frozen=True):
+    """What the content becomes: an input of `section`, or a photo of `least` pixels and more."""
+
+    name: bytes
+    section: InputSection | None = None
+    least: int = 0
+    most: int = MAX_PIXELS
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Shape of the pixels, and when they were decoded; or why there are none."""
+
+    shape: tuple[int, ...] = ()
+    at: int = 0
+    reason: str = ""
+    error: bytes = b""
+
+
+def load_image(
+    source: str | os.PathLike[str] | bytes, section: InputSection, most: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
     """Decode an image file and bring it to the model's size and colour.
 
     Args:
-        source: Path, or the encoded content itself (PNG, JPEG, WebP, BMP, GIF, PNM).
+        source: Path, or the encoded content itself (PNG, JPEG, WebP, BMP).
             Of an animation the first frame counts.
         section: The bundle's input section.
+        most: Pixels that it may have.
 
     Returns:
         uint8 array (height, width, channels), see `prepare`.
 
     Raises:
         InputError: ``not_found``, ``not_a_file``, ``file_too_large``, ``not_an_image``,
-            ``image_too_large`` (seen before anything is decoded) or ``image_truncated``.
-        MachineError: The file cannot be read.
+            ``image_too_large`` (seen before anything is decoded), ``image_truncated``, ``image_too_costly`` or
+            ``decoder_crashed``.
+        MachineError: The file cannot be read, or ``no_decoder``.
     """
-    with decoded(source, section) as (image, name):
-        return prepare(image, section, name)
+    return load_timed(source, section, most)[0]
 
 
-@contextlib.contextmanager
-def decoded(source: str | os.PathLike[str] | bytes, section: InputSection) -> Iterator[tuple[Image.Image, str]]:
-    """The image as `load_image` hands it to `prepare`, and what an error calls it; raises the same."""
-    with _opened(source) as (image, name):
-        _decode(image, name, _mode(section), _DETAIL * max(section.height, section.width))
-        yield image, name
+def load_timed(
+    source: str | os.PathLike[str] | bytes, section: InputSection, most: int = MAX_PIXELS
+) -> tuple[NDArray[np.uint8], int]:
+    """`load_image`, and when it was decoded but not yet prepared, by `time.perf_counter_ns`."""
+    answer, pixels = _ask(source, lambda name: Order(name, section, most=most), math.prod(section.shape))
+    return np.frombuffer(pixels, np.uint8).reshape(section.shape), answer.at
 
 
 def load_photo(source: str | os.PathLike[str] | bytes, least: int) -> Image.Image:
@@ -81,13 +90,20 @@ def load_photo(source: str | os.PathLike[str] | bytes, least: int) -> Image.Imag
 
     Raises:
         InputError: As `load_image`.
-        MachineError: The file cannot be read.
+        MachineError: As `load_image`.
     """
-    with _opened(source) as (image, name):
-        _decode(image, name, "RGB", least)
-        photo = _coloured(image, "RGB", name)
-        factor = min(photo.size) // least
-        return photo.reduce(factor) if factor > 1 else photo
+    answer, pixels = _ask(source, lambda name: Order(name, least=least), 3 * MAX_PIXELS)
+    height, width = answer.shape
+    return Image.frombytes("RGB", (width, height), pixels)
+
+
+def start_decoder() -> None:
+    """Start the process that decodes, before this one learns what it should not know.
+
+    Raises:
+        MachineError: ``no_decoder``: the machine allows no further process.
+    """
+    _decoder.start()
 
 
 def prepare(image: Image.Image, section: InputSection, name: str = "the image") -> NDArray[np.uint8]:
@@ -109,13 +125,12 @@ def prepare(image: Image.Image, section: InputSection, name: str = "the image") 
     Raises:
         InputError: ``not_an_image``: its pixel type has no defined 8-bit meaning.
     """
-    coloured = _coloured(image, _mode(section), name)
-    box = None
+    picture, box = coloured(image, "L" if section.colour == "grey" else "RGB", name), None
     if section.framing == "ink":
-        coloured, box = frame_ink(coloured)
+        picture, box = frame_ink(picture)
     # averaged down first where it is far larger, which is four times as fast and looks the same
     filter_ = Image.Resampling[section.resize.upper()]
-    resized = coloured.resize((section.width, section.height), filter_, box, reducing_gap=_DETAIL / 2)
+    resized = picture.resize((section.width, section.height), filter_, box, reducing_gap=DETAIL / 2)
     return np.array(resized, dtype=np.uint8).reshape(section.shape)
 
 
@@ -220,89 +235,43 @@ def _profile(counts: NDArray[np.unsignedinteger]) -> tuple[int, int, int, int]:
     return int(inked[0]), int(inked[-1]) + 1, int(counts @ places), int(counts @ (places * places))
 
 
-@contextlib.contextmanager
-def _opened(source: str | os.PathLike[str] | bytes) -> Iterator[tuple[Image.Image, str]]:
-    """The image, not yet decoded, and what an error calls it."""
+def _ask(
+    source: str | os.PathLike[str] | bytes, order: Callable[[bytes], Order], size: int
+) -> tuple[Answer, bytearray]:
+    """The answer of the process that decodes, and its pixels, of at most so many bytes."""
     content = source if isinstance(source, bytes) else read_file(source, MAX_FILE_BYTES)
     name = "the image" if isinstance(source, bytes) else str(source)
-    with warnings.catch_warnings():
-        # Pillow warns of odd metadata and of sizes; the size limits here are stricter.
-        warnings.simplefilter("ignore")
-        try:
-            with _open(content, name) as image:
-                yield image, name
-        except Image.DecompressionBombError as error:
-            raise _too_large(name, "far too many") from error
-
-
-def _open(content: bytes, name: str) -> Image.Image:
+    if len(content) > MAX_FILE_BYTES:
+        message = f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB, the most that is read"
+        raise InputError(message, reason="file_too_large")
     try:
-        return Image.open(io.BytesIO(content), formats=_FORMATS)
-    except _DECODER_FAULTS as error:
-        message = f"{name} is no image, or a damaged one; use PNG, JPEG, WebP, BMP, GIF or PNM"
-        raise InputError(message, reason="not_an_image") from error
+        told, pixels = _decoder.run(msgspec.msgpack.encode(order(os.fsencode(name))), content, size)
+    except EndedError as error:
+        raise _refusal(name, error.code) from error
+    answer = msgspec.msgpack.decode(told, type=Answer)
+    if answer.reason:
+        raise InputError(os.fsdecode(answer.error), reason=answer.reason)
+    return answer, pixels
 
 
-def _decode(image: Image.Image, name: str, mode: str, least: int) -> None:
-    """Decode it; a JPEG at once as `mode`, and at a part of its size, as long as its shorter side keeps `least`."""
-    width, height = image.size
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise _too_large(name, f"{width} x {height}")
-    try:
-        image.draft(mode, (least, least))
-        image.load()
-    except _DECODER_FAULTS as error:
-        message = f"{name} is damaged or cut short ({error}); use an intact copy"
-        raise InputError(message, reason="image_truncated") from error
+def _refusal(name: str, code: int) -> InputError:
+    if code == -signal.SIGPROF:
+        much = f"{PROCESSOR_SECONDS:g} s"
+    elif code in (NO_MEMORY, -signal.SIGKILL):  # its own bound, or the machine's
+        much = f"{MEMORY_BYTES >> 20} MiB"
+    else:
+        how = signal.Signals(-code).name if code < 0 else f"code {code}"
+        message = f"{name} ends its decoder by {how}: it is damaged, or made for that; use another picture"
+        return InputError(message, reason="decoder_crashed")
+    message = f"{name} takes more than {much} to decode: save it smaller, as a plain JPEG or PNG"
+    return InputError(message, reason="image_too_costly")
 
 
-def _coloured(image: Image.Image, mode: str, name: str) -> Image.Image:
-    """As 8-bit `mode` (L or RGB), upright."""
-    upright = _UPRIGHT.get(_orientation(image))
-    coloured = _to_eight_bit(image, mode, name)
-    return coloured if upright is None else coloured.transpose(upright)
+def _load() -> Work:
+    """What decodes, loaded in the other process alone: this one is spared Pillow's plugins."""
+    from edge_oneshot_device.encoding.decoding import work
+
+    return work
 
 
-def _mode(section: InputSection) -> str:
-    return "L" if section.colour == "grey" else "RGB"
-
-
-def _to_eight_bit(image: Image.Image, mode: str, name: str) -> Image.Image:
-    """Convert any pixel type to 8-bit `mode` (L or RGB)."""
-    if image.mode == mode and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):
-        image = _from_sixteen_bit(image, name)
-    elif image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    elif image.mode in ("P", "CMYK", "YCbCr", "HSV", "RGBX"):
-        image = image.convert("RGB")
-    elif image.mode not in ("1", "L", "RGB"):
-        raise _unsupported(name, f"type {image.mode}")
-    return image.convert(mode)
-
-
-def _from_sixteen_bit(image: Image.Image, name: str) -> Image.Image:
-    # Pillow's own conversion to L clips everything above 255 to white.
-    values = np.asarray(image).astype(np.int32)
-    if values.min() < 0 or values.max() > 65_535:
-        raise _unsupported(name, "32 bits")
-    return Image.fromarray(((values * 255 + 32_767) // 65_535).astype(np.uint8))
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except _DECODER_FAULTS:
-        return 1  # damaged metadata is no reason to refuse a picture
-
-
-def _too_large(name: str, size: str) -> InputError:
-    limit = f"at most {MAX_SIDE} a side and {MAX_PIXELS:,} in all are read"
-    return InputError(f"{name} is too large: {size} pixels; {limit}", reason="image_too_large")
-
-
-def _unsupported(name: str, pixels: str) -> InputError:
-    message = f"{name} has pixels of {pixels}; save it with 8 or 16 bits, grey or RGB"
-    return InputError(message, reason="not_an_image")
+_decoder: Final = Bounded(_load)

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_oneshot_device.bundle.manifest import Manifest
 from edge_oneshot_device.encoding.encoder import Encoder
-from edge_oneshot_device.encoding.preprocessing import decoded, load_photo, prepare, require_content
+from edge_oneshot_device.encoding.preprocessing import load_photo, load_timed, require_content
 from edge_oneshot_device.faces.finding import LEAST_SIDE
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key
@@ -72,9 +72,8 @@ def _run(encoder: Encoder, index: Index, gallery: Gallery, image: bytes) -> list
     now = time.perf_counter_ns
     at = [now()]
     if encoder.faces is None:
-        with decoded(image, encoder.input) as (picture, _):
-            at.append(now())
-            pixels = prepare(picture, encoder.input)
+        pixels, decoded_at = load_timed(image, encoder.input)
+        at.append(decoded_at)
     else:
         photo = load_photo(image, LEAST_SIDE)
         at.append(now())

@@ -6,6 +6,7 @@ import msgspec
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoding.preprocessing import start_decoder
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import find_key
 from edge_oneshot_device.recognition.bundles import open_bundle
@@ -32,6 +33,8 @@ def open_installed(
             belongs to another user.
         MachineError: The disk or the runtime failed.
     """
+    # first of all: the process that decodes pictures shall hold neither bundle nor key
+    start_decoder()
     folder, source = state_dir(state), find_key(key)
     gallery = Gallery.open(require_gallery(folder), key=source)
     try:

@@ -1,0 +1,76 @@
+"""Any picture as one of 8 bits, upright."""
+
+import struct
+import zlib
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from edge_oneshot_device.errors import InputError
+
+MAX_PIXELS: Final = 50_000_000
+MAX_SIDE: Final = 16_384
+
+# What Pillow's decoders raise on malformed content.
+DECODER_FAULTS = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error, zlib.error,
+)  # fmt: skip
+
+_EXIF_ORIENTATION: Final = 0x0112
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def coloured(image: Image.Image, mode: str, name: str) -> Image.Image:
+    """As 8-bit `mode` (L or RGB), upright.
+
+    Raises:
+        InputError: ``not_an_image``: its pixel type has no defined 8-bit meaning.
+    """
+    upright = _UPRIGHT.get(_orientation(image))
+    eight_bit = _to_eight_bit(image, mode, name)
+    return eight_bit if upright is None else eight_bit.transpose(upright)
+
+
+def _to_eight_bit(image: Image.Image, mode: str, name: str) -> Image.Image:
+    """Convert any pixel type to 8-bit `mode` (L or RGB)."""
+    if image.mode == mode and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        image = _from_sixteen_bit(image, name)
+    elif image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    elif image.mode in ("P", "CMYK", "YCbCr", "HSV", "RGBX"):
+        image = image.convert("RGB")
+    elif image.mode not in ("1", "L", "RGB"):
+        raise _unsupported(name, f"type {image.mode}")
+    return image.convert(mode)
+
+
+def _from_sixteen_bit(image: Image.Image, name: str) -> Image.Image:
+    # Pillow's own conversion to L clips everything above 255 to white.
+    values = np.asarray(image).astype(np.int32)
+    if values.min() < 0 or values.max() > 65_535:
+        raise _unsupported(name, "32 bits")
+    return Image.fromarray(((values * 255 + 32_767) // 65_535).astype(np.uint8))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except DECODER_FAULTS:
+        return 1  # damaged metadata is no reason to refuse a picture
+
+
+def _unsupported(name: str, pixels: str) -> InputError:
+    message = f"{name} has pixels of {pixels}; save it with 8 or 16 bits, grey or RGB"
+    return InputError(message, reason="not_an_image")
