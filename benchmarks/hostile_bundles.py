@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,10 +176,14 @@ def plan(cases: int) -> list[tuple[str, int]]:
     return [(attack, number) for attack, weight in weights.items() for number in range(int(share * weight) + 1)]
 
 
+def worker_of(bundle: Path, seed: int) -> Worker:
+    """A process that opens hostile files."""
+    return Worker([sys.executable, __file__, "--bundle", str(bundle), "--seed", str(seed), "--work"], 3 * MAX_SECONDS)
+
+
 def run(bundle: Path, seed: int, planned: Sequence[tuple[str, int]], workers: int) -> Iterator[tuple[str, int, dict]]:
     """Open the planned cases; yields each with what became of it."""
-    command = [sys.executable, __file__, "--bundle", str(bundle), "--seed", str(seed), "--work"]
-    return spread(lambda: Worker(command, 3 * MAX_SECONDS), opened, planned, workers)
+    return spread(partial(worker_of, bundle, seed), opened, planned, workers)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -70,8 +70,8 @@ _FOLDER = Path(__file__).parent
 
 
 def _command(folder: Path, seed: int) -> list[str]:
-    place = folder / f"place-{len(list(folder.iterdir()))}"
-    place.mkdir()
+    place = Path(tempfile.mkdtemp(dir=folder))
+    place.chmod(0o711)  # as the folder around it, for the door's user
     words = [str(folder / "ground"), str(place / "place"), "--seed", str(seed)]
     return [sys.executable, "-m", "intrusion.worker", *words]
 

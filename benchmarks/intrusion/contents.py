@@ -124,8 +124,9 @@ def draw_journal(scene: Scene) -> Act:
     old = scene.numbers.choice((former, bytes(size), content[page * size : (page + 1) * size]))
     victim = None
     if scene.chance(0.6):
-        names = ("secret.txt", "public.txt", "own.txt", "database.db", "folder/letter.txt")
-        victim = scene.place / "canaries" / scene.numbers.choice(names)
+        names = ("secret.txt", "public.txt", "own.txt", "own/letter.txt", "database.db", "folder/letter.txt")
+        victims = [*(scene.place / "canaries" / name for name in names), scene.place / "keys" / "key"]
+        victim = scene.numbers.choice(victims)
     journal = _journal(scene.numbers, old.ljust(size, b"\0"), page + 1, len(content) // size, size, victim)
     path = file.with_name(file.name + "-journal")
     told = f"a hot journal of page {page}" + (f" that names {victim.name} as its super-journal" if victim else "")

@@ -26,7 +26,9 @@ def lost(place: Path, ground: Path, expected: Expected) -> list[str]:
         found = []
         if not any(_opens(trial / "state", key, "ada") for key in keys):
             found.append("the state folder of before")
-        if not any(_opens(place / "other", key, VISITOR) for key in keys):
+        remove(trial / "other")
+        shutil.copytree(place / "other", trial / "other")  # a copy belongs to whoever tries it
+        if not any(_opens(trial / "other", key, VISITOR) for key in keys):
             found.append("the other state folder")
         return found + [
             backup

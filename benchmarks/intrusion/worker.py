@@ -6,6 +6,7 @@ A number is a line on stdin, what became of the case a line of JSON on stdout.
 """
 
 import argparse
+import gc
 import importlib
 import json
 import os
@@ -56,6 +57,7 @@ def warm() -> None:
     for name in needed.value:
         with suppress(Exception):  # some are there only as part of another
             importlib.import_module(name)
+    gc.freeze()  # what is forked then copies less
 
 
 def _all_at_work(ground: Path) -> list[str]:
