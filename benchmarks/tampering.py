@@ -25,12 +25,14 @@ from typing import Any
 from durability.campaign import Part, Tally, run
 from durability.devices import FAILED
 from intrusion.cases import KINDS
+from intrusion.judge import SEPARATOR
 from intrusion.processes import USER, can_become
 from workers import SILENT, Worker, spread
 
 CASES = 2000
 MOST_SECONDS = 900.0  # of a case; a child hangs long before
 _PRIVILEGED = "links"
+_FOLDER = Path(__file__).parent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.out is not None and not arguments.out.parent.is_dir():
         parser.error(f"{arguments.out.parent} is no folder; make it first")
-    why = can_become(USER)
     memory = Path("/dev/shm")  # noqa: S108 (a sync costs nothing there, and nothing here asks what a disk does)
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         Path(folder).chmod(0o711)
@@ -55,18 +56,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             (told,) = spread(make, _asked, [arguments.case], 1)
             print(json.dumps(told, indent=1))
             return int(told["outcome"].startswith(FAILED))
-        parts = {
-            kind: (len(numbers), partial(_part, make, numbers, arguments.workers))
-            for kind in dict.fromkeys(KINDS)
-            if (numbers := [n for n in range(arguments.cases) if KINDS[n % len(KINDS)] == kind])
-        }
-        skipped = {} if why is None else {_PRIVILEGED: why}
-        done: dict[str, tuple[int, Part]] = {kind: part for kind, part in parts.items() if kind not in skipped}
-        command = f"python benchmarks/tampering.py --cases {arguments.cases} --seed {arguments.seed}"
-        return run(done, command, arguments.out, resume=arguments.resume, skipped=skipped)
+        return _campaign(make, arguments)
 
 
-_FOLDER = Path(__file__).parent
+def _campaign(make: Callable[[], Worker], arguments: argparse.Namespace) -> int:
+    why = can_become(USER)
+    skipped = {} if why is None else {_PRIVILEGED: why}
+    parts: dict[str, tuple[int, Part]] = {}
+    for kind in dict.fromkeys(KINDS):
+        numbers = [number for number in range(arguments.cases) if KINDS[number % len(KINDS)] == kind]
+        if numbers and kind not in skipped:
+            parts[kind] = len(numbers), partial(_part, make, numbers, arguments.workers)
+    command = f"python benchmarks/tampering.py --cases {arguments.cases} --seed {arguments.seed}"
+    return run(parts, command, arguments.out, resume=arguments.resume, skipped=skipped)
 
 
 def _command(folder: Path, seed: int) -> list[str]:
@@ -94,7 +96,8 @@ def _part(make: Callable[[], Worker], numbers: Sequence[int], workers: int, prog
     for told in spread(make, _asked, numbers, workers):
         tally.add(told["outcome"], case=told["number"], act=told["act"], commands=told["commands"])
         if told["outcome"].startswith(FAILED):
-            failed.update(fault.partition(":")[0] for fault in told["outcome"][len(FAILED) + 2 :].split("; "))
+            faults = told["outcome"][len(FAILED) + 2 :].split(SEPARATOR)
+            failed.update({fault.partition(":")[0] for fault in faults})
         progress()
     if failed:
         tally.facts["faults"] = dict(failed.most_common())

@@ -127,13 +127,13 @@ def draw_journal(scene: Scene) -> Act:
         names = ("secret.txt", "public.txt", "own.txt", "own/letter.txt", "database.db", "folder/letter.txt")
         victims = [*(scene.place / "canaries" / name for name in names), scene.place / "keys" / "key"]
         victim = scene.numbers.choice(victims)
-    journal = _journal(scene.numbers, old.ljust(size, b"\0"), page + 1, len(content) // size, size, victim)
+    journal = journal_of(scene.numbers, old.ljust(size, b"\0"), page + 1, len(content) // size, size, victim)
     path = file.with_name(file.name + "-journal")
     told = f"a hot journal of page {page}" + (f" that names {victim.name} as its super-journal" if victim else "")
     return _written(path, journal, told, before=old == former)
 
 
-def _journal(numbers: random.Random, page: bytes, number: int, pages: int, size: int, victim: Path | None) -> bytes:
+def journal_of(numbers: random.Random, page: bytes, number: int, pages: int, size: int, victim: Path | None) -> bytes:
     """One page as it was, after fileformat2.html and pager.c."""
     nonce = numbers.getrandbits(32)
     header = _JOURNAL + struct.pack(">IIIII", 1, nonce, pages, _SECTOR, size)

@@ -15,6 +15,7 @@ REFUSING = frozenset({"rate_limited", "delayed", "disabled", "audit_unavailable"
 LONGEST_SECONDS = 3600.0
 BUGS = frozenset({"bug", "library_missing"})
 LIMIT = "known limit"
+SEPARATOR = " | "
 
 
 @dataclass(slots=True)
@@ -47,15 +48,15 @@ class Seen:
 
 
 def judge(seen: Seen) -> str:
-    """What became of it; what must not be begins with `FAILED`."""
+    """What became of it; what must not be begins with `FAILED`, and each fault with its kind and a colon."""
     faults: list[str] = []
     outcomes: list[str] = []
     if seen.changed:
         faults.append(f"touches what is not the program's: {', '.join(seen.changed)}")
     if seen.lost:
-        faults.append(f"no key opens {', '.join(seen.lost)}")
+        faults.append(f"no key opens: {', '.join(seen.lost)}")
     if seen.secret:
-        faults.append("tells what is in somebody else's file")
+        faults.append("tells somebody else's secret: a command did")
     for name, answer in seen.commands:
         faults += _unclear(f"the command {name}", answer)
     for look in seen.looks:
@@ -63,7 +64,7 @@ def judge(seen: Seen) -> str:
         faults += fault
         outcomes += outcome
     if faults:
-        return f"{FAILED}: {'; '.join(dict.fromkeys(faults))}"
+        return f"{FAILED}: {SEPARATOR.join(dict.fromkeys(faults))}"
     limits = [one for one in outcomes if one.startswith(LIMIT)]
     if limits:
         return limits[0]
@@ -81,8 +82,8 @@ def _judge_look(seen: Seen, look: Look) -> tuple[list[str], list[str]]:
     missed: list[str] = []
     for attempt in look.attempts:
         faults += _unclear(door, attempt.told)
-        fault, outcome = _judge_attempt(seen, look, attempt)
-        faults += [f"{door} {one}" for one in fault]
+        fault, outcome = _judge_attempt(seen, look, attempt, door)
+        faults += fault
         outcomes += outcome
         if look.expected.people.get(attempt.shown) == IN and attempt.claimed in (None, attempt.shown):
             missed += [] if accepted(attempt.told) or _is_refusal(attempt.told) else [attempt.shown]
@@ -90,44 +91,44 @@ def _judge_look(seen: Seen, look: Look) -> tuple[list[str], list[str]]:
         faults += _unclear(door, answer)
     wrong = _wrong_list(look)
     if (missed or wrong) and not told and not outcomes:
-        faults.append(f"{door} loses {', '.join([*dict.fromkeys(missed), *wrong])} and nothing tells")
+        faults.append(f"loses and nothing tells: {', '.join([door, *dict.fromkeys(missed), *wrong])}")
     elif missed or wrong:
         outcomes.append("a loss that audit --check tells")
     if (seen.harmless or seen.refused is not None) and (refused := _refusal_of(look)) is not None:
-        faults.append(f"{door} is out of order though nothing was altered: {refused}")
+        faults.append(f"out of order though nothing was altered: {door}, {refused}")
     for attempt in look.limit:
-        if not _is_refusal(attempt.told):
+        if not _is_refusal(attempt.told) and not accepted(attempt.told):
             kind = "1:N" if attempt.claimed is None else "1:1"
-            faults.append(f"{door} has no limit of {kind}: {_reason(attempt.told)}")
+            faults.append(f"no limit: {door}, {kind}, {_reason(attempt.told)}")
     refused = _refusal_of(look)
     outcomes.append("all is well" if refused is None else f"refused: {refused}")
     return faults, outcomes
 
 
-def _judge_attempt(seen: Seen, look: Look, attempt: Attempt) -> tuple[list[str], list[str]]:
+def _judge_attempt(seen: Seen, look: Look, attempt: Attempt, door: str) -> tuple[list[str], list[str]]:
     faults: list[str] = []
     outcomes: list[str] = []
     for decision in _said(attempt.told):
         wait = decision.get("retry_after")
         if wait is not None and not 0.0 <= wait <= LONGEST_SECONDS:
-            faults.append(f"makes wait for {wait:.0f} s")
+            faults.append(f"makes wait too long: {door}, {wait:.0f} s")
     if not accepted(attempt.told):
         return faults, outcomes
     (decision,) = _said(attempt.told)
-    who = f"{attempt.shown} as {decision['person']}"
+    who = f"{door}, {attempt.shown} as {decision['person']}"
     let_in = look.expected.people[attempt.shown] == OUT
     name = decision["person"] if attempt.claimed is None else attempt.claimed
     if (let_in or name != attempt.shown) and not _is_known_limit(seen, attempt.shown, decision["person"]):
-        faults.append(f"lets in {who}")
+        faults.append(f"lets somebody in: {who}")
     elif let_in:
         tells = "told by audit --check" if _refuses(look.check) else "told against a head that was kept"
         outcomes.append(f"{LIMIT}: {_source(seen)}, {tells if _refuses(look.against) else 'told by nothing'}")
     row = attempt.row
     act = "identify" if attempt.claimed is None else "verify"
     if row is None or row["act"] != act or not row["detail"].get("accepted"):
-        faults.append(f"accepts {who} without a row")
+        faults.append(f"accepts without a row: {who}")
     elif not attempt.kept:
-        faults.append(f"accepts {who} with a row that is in no file of the state folder")
+        faults.append(f"accepts with a row that is in no file: {who}")
     return faults, outcomes
 
 
@@ -153,12 +154,12 @@ def _wrong_list(look: Look) -> list[str]:
 def _unclear(who: str, answer: Told) -> list[str]:
     """What is no clear answer."""
     if answer.fault is not None:
-        return [f"{who}: {answer.fault}"]
+        return [f"gives no answer: {who}: {answer.fault}"]
     if answer.value is None:
         return []
     reason = answer.value["error"].get("reason")
     if reason in BUGS or not (answer.value["code"] == 0 or answer.value["said"] or reason):
-        return [f"{who}: {answer.value['error']}"]
+        return [f"gives no clear error: {who}: {answer.value['error']['error']}"]
     return []
 
 

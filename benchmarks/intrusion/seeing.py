@@ -117,6 +117,7 @@ def look(name: str, door: Door, place: Path, key: Path, user: int | None, expect
                     last = door.attempt("stranger", claimed)
                     found.attempts.append(last)
                 found.limit.append(door.attempt("stranger", claimed))
+                found.attempts.append(found.limit[-1])
     found.check = command(["audit", "--check"], place, key, user)
     return found
 
