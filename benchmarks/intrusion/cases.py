@@ -82,7 +82,7 @@ class Case:
         state = self._place / "state"
         self._note_changes(seen)
         former = everything(state, self._place)
-        came = once(partial(_performed, act), self._user)
+        came = once(partial(_performed, act), self._user, attacks=True)
         if came.value == "PermissionError" and "hard link" in act.told:
             came = once(partial(_performed, act))  # what a system without protected_hardlinks allows
         if came.fault is not None:

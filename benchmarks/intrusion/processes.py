@@ -1,11 +1,14 @@
 """Children that act as somebody: a door that is asked, a command, an attacker; each bounded by processor time."""
 
+import ctypes
 import io
 import json
 import os
 import resource
 import signal
 import sqlite3
+import stat
+import struct
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,6 +16,7 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from edge_oneshot_device import console
@@ -21,6 +25,8 @@ USER = 64_101
 """The door's user where the campaign runs as root: a number that nobody has."""
 CPU_SECONDS = 10
 WALL_SECONDS = 120.0
+# linux/prctl.h, linux/capability.h
+_KEEP_CAPABILITIES, _AMBIENT, _AMBIENT_RAISE, _READ_SEARCH, _VERSION_3 = 8, 47, 2, 2, 0x20080522
 _COUNTED = frozenset({
     "open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.listdir",
     "os.scandir", "os.truncate",
@@ -46,14 +52,15 @@ class Child:
     Args:
         work: What it does, with its end of the pipe.
         user: Whom it runs as; None: as this process.
+        attacks: It is the attacker, who is nobody but that user.
     """
 
-    def __init__(self, work: Callable[[Connection], None], user: int | None = None) -> None:
+    def __init__(self, work: Callable[[Connection], None], user: int | None = None, *, attacks: bool = False) -> None:
         self._pipe, there = Pipe()
         self.process = os.fork()
         if not self.process:
             self._pipe.close()
-            _run(work, there, user)
+            _run(work, there, user, attacks=attacks)
         there.close()
 
     def ask(self, *request: Any) -> Told:
@@ -94,13 +101,11 @@ class Child:
         return f"ended by signal {-code}" if code < 0 else f"ended with {code}"
 
 
-def _run(work: Callable[[Connection], None], pipe: Connection, user: int | None) -> None:
+def _run(work: Callable[[Connection], None], pipe: Connection, user: int | None, *, attacks: bool) -> None:
     try:
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
         if user is not None:
-            os.setgroups([])
-            os.setresgid(user, user, user)
-            os.setresuid(user, user, user)
+            become(user, reads=not attacks and _is_hidden(Path(sys.executable)))
         work(pipe)
     except EOFError:
         pass  # nobody asks any more
@@ -111,9 +116,35 @@ def _run(work: Callable[[Connection], None], pipe: Connection, user: int | None)
         os._exit(0)
 
 
-def once(work: Callable[[], Any], user: int | None = None) -> Told:
-    """What a function returns that is called in a child."""
-    child = Child(lambda pipe: pipe.send((work(), None)), user)
+def become(user: int, *, reads: bool) -> None:
+    """Be another user from now on.
+
+    Args:
+        user: Who.
+        reads: With the right to read everything, in what is executed too: for a program whose interpreter lies in a
+            folder that nobody but root may look into.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if reads:
+        libc.prctl(_KEEP_CAPABILITIES, 1, 0, 0, 0)
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    if reads:
+        sets = (1 << _READ_SEARCH,) * 3  # effective, permitted, inheritable
+        libc.capset(struct.pack("=Ii", _VERSION_3, 0), struct.pack("=6I", *sets, 0, 0, 0))
+        if libc.prctl(_AMBIENT, _AMBIENT_RAISE, _READ_SEARCH, 0, 0):
+            raise OSError(ctypes.get_errno(), "cannot keep the right to read the interpreter")
+
+
+def _is_hidden(file: Path) -> bool:
+    folders = file.resolve().parents
+    return not all(folder.stat().st_mode & stat.S_IXOTH for folder in folders)
+
+
+def once(work: Callable[[], Any], user: int | None = None, *, attacks: bool = False) -> Told:
+    """What a function returns that is called in a child; arguments as of `Child`."""
+    child = Child(lambda pipe: pipe.send((work(), None)), user, attacks=attacks)
     told = child.hear()
     child.end()
     return told
