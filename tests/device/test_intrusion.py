@@ -57,7 +57,7 @@ def test_a_journal_that_names_another_file_deletes_nothing(module, make_bundle, 
             written = (numbers, content[:size], 1, len(content) // size, size, victim)
             journal.write_bytes(module("intrusion.contents").journal_of(*written))
             for attempt in (lambda: door.identify(people["ada"][1]), lambda: Recognizer.open(state, key=key)):
-                with pytest.raises(IntegrityError, match="names another file"):
+                with pytest.raises(IntegrityError):
                     attempt()
             assert victim.exists()
         journal.unlink()
