@@ -72,6 +72,7 @@ soak: setup ## long campaigns, whole: how often bounds hold, what a gallery live
 	$(BIN)/python benchmarks/coverage.py --out benchmarks/results/coverage.json
 	$(BIN)/python benchmarks/coverage.py --tasks --out benchmarks/results/coverage-tasks.json
 	$(BIN)/python benchmarks/hostile_bundles.py --out benchmarks/results/hostile-bundles.json
+	$(BIN)/python benchmarks/tampering.py --out benchmarks/results/tampering.json
 	$(BIN)/python benchmarks/durable.py kills --out benchmarks/results/durability-kills.json
 	$(BIN)/python benchmarks/durable.py disks --out benchmarks/results/durability-disks.json
 	$(BIN)/python benchmarks/durable.py faults --out benchmarks/results/durability-faults.json

@@ -15,19 +15,16 @@ import json
 import os
 import random
 import resource
-import select
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 import types
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +32,7 @@ from attacks import ATTACKS, RARE, REWRITES, Subject, public, subject_of
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
+from workers import SILENT, Worker, spread
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.summary import describe, summarise
@@ -168,41 +166,19 @@ def _peak(*, reset: bool = True) -> int:
 # in the process that counts
 
 
-class Worker:
-    """A process that opens hostile files; one that dies or hangs is counted and replaced."""
-
-    def __init__(self, bundle: Path, seed: int) -> None:
-        self._command = [sys.executable, __file__, "--bundle", str(bundle), "--seed", str(seed), "--work"]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __call__(self, attack: str, number: int) -> dict[str, Any]:
-        """What became of a case, on a device that trusts nobody in particular and on one that does."""
-        if self._process is None:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(f"{attack} {number}\n".encode())
-        process.stdin.flush()
-        started = time.monotonic()
-        ready, _, _ = select.select([process.stdout], [], [], 3 * MAX_SECONDS)
-        line = process.stdout.readline() if ready else b""
-        if line:
-            told: dict[str, Any] = json.loads(line)
-            for limit, value, outcome in ((MAX_SECONDS, told["seconds"], SLOW), (MAX_MIB, told["mib"], LARGE)):
-                if value > limit:
-                    told["untrusting"] = told["trusting"] = outcome
-            return told
-        self.close()
-        outcome = f"{CRASHED}: {process.returncode}" if ready else SLOW
-        return {"untrusting": outcome, "trusting": outcome, "seconds": time.monotonic() - started, "mib": 0.0}
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+def opened(worker: Worker, case: tuple[str, int]) -> tuple[str, int, dict[str, Any]]:
+    """What became of a case, on a device that trusts nobody in particular and on one that does."""
+    attack, number = case
+    started = time.monotonic()
+    told = worker.ask(f"{attack} {number}")
+    if isinstance(told, str):
+        outcome = SLOW if told == SILENT else f"{CRASHED}: {told}"
+        told = {"untrusting": outcome, "trusting": outcome, "seconds": time.monotonic() - started, "mib": 0.0}
+    else:
+        for limit, value, outcome in ((MAX_SECONDS, told["seconds"], SLOW), (MAX_MIB, told["mib"], LARGE)):
+            if value > limit:
+                told["untrusting"] = told["trusting"] = outcome
+    return attack, number, told
 
 
 def plan(cases: int) -> list[tuple[str, int]]:
@@ -212,23 +188,14 @@ def plan(cases: int) -> list[tuple[str, int]]:
     return [(attack, number) for attack, weight in weights.items() for number in range(int(share * weight) + 1)]
 
 
+def worker_of(bundle: Path, seed: int) -> Worker:
+    """A process that opens hostile files."""
+    return Worker([sys.executable, __file__, "--bundle", str(bundle), "--seed", str(seed), "--work"], 3 * MAX_SECONDS)
+
+
 def run(bundle: Path, seed: int, planned: Sequence[tuple[str, int]], workers: int) -> Iterator[tuple[str, int, dict]]:
     """Open the planned cases; yields each with what became of it."""
-    local = threading.local()
-    made: list[Worker] = []
-
-    def one(case: tuple[str, int]) -> tuple[str, int, dict[str, Any]]:
-        if not hasattr(local, "worker"):
-            local.worker = Worker(bundle, seed)
-            made.append(local.worker)
-        return *case, local.worker(*case)
-
-    try:
-        with ThreadPoolExecutor(workers) as pool:
-            yield from pool.map(one, planned)
-    finally:
-        for worker in made:
-            worker.close()
+    return spread(partial(worker_of, bundle, seed), opened, planned, workers)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -152,6 +152,11 @@ def fake_edgetpu(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def section() -> InputSection:
     """The tiny models' input: 8 x 8, grey, -1..1."""
+    return tiny_section()
+
+
+def tiny_section() -> InputSection:
+    """As of the fixture `section`."""
     return InputSection(
         height=8, width=8, colour="grey", resize="box", mean=(127.5,), scale=(127.5,), value_range=(-1.0, 1.0),
         min_contrast=16,
@@ -161,6 +166,11 @@ def section() -> InputSection:
 @pytest.fixture(scope="session")
 def people() -> dict[str, tuple[bytes, ...]]:
     """Seven noisy PNG images of 32 x 32 of each of five patterns; "stranger" is for nobody to enrol."""
+    return draw_people()
+
+
+def draw_people() -> dict[str, tuple[bytes, ...]]:
+    """As of the fixture `people`."""
     names = ("ada", "alan", "edsger", "grace", "stranger")
     rng = np.random.default_rng(PEOPLE_SEED)
     patterns = [np.kron(rng.integers(0, 256, (8, 8)), np.ones((4, 4))) for _ in names]
@@ -179,6 +189,11 @@ def make_bundle(tmp_path: Path, people: dict[str, tuple[bytes, ...]], section: I
     fingerprints), `seed` (of the provenance, to make another file of the same fingerprints),
     `change` (a function that edits the manifest as plain data before it is written).
     """
+    return bundle_maker(tmp_path, people, section)
+
+
+def bundle_maker(folder: Path, people: dict[str, tuple[bytes, ...]], section: InputSection) -> Callable[..., Path]:
+    """As of the fixture `make_bundle`; bundles are written into `folder`."""
 
     def make(
         *,
@@ -232,7 +247,7 @@ def make_bundle(tmp_path: Path, people: dict[str, tuple[bytes, ...]], section: I
             plain = json.loads(encoded)
             change(plain)
             encoded = json.dumps(plain).encode()
-        path = tmp_path / f"{name}.oneshot"
+        path = folder / f"{name}.oneshot"
         path.write_bytes(zip_stored({MANIFEST_NAME: encoded, **models, **goldens}))
         return path
 

@@ -67,12 +67,16 @@ def test_the_campaign_would_notice_what_passes_and_what_crashes(campaign, subjec
     content = campaign.ATTACKS["resigned"](subject, numbers(0))
     assert campaign.judge(content, subject, trust=None, rewrites=False) == "altered"
     assert campaign.judge(subject.content, subject, trust=None, rewrites=False) == "identical"
-    worker = campaign.Worker(bundle, 1)
-    assert worker("flipped_bit", 0)["trusting"].startswith("refused")
-    assert worker("no such attack", 0)["trusting"].startswith("crashed: ")
-    assert worker("flipped_bit", 0)["trusting"].startswith("refused")
+    worker = campaign.worker_of(bundle, 1)
+
+    def opened(attack):
+        return campaign.opened(worker, (attack, 0))[2]
+
+    assert opened("flipped_bit")["trusting"].startswith("refused")
+    assert opened("no such attack")["trusting"].startswith("crashed: ")
+    assert opened("flipped_bit")["trusting"].startswith("refused")
     monkeypatch.setattr(campaign, "MAX_SECONDS", 0.0)
-    assert worker("flipped_bit", 0)["untrusting"] == "too slow"
+    assert opened("flipped_bit")["untrusting"] == "too slow"
     worker.close()
 
 
