@@ -21,8 +21,12 @@ NOT_COMPARABLE = 1
 def init(arguments: argparse.Namespace) -> int:
     """Check a bundle and put it in use."""
     from edge_oneshot_device import wording
+    from edge_oneshot_device.outputs import check_new_key
     from edge_oneshot_device.recognition.installation import install
+    from edge_oneshot_device.recognition.state import state_dir
 
+    if arguments.key is not None:
+        check_new_key(arguments.key, state_dir(arguments.state))
     installation = install(
         arguments.bundle,
         arguments.state,
@@ -188,7 +192,7 @@ def rotate_key(arguments: argparse.Namespace) -> int:
     from edge_oneshot_device import wording
     from edge_oneshot_device.gallery.rotation import drop_former
     from edge_oneshot_device.gallery.rotation import rotate_key as rotate
-    from edge_oneshot_device.outputs import check_place
+    from edge_oneshot_device.outputs import check_new_key
 
     if arguments.drop_former:
         with _recognizer(arguments) as recognizer:
@@ -196,8 +200,8 @@ def rotate_key(arguments: argparse.Namespace) -> int:
         console.print_result(dropped, arguments.json, wording.dropped_text(dropped))
         return 0
     with _recognizer(arguments) as recognizer:
-        if arguments.new_key is not None and not Path(arguments.new_key).exists():
-            check_place(arguments.new_key, recognizer.gallery.path.parent)
+        if arguments.new_key is not None:
+            check_new_key(arguments.new_key, recognizer.gallery.path.parent)
         rotation = rotate(recognizer.gallery, None if arguments.new_key is None else Path(arguments.new_key))
     text = f"{rotation.people} people sealed anew; the key is in {rotation.key}"
     if rotation.former is not None:
@@ -295,7 +299,7 @@ def _transfer(arguments: argparse.Namespace) -> int:
     from edge_oneshot_device import wording
     from edge_oneshot_device.gallery.keys import KeySource, create_key, read_key
     from edge_oneshot_device.gallery.transfer import export_people, import_people
-    from edge_oneshot_device.outputs import check_output, check_place
+    from edge_oneshot_device.outputs import check_new_key, check_output
 
     if arguments.file is None:
         raise InputError(f"people {arguments.action} takes a file: name it", reason="wrong_use")
@@ -305,7 +309,7 @@ def _transfer(arguments: argparse.Namespace) -> int:
             if arguments.action == "export" and not Path(arguments.transfer_key).exists():
                 # before a key is made for nothing, or under the name of the file of people
                 gallery, made = recognizer.gallery, arguments.transfer_key
-                check_place(made, gallery.path.parent)
+                check_new_key(made, gallery.path.parent)
                 check_output(file, inputs=[made], state=gallery.path.parent, key=gallery.source.path)
                 create_key(Path(arguments.transfer_key))
             seal = read_key(KeySource(Path(arguments.transfer_key)))

@@ -15,6 +15,7 @@ Identity = tuple[int, int] | tuple[int, int, str]
 # What a state folder is known by; `recognition.state` has the names, and takes too long to import.
 _GALLERY: Final = "gallery.db"
 _BUNDLES: Final = "bundles"
+_OWN: Final = (_BUNDLES, "reserve", "settings.json")
 _BUNDLE: Final = re.compile(r".*-[0-9a-f]{12}\.oneshot")
 
 _HEAD_BYTES: Final = 4096
@@ -100,6 +101,24 @@ def check_place(path: str | os.PathLike[str], state: Named = None) -> None:
         raise _refused(target, "lies in a state folder, whose files are the program's own: name another place")
 
 
+def check_new_key(path: str | os.PathLike[str], state: str | os.PathLike[str]) -> None:
+    """Refuse a key that would be made where the state folder's own files come and go.
+
+    Args:
+        path: The key, which may be there: then it is read, and refused for nothing.
+        state: The state folder in use; a key may lie in it, under a name of its own.
+
+    Raises:
+        InputError: Reason ``bad_output``.
+    """
+    target, folder = Path(path), Path(state)
+    if target.exists():
+        return
+    own = target.name in _OWN or target.name.startswith(_GALLERY)
+    if _lies_in(target, {_identity(folder / _BUNDLES)}) or (own and _identity(target.parent) == _identity(folder)):
+        raise _refused(target, "is where the state folder's own files come and go: name another place for the key")
+
+
 def check_folder(path: str | os.PathLike[str], *, folders: Iterable[Named] = ()) -> None:
     """Refuse a folder in which nothing may be made, before the work for it begins.
 
@@ -141,7 +160,7 @@ def _identity(path: Path) -> Identity:
         folder = path.parent.stat()
         return folder.st_dev, folder.st_ino, path.name
     except OSError:
-        return 0, 0, os.path.abspath(path)  # noqa: PTH100 (a path that leads nowhere has no other identity)
+        return 0, 0, os.path.realpath(path)  # a path that leads nowhere has no other identity
 
 
 def _ancestors(target: Path) -> Iterable[Path]:

@@ -13,13 +13,16 @@ from pathlib import Path
 import pytest
 
 from edge_oneshot_device import Recognizer, cli
+from edge_oneshot_device import outputs as outputs_module
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.gallery import transfer
 from edge_oneshot_device.gallery.keys import create_key
+from edge_oneshot_device.gallery.reserve import RESERVE
 from edge_oneshot_device.gallery.transfer import back_up, export_people
 from edge_oneshot_device.outputs import check_output, check_place
 from edge_oneshot_device.recognition import installation
+from edge_oneshot_device.recognition import state as recognition_state
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]
@@ -277,14 +280,29 @@ def test_a_transfer_key_that_is_to_be_made_is_not_the_file_of_people(
     assert state.exists()
 
 
-def test_a_new_key_is_not_made_in_the_state_folder_whose_files_come_and_go(
+def test_a_new_key_is_not_made_where_files_of_the_state_come_and_go(
     state: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = content_of(tmp_path)
-    for file in (state / "new", state / "bundles" / "new"):
+    (tmp_path / "bundles").symlink_to(state / "bundles")
+    for file in (state / "bundles" / "new", tmp_path / "bundles" / "new", state / "gallery.db-journal"):
         assert run(capfd, "rotate-key", "--new-key", file) == (2, "bad_output")
         assert run(capfd, "people", "export", tmp_path / "people", "--transfer-key", file) == (2, "bad_output")
+    (tmp_path / "bundles").unlink()
     assert content_of(tmp_path) == before
+    assert run(capfd, "rotate-key", "--new-key", state / "new")[0] == 0
+
+
+def test_the_first_init_does_not_make_its_key_where_it_would_be_removed_again(
+    make_bundle: MakeBundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bundle, state = make_bundle(), tmp_path / "deep" / "state"
+    for key in (state / "bundles" / "key", state / "reserve", state / "gallery.db"):
+        assert run(capfd, "init", bundle, "--state", state, "--key", key) == (2, "bad_output")
+    assert not state.exists()
+    for _ in range(2):
+        assert run(capfd, "init", bundle, "--state", state, "--key", state / "key")[0] == 0
+    assert run(capfd, "people", "--state", state, "--key", state / "key")[0] == 0
 
 
 def test_a_backup_and_a_file_of_people_replace_those_of_before(
@@ -348,10 +366,11 @@ def test_a_state_folder_is_known_by_its_content(state: Path, tmp_path: Path) -> 
 
 # every option of every command is known to be an output, an input or neither
 
-OUTPUTS = {("backup", "file"), ("people", "file"), ("people", "transfer_key"), ("rotate-key", "new_key")}
+OUTPUTS = {("backup", "file"), ("people", "file"), ("people", "transfer_key"), ("rotate-key", "new_key"),
+           ("init", "key")}  # fmt: skip
 INPUTS = {
     *((name, "state") for name in cli._COMMANDS if cli._COMMANDS[name].state),
-    *((name, "key") for name in cli._COMMANDS if cli._COMMANDS[name].state),
+    *((name, "key") for name in cli._COMMANDS if cli._COMMANDS[name].state and name != "init"),
     *(("init", name) for name in ("bundle", "trust")),
     *(("enrol", name) for name in ("images", "folder")),
     *((name, "image") for name in ("verify", "identify", "bench")),
@@ -382,3 +401,8 @@ def test_it_is_known_of_every_option_whether_it_names_an_output() -> None:
                 options.add((name, action.dest))
     assert options == OUTPUTS | INPUTS | NEITHER, "classify the new option, and try it above if it names an output"
     assert not OUTPUTS & INPUTS
+
+
+def test_the_names_in_a_state_folder_are_those_that_are_in_use() -> None:
+    assert (outputs_module._GALLERY, outputs_module._BUNDLES) == (recognition_state.GALLERY, recognition_state.BUNDLES)
+    assert RESERVE in outputs_module._OWN
