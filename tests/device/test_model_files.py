@@ -148,6 +148,8 @@ def test_a_signed_bundle_whose_weights_are_beside_it_lets_nobody_in(
     with pytest.raises(IntegrityError, match="weights outside of the file") as caught:
         Encoder.open(bundle, "onnx-float32")
     assert caught.value.reason == "model_refused"
+    with pytest.raises(IntegrityError, match="weights outside of the file"):  # one that was installed before
+        Encoder.open(Bundle.open(signed, pinned=bundle.sha256), "onnx-float32")
     with pytest.raises(IntegrityError, match="weights outside of the file"):
         install(signed, tmp_path / "state", variant="onnx-float32", trust=public_file(key))
     assert not (tmp_path / "state" / "settings.json").exists()

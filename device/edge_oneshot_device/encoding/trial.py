@@ -141,9 +141,9 @@ def _run(kind: Format, runtime: str, content: bytes) -> None:
         model.run(np.zeros(model.input.shape, model.input.dtype))
         return
     interpreter = open_tflite(content, runtime, 1)  # those that find a face have several outputs
-    for details in interpreter.get_input_details():
-        interpreter.set_tensor(details["index"], np.zeros(details["shape"], details["dtype"]))
     try:
+        for details in interpreter.get_input_details():
+            interpreter.set_tensor(details["index"], np.zeros(details["shape"], details["dtype"]))
         interpreter.invoke()
     except (ValueError, RuntimeError) as error:
         told = " ".join(str(error).split())

@@ -1,0 +1,37 @@
+"""What runs a bundle that is not in use tries its files first, in a process of its own."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from edge_oneshot import calibrating, judging
+from edge_oneshot_device.errors import IntegrityError
+
+
+@pytest.fixture
+def tried(monkeypatch) -> list[str]:
+    """Variants that were tried; the trial of the last one fails."""
+    names = []
+    bundle = SimpleNamespace(manifest=SimpleNamespace(variants=[SimpleNamespace(name=n) for n in ("float32", "int8")]))
+
+    def fail(_bundle, variant, *_):
+        names.append(variant)
+        if variant == "int8":
+            raise IntegrityError("it does not end", reason="model_refused")
+
+    for module in (calibrating, judging):
+        monkeypatch.setattr(module, "Bundle", SimpleNamespace(open=lambda _path: bundle))
+        monkeypatch.setattr(module, "try_variant", fail)
+    return names
+
+
+def test_a_new_calibration_tries_every_variant(tried, tmp_path):
+    with pytest.raises(IntegrityError, match="it does not end"):
+        calibrating.calibrate_bundle("x.oneshot", tmp_path / "y.oneshot", "no data")
+    assert tried == ["float32", "int8"]
+
+
+def test_an_evaluation_tries_its_variant(tried):
+    with pytest.raises(IntegrityError, match="it does not end"):
+        judging.evaluate("x.oneshot", "no data", protocol="random", ways=5, episodes=10, seed=0)
+    assert tried == ["int8"]
