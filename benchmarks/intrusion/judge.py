@@ -177,7 +177,8 @@ def _is_refusal(answer: Told) -> bool:
     """Whether nobody was compared, and it says why."""
     if answer.value is None:
         return False
-    return answer.value["code"] in (2, 3, 4) or _reason(answer) in REFUSING
+    failed = any(decision.get("fault") for decision in _said(answer))
+    return answer.value["code"] in (2, 3, 4) or _reason(answer) in REFUSING or failed
 
 
 def _is_fine(answer: Told) -> bool:
