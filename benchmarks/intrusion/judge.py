@@ -143,7 +143,7 @@ def _source(seen: Seen) -> str:
 
 
 def _wrong_list(look: Look) -> list[str]:
-    """Names that are missing in the list of people, or should not be in it; a door that lets nobody in may list more."""
+    """Names that are missing in the list of people, or should not be there; who lets nobody in may list more."""
     if look.listed.value is None or look.listed.value["code"]:
         return []
     names = {one["person"] for one in look.listed.value["said"][0]}
