@@ -13,6 +13,7 @@ from intrusion.seeing import Attempt, Look, accepted
 REFUSING = frozenset({"rate_limited", "delayed", "disabled", "audit_unavailable"})
 """Reasons of a decision that nobody is compared."""
 LONGEST_SECONDS = 3600.0
+_OTHER_ENCODER = "gallery_of_other_fingerprint"  # a door that was opened before an init decides no more
 BUGS = frozenset({"bug", "library_missing"})
 LIMIT = "known limit"
 SEPARATOR = " | "
@@ -94,13 +95,13 @@ def _judge_look(seen: Seen, look: Look) -> tuple[list[str], list[str]]:
         faults.append(f"loses and nothing tells: {', '.join([door, *dict.fromkeys(missed), *wrong])}")
     elif missed or wrong:
         outcomes.append("a loss that audit --check tells")
-    if (seen.harmless or seen.refused is not None) and (refused := _refusal_of(look)) is not None:
+    refused = _refusal_of(look)
+    if (seen.harmless or seen.refused is not None) and refused not in (None, _OTHER_ENCODER):
         faults.append(f"out of order though nothing was altered: {door}, {refused}")
     for attempt in look.limit:
         if not _is_refusal(attempt.told) and not accepted(attempt.told):
             kind = "1:N" if attempt.claimed is None else "1:1"
             faults.append(f"no limit: {door}, {kind}, {_reason(attempt.told)}")
-    refused = _refusal_of(look)
     outcomes.append("all is well" if refused is None else f"refused: {refused}")
     return faults, outcomes
 
@@ -142,12 +143,14 @@ def _source(seen: Seen) -> str:
 
 
 def _wrong_list(look: Look) -> list[str]:
-    """Names that are missing in the list of people, or should not be in it."""
-    if not _is_fine(look.listed):
+    """Names that are missing in the list of people, or should not be there; who lets nobody in may list more."""
+    if look.listed.value is None or look.listed.value["code"]:
         return []
     names = {one["person"] for one in look.listed.value["said"][0]}
     expected = look.expected.listed
     missing = [f"{name} of the list" for name, how in expected.items() if how == IN and name not in names]
+    if all(_is_refusal(attempt.told) for attempt in look.attempts):
+        return missing
     return missing + [f"{name} (listed)" for name in sorted(names) if expected.get(name, OUT) == OUT]
 
 
@@ -177,11 +180,8 @@ def _is_refusal(answer: Told) -> bool:
     """Whether nobody was compared, and it says why."""
     if answer.value is None:
         return False
-    return answer.value["code"] in (2, 3, 4) or _reason(answer) in REFUSING
-
-
-def _is_fine(answer: Told) -> bool:
-    return answer.value is not None and answer.value["code"] == 0
+    failed = any(decision.get("fault") for decision in _said(answer))
+    return answer.value["code"] in (2, 3, 4) or _reason(answer) in REFUSING or failed
 
 
 def _refuses(answer: Told) -> bool:
