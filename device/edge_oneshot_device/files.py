@@ -19,21 +19,25 @@ def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
         MachineError: It cannot be read (``cannot_read``).
     """
     try:
-        status = os.stat(path)  # noqa: PTH116 (takes any PathLike)
-        # A pipe without a writer would block open() for ever.
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise InputError(f"{path} is {kind}; name a file", reason="not_a_file")
-        if status.st_size > limit:
-            most = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit >> 10} KiB"
-            message = f"{path} is larger than {most}, the most that is read"
-            raise InputError(message, reason="file_too_large")
-        with open(path, "rb") as file:  # noqa: PTH123 (takes any PathLike)
+        _refuse_unreadable(path, os.stat(path), limit)  # noqa: PTH116 (takes any PathLike)
+        # a pipe that takes its place meanwhile would block open() for ever
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            _refuse_unreadable(path, status, limit)
             return file.read(status.st_size + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path} does not exist; check the path", reason="not_found") from error
     except OSError as error:
         raise MachineError(f"cannot read {path}: {error.strerror}", reason="cannot_read") from error
+
+
+def _refuse_unreadable(path: str | os.PathLike[str], status: os.stat_result, limit: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise InputError(f"{path} is {kind}; name a file", reason="not_a_file")
+    if status.st_size > limit:
+        most = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit >> 10} KiB"
+        raise InputError(f"{path} is larger than {most}, the most that is read", reason="file_too_large")
 
 
 def write_atomically(

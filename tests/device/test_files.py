@@ -123,3 +123,20 @@ def test_a_file_that_cannot_be_read_is_the_machines_failure():
     with pytest.raises(MachineError, match="Input/output error") as caught:
         read_file("/proc/self/mem", 10)
     assert caught.value.reason == "cannot_read"
+
+
+def test_a_pipe_that_takes_the_place_of_a_file_before_it_is_opened_does_not_hold_the_command_up(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    look = os.stat
+
+    def swapped(*arguments: object, **keywords: object) -> os.stat_result:
+        status = look(*arguments, **keywords)
+        path.unlink()
+        os.mkfifo(path)
+        return status
+
+    monkeypatch.setattr(os, "stat", swapped)
+    with pytest.raises(InputError) as refused:
+        read_file(path, 5)
+    assert refused.value.reason == "not_a_file"
