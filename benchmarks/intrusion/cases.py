@@ -13,7 +13,7 @@ from intrusion import contents, names, statements
 from intrusion.acts import Act, Scene
 from intrusion.commands import BEGINNING, COMMANDS, Command, Expected
 from intrusion.ground import SECRET, everything, foreign, lay, remove
-from intrusion.judge import Seen
+from intrusion.judge import Seen, hangs
 from intrusion.keeping import lost
 from intrusion.processes import Child, Instants, Told, once, told
 from intrusion.seeing import Door, accepted, inquire, look
@@ -65,8 +65,9 @@ class Case:
         finally:
             door.end()
         goes_on = kind in _DRAWS and numbers.random() < _GOES_ON
-        self._look_anew(seen, "fresh", expected, limits=not goes_on)
-        if goes_on:
+        if not hangs(seen):  # else each look and command would wait for as long
+            self._look_anew(seen, "fresh", expected, limits=not goes_on)
+        if goes_on and not hangs(seen):
             expected = self._go_on(seen, COMMANDS[numbers.choice(sorted(COMMANDS))], expected, self._user)
             self._look_anew(seen, "later", expected, limits=True)
         self._note_changes(seen)
@@ -174,6 +175,8 @@ class Case:
             act = names.draw_link(scene, hard=kind == "hard")
         self._act(seen, act)
         for name in numbers.sample(sorted(COMMANDS), numbers.randint(1, 3)):
+            if hangs(seen):
+                break
             expected = self._go_on(seen, COMMANDS[name], expected, None)
         return expected
 

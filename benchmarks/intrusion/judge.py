@@ -48,6 +48,14 @@ class Seen:
     secret: bool = False
 
 
+def hangs(seen: Seen) -> bool:
+    """Whether something gave no answer until now."""
+    answers = [answer for _, answer in seen.commands]
+    for look in seen.looks:
+        answers += [attempt.told for attempt in look.attempts] + [look.listed, look.check]
+    return any(answer.fault is not None for answer in answers)
+
+
 def judge(seen: Seen) -> str:
     """What became of it; what must not be begins with `FAILED`, and each fault with its kind and a colon."""
     faults: list[str] = []
