@@ -388,6 +388,9 @@ NEITHER = {
     ("people", "action"),
     *(("audit", option) for option in ("check", "head", "export", "keep_days", "against", "last")),
     ("bench", "runs"),
+    ("rotate-key", "drop_former"),
+    ("verify", "scores"),
+    ("identify", "scores"),
 }
 
 

@@ -158,11 +158,13 @@ class Connection(sqlite3.Connection):
 
     Attributes:
         path: The file, as errors name it.
+        place: The file, whatever the working folder is.
         create: Whether an empty file, or one whose people are not sealed, may become a gallery.
         checked: The schema's version that was compared with the migrations last.
     """
 
     path: Path
+    place: Path
     create = False
     checked: int | None = None
 
@@ -188,7 +190,7 @@ def open_file(path: Path, *, create: bool = False) -> Connection:
         f"{place.as_uri()}?mode=rw", uri=True, timeout=0.0, isolation_level=None, factory=Connection
     )
     try:
-        connection.path, connection.create = path, create
+        connection.path, connection.place, connection.create = path, place, create
         _distrust(connection)
         # SQLite follows a link that somebody puts there between the look above and here
         connection.text_factory = bytes
@@ -272,8 +274,9 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """The only transaction that writes: committed at the end, undone by an error.
 
     Raises:
-        IntegrityError: The schema is not the program's own, see `_check_schema`.
+        IntegrityError: The schema is not the program's own (see `_check_schema`), or the journal (``foreign_file``).
     """
+    _check_journal(connection)
     patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
     try:
         _check_schema(connection)
@@ -290,8 +293,9 @@ def reading(connection: sqlite3.Connection) -> Iterator[None]:
     """Everything read inside is of one moment. Writers wait for its end: keep it short.
 
     Raises:
-        IntegrityError: The schema is not the program's own, see `_check_schema`.
+        IntegrityError: As `transaction`.
     """
+    _check_journal(connection)
     connection.execute("BEGIN")
     try:
         # the first read takes the lock, and holds it until the end
@@ -300,6 +304,15 @@ def reading(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _check_journal(connection: sqlite3.Connection) -> None:
+    """Before SQLite rolls back a journal that somebody left there while the gallery is open."""
+    assert isinstance(connection, Connection)
+    # mostly there is none, and to ask so takes a microsecond
+    if os.access(f"{connection.place}-journal", os.F_OK, follow_symlinks=False):
+        with clear_errors(connection.path):
+            require_plain_journal(connection.place)
 
 
 def write(connection: sqlite3.Connection, statement: str, values: Sequence[object] = (), *, rows: int = 1) -> None:
