@@ -266,6 +266,7 @@ def patiently(call: Callable[[], T]) -> T:
 
 def data_version(connection: sqlite3.Connection) -> int:
     """Changes when another connection commits."""
+    _check_journal(connection)
     return patiently(lambda: int(connection.execute("PRAGMA data_version").fetchone()[0]))
 
 
