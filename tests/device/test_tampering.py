@@ -325,7 +325,9 @@ def test_a_link_in_the_place_of_the_journal_is_not_followed(
     state: Path, door: Recognizer, people: People, tmp_path: Path
 ) -> None:
     (state / "gallery.db-journal").symlink_to(tmp_path / "created")
-    assert said(door.identify(people["ada"][1])) == (None, False, "audit_unavailable")
+    with pytest.raises(IntegrityError) as refused:
+        door.identify(people["ada"][1])
+    assert refused.value.reason == "foreign_file"
     assert not (tmp_path / "created").exists()
 
 
