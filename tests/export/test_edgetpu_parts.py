@@ -2,7 +2,8 @@
 
 import pytest
 
-from edge_oneshot_export.edgetpu.parts import first_part
+from edge_oneshot.preflight_text import preflight_text
+from edge_oneshot_export.edgetpu.parts import mapped_part
 from edge_oneshot_export.edgetpu.preflight import preflight
 from edge_oneshot_export.formats.tflite_file import Operator
 
@@ -16,13 +17,13 @@ MAPPED = "Mapped to Edge TPU"
 
 
 def part(*operators):
-    """Places of the first part; an operator is written "ab>c", with a "!" where it cannot be mapped."""
+    """Places of the mapped part; an operator is written "ab>c", with a "!" where it cannot be mapped."""
     made, able = [], []
     for text in operators:
         inputs, outputs = (tuple(map(ord, names)) for names in text.rstrip("!").split(">"))
         made.append(Operator("X", False, 1, inputs, outputs, {}, memoryview(b"")))
         able.append(not text.endswith("!"))
-    return first_part(made, able)
+    return mapped_part(made, able)
 
 
 @pytest.mark.parametrize(
@@ -33,11 +34,13 @@ def part(*operators):
         (("x>a!", "a>b!", "b>c", "c>d"), {2, 3}),  # two in a row
         (("x>a", "a>b", "b>c!"), {0, 1}),  # at the end
         (("x>a!", "a>b", "b>c", "c>d!"), {1, 2}),  # at both ends
-        (("x>a", "a>b!", "b>c", "c>d", "d>e"), {0}),  # the first, though a later one is larger
-        (("x>a!", "a>b", "b>c!", "c>d", "d>e"), {1}),
+        (("x>a", "a>b!", "b>c", "c>d", "d>e"), {2, 3, 4}),  # the largest
+        (("x>a", "a>b", "b>c!", "c>d"), {0, 1}),
+        (("x>a!", "a>b", "b>c!", "c>d", "d>e", "e>f!", "f>g"), {3, 4}),
+        (("x>a", "a>b!", "b>c"), {0}),  # of two as large the first
         (("x>a", "a>b!", "a>c", "c>d", "bd>e"), {0, 2, 3}),  # beside one that stays, not behind it
         (("x>a!", "y>b", "ab>c"), {1, 2}),  # the other input is waited for
-        (("y>b", "x>a!", "ab>c"), {0}),  # unless a part has begun before
+        (("y>b", "x>a!", "ab>c"), {0}),  # unless a part has begun before, as TensorFlow Lite cuts it
         (("x>a!", "a>b!"), set()),
         ((), set()),
     ],
@@ -101,22 +104,76 @@ def test_an_operator_off_the_list_at_the_beginning_leaves_what_follows_on_the_ed
     assert statuses(report) == [("LEAKY_RELU", CPU), ("CONV_2D", MAPPED), ("CONV_2D", MAPPED)]
 
 
-def test_a_small_first_part_is_mapped_and_the_larger_one_behind_it_is_told():
-    # as compiler 2.1 did with YOLO v4 (hunglc007/tensorflow-yolov4-tflite #69): one of 962 operators
-    tensors = {**{name: image() for name in "xabcd"}, **parameters()}
-    operators = [convolution("x", "a"), ("LEAKY_RELU", "a", "b"), convolution("b", "c"), convolution("c", "d")]
-    report = preflight(tflite(tensors, operators, "x", "d"))
-    assert statuses(report) == [
-        ("CONV_2D", MAPPED),
-        ("LEAKY_RELU", CPU),
-        ("CONV_2D", MORE_SUBGRAPHS),
-        ("CONV_2D", MORE_SUBGRAPHS),
+def test_of_a_net_between_resizes_the_convolution_is_mapped_as_users_saw():
+    # google-coral/edgetpu #597
+    tensors = {
+        "x": tensor(1, 512, 512, 3),
+        "size": tensor(2, dtype="int32", scale=None, values=(1024, 1024)),
+        "filter": tensor(6, 3, 3, 3, values=1),
+        "bias": tensor(6, dtype="int32", values=0),
+        "up": tensor(1, 1024, 1024, 3),
+        "y": tensor(1, 512, 512, 6),
+        **{name: tensor(1, 1024, 1024, 6) for name in ("larger", "z")},
+    }
+    operators = [
+        ("RESIZE_NEAREST_NEIGHBOR", "x size", "up"),
+        convolution("up", "y"),
+        ("RESIZE_BILINEAR", "y size", "larger"),
+        ("LEAKY_RELU", "larger", "z"),
     ]
-    assert report.ops[2].reason.endswith(
+    report = preflight(tflite(tensors, operators, "x", "z"))
+    assert [op for op, status in statuses(report) if status == MAPPED] == ["CONV_2D"]
+    assert report.notes == ()
+
+
+def test_near_the_input_stays_what_compiler_16_left_there():
+    # google-coral/edgetpu #461: of a net that begins with an instance normalisation of 256x128 pixels, both MEAN
+    # stay for their size, and what lies between them with "More than one subgraph"; the rest is mapped
+    pixels, one = (1, 256, 128, 3), (1, 1, 1, 3)
+    tensors = {
+        **{name: tensor(*pixels) for name in ("x", "centred", "squares", "normal", "z")},
+        **{name: tensor(*one) for name in ("mean", "variance", "safe", "factor")},
+        "axes": tensor(2, dtype="int32", scale=None, values=(1, 2)),
+        "epsilon": tensor(*one, values=1),
+        "filter": tensor(3, 3, 3, 3, values=1),
+        "bias": tensor(3, dtype="int32", values=0),
+    }
+    operators = [
+        ("MEAN", "x axes", "mean"),
+        ("SUB", "x mean", "centred"),
+        ("SQUARED_DIFFERENCE", "x mean", "squares"),
+        ("MEAN", "squares axes", "variance"),
+        ("ADD", "variance epsilon", "safe"),
+        ("RSQRT", "safe", "factor"),
+        ("MUL", "centred factor", "normal"),
+        convolution("normal", "z"),
+    ]
+    report = preflight(tflite(tensors, operators, "x", "z"))
+    assert statuses(report) == [
+        ("MEAN", UNSPECIFIED),
+        ("SUB", MORE_SUBGRAPHS),
+        ("SQUARED_DIFFERENCE", MORE_SUBGRAPHS),
+        ("MEAN", UNSPECIFIED),
+        *((kind, MAPPED) for kind in ("ADD", "RSQRT", "MUL", "CONV_2D")),
+    ]
+    assert report.ops[1].reason.endswith(
         "an operator that stays on the CPU lies between it and the part that is mapped"
     )
     (note,) = report.notes
-    assert note.startswith("the mapped part has 1 operators, and 2 behind it could be mapped too")
+    assert note.startswith("operators before the mapped part that could be mapped as well: 2; ")
+
+
+def test_the_text_tells_what_stays_before_and_behind_the_mapped_part():
+    tensors = {**{name: image() for name in "xabcde"}, **parameters()}
+    operators = [("RELU", "x", "a"), ("LEAKY_RELU", "a", "b"), convolution("b", "c"), convolution("c", "d")]
+    text = preflight_text(preflight(tflite(tensors, [*operators, ("LEAKY_RELU", "d", "e")], "x", "e")))
+    assert [line.split()[:5] for line in text.splitlines()[1:4]] == [
+        ["RELU", "1", "1", "CPU", "More"],
+        ["LEAKY_RELU", "1", "2", "CPU", "Operation"],
+        ["CONV_2D", "1", "2", "Edge", "TPU"],
+    ]
+    assert "operators before the mapped part that could be mapped as well: 1; " in text
+    assert text.endswith("partly mapped: 2 operators run on the Edge TPU, 3 stay on the CPU")
 
 
 def test_a_tile_is_mapped_with_its_multiples():

@@ -1,26 +1,30 @@
 """Which operators form the one part of a graph that the Edge TPU compiler maps.
 
-The compiler is a delegate of TensorFlow Lite (its errors say so: "Restored original execution plan
-after delegate application failure"), and TensorFlow Lite cuts a graph for a delegate as
+The compiler is a delegate of TensorFlow Lite ("Restored original execution plan after delegate
+application failure", its log says), and TensorFlow Lite cuts a graph for a delegate as
 `PartitionGraphIntoIndependentNodeSubsets` in tensorflow/lite/graph_info.cc does: the first operator
 that can run says of which kind the first part is, all of this kind that can run then belong to it,
 then comes a part of the other kind, and so on. Of the parts that can be mapped the compiler takes
-the first, however small: docs/edge-tpu.md, "Which part is mapped", has the logs that show it.
+the largest: docs/edge-tpu.md, "Which part is mapped", says what that rests on.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from edge_oneshot_export.formats.tflite_file import Operator
 
 
-def first_part(operators: Sequence[Operator], able: Sequence[bool]) -> set[int]:
+def mapped_part(operators: Sequence[Operator], able: Sequence[bool]) -> set[int]:
     """The operators that are mapped, by their place.
 
     Args:
         operators: Of one graph, in their order.
         able: Of each, whether it could be mapped by itself.
     """
+    return max(_mappable_parts(operators, able), key=len, default=set())
+
+
+def _mappable_parts(operators: Sequence[Operator], able: Sequence[bool]) -> Iterable[set[int]]:
     computed = {tensor for operator in operators for tensor in operator.outputs if tensor >= 0}
     readers = defaultdict[int, list[int]](list)
     waits = [0] * len(operators)
@@ -30,11 +34,8 @@ def first_part(operators: Sequence[Operator], able: Sequence[bool]) -> set[int]:
                 readers[tensor].append(place)
                 waits[place] += 1
     ready = [place for place, count in enumerate(waits) if count == 0]
-    if not ready:
-        return set()
-    part: set[int] = set()
-    # what cannot be mapped and stands first, a CAST say, is a part of its own, on the CPU
-    for kind in (True,) if able[ready[0]] else (False, True):
+    kind = able[ready[0]] if ready else True
+    while ready:
         part, held = set(), []
         while ready:
             place = ready.pop()
@@ -48,5 +49,6 @@ def first_part(operators: Sequence[Operator], able: Sequence[bool]) -> set[int]:
                     waits[reader] -= 1
                     if waits[reader] == 0:
                         ready.append(reader)
-        ready = held
-    return part
+        if kind:
+            yield part
+        ready, kind = held, not kind

@@ -1,14 +1,14 @@
 """What the Edge TPU compiler would do with a .tflite file, operator by operator, without the compiler."""
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 from edge_oneshot_device.files import read_file
 from edge_oneshot_export.edgetpu import rules
-from edge_oneshot_export.edgetpu.parts import first_part
+from edge_oneshot_export.edgetpu.parts import mapped_part
 from edge_oneshot_export.edgetpu.rules import Fault, Use
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.formats.tflite_file import EDGETPU_OP, Operator, Subgraph, Tensor, TfliteFile, read_tflite
@@ -150,10 +150,9 @@ class PreflightReport:
 def preflight(source: str | os.PathLike[str] | bytes) -> PreflightReport:
     """Predict what the Edge TPU compiler maps.
 
-    The compiler makes one Edge TPU subgraph and ends it where operators come that it cannot map;
-    what depends on those stays on the CPU as well (models-intro, "Compiling"). Operators at the
-    beginning that it cannot map, as the QUANTIZE of a float input, stay on the CPU before it
-    (models-intro, "Float input and output tensors"). `parts` has the rule.
+    The compiler makes one Edge TPU subgraph, of operators between which none lies that it cannot
+    map; what comes before and behind stays on the CPU (models-intro, "Compiling" and "Float input
+    and output tensors"). `parts` has the rule.
 
     Args:
         source: Path of a .tflite file, or its content.
@@ -217,7 +216,7 @@ def _verdicts(file: TfliteFile, *, refused: bool) -> Iterable[OpVerdict]:
     index = 0
     for number, graph in enumerate(file.subgraphs):
         faults = [_own_fault(graph, operator, refused=refused) for operator in graph.operators]
-        part = first_part(graph.operators, [found is None for found in faults]) if number == 0 else set()
+        part = mapped_part(graph.operators, [found is None for found in faults]) if number == 0 else set()
         for place, (operator, own) in enumerate(zip(graph.operators, faults, strict=True)):
             found = _outside(number) if own is None and place not in part else own
             yield _verdict(index, operator, found, _summaries(graph, operator.outputs))
@@ -286,12 +285,12 @@ def _notes(file: TfliteFile, parameters: int, ops: Sequence[OpVerdict]) -> Itera
             yield f"the {kind} is float32, so the CPU converts it; export with int8 in and out"
     if len(file.subgraphs) > 1:
         yield f"{len(file.subgraphs)} subgraphs: bodies of branches and loops stay on the CPU"
-    own = Counter(op.status for op in ops[: len(graph.operators)])
-    mapped, later = own[rules.MAPPED], own[rules.MORE_SUBGRAPHS]
-    if later > mapped:
+    before = [*takewhile(lambda op: op.status != rules.MAPPED, ops)]
+    skipped = sum(op.status == rules.MORE_SUBGRAPHS for op in before)
+    if len(before) < len(ops) and skipped:
         yield (
-            f"the mapped part has {mapped} operators, and {later} behind it could be mapped too, but the compiler "
-            "takes the first part alone; mend what lies between, or leave the first part out of the net"
+            f"operators before the mapped part that could be mapped as well: {skipped}; the compiler maps one part: "
+            "by a log of version 16 the largest, as predicted here, by its manual the first"
         )
     if parameters > ON_CHIP_BYTES:
         yield f"parameters of {parameters:,} bytes do not fit on the chip; the rest is sent anew for each inference"
