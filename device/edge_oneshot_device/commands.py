@@ -226,7 +226,7 @@ def bench(arguments: argparse.Namespace) -> int:
 
     from edge_oneshot_device import wording
     from edge_oneshot_device.bundle.bundle import Bundle
-    from edge_oneshot_device.encoding.preprocessing import MAX_FILE_BYTES
+    from edge_oneshot_device.encoding.sources import MAX_FILE_BYTES
     from edge_oneshot_device.encoding.trial import try_variant
     from edge_oneshot_device.files import read_file
     from edge_oneshot_device.measuring.bench import bench as measure

@@ -1,6 +1,5 @@
 """From a photo to the encoder's chip: find the one face, lay its points on the template."""
 
-import os
 from collections.abc import Mapping
 from typing import Final
 
@@ -11,6 +10,7 @@ from PIL import Image
 
 from edge_oneshot_device.bundle.manifest import FaceSection, InputSection
 from edge_oneshot_device.encoding.preprocessing import load_photo
+from edge_oneshot_device.encoding.sources import ImageSource, Picture, take_picture
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.faces.alignment import cut_chip, cut_square, similarity_transform
 from edge_oneshot_device.faces.detection import Detection, Detector, overlaps
@@ -155,14 +155,15 @@ class FaceFinder:
         """What a face of a photo looks like to the encoder."""
         return measure(face.points, face.depths, self.cut(photo, face), self._matrix(face), photo.size)
 
-    def load(self, source: str | os.PathLike[str] | bytes) -> NDArray[np.uint8]:
-        """`chip` of an image file, given by its path or its content.
+    def load(self, source: ImageSource | Picture) -> NDArray[np.uint8]:
+        """`chip` of an image file, or of pixels; see `edge_oneshot_device.encoding.sources`.
 
         Raises:
             InputError: It cannot be read as an image (see `load_image`), or a reason of `chip`.
             MachineError: The file cannot be read, or the runtime failed.
         """
-        return self.chip(load_photo(source, LEAST_SIDE), "the image" if isinstance(source, bytes) else str(source))
+        picture = take_picture(source)
+        return self.chip(load_photo(picture, LEAST_SIDE), picture.name)
 
     def _matrix(self, face: Face) -> NDArray[np.float64]:
         """From pixels of the photo to pixels of the chip."""
