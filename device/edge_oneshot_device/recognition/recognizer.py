@@ -3,6 +3,7 @@
 import math
 import os
 import sqlite3
+from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -23,6 +24,7 @@ from edge_oneshot_device.gallery.people import Enrolment, Person, new_name, pers
 from edge_oneshot_device.matching.decision import Decision, join, scores
 from edge_oneshot_device.matching.thresholds import Outlook, calibration_for, threshold_for
 from edge_oneshot_device.recognition.attempts import Comparison, Work, identification, settle_at_last, verification
+from edge_oneshot_device.recognition.choosing import Choice, choose
 from edge_oneshot_device.recognition.enrolment import check_fit, most_templates
 from edge_oneshot_device.recognition.opening import open_installed
 from edge_oneshot_device.recognition.outlook import outlook_of
@@ -196,6 +198,15 @@ class Recognizer:
                 continue
             return msgspec.structs.replace(enrolment, outlook=self.outlook())
         raise changing(self.gallery.path)
+
+    def choose(self, images: Sequence[ImageSource]) -> Choice:
+        """Which of many images to enrol somebody from: at most as many as there may be templates.
+
+        Raises:
+            InputError: No image can be used.
+            MachineError: The disk or the runtime failed.
+        """
+        return choose(self._encoder, images, self.most_templates)
 
     def verify(self, person: str, image: ImageSource) -> Decision:
         """Decide 1:1 whether the image shows `person`, and record it.
