@@ -281,6 +281,11 @@ def test_a_pillow_image_that_was_closed_or_moved_on_is_refused(encoder: Encoder,
     with pytest.raises(InputError, match="was closed before its pixels were read; give its path") as refused:
         encoder.embed_image(closed)
     assert refused.value.reason == "not_decoded"
+    with path.open("rb") as file:
+        closed = Image.open(file)
+    with pytest.raises(InputError, match="was closed before its pixels were read; give its path") as refused:
+        encoder.embed_image(closed)
+    assert refused.value.reason == "not_decoded"
     made = Image.fromarray(pixels(photo))
     made.close()
     with pytest.raises(InputError) as refused:

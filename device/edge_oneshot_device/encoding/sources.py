@@ -93,20 +93,22 @@ def _from_pillow(image: Image.Image) -> Picture:
         if image.tell():
             message = f"{name} is at frame {image.tell()} of its file, not the first; give image.copy()"
             raise InputError(message, reason="not_decoded")
-        if image.fp is not None and (image.tile or not _has_pixels(image)):
-            place = image.fp.tell()
-            content = _read(image.fp, name)
-            image.fp.seek(place)
+        file = image.fp
+        if file is not None and not getattr(file, "closed", False) and not _is_decoded(image):
+            place = file.tell()
+            content = _read(file, name)
+            file.seek(place)
             return Picture(name, content)
-    if not _has_pixels(image):
+    if not _is_decoded(image):
         message = f"{name} is a Pillow image that was closed before its pixels were read; give its path"
         raise InputError(message, reason="not_decoded")
     return _pixels(image, name)
 
 
-def _has_pixels(image: Image.Image) -> bool:
+def _is_decoded(image: Image.Image) -> bool:
+    """Whether Pillow has its pixels, so that nothing that is done with it decodes a file."""
     try:
-        return image.im is not None
+        return image.im is not None and not getattr(image, "tile", None)
     except (AssertionError, ValueError):  # not read yet, or closed
         return False
 

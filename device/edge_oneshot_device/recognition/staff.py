@@ -128,9 +128,9 @@ def _people(folder: Path) -> tuple[list[tuple[str, list[Path]]], list[PassedOver
             if is_litter(entry.name):
                 passed.append(PassedOver(_name(entry, folder), LITTER))
             elif entry.is_dir():
-                images = [file for file in sorted(entry.iterdir()) if _is_photo(file)]
-                passed += [_why(file, folder) for file in sorted(entry.iterdir()) if not _is_photo(file)]
-                if images:
+                files = sorted(entry.iterdir())
+                passed += [_why(file, folder) for file in files if not _is_photo(file)]
+                if images := [file for file in files if _is_photo(file)]:
                     people.append((entry.name, images))
                 else:
                     passed.append(PassedOver(_name(entry, folder), NO_IMAGE))
