@@ -91,7 +91,10 @@ def _add_enrol(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("person", metavar="PERSON", nargs="?")
     parser.add_argument("images", metavar="IMAGE", nargs="*")
     parser.add_argument(
-        "--folder", metavar="DIR", help="enrol everybody in a folder who is not yet: a file, or a folder, a person"
+        "--folder",
+        metavar="DIR",
+        help="enrol everybody in a folder who is not yet: an image, or a folder of images, a person; dates and hours"
+        " are for all of them",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--add", action="store_true", help="add to the images of a person enrolled")

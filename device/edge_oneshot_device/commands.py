@@ -226,7 +226,7 @@ def bench(arguments: argparse.Namespace) -> int:
 
     from edge_oneshot_device import wording
     from edge_oneshot_device.bundle.bundle import Bundle
-    from edge_oneshot_device.encoding.preprocessing import MAX_FILE_BYTES
+    from edge_oneshot_device.encoding.sources import MAX_FILE_BYTES
     from edge_oneshot_device.encoding.trial import try_variant
     from edge_oneshot_device.files import read_file
     from edge_oneshot_device.measuring.bench import bench as measure
@@ -284,11 +284,15 @@ def _enrol_folder(arguments: argparse.Namespace) -> int:
     from edge_oneshot_device import wording
     from edge_oneshot_device.recognition.staff import enrol_folder
 
-    alone = (arguments.valid_from, arguments.valid_until, arguments.hours)
-    if arguments.person is not None or arguments.add or arguments.replace or any(alone):
-        raise InputError("--folder goes alone: nobody else is named beside it", reason="wrong_use")
+    if arguments.person is not None:
+        message = f"--folder has the names of people and their images: leave {arguments.person} out"
+        raise InputError(message, reason="wrong_use")
+    if arguments.add or arguments.replace:
+        message = "--folder enrols who is not enrolled yet: --add and --replace go with one PERSON and their images"
+        raise InputError(message, reason="wrong_use")
+    access = _access(arguments)
     with _recognizer(arguments) as recognizer, console.progress("enrolled") as report:
-        staff = enrol_folder(recognizer, arguments.folder, report)
+        staff = enrol_folder(recognizer, arguments.folder, report, access=access)
     console.print_result(staff, arguments.json, wording.staff_text(staff))
     return REJECTED if staff.refused else 0
 

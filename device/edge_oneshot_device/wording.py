@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge_oneshot_device.bundle.summary import UNCALIBRATED, UNSIGNED, align, percent
+from edge_oneshot_device.console import printable
 
 if TYPE_CHECKING:
     from edge_oneshot_device.gallery.audit import AuditReport
@@ -164,10 +165,18 @@ def comparison_text(comparison: "BenchComparison") -> str:
 
 
 def staff_text(staff: "StaffEnrolment") -> str:
-    """Who was enrolled from a folder, and who was refused and why."""
+    """Who was enrolled from a folder and from what, who was refused and why, and what was left out."""
+    from edge_oneshot_device.image_files import passed_over_text
+
     lines = [f"enrolled {len(staff.enrolled)}, enrolled already {len(staff.skipped)}, refused {len(staff.refused)}"]
     lines += [_enrolment_line(one) for one in staff.enrolled if one.resembles is not None]
     lines += [f"refused  {one.person}  {one.reason}: {one.error}" for one in staff.refused]
+    for one in staff.chosen:
+        which = f"the {'best' if one.by == 'quality' else 'first'} {len(one.images)} of {one.of} images"
+        by = "quality of the face" if one.by == "quality" else "name"
+        lines.append(f"chosen  {one.person}  {which} by {by}: {printable(', '.join(one.images))}")
+    if staff.passed_over:
+        lines.append(passed_over_text(staff.passed_over))
     if staff.enrolled and staff.enrolled[-1].outlook is not None:
         lines.append(outlook_text(staff.enrolled[-1].outlook))
     return "\n".join(lines)
