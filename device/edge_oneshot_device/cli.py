@@ -102,6 +102,7 @@ def _add_enrol(parser: argparse.ArgumentParser) -> None:
 def _add_access(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("person", metavar="PERSON")
     _add_access_options(parser)
+    parser.add_argument("--always", action="store_true", help="take all of that away: let the person in at any time")
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
@@ -214,7 +215,7 @@ _COMMANDS: Final = {
     "init": _Command(commands.init, "check a bundle, run its self-test and put it in use", _add_init),
     "rollback": _Command(commands.rollback, "put the bundle before this one in use, with its templates", _nothing),
     "enrol": _Command(commands.enrol, "enrol a person from one image or more", _add_enrol),
-    "access": _Command(commands.access, "say when a person may come in; without options: always", _add_access),
+    "access": _Command(commands.access, "change when a person may come in; the rest stays as it was", _add_access),
     "verify": _Command(commands.verify, "decide whether an image shows a person (1:1)", _add_verify),
     "identify": _Command(commands.identify, "decide who an image shows, if anybody enrolled (1:N)", _add_identify),
     "people": _Command(commands.people, "list everybody enrolled, or bring them to another device", _add_people),

@@ -78,7 +78,13 @@ def access(arguments: argparse.Namespace) -> int:
     from edge_oneshot_device import wording
     from edge_oneshot_device.gallery.access import ALWAYS
 
-    wanted = _access(arguments) or ALWAYS
+    named = _access(arguments)
+    if arguments.always and named is not None:
+        raise InputError("--always takes all limits away: say it alone, and the others after it", reason="wrong_use")
+    if not arguments.always and named is None:
+        message = "name what is to change (--valid-from, --valid-until, --hours), or --always"
+        raise InputError(message, reason="wrong_use")
+    wanted = ALWAYS if named is None else named
     with _recognizer(arguments) as recognizer:
         person = recognizer.gallery.set_access(arguments.person, wanted)
     console.print_result(person, arguments.json, wording.people_text([person]))

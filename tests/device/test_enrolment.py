@@ -1,14 +1,15 @@
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge_oneshot_device import Recognizer
+from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.gallery.access import parse_access
+from edge_oneshot_device.gallery.access import ALWAYS, parse_access
 from edge_oneshot_device.matching.decision import scores
 from edge_oneshot_device.recognition import installation
 
@@ -140,7 +141,7 @@ def test_poison_is_refused_whatever_the_metric_and_the_rule(
 # access
 
 
-def test_access_is_said_on_enrolment_kept_by_add_and_replace_and_changed_by_a_new_one(
+def test_access_is_said_on_enrolment_kept_by_add_and_replace_and_changed_where_one_is_named(
     recognizer: Recognizer, people: People
 ) -> None:
     until = parse_access(None, "2030-12-31T18:00Z", "mon-fri 07:00-19:00")
@@ -151,8 +152,35 @@ def test_access_is_said_on_enrolment_kept_by_add_and_replace_and_changed_by_a_ne
     assert (ada.valid_from, ada.valid_until, ada.hours) == (None, "2030-12-31T18:00:00Z", "mon-fri 07:00-19:00")
     recognizer.enrol("ada", people["ada"][3], add=True, access=parse_access("2026-01-01T00:00Z", None, None))
     (ada,) = recognizer.people()
-    assert (ada.valid_from, ada.valid_until, ada.hours) == ("2026-01-01T00:00:00Z", None, None)
+    assert (ada.valid_from, ada.valid_until) == ("2026-01-01T00:00:00Z", "2030-12-31T18:00:00Z")
+    assert ada.hours == "mon-fri 07:00-19:00"
+    recognizer.enrol("ada", people["ada"][4], add=True, access=ALWAYS)
+    (ada,) = recognizer.people()
+    assert (ada.valid_from, ada.valid_until, ada.hours) == (None, None, None)
+    recognizer.enrol("ada", people["ada"][5], replace=True, access=until)
     recognizer.forget("ada")
     recognizer.enrol("ada", people["ada"][0])
     (ada,) = recognizer.people()
     assert (ada.valid_from, ada.valid_until, ada.hours) == (None, None, None)
+
+
+def test_the_command_changes_what_is_named_and_needs_always_to_take_limits_away(
+    recognizer: Recognizer, people: People, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recognizer.enrol("ada", people["ada"][0])
+
+    def access(*options: str, code: int = 0) -> Any:
+        assert cli.main(["access", "ada", *options, "--state", str(tmp_path / "state"), "--json"]) == code
+        printed = capsys.readouterr()
+        told = json.loads(printed.err if code else printed.out)
+        return told if code else (told["valid_from"], told["valid_until"], told["hours"])
+
+    hours = "mon-fri 07:00-19:00"
+    assert access("--hours", "mon-fri  07:00-19:00") == (None, None, hours)
+    assert access("--valid-until", "2030-12-31T00:00Z") == (None, "2030-12-31T00:00:00Z", hours)
+    for wrong in ([], ["--always", "--hours", hours]):
+        assert access(*wrong, code=2)["reason"] == "wrong_use"
+    assert "name both" in access("--valid-from", "2031-01-01T00:00Z", code=2)["error"]
+    (ada,) = recognizer.people()
+    assert (ada.valid_until, ada.hours) == ("2030-12-31T00:00:00Z", hours)
+    assert access("--always") == (None, None, None)

@@ -53,8 +53,8 @@ class Decision(msgspec.Struct, frozen=True):
         kept_far: The one that is kept: more than `target_far` where the calibration promises no smaller one for so
             many people.
         runner_up: In 1:N, the best other person.
-        reason: ``match``, ``below_threshold``, ``ambiguous`` or ``empty_gallery``; ``not_yet_valid``, ``expired`` or
-            ``outside_hours``; ``delayed``, ``disabled`` or ``rate_limited``; ``audit_unavailable``.
+        reason: ``match``, ``below_threshold``, ``ambiguous`` or ``empty_gallery``; ``not_yet_valid``, ``expired``,
+            ``outside_hours`` or ``unknown_zone``; ``delayed``, ``disabled`` or ``rate_limited``; ``audit_unavailable``.
         provisional: True when the threshold rests on less data than it should.
         variant, runtime, fingerprint: What made the embeddings.
         candidate: The best match where it was not accepted for another reason than its score.
