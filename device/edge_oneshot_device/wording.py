@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from edge_oneshot_device.bundle.summary import UNCALIBRATED, UNSIGNED, align, percent
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from edge_oneshot_device.recognition.staff import StaffEnrolment
 
 _PLURALS = {"person": "people"}
+LOCKS_OUT: Final = 0.2
+"""Share of right attempts that are turned away above which a door is said to lock people out."""
 
 
 def decision_text(decision: "Decision", refusal: str, scores: bool = False) -> str:
@@ -67,16 +69,24 @@ def _enrolment_line(enrolment: "Enrolment") -> str:
 def outlook_text(outlook: "Outlook") -> str:
     """What the door does with so many people, and up to how many it does what was wanted."""
     limit = f"{percent(outlook.target_far)} is kept for up to {_count(outlook.most_people, 'person')}"
+    remedies = []
     if outlook.people > outlook.most_people:
-        limit += (
-            " only: calibrate with more people, init with a larger --target-far, or verify whom somebody claims to be"
-        )
-    if not outlook.people:
-        return limit
+        limit += " only"
+        remedies.append("calibrate with more people")
+    if outlook.people and outlook.frr > LOCKS_OUT:
+        remedies.append("enrol more images of each")
+    if remedies:
+        remedies += ["init with a larger --target-far", "or verify whom somebody claims to be"]
+    advice = f": {', '.join(remedies)}" if remedies else ""
+    return f"{_door_text(outlook)}; {limit}{advice}" if outlook.people else limit
+
+
+def _door_text(outlook: "Outlook") -> str:
+    """What the door does with so many people."""
     least = "at least " if outlook.provisional else ""
     return (
         f"with {_count(outlook.people, 'person')} enrolled, about {1000 * outlook.kept_far:.3g} of 1,000 strangers get"
-        f" in and {least}{100 * outlook.frr:.3g} of 100 right attempts are turned away; {limit}"
+        f" in and {least}{100 * outlook.frr:.3g} of 100 right attempts are turned away"
     )
 
 
@@ -111,8 +121,12 @@ def installation_text(installation: "Installation") -> str:
     else:
         provisional = ", provisional: less data than it should rest on" if installation.provisional else ""
         rows.append(("target FAR", f"{percent(installation.target_far)}{provisional}"))
+        if installation.default_far:
+            text = "the bundle's own, as no --target-far was given: a larger one turns fewer right attempts away and"
+            rows.append(("", f"{text} lets more strangers in"))
     if installation.outlook is not None:
         rows.append(("door", outlook_text(installation.outlook)))
+    rows += [("", _door_text(one)) for one in installation.forecast if one != installation.outlook]
     rows.append(("state", f"{installation.state}, {installation.people} enrolled"))
     if installation.taken_over:
         text = f"{installation.taken_over} from a gallery that was not sealed: look with people whether they are yours"

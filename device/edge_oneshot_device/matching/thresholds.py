@@ -13,6 +13,9 @@ from edge_oneshot_device.errors import InputError
 MAX_TEMPLATES: Final = 5
 """Templates a person may have."""
 
+LOOSE_FAR: Final = 0.01
+"""A false accept rate of an attempt above which a door is said to be unfit: too many strangers get in."""
+
 EXTRAPOLATED: Final = 10.0
 """Times below the smallest calibrated rate that the tail is trusted. docs/matching.md has what happens further out."""
 

@@ -21,15 +21,15 @@ from edge_oneshot_device.gallery.clock import SYSTEM
 from edge_oneshot_device.gallery.keys import find_key
 from edge_oneshot_device.gallery.reserve import has_reserve
 from edge_oneshot_device.gallery.zone import describe_zone
+from edge_oneshot_device.matching.thresholds import LOOSE_FAR
 from edge_oneshot_device.recognition import state as states
 from edge_oneshot_device.recognition.equipment import Finding, find_clock, find_edgetpu, find_runtimes
 from edge_oneshot_device.recognition.opening import Installed, open_installed
 from edge_oneshot_device.recognition.outlook import outlook_of, resolve_target
-from edge_oneshot_device.wording import outlook_text
+from edge_oneshot_device.wording import LOCKS_OUT, outlook_text
 
 _LOW_BYTES: Final = 64 << 20
 _LOW_SHARE: Final = 0.05
-_LOOSE_FAR: Final = 0.01
 _BLAMED: Final = {
     "wrong_key": "key",
     "no_key": "key",
@@ -114,8 +114,8 @@ def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
         find_clock(SYSTEM.now(), datetime.fromtimestamp(last.at / 1e6, UTC), manifest.created),
     ]
     if outlook is not None:
-        kept = outlook.people <= outlook.most_people
-        found.append(Finding("threshold", "ok" if kept else "warning", outlook_text(outlook)))
+        sound = outlook.people <= outlook.most_people and outlook.frr <= LOCKS_OUT
+        found.append(Finding("threshold", "ok" if sound else "warning", outlook_text(outlook)))
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o077:
         found.append(Finding("state", "warning", f"{folder} is open to others (mode {mode:03o}): chmod 700 it"))
@@ -147,8 +147,8 @@ def _settings(opened: Installed) -> Finding:
     trust = "any bundle is taken" if settings.trust is None else f"bundles signed by {short(settings.trust)} are taken"
     photos = "photos are kept" if settings.keep_photos else "no photos are kept"
     text = f"target FAR {shown}, {settings.rejections_per_minute} rejections a minute, {trust}, {photos}"
-    if target is not None and target > _LOOSE_FAR:
-        text += f": more than {percent(_LOOSE_FAR)} of all strangers get in; run init with a smaller --target-far"
+    if target is not None and target > LOOSE_FAR:
+        text += f": more than {percent(LOOSE_FAR)} of all strangers get in; run init with a smaller --target-far"
         return Finding("settings", "warning", text)
     return Finding("settings", "ok", text)
 
