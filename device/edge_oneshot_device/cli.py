@@ -96,6 +96,11 @@ def _add_enrol(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--add", action="store_true", help="add to the images of a person enrolled")
     how.add_argument("--replace", action="store_true", help="put these images in the place of the former ones")
+    parser.add_argument(
+        "--even-if-alike",
+        action="store_true",
+        help="take the images though they would be taken for somebody else who is enrolled: of twins",
+    )
     _add_access_options(parser)
 
 

@@ -61,13 +61,20 @@ def enrol(arguments: argparse.Namespace) -> int:
     from edge_oneshot_device import wording
 
     if arguments.folder is not None:
+        if arguments.even_if_alike:
+            raise InputError("--even-if-alike goes with one PERSON and their images", reason="wrong_use")
         return _enrol_folder(arguments)
     if arguments.person is None or not arguments.images:
         raise InputError("name a person and their images, or --folder DIR", reason="wrong_use")
     access = _access(arguments)
     with _recognizer(arguments) as recognizer:
         enrolment = recognizer.enrol(
-            arguments.person, *arguments.images, add=arguments.add, replace=arguments.replace, access=access
+            arguments.person,
+            *arguments.images,
+            add=arguments.add,
+            replace=arguments.replace,
+            access=access,
+            even_if_alike=arguments.even_if_alike,
         )
     console.print_result(enrolment, arguments.json, wording.enrolment_text(enrolment))
     return 0

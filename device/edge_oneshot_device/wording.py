@@ -25,28 +25,63 @@ LOCKS_OUT: Final = 0.2
 """Share of right attempts that are turned away above which a door is said to lock people out."""
 
 
+_REASONS: Final = {
+    "ambiguous": "as alike to one person as to another: present another image, or have an administrator look",
+    "disabled": "an administrator has to unlock",
+    "empty_gallery": "nobody is enrolled",
+    "expired": "may come in no more",
+    "not_yet_valid": "may not come in yet",
+    "outside_hours": "may not come in at this hour",
+    "unknown_zone": "nobody knows what hour it is here: look at doctor",
+}
+
+
 def decision_text(decision: "Decision", refusal: str, scores: bool = False) -> str:
     """The verdict and its reason; with `scores` what it rests on, which is the administrator's to know."""
     verdict = f"accepted  {decision.person}" if decision.accepted else f"{refusal}  {decision.reason}"
-    if decision.reason == "empty_gallery":
-        return f"{verdict}  nobody is enrolled"
-    if decision.reason == "disabled":
-        return f"{verdict}  an administrator has to unlock"
     if decision.retry_after is not None:
         return f"{verdict}  wait {math.ceil(decision.retry_after)} s"
-    if not scores or decision.score is None:
-        return f"{verdict}  (provisional)" if decision.provisional and decision.retry_after is None else verdict
-    facts = [f"score {decision.score:.4g}", f"threshold {decision.threshold:.4g}"]
+    says = _REASONS.get(decision.reason)
+    if decision.reason == "below_threshold":
+        says = "not alike enough to anybody enrolled" if refusal == "unknown" else "not alike enough to who it is to be"
+    if says is not None:
+        verdict = f"{verdict}  {says}"
+    if not scores or decision.likeness is None:
+        return f"{verdict}  (provisional)" if decision.provisional and decision.reason != "empty_gallery" else verdict
+    return f"{verdict}  {_grounds(decision)}"
+
+
+def _grounds(decision: "Decision") -> str:
+    """What a decision rests on: score and threshold on one scale, and as they are."""
+    assert decision.likeness is not None
+    assert decision.likeness_needed is not None
+    enough = decision.score is not None and decision.score >= decision.threshold
+    likeness, needed = _apart(decision.likeness, decision.likeness_needed, enough=enough)
+    facts = [f"score {_number(decision.score)}", f"threshold {_number(decision.threshold)}"]
     if decision.candidate is not None:
         facts.insert(0, f"looks like {decision.candidate.person}")
-    if decision.runner_up is not None:
-        facts.append(f"runner-up {decision.runner_up.person} {decision.runner_up.score:.4g}")
+    if decision.runner_up is not None and decision.likeness_of_runner_up is not None:
+        facts.append(f"next {decision.runner_up.person}, alike by {decision.likeness_of_runner_up:.0f}")
     facts.append(f"target FAR {percent(decision.target_far)}")
     if decision.kept_far > decision.target_far:
         facts.append(f"kept {percent(decision.kept_far)}")
     if decision.provisional:
         facts.append("provisional")
-    return f"{verdict}  similarity {decision.similarity:.2f}  ({', '.join(facts)})"
+    return f"alike by {likeness} of 100, {needed} needed  ({', '.join(facts)})"
+
+
+def _apart(likeness: float, needed: float, *, enough: bool) -> tuple[str, str]:
+    """Both with as many digits as it takes to see which is the larger."""
+    for digits in range(5):
+        shown = f"{likeness:.{digits}f}", f"{needed:.{digits}f}"
+        if (float(shown[0]) >= float(shown[1])) == enough:
+            break
+    return shown
+
+
+def _number(value: float | None) -> str:
+    """Four digits; never -0."""
+    return "none" if value is None else f"{value + 0.0:.4g}"
 
 
 def enrolment_text(enrolment: "Enrolment") -> str:
@@ -228,7 +263,7 @@ def _facts(detail: dict[str, Any]) -> str:
     if "encoders" in detail:  # of an init
         shown += ["variant", "target_far", "rejections_per_minute"]
     facts = [(key, detail[key]) for key in shown if detail.get(key) is not None]
-    return ", ".join(f"{key} {fact:.4g}" if isinstance(fact, float) else f"{key} {fact}" for key, fact in facts)
+    return ", ".join(f"{key} {_number(fact)}" if isinstance(fact, float) else f"{key} {fact}" for key, fact in facts)
 
 
 def _count(number: int, noun: str) -> str:

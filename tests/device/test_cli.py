@@ -21,7 +21,8 @@ PROGRAM = "edge-oneshot-device"
 COMMANDS = ["init", "rollback", "enrol", "access", "verify", "identify", "people", "forget", "unlock", "audit",
             "backup", "restore", "rotate-key", "doctor", "bench", "inspect"]  # fmt: skip
 DECISION = ["person", "accepted", "score", "similarity", "threshold", "target_far", "kept_far", "runner_up", "reason",
-            "provisional", "variant", "runtime", "fingerprint", "candidate", "retry_after", "fault"]  # fmt: skip
+            "provisional", "variant", "runtime", "fingerprint", "candidate", "retry_after", "fault", "likeness",
+            "likeness_needed", "likeness_of_runner_up"]  # fmt: skip
 ANSWER = ["person", "accepted", "reason", "target_far", "kept_far", "provisional", "retry_after", "fault"]
 BENCH = {"init_ms", "warmup_first_ms", "warmup_avg_ms", "avg_ms", "min_ms", "max_ms", "median_ms", "std_ms", "p5_ms",
          "p95_ms", "num_runs", "num_threads", "model_size_mb", "p99_ms", "peak_rss_mb", "variant", "runtime",
@@ -79,18 +80,20 @@ def test_from_init_to_forget_in_plain_words(program: Program, make_bundle: MakeB
     accepted = program("identify", "ada-2.png", "--scores")
     number = r"-?[\d.e-]+"
     assert re.fullmatch(
-        rf"accepted  ada  similarity (0\.\d\d|1\.00)  \(score {number}, threshold {number}, "
-        rf"runner-up grace {number}, target FAR 5 %\)\n",
+        rf"accepted  ada  alike by \d+ of 100, \d+ needed  \(score {number}, threshold {number}, "
+        rf"next grace, alike by \d+, target FAR 5 %\)\n",
         accepted,
     )
-    assert program("identify", "stranger-0.png", code=1) == "unknown  below_threshold\n"
+    told = "unknown  below_threshold  not alike enough to anybody enrolled"
+    assert program("identify", "stranger-0.png", code=1) == f"{told}\n"
     unknown = program("identify", "stranger-0.png", "--scores", code=1)
-    assert unknown.startswith("unknown  below_threshold  similarity 0.0")
+    assert re.match(rf"{told}  alike by \d+ of 100, \d+ needed  \(score ", unknown)
     assert program("verify", "ada", "ada-2.png") == "accepted  ada\n"
-    assert program("verify", "ada", "ada-2.png", "--scores").startswith("accepted  ada  similarity ")
-    assert program("verify", "ada", "grace-2.png", code=1) == "rejected  below_threshold\n"
+    assert program("verify", "ada", "ada-2.png", "--scores").startswith("accepted  ada  alike by ")
+    told = "rejected  below_threshold  not alike enough to who it is to be"
+    assert program("verify", "ada", "grace-2.png", code=1) == f"{told}\n"
     rejected = program("verify", "ada", "grace-2.png", "--scores", code=1)
-    assert rejected.startswith("rejected  below_threshold  similarity 0.0")
+    assert rejected.startswith(f"{told}  alike by ")
     head, *rows = program("people").splitlines()
     assert head.split() == ["person", "templates", "enrolled", "fingerprint"]
     assert [row.split()[:2] for row in rows] == [["ada", "2"], ["grace", "1"]]

@@ -387,7 +387,7 @@ NEITHER = {
     ("access", "always"),
     *((name, "scores") for name in ("verify", "identify")),
     ("rotate-key", "drop_former"),
-    *(("enrol", option) for option in ("add", "replace")),
+    *(("enrol", option) for option in ("add", "replace", "even_if_alike")),
     ("people", "action"),
     *(("audit", option) for option in ("check", "head", "export", "keep_days", "against", "last")),
     ("bench", "runs"),

@@ -164,6 +164,18 @@ def similarity(calibration: Calibration, score: float) -> float:
     return float(np.interp(score, calibration.similarity.scores, calibration.similarity.degrees))
 
 
+def likeness(calibration: Calibration, metric: Metric, score: float) -> float:
+    """A score, or a threshold, on a scale for people: 0 to 100, the same whatever the metric.
+
+    100 is what the very same image reaches; 0 is a score that the loosest calibrated threshold, which many strangers
+    pass, lets through at best. It rises with the score, so that it decides as the score does.
+    """
+    least, most = calibration.points[0].threshold, highest_score(metric)
+    if least >= most:
+        return 100.0 if score >= most else 0.0
+    return min(max(100.0 * (score - least) / (most - least), 0.0), 100.0)
+
+
 def _smallest_rate(calibration: Calibration, points: list[OperatingPoint], highest: float) -> float:
     """The smallest false accept rate of a comparison that can be promised.
 
