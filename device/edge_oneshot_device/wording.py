@@ -95,7 +95,7 @@ def enrolment_text(enrolment: "Enrolment") -> str:
 def _enrolment_line(enrolment: "Enrolment") -> str:
     if enrolment.templates == 0:
         return f"{enrolment.reason}  {enrolment.person}"
-    text = f"{enrolment.reason}  {enrolment.person}  {_count(enrolment.templates, 'template')}"
+    text = f"{enrolment.reason}  {enrolment.person}  {count(enrolment.templates, 'template')}"
     if enrolment.resembles is not None:
         text += f"  (looks like {enrolment.resembles.person}: is it the same person under two names?)"
     return text
@@ -103,7 +103,7 @@ def _enrolment_line(enrolment: "Enrolment") -> str:
 
 def outlook_text(outlook: "Outlook") -> str:
     """What the door does with so many people, and up to how many it does what was wanted."""
-    limit = f"{percent(outlook.target_far)} is kept for up to {_count(outlook.most_people, 'person')}"
+    limit = f"{percent(outlook.target_far)} is kept for up to {count(outlook.most_people, 'person')}"
     remedies = []
     if outlook.people > outlook.most_people:
         limit += " only"
@@ -120,7 +120,7 @@ def _door_text(outlook: "Outlook") -> str:
     """What the door does with so many people."""
     least = "at least " if outlook.provisional else ""
     return (
-        f"with {_count(outlook.people, 'person')} enrolled, about {1000 * outlook.kept_far:.3g} of 1,000 strangers get"
+        f"with {count(outlook.people, 'person')} enrolled, about {1000 * outlook.kept_far:.3g} of 1,000 strangers get"
         f" in and {least}{100 * outlook.frr:.3g} of 100 right attempts are turned away"
     )
 
@@ -147,7 +147,7 @@ def installation_text(installation: "Installation") -> str:
         ("signed by", f"{signer}, trusted" if installation.trusted else signer),
         (
             "variant",
-            f"{installation.variant} on {installation.runtime}, {_count(installation.threads, 'thread')}, "
+            f"{installation.variant} on {installation.runtime}, {count(installation.threads, 'thread')}, "
             f"fingerprint {installation.fingerprints[installation.variant][:12]}",
         ),
     ]
@@ -177,7 +177,7 @@ def bench_text(result: "BenchResult") -> str:
 
     before, after = result.before, result.after
     rows = [
-        ("variant", f"{result.variant} on {result.runtime}, {_count(result.num_threads, 'thread')}, {result.board}"),
+        ("variant", f"{result.variant} on {result.runtime}, {count(result.num_threads, 'thread')}, {result.board}"),
         (
             "start",
             f"init {result.init_ms:.2f} ms, first {result.warmup_first_ms:.3f}, warm-up {result.warmup_avg_ms:.3f}",
@@ -187,7 +187,7 @@ def bench_text(result: "BenchResult") -> str:
             f"median {result.median_ms:.3f} ms, p5 {result.p5_ms:.3f}, p95 {result.p95_ms:.3f}, "
             f"p99 {result.p99_ms:.3f}, least {result.min_ms:.3f}, most {result.max_ms:.3f}",
         ),
-        ("mean", f"{result.avg_ms:.3f} ms, deviation {result.std_ms:.3f}, {_count(result.num_runs, 'run')}"),
+        ("mean", f"{result.avg_ms:.3f} ms, deviation {result.std_ms:.3f}, {count(result.num_runs, 'run')}"),
         ("memory", f"model {result.model_size_mb:.2f} MiB, peak of the process {result.peak_rss_mb:.0f} MiB"),
     ]
     if result.stages:
@@ -224,7 +224,7 @@ def staff_text(staff: "StaffEnrolment") -> str:
 
 def transfer_text(transfer: "Transfer", action: str) -> str:
     """Who was written to a file, or taken from one."""
-    text = f"{action}ed {_count(len(transfer.people), 'person')}: {transfer.file}"
+    text = f"{action}ed {count(len(transfer.people), 'person')}: {transfer.file}"
     if transfer.skipped:
         text += f"\nenrolled already, and left as they are: {', '.join(transfer.skipped)}"
     return text
@@ -243,7 +243,8 @@ def dropped_text(dropped: "Dropped") -> str:
 def audit_text(report: "AuditReport") -> str:
     """What a record that holds says."""
     let_go = "" if report.first == 1 else f", earlier ones were let go (first {report.first})"
-    return f"the record holds: {report.rows} rows since {report.since}{let_go}, {report.people} enrolled\n{report.head}"
+    held = f"{count(report.rows, 'row')} since {report.since}{let_go}, {report.people} enrolled"
+    return f"the record holds: {held}\n{report.head}"
 
 
 def entries_text(entries: "Sequence[Entry]") -> str:
@@ -266,5 +267,6 @@ def _facts(detail: dict[str, Any]) -> str:
     return ", ".join(f"{key} {_number(fact)}" if isinstance(fact, float) else f"{key} {fact}" for key, fact in facts)
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """The number with its noun: 1 failure, 2 failures."""
     return f"{number} {noun}" if number == 1 else f"{number:,} {_PLURALS.get(noun, noun + 's')}"

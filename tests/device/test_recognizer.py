@@ -88,6 +88,7 @@ def test_a_decision_has_the_keys_of_the_design() -> None:
     assert [field.name for field in msgspec.structs.fields(Decision)] == [
         "person", "accepted", "score", "similarity", "threshold", "target_far", "kept_far", "runner_up", "reason",
         "provisional", "variant", "runtime", "fingerprint", "candidate", "retry_after", "fault",
+        "likeness", "likeness_needed", "likeness_of_runner_up",
     ]  # fmt: skip
 
 

@@ -148,7 +148,8 @@ class Gallery:
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""
-        self._connection.close()
+        with clear_errors(self.path):  # in another thread than it was opened in
+            self._connection.close()
         if self._open:
             self._open = False
             wiping.end_use(self._place)

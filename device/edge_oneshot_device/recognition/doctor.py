@@ -26,7 +26,7 @@ from edge_oneshot_device.recognition import state as states
 from edge_oneshot_device.recognition.equipment import Finding, find_clock, find_edgetpu, find_runtimes
 from edge_oneshot_device.recognition.opening import Installed, open_installed
 from edge_oneshot_device.recognition.outlook import outlook_of, resolve_target
-from edge_oneshot_device.wording import LOCKS_OUT, outlook_text
+from edge_oneshot_device.wording import LOCKS_OUT, count, outlook_text
 
 _LOW_BYTES: Final = 64 << 20
 _LOW_SHARE: Final = 0.05
@@ -110,7 +110,7 @@ def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
         _settings(opened),
         Finding("key", "ok", f"from {source}"),
         Finding("gallery", "ok", f"{people} enrolled, SQLite {sqlite3.sqlite_version}, rollback journal"),
-        Finding("audit", "ok", f"{report.rows} rows since {report.since} hold, head {report.head.seq}"),
+        Finding("audit", "ok", f"{count(report.rows, 'row')} since {report.since} hold, head {report.head.seq}"),
         find_clock(SYSTEM.now(), datetime.fromtimestamp(last.at / 1e6, UTC), manifest.created),
     ]
     if outlook is not None:
@@ -146,7 +146,7 @@ def _settings(opened: Installed) -> Finding:
     shown = UNCALIBRATED if target is None else f"{percent(target)}{', provisional' if provisional else ''}"
     trust = "any bundle is taken" if settings.trust is None else f"bundles signed by {short(settings.trust)} are taken"
     photos = "photos are kept" if settings.keep_photos else "no photos are kept"
-    text = f"target FAR {shown}, {settings.rejections_per_minute} rejections a minute, {trust}, {photos}"
+    text = f"target FAR {shown}, {count(settings.rejections_per_minute, 'rejection')} a minute, {trust}, {photos}"
     if target is not None and target > LOOSE_FAR:
         text += f": more than {percent(LOOSE_FAR)} of all strangers get in; run init with a smaller --target-far"
         return Finding("settings", "warning", text)
