@@ -12,8 +12,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 
 from edge_oneshot.judging import handful
 from edge_oneshot_device.bundle.manifest import Drift
-from edge_oneshot_device.bundle.summary import Operation, Summary, align, describe
+from edge_oneshot_device.bundle.summary import Operation, Summary, align, describe, percent
 from edge_oneshot_device.image_files import PassedOver, passed_over_text
+from edge_oneshot_device.matching.thresholds import LOOSE_FAR
 from edge_oneshot_export.assembling import ExportReport, LeftOut
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.judging.folds import FoldsResult
@@ -154,7 +155,15 @@ def export_text(report: ExportReport, summary: Summary, seen: Sequence[str]) -> 
         some = ", ".join(seen[:4]) + (", ..." if len(seen) > 4 else "")
         lines.append(f"not calibrated on {len(seen)} groups that the encoder was trained on: {some}")
     lines += [f"left out: {left.reason}" for left in report.left_out]
-    lines.append(f"{report.path} in {report.seconds:.0f} s; next: edge-oneshot-device init {report.path}")
+    target = max((one.target_far for one in summary.calibration), default=0.0)
+    asked = ""
+    if target > LOOSE_FAR:
+        asked = f" --target-far {target:g}"
+        lines.append(
+            f"unfit for a door: with so few people and images the false accept rate is {percent(target)} at best; "
+            "calibrate it with more (edge-oneshot calibrate), or init asks for an explicit --target-far"
+        )
+    lines.append(f"{report.path} in {report.seconds:.0f} s; next: edge-oneshot-device init {report.path}{asked}")
     return "\n".join(lines)
 
 

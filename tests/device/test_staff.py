@@ -115,11 +115,12 @@ def test_a_person_twice_in_a_folder_is_told(recognizer: Recognizer, folder: Path
     assert names(recognizer)["ada"] == 1
 
 
-def test_a_person_under_two_names_is_noticed(recognizer: Recognizer, folder: Path, people: People) -> None:
+def test_a_person_under_two_names_is_refused(recognizer: Recognizer, folder: Path, people: People) -> None:
     (folder / "countess.png").write_bytes(people["ada"][1])
     staff = enrol_folder(recognizer, folder)
-    resembling = {one.person: one.resembles.person for one in staff.enrolled if one.resembles is not None}
-    assert resembling == {"countess": "ada"}
+    assert [(one.person, one.reason) for one in staff.refused] == [("countess", "already_known")]
+    assert "would be taken for ada" in staff.refused[0].error
+    assert "countess" not in names(recognizer)
 
 
 def test_names_are_kept_as_they_are_written_and_known_in_any_normal_form(

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from edge_oneshot_device.errors import DeviceError, IntegrityError, MachineError
+from edge_oneshot_device.errors import DeviceError, InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery.owned import close_to_others, own_file, require_plain_journal
 from edge_oneshot_device.gallery.schema import foreign_schema
 
@@ -140,6 +140,7 @@ def clear_errors(path: Path) -> Iterator[None]:
 
     Raises:
         IntegrityError: Reason ``gallery_corrupt``.
+        InputError: Reason ``gallery_closed`` or ``wrong_thread``: of a program that uses it so.
         MachineError: Reason ``disk_full``, ``cannot_write``, ``gallery_busy``, ``gallery_failed`` or, for a
             change that was made and may be undone by a power cut, ``not_confirmed``.
     """
@@ -147,7 +148,12 @@ def clear_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise MachineError(f"{path}: {error.strerror}; nothing was changed", reason="cannot_write") from error
-    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError) as error:
+        if "closed" in str(error):
+            raise InputError(f"{path} was closed: open it again", reason="gallery_closed") from error
+        if "thread" in str(error):
+            message = f"{path} was opened in another thread: open one in each thread that needs it"
+            raise InputError(message, reason="wrong_thread") from error
         raise  # a fault of this program, not of the file
     except sqlite3.Error as error:
         raise _explain(path, error) from error

@@ -143,6 +143,7 @@ class Recognizer:
         add: bool = False,
         replace: bool = False,
         access: Access | None = None,
+        even_if_alike: bool = False,
     ) -> Enrolment:
         """Enrol a person from one image or more. All of them are kept, or none.
 
@@ -152,11 +153,12 @@ class Recognizer:
                 Pillow images, or uint8 pixels (height, width, 3) in RGB or (height, width) grey.
             add: Add to the templates of somebody enrolled.
             replace: Put these in the place of the former ones.
-            access: When they may come in; None: always, or as before.
+            access: When they may come in, as `Gallery.set_access` takes it; None: always, or as before.
+            even_if_alike: Enrol them though they would be taken for somebody else who is enrolled.
 
         Raises:
             InputError: Reason ``bad_name``, ``already_enrolled``, ``not_enrolled``, ``too_many_templates``,
-                ``fits_another`` (see `check_fit`), ``no_content``, or another fault of an image.
+                ``fits_another`` or ``already_known`` (see `check_fit`), ``no_content``, or another fault of an image.
             IntegrityError: The gallery is damaged, or of another encoder.
             MachineError: The disk or the runtime failed.
         """
@@ -180,7 +182,15 @@ class Recognizer:
         templates = np.stack(embeddings)
         for _ in range(TRIES):
             resembles = check_fit(
-                self.gallery, self._manifest, self._encoder, person, templates, self._target_far, add=add
+                self.gallery,
+                self._manifest,
+                self._encoder,
+                person,
+                templates,
+                self._target_far,
+                add=add,
+                even_if_alike=even_if_alike,
+                files=[os.fsdecode(image) if isinstance(image, str | os.PathLike) else None for image in images],
             )
             try:
                 enrolment = self.gallery.enrol(
