@@ -163,6 +163,9 @@ def installation_text(installation: "Installation") -> str:
     if installation.outlook is not None:
         rows.append(("door", outlook_text(installation.outlook)))
     rows += [("", _door_text(one)) for one in installation.forecast if one != installation.outlook]
+    if installation.defaults_again:
+        options = ", ".join(installation.defaults_again)
+        rows.append(("as default", f"{options}: set before and not now; say init with what is to stay as it was"))
     rows.append(("state", f"{installation.state}, {installation.people} enrolled"))
     if installation.taken_over:
         text = f"{installation.taken_over} from a gallery that was not sealed: look with people whether they are yours"

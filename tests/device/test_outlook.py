@@ -117,6 +117,18 @@ def test_init_says_beforehand_what_the_door_will_do_and_whose_choice_the_target_
     assert [told.count(f"with {people} people enrolled, about ") for people in (10, 11, 100)] == [0, 1, 1]
 
 
+def test_init_says_which_settings_of_before_are_as_by_default_again(
+    make_bundle: MakeBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["init", str(make_bundle()), "--state", str(tmp_path / "state")]
+    assert cli.main([*command, "--keep-photos", "--target-far", "0.05", "--rejections-per-minute", "5"]) == 0
+    assert "as default" not in capsys.readouterr().out
+    assert cli.main([*command, "--target-far", "0.02"]) == 0
+    assert "as default  --keep-photos, --rejections-per-minute: set before and not now" in capsys.readouterr().out
+    assert cli.main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["defaults_again"] == ["--target-far"]
+
+
 def test_a_door_that_turns_many_away_is_told_so_with_what_to_do(
     make_bundle: MakeBundle, people: People, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

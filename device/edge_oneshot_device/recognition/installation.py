@@ -33,6 +33,7 @@ from edge_oneshot_device.recognition.state import (
     InUse,
     Settings,
     decode_settings,
+    defaults_again,
     facts_of,
     make_folder,
     require_gallery,
@@ -61,6 +62,8 @@ class Installation(msgspec.Struct, frozen=True):
         replaced: Whether something else was in use until now, which `rollback` brings back.
         state: The state folder.
         key: Where the key is that seals the gallery.
+        taken_over: How many people were taken over from a gallery that was not sealed.
+        defaults_again: Options that had another value than the default until now, and have it from now on.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Installation(msgspec.Struct, frozen=True):
     state: str
     key: str
     taken_over: int = 0
+    defaults_again: list[str] = []
 
 
 def choose_variant(manifest: Manifest, variant: str | None = None) -> str:
@@ -180,18 +184,20 @@ def install(
         changed = gallery.read(encoders)[-1:] not in ([], [encoder.fingerprint])
         again = enrol_again(gallery, encoder, manifest) if re_enrol and changed else None
         before: InUse | None = None
+        again_default: list[str] = []
 
         def refuse_strangers(connection: sqlite3.Connection) -> None:
             if again is None and not empty and people_of(connection, "".join(encoders(connection)[-1:])):
                 gallery.require_encoder(connection)
 
         def work(connection: sqlite3.Connection) -> Settings:
-            nonlocal before
+            nonlocal before, again_default
             refuse_strangers(connection)  # again, in the transaction that keeps out an enrolment
             now = _settings_of(gallery, connection)
             if now is not None and now.trust != kept:
                 message = f"another init changed meanwhile which key is trusted in {folder}: run init again"
                 raise IntegrityError(message, reason="trust_changed")
+            again_default = defaults_again(now, settings)
             before = None if now is None or now.in_use == settings.in_use else now.in_use
             former = before or (None if now is None else now.former)
             wanted = msgspec.structs.replace(settings, former=former)
@@ -210,7 +216,7 @@ def install(
         outlook = outlook_of(gallery, manifest, encoder, target_far)
         ahead = forecast(gallery, manifest, encoder, target_far)
     done = _installation(opened, encoder, settings, folder, source, people, outlook, ahead, replaced=before is not None)
-    return msgspec.structs.replace(done, taken_over=taken_over)
+    return msgspec.structs.replace(done, taken_over=taken_over, defaults_again=again_default)
 
 
 def rollback(state: str | os.PathLike[str] | None = None, *, key: str | os.PathLike[str] | None = None) -> Installation:

@@ -200,6 +200,24 @@ def facts_of(settings: Settings) -> Mapping[str, Any]:
     return {"bundle": settings.sha256, **{name: getattr(settings, name) for name in (*names, "allow_cpu")}}
 
 
+def defaults_again(before: Settings | None, now: Settings) -> list[str]:
+    """Options of `init` that had another value than the default before, and have it now: they were not said again."""
+    options = {
+        "target_far": ("--target-far", None),
+        "threads": ("--threads", 1),
+        "keep_photos": ("--keep-photos", False),
+        "rejections_per_minute": ("--rejections-per-minute", Limits().rejections_per_minute),
+        "allow_cpu": ("--allow-cpu", False),
+    }
+    if before is None:
+        return []
+    return [
+        option
+        for name, (option, default) in options.items()
+        if getattr(before, name) != default and getattr(now, name) == default
+    ]
+
+
 def _not_initialised(folder: Path) -> InputError:
     message = f"no bundle is installed in {folder}: run edge-oneshot-device init NAME.oneshot --state {folder}"
     return InputError(message, reason="not_initialised")
