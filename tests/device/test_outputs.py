@@ -388,6 +388,7 @@ NEITHER = {
     ("people", "action"),
     *(("audit", option) for option in ("check", "head", "export", "keep_days", "against", "last")),
     ("bench", "runs"),
+    ("inspect", "all"),
 }
 
 
