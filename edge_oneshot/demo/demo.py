@@ -15,7 +15,7 @@ from edge_oneshot.demo import measurements, session
 from edge_oneshot.demo.stages import Clock, Watch, shown
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.judging import load_unseen
-from edge_oneshot.report.report import ReportData, VariantRow, write_report
+from edge_oneshot.report.report import ReportData, VariantRow, slower_than_float, write_report
 from edge_oneshot.training.folder import CHECKPOINT, ENCODER, HISTORY, RECORD, held
 from edge_oneshot_device import Bundle, Encoder, console
 from edge_oneshot_device.bundle.summary import align
@@ -233,6 +233,10 @@ def summary(result: DemoResult) -> str:
     ]
     lines = [
         align([head, *rows]),
+        *(
+            f"slower than {one.variant} here: {row.variant}, {row.latency.median_ms / one.latency.median_ms:.1f} times"
+            for row, one in slower_than_float(result.variants)
+        ),
         *(f"left out: {left.variant}: {left.reason}" for left in result.left_out),
         "",
         f"{first.episodes:,} tasks from {len(first.alphabets)} alphabets held out; chance {best.accuracy.chance:.0%}, "
