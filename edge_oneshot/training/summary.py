@@ -8,7 +8,7 @@ from edge_oneshot.errors import TrainingError
 from edge_oneshot.training.runs import Record, Run
 
 FEW_IMAGES_A_CLASS: Final = 5
-"""Fewer on average: a training that has hardly begun. The demo's sees 25, one of twenty minutes hundreds."""
+"""Fewer on average: a training that has hardly begun. The demo's sees 37, one of twenty minutes hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
