@@ -2,13 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.training.runs import Record, Run
-
-FEW_IMAGES_A_CLASS: Final = 5
-"""Fewer on average: a training that has hardly begun. The demo's sees 37, one of twenty minutes hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +71,7 @@ def summarise(run: Run, skipped: Sequence[SkippedPhoto] = ()) -> TrainingSummary
 
 
 def _too_short(record: Record) -> str | None:
-    if not record.finished or record.images_seen >= FEW_IMAGES_A_CLASS * record.classes:
+    if not record.finished or record.images_seen >= record.classes:
         return None
-    length = f"{record.images_seen:,} images of {record.classes:,} classes"
-    return f"too short to be of use: it saw {length}; train anew with more --minutes or --images"
+    seen = f"{record.images_seen:,} images, fewer than its {record.classes:,} classes"
+    return f"the training was too short: it saw {seen}; train anew with more --minutes or --images"

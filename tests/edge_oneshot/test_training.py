@@ -101,9 +101,10 @@ def test_a_training_says_what_it_is_at_before_its_first_step(tmp_path):
 def test_a_training_that_was_too_short_is_said_to_be(run, tmp_path):
     short = train("glyphs", tmp_path / "run", **{**SMALL, "images": 64})
     assert summarise(short).warning == (
-        "too short to be of use: it saw 64 images of 1,600 classes; train anew with more --minutes or --images"
+        "the training was too short: it saw 64 images, fewer than its 1,600 classes; "
+        "train anew with more --minutes or --images"
     )
-    enough = msgspec.structs.replace(run.record, images_seen=5 * run.record.classes)
+    enough = msgspec.structs.replace(run.record, images_seen=run.record.classes)
     assert summarise(Run(run.path, enough)).warning is None
 
 
