@@ -23,7 +23,7 @@ setup: ## make .venv with everything, versions locked with hashes (PYTHON=python
 		&& echo "$$stamp" > .venv/.stamp; \
 	fi
 
-demo: setup ## the whole way on embedded data, a few minutes; ends with demo/report.html
+demo: setup ## the whole way on embedded data, two to five minutes; ends with demo/report.html
 	$(BIN)/edge-oneshot demo --out demo
 
 test: setup lint typecheck check-floors pytest ## everything that must hold

@@ -56,7 +56,7 @@ _Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 
 def _add_demo(subparsers: "_Commands[console.Parser]") -> None:
-    demo = subparsers.add_parser("demo", help="the whole way on embedded data, a few minutes; ends with a report")
+    demo = subparsers.add_parser("demo", help="the whole way on embedded data, two to five minutes; ends with a report")
     demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder of the results (demo)")
     demo.add_argument("--seed", type=_natural, default=0, help="of everything random (0)")
     console.add_json(demo)
@@ -71,7 +71,12 @@ def _add_train(subparsers: "_Commands[console.Parser]") -> None:
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
     train.add_argument("--resume", action="store_true", help="go on with RUN from its last checkpoint")
     length = train.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=_positive, metavar="M", help="length by the clock (20; 2 for --start faces)")
+    length.add_argument(
+        "--minutes",
+        type=_positive,
+        metavar="M",
+        help="length by the clock, from the first step on (20; 2 for --start faces)",
+    )
     length.add_argument(
         "--images", type=_count, metavar="N", help="length in images seen; repeats exactly with its seed"
     )
@@ -243,6 +248,7 @@ def _add_inspect(subparsers: "_Commands[console.Parser]") -> None:
     inspect = subparsers.add_parser("inspect", help="what a bundle holds, on one screen, or what two differ in")
     inspect.add_argument("bundle", type=Path, metavar="NAME.oneshot")
     inspect.add_argument("other", type=Path, metavar="OTHER.oneshot", nargs="?")
+    inspect.add_argument("--all", action="store_true", help="all that it says, not one screen of it")
     console.add_json(inspect)
     inspect.set_defaults(command=commands.inspect)
 

@@ -26,6 +26,9 @@ _DEFAULT_MINUTES = 20.0
 def demo(arguments: argparse.Namespace) -> int:
     """The whole way on embedded data."""
     check_folder(arguments.out)
+    if not arguments.json:
+        says = "train an encoder on made-up alphabets, export it, judge it, use it as a device does, write a report"
+        print(f"The demo: {says}; two to five minutes on two cores. TensorFlow starts ...", file=sys.stderr)
     _import_tensorflow()
     from edge_oneshot.demo.demo import run_demo
 
@@ -35,6 +38,10 @@ def demo(arguments: argparse.Namespace) -> int:
 def train(arguments: argparse.Namespace) -> int:
     """Train an encoder, or go on with it."""
     check_folder(arguments.out, folders=[_data_path(arguments.data)])
+    if not arguments.resume:
+        from edge_oneshot.training.folder import require_no_run
+
+        require_no_run(arguments.out)  # before the seconds that TensorFlow takes, and those of the data
     _import_tensorflow()
     from edge_oneshot import display
     from edge_oneshot.data.loading import passed_over
@@ -193,7 +200,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         charts.require_figure(arguments.figure)
         data = _data_path(arguments.data)
         check_output(arguments.figure, inputs=[arguments.bundle, data], folders=[data])
-    with display.counter("images embedded") as progress:
+    with display.evaluation_progress(as_json=arguments.json) as progress:
         result = judging.evaluate(
             arguments.bundle,
             arguments.data,
@@ -229,7 +236,7 @@ def inspect(arguments: argparse.Namespace) -> int:
     """Show a bundle, or what two differ in."""
     from edge_oneshot_device.bundle import comparison
 
-    result, text = comparison.inspect(arguments.bundle, arguments.other)
+    result, text = comparison.inspect(arguments.bundle, arguments.other, everything=arguments.all)
     console.print_result(result, arguments.json, text)
     return 0
 
@@ -290,7 +297,9 @@ def _import_tensorflow() -> None:
     # TensorFlow takes oneDNN by itself on processors with AVX-512 alone; training gains on those without
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     from edge_oneshot_export.formats.conversion import quiet
+    from edge_oneshot_export.formats.keras_models import pin_settings
 
+    pin_settings()
     with Path(os.devnull).open("w") as null, quiet(null.fileno()):
         import tensorflow  # noqa: F401 - for its side effects, once and here
     for name in ("tensorflow", "absl", "tf2onnx"):

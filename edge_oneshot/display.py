@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from edge_oneshot.judging import handful
 from edge_oneshot_device.bundle.manifest import Drift
@@ -33,12 +34,15 @@ def training_progress() -> Iterator[Callable[["session.Progress"], None]]:
         if not console.is_terminal:
             yield _plain_reporter(console)
             return
+        # on a narrow terminal the bar is short, and the line is cut instead of broken
+        narrow = console.width < 100
         bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[line]}"),
+            TextColumn("training", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=8 if narrow else 40),
+            TaskProgressColumn(table_column=Column(no_wrap=True)),
+            _text("{task.fields[line]}"),
             console=console,
+            expand=True,
         )
         with bar:
             task = bar.add_task("training", total=1.0, line="loading the data")
@@ -57,29 +61,28 @@ def steps() -> Iterator[Callable[[str], None]]:
             yield lambda step: console.print(step, highlight=False, soft_wrap=True)
             return
         with Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
+            SpinnerColumn(), _text("{task.description}"), TimeElapsedColumn(), console=console, transient=True
         ) as spinner:
             task = spinner.add_task("starting", total=None)
             yield lambda step: spinner.update(task, description=step)
 
 
 @contextmanager
-def counter(what: str) -> Iterator[Callable[[int], None]]:
-    """A running count with a spinner; nothing where there is no terminal."""
+def evaluation_progress(*, as_json: bool = False) -> Iterator[Callable[[str, int], None]]:
+    """The step at hand and a count within it, with a spinner; lines now and then where there is no terminal.
+
+    Args:
+        as_json: A program reads along, which wants no lines.
+    """
     with _console() as console:
         if not console.is_terminal:
-            yield lambda _count: None
+            yield (lambda _step, _count: None) if as_json else _plain_steps(console)
             return
         with Progress(
-            SpinnerColumn(),
-            TextColumn("{task.completed:,.0f}"),
-            TextColumn(what),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
+            SpinnerColumn(), _text("{task.description}"), TimeElapsedColumn(), console=console, transient=True
         ) as spinner:
-            task = spinner.add_task(what, total=None)
-            yield lambda count: spinner.update(task, completed=count)
+            task = spinner.add_task("starting", total=None)
+            yield lambda step, count: spinner.update(task, description=_counted(step, count))
 
 
 def training_text(summary: "TrainingSummary") -> str:
@@ -91,6 +94,7 @@ def training_text(summary: "TrainingSummary") -> str:
         f"[{summary.interval[0]:.1%}, {summary.interval[1]:.1%}] "
         f"({', '.join(summary.held_out[:6])}{', ...' if len(summary.held_out) > 6 else ''}); "
         f"next: edge-oneshot export {summary.run} --out NAME.oneshot"
+        + (f"\nwarning: {summary.warning}" if summary.warning else "")
     )
 
 
@@ -252,17 +256,40 @@ def _plain_reporter(console: Console) -> Callable[["session.Progress"], None]:
 
     def report(now: "session.Progress") -> None:
         nonlocal last
-        if time.monotonic() - last >= _PLAIN_EVERY_SECONDS or now.done >= 1.0:
+        if time.monotonic() - last >= _PLAIN_EVERY_SECONDS or now.done >= 1.0 or now.at:
             last = time.monotonic()
             console.print(f"{now.done:4.0%}  {_progress_line(now)}", highlight=False, soft_wrap=True)
 
     return report
 
 
+def _plain_steps(console: Console) -> Callable[[str, int], None]:
+    latest, last = "", 0.0
+
+    def report(step: str, count: int) -> None:
+        nonlocal latest, last
+        if step != latest or time.monotonic() - last >= _PLAIN_EVERY_SECONDS:
+            latest, last = step, time.monotonic()
+            console.print(_counted(step, count), highlight=False, soft_wrap=True, markup=False)
+
+    return report
+
+
+def _counted(step: str, count: int) -> str:
+    return f"{step}: {count:,} image{'s' * (count != 1)}" if count else step
+
+
+def _text(field: str) -> TextColumn:
+    """A column that takes what room is left, in one line whatever the width; words in brackets are no markup."""
+    return TextColumn(field, markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+
+
 def _progress_line(now: "session.Progress") -> str:
+    if now.at:
+        return now.at
     held_out = "" if now.accuracy is None else f"  held-out {now.accuracy:.1%}"
     minutes, seconds = divmod(round(min(now.seconds_left, 359_999)), 60)
     return (
-        f"loss {now.loss:6.3f}  {now.images_per_second:4.0f} images/s  {minutes}:{seconds:02} left"
-        f"  {now.images:,} images{held_out}"
+        f"{minutes}:{seconds:02} left  loss {now.loss:.3f}{held_out}  {now.images_per_second:.0f} images/s"
+        f"  {now.images:,} images"
     )

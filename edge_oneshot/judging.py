@@ -27,6 +27,7 @@ from edge_oneshot_export.judging.folds import FoldsResult, evaluate_folds
 from edge_oneshot_export.judging.protocols import LabelledImages
 
 Protocol = Literal["lake", "within-alphabet", "random", "verification", "lfw"]
+Progress = Callable[[str, int], None]
 PROTOCOLS: tuple[Protocol, ...] = ("lake", "within-alphabet", "random", "verification", "lfw")
 
 
@@ -41,7 +42,7 @@ def evaluate(
     variant: str = "int8",
     runtime: str | None = None,
     data_dir: Path | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[OneShotResult] | VerificationResult | FoldsResult:
     """Judge a bundle's variant on groups (alphabets, people) that it was not trained on.
 
@@ -60,29 +61,37 @@ def evaluate(
         variant: Of the bundle.
         runtime: See `edge_oneshot_device.encoding.runtimes`.
         data_dir: Where Omniglot lies.
-        progress: Called with the count of images embedded.
+        progress: Called with the step at hand and a count of images, 0 where nothing is counted.
 
     Raises:
         DataError: The data is missing, or the encoder was trained on all of it.
         InputError, IntegrityError: The bundle or the variant cannot be opened.
         ModelError: The data cannot give such episodes.
     """
+    say = progress or (lambda _step, _count: None)
+    say("opening the bundle", 0)
     opened = Bundle.open(bundle)
     try_variant(opened, variant, runtime)
     encoder = Encoder.open(opened, variant, runtime=runtime)
+
+    def embedded(count: int) -> None:
+        say("judging", count)
+
     if protocol == "lake":
         if data != "omniglot":
             raise DataError(
                 f"the lake protocol is Omniglot's, not {data}'s; say --data omniglot", reason="bad_protocol"
             )
+        say("loading the data", 0)
         runs = [(run.support, run.queries, run.answers) for run in load_lake_runs(encoder.input, data_dir)]
-        return [evaluate_runs(encoder, runs, progress=progress)]
+        return [evaluate_runs(encoder, runs, progress=embedded)]
     if protocol == "lfw":
-        return _evaluate_lfw(encoder, data, progress)
+        return _evaluate_lfw(encoder, data, say, embedded)
+    say("loading the data", 0)
     unseen, _ = load_unseen(data, opened.manifest, data_dir, faces=encoder.faces)
     people = LabelledImages(unseen.images, unseen.labels, unseen.identities, unseen.faults)
     if protocol == "verification":
-        return evaluate_verification(encoder, people, seed=seed, progress=progress)
+        return evaluate_verification(encoder, people, seed=seed, progress=embedded)
     if protocol == "within-alphabet" and unseen.drawers is None:
         raise DataError(f"{data}: a folder of folders has no alphabets; say --protocol random", reason="bad_protocol")
     if isinstance(ways, WaysRange):
@@ -96,7 +105,7 @@ def evaluate(
             groups=unseen.groups,
             drawers=unseen.drawers,
             alphabets=unseen.group_names,
-            progress=progress,
+            progress=embedded,
         )
     return evaluate_episodes(
         encoder,
@@ -108,18 +117,18 @@ def evaluate(
         groups=unseen.groups,
         drawers=unseen.drawers,
         alphabets=unseen.group_names,
-        progress=progress,
+        progress=embedded,
     )
 
 
-def _evaluate_lfw(encoder: Encoder, data: str, progress: Callable[[int], None] | None) -> FoldsResult:
+def _evaluate_lfw(encoder: Encoder, data: str, say: Progress, embedded: Callable[[int], None]) -> FoldsResult:
     if is_named(data):
         raise DataError(f"{data}: drawings; the lfw protocol needs the folder of LFW's photos", reason="bad_protocol")
     loaded = load_lfw(
         Path(data),
         encoder.input,
         faces=encoder.faces,
-        progress=None if progress is None else lambda done, _total: progress(done),
+        progress=lambda done, _total: say("loading the photos", done),
     )
     return evaluate_folds(
         encoder,
@@ -130,7 +139,7 @@ def _evaluate_lfw(encoder: Encoder, data: str, progress: Callable[[int], None] |
         loaded.folds,
         people=loaded.people,
         refused=loaded.refused,
-        progress=progress,
+        progress=embedded,
     )
 
 

@@ -278,7 +278,7 @@ def inspect(arguments: argparse.Namespace) -> int:
     """Show what a bundle holds."""
     from edge_oneshot_device.bundle.comparison import inspect as look
 
-    result, text = look(arguments.bundle, arguments.other)
+    result, text = look(arguments.bundle, arguments.other, everything=arguments.all)
     console.print_result(result, arguments.json, text)
     return 0
 

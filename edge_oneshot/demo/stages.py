@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 if TYPE_CHECKING:  # training imports TensorFlow
     from edge_oneshot.training import session
@@ -62,6 +63,9 @@ class Clock:
 
     def training(self, now: "session.Progress") -> None:
         """Tell how far the training is."""
+        if now.at:
+            self.say(now.at)
+            return
         held_out = "" if now.accuracy is None else f", held-out {now.accuracy:.1%}"
         detail = f"loss {now.loss:.2f}{held_out}, {now.images_per_second:.0f} images/s"
         self._watch(Stage(self._stage, min(now.done, 0.999), detail))
@@ -76,9 +80,15 @@ def shown(names: Sequence[str]) -> Iterator[Watch]:
         return
     bars = Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=8 if console.width < 80 else 24),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}", style="dim", markup=False),
+        # in one line whatever the width
+        TextColumn(
+            "{task.fields[detail]}",
+            style="dim",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+        ),
         console=console,
     )
     width = max(len(name) for name in names)

@@ -1,5 +1,6 @@
 """Pictures of drift: what each variant costs at a false accept rate, and what each int8 layer loses."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,6 +14,8 @@ from edge_oneshot_device.bundle.manifest import Change, Drift, LayerError
 _LOSSLESS_DB: Final = 99.0
 _LAYERS: Final = 14
 _LEFT: Final = 0.25
+_CHARACTER: Final = 0.0142  # of a chart's width
+_LONGEST: Final = 42  # characters of a name in a line
 
 
 def drift_chart(drifts: Sequence[tuple[str, Drift]]) -> str:
@@ -44,11 +47,13 @@ def layer_chart(variant: str, layers: Sequence[LayerError]) -> str:
     kept = sorted(sorted(range(len(lossy)), key=lambda place: lossy[place].sqnr_db)[:_LAYERS])
     lossy = [lossy[place] for place in kept]
     worst = min(layer.sqnr_db for layer in lossy)
-    with chart(left=_LEFT + 0.12) as axes:
+    names = [textwrap.fill(f"{layer.op.lower()} {layer.name.split(' + ')[0]}", _LONGEST) for layer in lossy]
+    longest = max(len(line) for name in names for line in name.splitlines())
+    with chart(left=max(_LEFT, _CHARACTER * longest)) as axes:
         colours = [SECOND if layer.sqnr_db == worst else MUTED for layer in lossy]
         axes.hlines(range(len(lossy)), 0, [layer.sqnr_db for layer in lossy], colours, linewidth=1.2)
         axes.scatter([layer.sqnr_db for layer in lossy], range(len(lossy)), s=14, c=colours, zorder=3)
-        _names(axes, [f"{layer.op.lower()} {layer.name.split(' + ')[0]}"[:26] for layer in lossy])
+        _names(axes, names)
         axes.set_xlim(left=0.0)
         axes.set_xlabel("signal to quantization noise, dB")
         return svg(axes, f"layers-{variant}")

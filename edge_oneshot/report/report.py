@@ -243,8 +243,16 @@ def render(data: ReportData) -> str:
         figures=figures,
         drift_figures=drift_figures,
         protocols=[(_PROTOCOLS.get(name, name), results) for name, results in by_protocol(data.accuracy)],
+        slower=slower_than_float(data.variants),
         threshold=scored and threshold_for(scored.calibration, scored.metric, scored.target_far).value,
     )
+
+
+def slower_than_float(rows: Sequence[VariantRow]) -> list[tuple[VariantRow, VariantRow]]:
+    """Variants that take longer than the float32 one of their format, with that one; a twentieth is no difference."""
+    exact = {row.variant: row for row in rows if row.variant in ("float32", "onnx-float32")}
+    pairs = ((row, exact.get("onnx-float32" if row.variant.startswith("onnx") else "float32")) for row in rows)
+    return [(row, one) for row, one in pairs if one and row.latency.median_ms > 1.05 * one.latency.median_ms]
 
 
 def by_protocol(results: Sequence[OneShotResult]) -> list[tuple[str, list[OneShotResult]]]:

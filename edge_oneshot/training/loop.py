@@ -1,6 +1,7 @@
 """Training a siamese encoder: from a data set to a run folder, resumable at every checkpoint."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -16,15 +17,17 @@ from edge_oneshot.faces.inputs import face_input, small_face_input
 from edge_oneshot.faces.weights import EMBEDDING
 from edge_oneshot.training.augmentation import OVERSAMPLING, Orientations, preset
 from edge_oneshot.training.encoders import Precision, Views
+from edge_oneshot.training.folder import held, require_no_run
 from edge_oneshot.training.logs import no_log, open_log
 from edge_oneshot.training.objectives import ObjectiveName
 from edge_oneshot.training.photos import load_faces
-from edge_oneshot.training.runs import RECORD_FORMAT, Record, Run, Settings, require_no_run
+from edge_oneshot.training.runs import RECORD_FORMAT, Record, Run, Settings
 from edge_oneshot.training.session import Progress, Session
 from edge_oneshot.training.strategies import Devices, StrategyName, open_devices
 from edge_oneshot.training.validation import require_enough
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_export.formats.conversion import MAX_SIZE
+from edge_oneshot_export.formats.keras_models import require_settings
 
 _SPLIT_SEED = 0  # not the run's: runs of several seeds are judged on the same groups
 _LEARNING_RATE = 2e-3
@@ -100,12 +103,14 @@ def train(
 
     Raises:
         DataError: The data is missing, broken or too little, or the extra ``faces`` is not installed.
-        TrainingError: The folder holds a run, `start` is none or of another net, the loss ran away, or
-            settings do not go together.
+        TrainingError: The folder holds a run or another training is at work in it, `start` is none or of
+            another net, the loss ran away, or settings do not go together.
+        ModelError: Keras has other settings in this process than training needs.
         KeyboardInterrupt: After Ctrl-C, once a checkpoint is written.
     """
     out = Path(out)
     require_no_run(out)
+    require_settings()
     if (minutes is None) == (images is None):
         raise TrainingError("give either minutes or images", reason="bad_length")
     devices = _open_devices(strategy, batch, minutes)
@@ -129,45 +134,46 @@ def train(
     if views * embedding > MAX_SIZE:
         message = f"embedding {embedding}: with {views} views at most {MAX_SIZE // views} fit into a bundle; lower it"
         raise TrainingError(message, reason="wrong_use")
-    everything = _load(data, section, data_dir, skipped, enlarged=True)
-    groups = len(everything.group_names)
-    settings = Settings(
-        data=data if drawn else str(Path(data).resolve()),
-        minutes=minutes,
-        images=images,
-        seed=seed,
-        augment=augment,
-        orientations=variation.orientations,
-        held_out=held_out or max(min(4, groups // 2), groups // 6),
-        batch=batch,
-        embedding=embedding,
-        learning_rate=learning_rate or (tuning.LEARNING_RATE if tuned else _LEARNING_RATE),
-        net=net,
-        objective=objective,
-        precision=precision,
-        start=str(start) if start else None,
-        views=views,
-    )
-    training, validation = everything.split(settings.held_out, _SPLIT_SEED)
-    require_enough(training, validation)
-    record = Record(
-        format=RECORD_FORMAT,
-        version=__version__,
-        settings=settings,
-        input=section,
-        classes=len(training.identities) * preset(settings.augment, settings.orientations).orientations,
-        trained_on=training.group_names,
-        held_out=validation.group_names,
-        compiler="graph",
-        images_seen=0,
-        seconds=0.0,
-        finished=False,
-        similarity=None,
-    )
-    log = open_log(out) if tensorboard and not devices.worker else no_log
-    out.mkdir(parents=True, exist_ok=True)
-    session = Session(Run(out, record), training, load_held_out(record, data_dir), devices, log, report)
-    return session.run(None)
+    with _alone(out, devices, make=True):
+        require_no_run(out)
+        everything = _load(data, section, data_dir, skipped, enlarged=True)
+        groups = len(everything.group_names)
+        settings = Settings(
+            data=data if drawn else str(Path(data).resolve()),
+            minutes=minutes,
+            images=images,
+            seed=seed,
+            augment=augment,
+            orientations=variation.orientations,
+            held_out=held_out or max(min(4, groups // 2), groups // 6),
+            batch=batch,
+            embedding=embedding,
+            learning_rate=learning_rate or (tuning.LEARNING_RATE if tuned else _LEARNING_RATE),
+            net=net,
+            objective=objective,
+            precision=precision,
+            start=str(start) if start else None,
+            views=views,
+        )
+        training, validation = everything.split(settings.held_out, _SPLIT_SEED)
+        require_enough(training, validation)
+        record = Record(
+            format=RECORD_FORMAT,
+            version=__version__,
+            settings=settings,
+            input=section,
+            classes=len(training.identities) * preset(settings.augment, settings.orientations).orientations,
+            trained_on=training.group_names,
+            held_out=validation.group_names,
+            compiler="graph",
+            images_seen=0,
+            seconds=0.0,
+            finished=False,
+            similarity=None,
+        )
+        log = open_log(out) if tensorboard and not devices.worker else no_log
+        session = Session(Run(out, record), training, load_held_out(record, data_dir), devices, log, report)
+        return session.run(None)
 
 
 def resume(
@@ -186,22 +192,30 @@ def resume(
 
     Raises:
         DataError: The data is missing, or is not what the run was trained on.
-        TrainingError: There is no run, or it is damaged or of another version.
+        TrainingError: There is no run, it is damaged or of another version, or another training is at work in it.
     """
+    require_settings()
     run = Run.open(out)
     if run.record.finished:
         return run
     settings = run.record.settings
     devices = _open_devices(strategy, settings.batch, settings.minutes)
-    everything = _load(settings.data, run.record.input, data_dir, skipped, enlarged=True)
-    if set(everything.group_names) != {*run.record.trained_on, *run.record.held_out}:
-        raise DataError(f"{settings.data}: not the data that {out} was trained on", reason="other_data")
-    training = everything.only(run.record.trained_on)
-    if len(training.identities) * preset(settings.augment, settings.orientations).orientations != run.record.classes:
-        raise DataError(f"{settings.data}: not the identities that {out} was trained on", reason="other_data")
-    log = open_log(run.path) if tensorboard and not devices.worker else no_log
-    session = Session(run, training, load_held_out(run.record, data_dir), devices, log, report)
-    return session.run(run.variables())
+    with _alone(run.path, devices):
+        run = Run.open(out)  # as it is now that no other training is at work
+        if run.record.finished:
+            return run
+        everything = _load(settings.data, run.record.input, data_dir, skipped, enlarged=True)
+        if set(everything.group_names) != {*run.record.trained_on, *run.record.held_out}:
+            raise DataError(f"{settings.data}: not the data that {out} was trained on", reason="other_data")
+        training = everything.only(run.record.trained_on)
+        if (
+            len(training.identities) * preset(settings.augment, settings.orientations).orientations
+            != run.record.classes
+        ):
+            raise DataError(f"{settings.data}: not the identities that {out} was trained on", reason="other_data")
+        log = open_log(run.path) if tensorboard and not devices.worker else no_log
+        session = Session(run, training, load_held_out(run.record, data_dir), devices, log, report)
+        return session.run(run.variables())
 
 
 def require_same(out: str | Path, data: str, given: Mapping[str, object]) -> None:
@@ -241,6 +255,11 @@ def _load(
     if section.face is not None:
         return load_faces(data, section, wide if enlarged else None, skipped)
     return load_data(data, wide if enlarged else section, data_dir=data_dir)
+
+
+def _alone(out: Path, devices: Devices, *, make: bool = False) -> AbstractContextManager[None]:
+    """Hold the run's folder; of several workers the first does, which alone writes there."""
+    return nullcontext() if devices.worker else held(out, make=make)
 
 
 def _open_devices(strategy: StrategyName, batch: int, minutes: float | None) -> Devices:

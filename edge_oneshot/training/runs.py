@@ -8,7 +8,6 @@ RUN/history.jsonl   one line a checkpoint: images, seconds, loss, images/s, vali
 
 import io
 import json
-import os
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -23,12 +22,12 @@ import numpy.typing as npt
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.training.augmentation import Orientations
 from edge_oneshot.training.encoders import Precision, Views, build_siamese
+from edge_oneshot.training.folder import CHECKPOINT, ENCODER, HISTORY, RECORD
 from edge_oneshot.training.objectives import ObjectiveName
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.files import write_atomically
 
 RECORD_FORMAT = 2
-_RECORD, _ENCODER, _CHECKPOINT, _HISTORY = "run.json", "encoder.keras", "checkpoint.npz", "history.jsonl"
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -80,7 +79,8 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     Attributes:
         trained_on, held_out: Group names, apart from each other.
         compiler: What ran the step faster on this machine, kept for an exact resume.
-        images_seen, seconds: Progress; the seconds of all sessions, validation included.
+        images_seen, seconds: Progress; the seconds of all sessions, validation
+            included; the clock begins at each one's first step.
         finished: False after Ctrl-C or a crash; --resume goes on.
         similarity: Fitted on held-out groups when training ended.
     """
@@ -134,10 +134,10 @@ class Run:
         """
         path = Path(path)
         try:
-            content = (path / _RECORD).read_bytes()
+            content = (path / RECORD).read_bytes()
         except OSError as error:
             raise TrainingError(
-                f"{path}: no run here ({_RECORD}: {error.strerror}); make one with 'edge-oneshot train'",
+                f"{path}: no run here ({RECORD}: {error.strerror}); make one with 'edge-oneshot train'",
                 reason="no_run",
             ) from None
         try:
@@ -148,7 +148,7 @@ class Run:
                 raise TrainingError(f"{path}: made by another version ({made_by}); train again", reason="run_version")
             return cls(path, msgspec.convert(plain, Record))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            raise TrainingError(f"{path}/{_RECORD}: {error}; train again", reason="run_damaged") from None
+            raise TrainingError(f"{path}/{RECORD}: {error}; train again", reason="run_damaged") from None
 
     def encoder(self) -> keras.Model:
         """The encoder: float32 (n, h, w, c), scaled, to float32 (n, views * embedding).
@@ -157,10 +157,10 @@ class Run:
             TrainingError: The file is missing or damaged.
         """
         try:
-            return keras.models.load_model(self.path / _ENCODER, compile=False)
+            return keras.models.load_model(self.path / ENCODER, compile=False)
         except (OSError, ValueError, KeyError) as error:
             first = str(error).strip().splitlines()[0]
-            raise TrainingError(f"{self.path}/{_ENCODER}: {first}; train again", reason="run_damaged") from None
+            raise TrainingError(f"{self.path}/{ENCODER}: {first}; train again", reason="run_damaged") from None
 
     def siamese(self) -> keras.Model:
         """The siamese view: two images, as for `encoder`, to a degree of similarity in 0..1.
@@ -175,32 +175,18 @@ class Run:
     def history(self) -> list[Moment]:
         """The checkpoints so far, oldest first."""
         try:
-            lines = (self.path / _HISTORY).read_bytes().splitlines()
+            lines = (self.path / HISTORY).read_bytes().splitlines()
             return [msgspec.json.decode(line, type=Moment) for line in lines]
         except (OSError, msgspec.DecodeError) as error:
-            raise TrainingError(f"{self.path}/{_HISTORY}: {error}; train again", reason="run_damaged") from None
+            raise TrainingError(f"{self.path}/{HISTORY}: {error}; train again", reason="run_damaged") from None
 
     def variables(self) -> list[npt.NDArray[np.generic]]:
         """The checkpoint, in the order that `save_checkpoint` was given."""
         try:
-            with (self.path / _CHECKPOINT).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            with (self.path / CHECKPOINT).open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return [stored[f"v{index}"] for index in range(len(stored.files))]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise TrainingError(f"{self.path}/{_CHECKPOINT}: {error}; train again", reason="run_damaged") from None
-
-
-def require_no_run(path: Path) -> None:
-    """Refuse a folder that a run lies in, or a file of one: another training would take its place.
-
-    Raises:
-        TrainingError: Reason ``run_exists``.
-    """
-    if (path / _RECORD).exists():
-        raise TrainingError(f"{path}: holds a run already; add --resume, or name another folder", reason="run_exists")
-    for name in (_ENCODER, _CHECKPOINT, _HISTORY):
-        if os.path.lexists(path / name):
-            message = f"{path}: holds {name} already, without a run; name another folder, or move it away"
-            raise TrainingError(message, reason="run_exists")
+            raise TrainingError(f"{self.path}/{CHECKPOINT}: {error}; train again", reason="run_damaged") from None
 
 
 def save_checkpoint(
@@ -214,12 +200,12 @@ def save_checkpoint(
     buffer = io.BytesIO()
     np.savez(buffer, **{f"v{index}": value for index, value in enumerate(variables)})  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
-        encoder.save(Path(folder) / _ENCODER)
-        model = (Path(folder) / _ENCODER).read_bytes()
-    write_atomically(path / _CHECKPOINT, buffer.getvalue())
-    write_atomically(path / _ENCODER, model)
-    write_atomically(path / _HISTORY, b"".join(msgspec.json.encode(moment) + b"\n" for moment in history))
-    write_atomically(path / _RECORD, _encoded(record) + b"\n")
+        encoder.save(Path(folder) / ENCODER)
+        model = (Path(folder) / ENCODER).read_bytes()
+    write_atomically(path / CHECKPOINT, buffer.getvalue())
+    write_atomically(path / ENCODER, model)
+    write_atomically(path / HISTORY, b"".join(msgspec.json.encode(moment) + b"\n" for moment in history))
+    write_atomically(path / RECORD, _encoded(record) + b"\n")
     return Run(path, record)
 
 

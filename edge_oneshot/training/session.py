@@ -22,7 +22,7 @@ from edge_oneshot.training.logs import Log
 from edge_oneshot.training.runs import Moment, Run, save_checkpoint
 from edge_oneshot.training.start import begin_with
 from edge_oneshot.training.strategies import Devices
-from edge_oneshot.training.trainer import Trainer, faster_compiler, imprint
+from edge_oneshot.training.trainer import Trainer, compile_step, faster_compiler, imprint
 from edge_oneshot.training.validation import Validation
 from edge_oneshot.training.whitening import whiten
 
@@ -33,7 +33,17 @@ _WARM_UP = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a training is; `accuracy` is that of the last checkpoint, or None before it."""
+    """How far a training is.
+
+    Attributes:
+        done: Share of its length, 0..1.
+        images: Seen so far.
+        loss: Mean over the last steps.
+        images_per_second: Since the last checkpoint.
+        seconds_left: About.
+        accuracy: Of the last checkpoint, or None before it.
+        at: What is done before the first step or after the last, where the other figures stand still; "" between.
+    """
 
     done: float
     images: int
@@ -41,6 +51,7 @@ class Progress:
     images_per_second: float
     seconds_left: float
     accuracy: float | None
+    at: str = ""
 
 
 class Session:
@@ -77,8 +88,10 @@ class Session:
             self._begin()
         else:
             self._go_on(stored)
-        step = self.trainer.step(self.record.compiler)
         settings = self.record.settings
+        self._say("compiling the training step")
+        step = self.trainer.step(self.record.compiler)
+        compile_step(self.trainer, step, self.source)
         losses: list[float] = []
         marked, marked_images, marked_seconds = self._done, self.images, self.seconds
         source = batches(self.source, first=self.images // settings.batch)
@@ -104,6 +117,7 @@ class Session:
                     marked, marked_images, marked_seconds = self._done, self.images, self.seconds
                 if interrupted.is_set() and self._done < 1.0:
                     raise KeyboardInterrupt
+        self._say("finishing the encoder")
         encoder = self.trainer.encoder
         # nothing is whitened that was learned from other people than these few
         if self.trainer.objective.metric == "cosine" and not self.trainer.tuned and not self.devices.worker:
@@ -111,15 +125,15 @@ class Session:
         return self._keep(encoder, finished=True)
 
     def _begin(self) -> None:
-        before = time.monotonic()
+        self._say("finding out how the step runs faster")
         compiler = faster_compiler(self.trainer, self.source, self.record.settings.minutes)
         self.record = msgspec.structs.replace(self.record, compiler=compiler)
         start = self.record.settings.start
         if start is not None and not self.trainer.tuned:
             begin_with(self.trainer, Run.open(start), self.record, self.source)
         if self.record.settings.objective == "cosine":
+            self._say("a first look at each class")
             imprint(self.trainer, self.source, trained=start is not None)
-        self._count_time(before)
 
     def _go_on(self, stored: list[npt.NDArray[np.generic]]) -> None:
         try:
@@ -148,6 +162,12 @@ class Session:
             done = self._done
             left = self.seconds * (1.0 - done) / done if done else math.inf
             self.report(Progress(min(done, 1.0), self.images, loss, self.rate, max(left, 0.0), self.judge.last))
+
+    def _say(self, at: str) -> None:
+        """Tell what it is at before the first step, and after the last; none of it counts as training time."""
+        if self.report:
+            done = min(self._done, 1.0)
+            self.report(Progress(done, self.images, math.nan, self.rate, math.inf, self.judge.last, at))
 
     def _keep(self, encoder: keras.Model, *, finished: bool = False) -> Run:
         """Judge, and write a checkpoint; the last one with the curve of similarity."""

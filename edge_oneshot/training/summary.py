@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_oneshot.errors import TrainingError
-from edge_oneshot.training.runs import Run
+from edge_oneshot.training.runs import Record, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class TrainingSummary:
             within an alphabet where there are alphabets, by random pairs of drawers.
         interval: 95 % interval of `accuracy`.
         skipped: Photos without a face to use, and people of whom too few are left.
+        warning: What is wrong with the run though it ended well, such as a training too short to be of use; or None.
     """
 
     run: str
@@ -41,6 +42,7 @@ class TrainingSummary:
     compiler: str
     seed: int
     skipped: tuple[SkippedPhoto, ...]
+    warning: str | None
 
 
 def summarise(run: Run, skipped: Sequence[SkippedPhoto] = ()) -> TrainingSummary:
@@ -55,7 +57,7 @@ def summarise(run: Run, skipped: Sequence[SkippedPhoto] = ()) -> TrainingSummary
         finished=record.finished,
         images=record.images_seen,
         seconds=record.seconds,
-        images_per_second=record.images_seen / record.seconds,
+        images_per_second=record.images_seen / max(record.seconds, 1e-9),
         loss=history[-1].loss,
         ways=history[-1].ways,
         accuracy=history[-1].accuracy,
@@ -64,4 +66,12 @@ def summarise(run: Run, skipped: Sequence[SkippedPhoto] = ()) -> TrainingSummary
         compiler=record.compiler,
         seed=record.settings.seed,
         skipped=tuple(skipped),
+        warning=_too_short(record),
     )
+
+
+def _too_short(record: Record) -> str | None:
+    if not record.finished or record.images_seen >= record.classes:
+        return None
+    seen = f"{record.images_seen:,} images, fewer than its {record.classes:,} classes"
+    return f"the training was too short: it saw {seen}; train anew with more --minutes or --images"

@@ -141,6 +141,13 @@ def imprint(trainer: Trainer, source: Source, *, trained: bool) -> None:
     trainer.head[0].assign(prototypes)
 
 
+def compile_step(trainer: Trainer, step: Step, source: Source) -> None:
+    """Take a step and undo it: TensorFlow compiles at the first call, which is no training and not on its clock."""
+    before = trainer.state()
+    step(source.batch(0))
+    trainer.restore(before)
+
+
 def faster_compiler(trainer: Trainer, source: Source, minutes: float | None) -> Compiler:
     """Which way runs the step faster here: it depends on processor and net by a factor of two.
 

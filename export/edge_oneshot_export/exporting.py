@@ -23,6 +23,7 @@ from edge_oneshot_export.edgetpu.preflight import preflight
 from edge_oneshot_export.errors import ExportError, ModelError
 from edge_oneshot_export.formats import onnx, tflite
 from edge_oneshot_export.formats.conversion import check_model, reference_embeddings, spread
+from edge_oneshot_export.formats.keras_models import in_float32, require_model
 from edge_oneshot_export.formats.layers import layer_errors
 from edge_oneshot_export.judging.calibration import draw_sample
 from edge_oneshot_export.judging.drift import Reference, check_alive
@@ -63,7 +64,8 @@ def export(
 
     Args:
         model: Takes float32 (batch, h, w, c) scaled as `input` says; returns float32
-            (batch, size), for cosine without the L2 normalisation, which the device does.
+            (batch, size), for cosine without the L2 normalisation, which the device does. One that
+            computes in 16 bits is rebuilt in float32.
         path: ``NAME.oneshot``; an existing file is replaced once the new one is whole.
         images: uint8 (n, h, w, c), preprocessed; they set the ranges of the int8 variants. A
             few hundred, spread over the training data; 500 at most are used.
@@ -95,6 +97,8 @@ def export(
     packer = Packer.begin(path, name, provenance, shown, input, key, progress, files)
     say = packer.say
     say("checking the model")
+    require_model(model)
+    model = in_float32(model)
     embedding = EmbeddingSection(size=check_model(model, input), metric=metric)
     sample = draw_sample(calibration, input, target_far=target_far if thresholds is None else None)
     held_out = calibration.images[sample.chosen]

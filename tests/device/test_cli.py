@@ -245,12 +245,18 @@ def test_bench_measures_a_bundle_without_a_state(program: Program, make_bundle: 
     assert not (program.folder / "state").exists()
 
 
-def test_inspect_shows_a_bundle_on_one_screen(program: Program, make_bundle: MakeBundle) -> None:
+def test_inspect_shows_a_bundle_on_one_screen_and_with_all_the_rest(program: Program, make_bundle: MakeBundle) -> None:
     path = make_bundle()
     bundle = Bundle.open(path)
     text = program("inspect", "tiny.oneshot")
-    assert len(text.splitlines()) <= 40
-    assert max(map(len, text.splitlines())) <= 140
+    assert len(text.splitlines()) <= 24
+    assert max(map(len, text.splitlines())) <= 80
+    for fact in ("8 x 8 grey to 16 values, cosine", "2026-01-01", bundle.sha256, "made up for tests", "inspect --all"):
+        assert fact in text
+    for variant in bundle.manifest.variants:
+        assert f"{variant.fingerprint[:12]}\n" in text
+        assert f"{variant.bytes:,}" in text
+    text = program("inspect", "tiny.oneshot", "--all")
     for variant in bundle.manifest.variants:
         assert f"{variant.fingerprint[:12]}\n" in text
         assert f"{variant.bytes:,}" in text
@@ -270,6 +276,7 @@ def test_inspect_shows_a_bundle_on_one_screen(program: Program, make_bundle: Mak
     assert len(told["calibration"]) == 9
     assert {(c["variant"], c["templates"]) for c in told["calibration"]} >= {("int8", 1), ("int8", 3), ("int8", 5)}
     assert told["calibration"][0]["target_far"] == 0.01
+    assert "wrong_use" in program("inspect", "tiny.oneshot", "tiny.oneshot", "--all", "--json", code=2)["reason"]
     make_bundle(calibrated=False)
     assert "uncalibrated" in program("inspect", "tiny.oneshot")
     assert program("inspect", "tiny.oneshot", "--json")["calibration"] == []

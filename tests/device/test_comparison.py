@@ -1,7 +1,10 @@
 """Two bundles beside each other."""
 
+import msgspec
+
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.comparison import Difference, compare, describe_comparison, inspect
+from edge_oneshot_device.bundle.summary import describe
 
 
 def differences(one, other) -> dict[str, tuple]:
@@ -89,6 +92,23 @@ def test_what_would_steer_a_terminal_is_spelt_out(make_bundle):
     for text in (inspect(path)[1], inspect(make_bundle(), path)[1]):
         assert text.replace("\n", "").isprintable()
         assert "\\x1b[2Jdrawn\\nfrom a seed\\u202e" in text
+
+
+def test_a_bundle_with_every_variant_and_long_names_fits_one_screen(make_bundle):
+    summary, _ = inspect(make_bundle())
+    names = ("float32", "float16", "dynamic", "int8", "coral", "onnx-float32", "onnx-float16", "onnx-int8")
+    file = msgspec.structs.replace(summary.files[0], bytes=99_999_999, compiled="models/x.tflite")
+    full = msgspec.structs.replace(
+        summary,
+        name="a name of a bundle that somebody made as long as it goes",
+        signed_by="0" * 64,
+        variants=list(names),
+        files=[msgspec.structs.replace(file, variant=name) for name in names],
+    )
+    lines = describe(full).splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert all(any(line.startswith(name) for line in lines) for name in names)
 
 
 def test_templates_carry_over_where_fingerprints_are_the_same(make_bundle):

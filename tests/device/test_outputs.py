@@ -394,6 +394,7 @@ NEITHER = {
     ("rotate-key", "drop_former"),
     ("verify", "scores"),
     ("identify", "scores"),
+    ("inspect", "all"),
 }
 
 

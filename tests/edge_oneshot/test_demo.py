@@ -16,6 +16,7 @@ from edge_oneshot.demo import measurements
 from edge_oneshot.demo.stages import Clock, shown
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.training import loop as training
+from edge_oneshot.training.folder import held
 from edge_oneshot.training.runs import Run
 from edge_oneshot_device import Bundle, Recognizer, cli, console
 from edge_oneshot_device.errors import MachineError
@@ -205,6 +206,16 @@ def test_what_no_demo_made_is_not_touched(tmp_path, name):
     assert raised.value.exit_code == 2
     assert (tmp_path / name / "run.json").read_text() == "twenty hours of training"
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_two_demos_in_one_folder_exclude_each_other(tmp_path):
+    (tmp_path / demos.MARKER).write_text("")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("of the demo that is at work")
+    with held(tmp_path), pytest.raises(TrainingError) as raised:
+        demos.demo(tmp_path)
+    assert raised.value.reason == "run_busy"
+    assert (tmp_path / "run" / "run.json").read_text() == "of the demo that is at work"
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):

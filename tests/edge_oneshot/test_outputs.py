@@ -39,6 +39,7 @@ NEITHER = {
     "export": "pretrained variants mean scale faces metric target_far",
     "calibrate": "target_far",
     "evaluate": "protocol variant runtime ways episodes seed",
+    "inspect": "all",
     "deploy": "machine python host variant runtime allow_cpu target_far re_enrol empty",
 }
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from edge_oneshot.report import figures, report
+from edge_oneshot_device.bundle.manifest import LayerError
 from edge_oneshot_device.errors import MachineError
 
 _PATH = Path(__file__).with_name("report_sample.py")
@@ -75,8 +76,44 @@ def test_drift_alone_is_a_page_where_people_are_too_few_for_any_rate():
     name, drift = whole.drift[0]
     few = msgspec.structs.replace(drift, tpr_at_fpr={}, layers=())
     page = Page(report.render(report.ReportData(title="Drift", summary="Of few.", drift=((name, few),))))
-    assert page.ids() == ["headline", "drift", *(one for one in page.ids() if one.startswith("drift-"))]
+    assert page.ids() == ["headline", "drift", *(one for one in page.ids() if one.startswith("drift-")), "words"]
     assert "points of equal error rate, against float" in page.text
+
+
+def test_the_words_that_the_figures_need_are_explained(html):
+    text = " ".join(Page(html).text.split())
+    for word in ("FARFalse accept rate:", "FRRFalse reject rate:", "DriftHow far", "LiteRTRuns .tflite files"):
+        assert word in text
+
+
+def test_a_variant_that_is_slower_than_float_here_is_named():
+    def slower(name, median):
+        row = report_sample.variant(name)
+        return dataclasses.replace(row, latency=msgspec.structs.replace(row.latency, median_ms=median))
+
+    times = {"int8": 0.2, "float32": 0.2, "onnx-float32": 0.2, "onnx-int8": 0.3, "dynamic": 0.205}
+    rows = tuple(slower(name, median) for name, median in times.items())
+    assert [(row.variant, one.variant) for row, one in report.slower_than_float(rows)] == [
+        ("onnx-int8", "onnx-float32")
+    ]
+    page = Page(report.render(dataclasses.replace(report_sample.sample(), variants=rows)))
+    text = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert (
+        "Slower on this machine than float32 in the same format: onnx-int8 (0.300 ms; onnx-float32 0.200 ms)." in text
+    )
+    assert "Slower on this machine" not in Page(report.render(report_sample.sample())).text
+
+
+def test_layers_stand_by_their_full_names(html):
+    name = "fully_connected_layer_of_a_model_of_ones_own_1"
+    long = f"{name} + batch_normalization_1 + re_lu_1"
+    whole = report_sample.sample()
+    variant, drift = whole.drift[0]
+    layers = (LayerError(op="FULLY_CONNECTED", name=long, sqnr_db=31.4),)
+    page = report.render(dataclasses.replace(whole, drift=((variant, msgspec.structs.replace(drift, layers=layers)),)))
+    assert f"FULLY_CONNECTED: {long}" in page
+    assert name in re.sub(r"<table.*?</table>", "", page, flags=re.DOTALL)  # in the chart too
+    assert "CONV_2D: first" in html
 
 
 def test_the_report_needs_nothing_from_anywhere(html):

@@ -1,3 +1,4 @@
+import json
 import shutil
 import signal
 import subprocess
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_oneshot import cli, commands
 from edge_oneshot.data.loading import load_data
 from edge_oneshot.errors import DataError, TrainingError
-from edge_oneshot.training import session
+from edge_oneshot.training import loop, session
 from edge_oneshot.training.augmentation import preset
 from edge_oneshot.training.batches import Source
 from edge_oneshot.training.encoders import first_view
+from edge_oneshot.training.folder import held
 from edge_oneshot.training.loop import oversampled, require_same, resume, train
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Run
@@ -53,6 +56,77 @@ def test_training_learns(tmp_path, monkeypatch):
     assert len(history) == 20
     assert history[-1].accuracy > history[0].accuracy + 0.1
     assert history[-1].accuracy > 0.5  # chance is 0.05, the nearest neighbour in pixels 0.30
+
+
+class Clock:
+    """A second passes with each look at it, and what `passing` wraps takes a quarter of an hour at its first call."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        self.now += 1.0
+        return self.now
+
+    def passing(self, function):
+        def slow(*arguments, **named):
+            self.now += slow.seconds
+            slow.seconds = 0.0
+            return function(*arguments, **named)
+
+        slow.seconds = 900.0
+        return slow
+
+
+def test_the_clock_of_a_training_begins_at_its_first_step(tmp_path, monkeypatch):
+    clock, step = Clock(), Trainer.step
+    monkeypatch.setattr(session, "time", clock)
+    monkeypatch.setattr(session, "imprint", clock.passing(session.imprint))
+    monkeypatch.setattr(Trainer, "step", lambda self, compiler: clock.passing(step(self, compiler)))
+    settings = {name: value for name, value in SMALL.items() if name != "images"}
+    run = train("glyphs", tmp_path / "run", minutes=20 / 60, **settings)
+    assert run.record.seconds == pytest.approx(20.0, abs=1.0)
+    assert run.record.images_seen >= 15 * SMALL["batch"]  # a second each, but for checkpoints
+
+
+def test_a_training_says_what_it_is_at_before_its_first_step(tmp_path):
+    told = []
+    train("glyphs", tmp_path / "run", **{**SMALL, "images": 64}, report=told.append)
+    before = [now.at for now in told if now.images == 0]
+    assert "compiling the training step" in before
+    assert all(before)
+    assert [now.images for now in told if not now.at] == [64]
+
+
+def test_a_training_that_was_too_short_is_said_to_be(run, tmp_path):
+    short = train("glyphs", tmp_path / "run", **{**SMALL, "images": 64})
+    assert summarise(short).warning == (
+        "the training was too short: it saw 64 images, fewer than its 1,600 classes; "
+        "train anew with more --minutes or --images"
+    )
+    enough = msgspec.structs.replace(run.record, images_seen=run.record.classes)
+    assert summarise(Run(run.path, enough)).warning is None
+
+
+def test_two_trainings_into_one_folder_exclude_each_other(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "load_data", None)  # neither comes so far
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(run.path, unfinished)
+    (unfinished / "run.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(run.record, finished=False)))
+    with held(tmp_path / "new", make=True), held(unfinished):
+        for begin in (lambda: train("glyphs", tmp_path / "new", **SMALL), lambda: resume(unfinished)):
+            with pytest.raises(TrainingError, match="another training is at work in this folder") as raised:
+                begin()
+            assert raised.value.reason == "run_busy"
+            assert raised.value.exit_code == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_holds_a_run_is_refused_before_anything_heavy_is_loaded(tmp_path, capsys, monkeypatch):
+    (tmp_path / "run.json").write_text("{}")
+    monkeypatch.setattr(commands, "_import_tensorflow", None)
+    assert cli.main(["train", "glyphs", "--out", str(tmp_path), "--json"]) == 2
+    assert json.loads(capsys.readouterr().err)["reason"] == "run_exists"
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(run, tmp_path):

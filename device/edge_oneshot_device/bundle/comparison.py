@@ -7,7 +7,8 @@ from typing import Any, Final
 import msgspec
 
 from edge_oneshot_device.bundle.bundle import Bundle
-from edge_oneshot_device.bundle.summary import Summary, align, describe, percent, points, summarise
+from edge_oneshot_device.bundle.summary import Summary, align, describe, describe_all, percent, points, summarise
+from edge_oneshot_device.errors import InputError
 
 # An entry of a list is known by these, not by its place, so that one more entry is one difference.
 _NAMES: Final = (("variant", "rule", "templates"), ("variant",), ("what",), ("people",))
@@ -49,16 +50,19 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def inspect(
-    path: str | os.PathLike[str], other: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str], other: str | os.PathLike[str] | None = None, *, everything: bool = False
 ) -> tuple[Summary | Comparison, str]:
-    """A bundle in brief, or two beside each other; and the same as text.
+    """A bundle in brief, or two beside each other; and the same as text, of a bundle `everything` or one screen.
 
     Raises:
         InputError, IntegrityError, MachineError: As `Bundle.open` does.
+        InputError: Reason ``wrong_use``: everything of two.
     """
     if other is None:
         summary = summarise(Bundle.open(path))
-        return summary, describe(summary)
+        return summary, describe_all(summary) if everything else describe(summary)
+    if everything:
+        raise InputError("--all is for one bundle; leave it out to compare two", reason="wrong_use")
     comparison = compare(Bundle.open(path), Bundle.open(other))
     return comparison, describe_comparison(comparison, os.fspath(path), os.fspath(other))
 

@@ -1,5 +1,6 @@
 """What is in a bundle, in brief: for `inspect` and `init`."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Final
 
@@ -24,6 +25,7 @@ from edge_oneshot_device.matching.thresholds import threshold_for
 
 UNCALIBRATED: Final = "uncalibrated: verify and identify will refuse; export it with calibration images"
 
+_COLUMNS: Final = 80
 _GALLERIES: Final = (1, 10, 100, 1000)
 
 UNSIGNED: Final = "nobody: the digests say that it is intact, not where it comes from"
@@ -129,7 +131,25 @@ def operations(manifest: Manifest) -> list[Operation]:
 
 
 def describe(summary: Summary) -> str:
-    """The summary as plain text for one screen."""
+    """The summary as plain text for a screen of 80 columns and 24 lines; `describe_all` has the rest."""
+    facts = [
+        ("bundle", f"{summary.name}, format {summary.format}, {summary.created}, {summary.bytes:,} bytes"),
+        ("sha256", summary.sha256),
+        ("signed by", summary.signed_by or UNSIGNED),
+        ("input", f"{_size(summary.input)} to {summary.embedding.size} values, {summary.embedding.metric}"),
+        *([("faces", _faces(summary.input.face))] if summary.input.face is not None else []),
+        ("data", _data(summary.provenance)),
+        *(("calibrated", data) for data in list(dict.fromkeys(one.data for one in summary.calibration))[:1]),
+    ]
+    used = [one for one in summary.calibration if one.rule == summary.rule and one.variant == summary.variants[0]]
+    rows = [row for fact in facts for row in _wrapped(*fact)]
+    blocks = [align(rows), align(_variant_rows(summary.files, brief=True))]
+    blocks.append(align(_calibration_rows(used, brief=True)) if used else UNCALIBRATED)
+    return "\n\n".join([*blocks, "inspect --all shows the rest: drift, every calibration, versions, licences"])
+
+
+def describe_all(summary: Summary) -> str:
+    """All of the summary as plain text."""
     section, provenance = summary.input, summary.provenance
     scaling = ", ".join(f"(pixel - {m:g}) / {s:g}" for m, s in zip(section.mean, section.scale, strict=True))
     low, high = section.value_range
@@ -139,7 +159,7 @@ def describe(summary: Summary) -> str:
         ("signed by", summary.signed_by or UNSIGNED),
         (
             "input",
-            f"{section.width} x {section.height} {section.colour}, {section.resize}, {scaling}: {low:g}..{high:g}",
+            f"{_size(section)}, {section.resize}, {scaling}: {low:g}..{high:g}",
         ),
         *([("faces", _faces(section.face))] if section.face is not None else []),
         ("embedding", f"{summary.embedding.size} values, {summary.embedding.metric}"),
@@ -245,27 +265,22 @@ def points(change: Change) -> str:
     return f"{100.0 * change.difference:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
-def _variant_rows(files: list[ModelFile]) -> list[tuple[str, ...]]:
-    head = ("variant", "bytes", "in", "out", "runtimes", "fingerprint")
-    return [
-        head,
-        *(
-            (
-                file.variant,
-                f"{file.bytes:,}",
-                file.input_dtype,
-                file.output_dtype,
-                ", ".join([*file.runtimes, *(["Edge TPU"] if file.compiled else [])]),
-                file.fingerprint[:12],
-            )
-            for file in files
-        ),
-    ]
+def _variant_rows(files: list[ModelFile], *, brief: bool = False) -> list[tuple[str, ...]]:
+    middle = ("cosine",) if brief else ("in", "out")
+    head = ("variant", "bytes", *middle, "runtimes", "fingerprint")
+    rows = []
+    for file in files:
+        cosine = "" if file.drift is None else f"{file.drift.cosine_mean:.4f}"
+        middle = (cosine,) if brief else (file.input_dtype, file.output_dtype)
+        runtimes = ", ".join([*file.runtimes, *(["Edge TPU"] if file.compiled else [])])
+        rows.append((file.variant, f"{file.bytes:,}", *middle, runtimes, file.fingerprint[:12]))
+    return [head, *rows]
 
 
-def _calibration_rows(operations: list[Operation]) -> list[tuple[str, ...]]:
+def _calibration_rows(operations: list[Operation], *, brief: bool = False) -> list[tuple[str, ...]]:
     enrolled = [f"of {threshold.people:,}" for threshold in operations[0].gallery]
-    head = ("calibration", "templates", "target FAR", "at most (95 %)", "FRR", "people", "threshold", *enrolled[1:], "")
+    people = () if brief else ("people",)
+    head = ("calibration", "templates", "target FAR", "at most (95 %)", "FRR", *people, "threshold")
     rows = [
         (
             operation.variant,
@@ -273,13 +288,23 @@ def _calibration_rows(operations: list[Operation]) -> list[tuple[str, ...]]:
             percent(operation.target_far),
             percent(operation.far_upper_95),
             percent(operation.frr),
-            str(operation.people),
-            *(f"{one.threshold:.4f}{'?' * one.provisional}" for one in operation.gallery),
+            *(() if brief else (str(operation.people),)),
+            *(f"{one.threshold:.4f}{'?' * one.provisional}" for one in operation.gallery[: 1 if brief else None]),
             "provisional" if operation.provisional else "",
         )
         for operation in operations
     ]
-    return [head, *rows]
+    return [(*head, *(() if brief else enrolled[1:]), ""), *rows]
+
+
+def _wrapped(name: str, value: str) -> list[tuple[str, str]]:
+    """A fact over as many lines as 80 columns take, three at most."""
+    lines = textwrap.wrap(printable(value), _COLUMNS - 12, max_lines=3, placeholder=" ...") or [""]
+    return list(zip([name, *[""] * (len(lines) - 1)], lines, strict=True))
+
+
+def _size(section: InputSection) -> str:
+    return f"{section.width} x {section.height} {section.colour}"
 
 
 def _faces(face: FaceSection) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_export.errors import ExportError, ModelError
+from edge_oneshot_export.formats.keras_models import require_model
 
 if TYPE_CHECKING:
     import keras
@@ -40,8 +41,7 @@ def check_model(model: "keras.Model", section: InputSection) -> int:
     """
     import keras
 
-    if not isinstance(model, keras.Model):
-        raise ModelError(f"expected a keras.Model, got {type(model).__name__}", reason="not_a_model")
+    require_model(model)
     for tensor in _inputs(model):
         _check_input(tuple(tensor.shape), str(tensor.dtype), section)
     try:
@@ -65,7 +65,7 @@ def fixed(model: "keras.Model", shape: tuple[int, ...]) -> "keras.Model":
     """The model behind an input of static shape (1, h, w, c); names that repeat, so the files do."""
     import keras
 
-    image = keras.Input(batch_shape=(1, *shape), name=INPUT_NAME)
+    image = keras.Input(batch_shape=(1, *shape), name=INPUT_NAME, dtype="float32")
     return keras.Model(image, model(image), name=WRAPPER)
 
 
