@@ -16,9 +16,10 @@ setup: ## make .venv with everything, versions locked with hashes (PYTHON=python
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("make: Python %d.%d is not supported, 3.11 to 3.13 is needed; say PYTHON=/path/to/python" % v)'
 	@stamp="$$("$(PYTHON)" -VV | cksum) $$(cat requirements.txt pyproject.toml device/pyproject.toml | cksum)"; \
 	if [ "$$(cat .venv/.stamp 2>/dev/null)" != "$$stamp" ]; then \
-		echo "Setting up .venv (1.6 GB, some minutes)"; \
+		echo "Setting up .venv: 3.3 GB, some four minutes"; \
 		"$(PYTHON)" -m venv --clear .venv \
-		&& $(BIN)/pip install --quiet --require-hashes -r requirements.txt \
+		&& $(BIN)/python tools/pip_progress.py install --require-hashes -r requirements.txt \
+		&& echo "  the two distributions of this clone" \
 		&& $(BIN)/pip install --quiet --no-deps --no-build-isolation -e ./device -e . \
 		&& echo "$$stamp" > .venv/.stamp; \
 	fi
@@ -54,9 +55,9 @@ test-tflite-runtime: setup bundles ## bundles and the device's tests in tflite-r
 	set -e; \
 	stamp="$$("$(TFLITE_PYTHON)" -VV | cksum) $$(cat requirements-tflite-runtime.txt device/pyproject.toml | cksum)"; \
 	if [ "$$(cat .venv-tflite-runtime/.stamp 2>/dev/null)" != "$$stamp" ]; then \
-		echo "Setting up .venv-tflite-runtime (260 MB)"; \
+		echo "Setting up .venv-tflite-runtime (340 MB)"; \
 		"$(TFLITE_PYTHON)" -m venv --clear .venv-tflite-runtime; \
-		$(TFLITE_BIN)/pip install --quiet --require-hashes -r requirements-tflite-runtime.txt; \
+		$(TFLITE_BIN)/python tools/pip_progress.py install --require-hashes -r requirements-tflite-runtime.txt; \
 		$(TFLITE_BIN)/pip install --quiet --no-deps --no-build-isolation -e ./device; \
 		echo "$$stamp" > .venv-tflite-runtime/.stamp; \
 	fi; \

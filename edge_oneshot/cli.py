@@ -265,12 +265,15 @@ def _add_keygen(subparsers: "_Commands[console.Parser]") -> None:
 def _add_deploy(subparsers: "_Commands[console.Parser]") -> None:
     deploy = subparsers.add_parser("deploy", help="build the archive that installs a bundle on a device, or do it")
     deploy.add_argument("bundle", type=Path, metavar="NAME.oneshot")
-    deploy.add_argument("--out", type=Path, metavar="FILE.tar.gz", help="the archive (NAME-MACHINE.tar.gz)")
+    deploy.add_argument("--out", type=Path, metavar="FILE.tar.gz", help="the archive (NAME-MACHINE-pyPYTHON.tar.gz)")
     deploy.add_argument(
         "--machine", choices=("aarch64", "x86_64"), default="aarch64", help="the device's, see uname -m (%(default)s)"
     )
     deploy.add_argument(
-        "--python", choices=("3.11", "3.12", "3.13", "3.14"), default="3.11", help="the device's (%(default)s)"
+        "--python",
+        choices=("3.11", "3.12", "3.13", "3.14"),
+        default="3.13",
+        help="the device's, see python3 -V (%(default)s, of today's Raspberry Pi OS; 3.11 is that of the one before)",
     )
     deploy.add_argument("--host", metavar="USER@HOST", help="install it there through ssh, with sudo")
     deploy.add_argument("--variant", metavar="V", help="the variant to use (int8)")

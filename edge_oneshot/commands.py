@@ -260,12 +260,15 @@ def deploy(arguments: argparse.Namespace) -> int:
     """Build the archive for a device, and install it there."""
     from edge_oneshot import display
     from edge_oneshot.deploying.archive import Options, build_archive
-    from edge_oneshot.deploying.remote import install_on
+    from edge_oneshot.deploying.remote import check_host, install_on
 
     names = ("variant", "runtime", "allow_cpu", "target_far", "trust", "re_enrol", "empty")
     options = Options(**{name: getattr(arguments, name) for name in names})
-    out = arguments.out or Path(f"{arguments.bundle.stem}-{arguments.machine}.tar.gz")
+    out = arguments.out or Path(f"{arguments.bundle.stem}-{arguments.machine}-py{arguments.python}.tar.gz")
     with display.steps() as say:
+        if arguments.host is not None:
+            say(f"looking at {arguments.host}")
+            check_host(arguments.host, arguments.machine, arguments.python)
         made = build_archive(
             arguments.bundle, out, machine=arguments.machine, python=arguments.python, options=options, say=say
         )

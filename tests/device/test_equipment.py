@@ -41,8 +41,8 @@ def test_what_is_installed_is_loaded_and_what_is_not_comes_with_its_command(monk
     assert levels(find_runtimes()) == [
         ("ok", "litert 2.3.0 loads, beside numpy 2.4.6"),
         ("note", 'tflite-runtime is not installed; if it is wanted, run: pip install'
-                 ' "edge-oneshot-device[tflite-runtime]"'),
-        ("note", 'onnxruntime is not installed; if it is wanted, run: pip install "edge-oneshot-device[onnx]"'),
+                 ' "tflite-runtime>=2.13,<3" "numpy<2"'),
+        ("note", 'onnxruntime is not installed; if it is wanted, run: pip install "onnxruntime>=1.22,<2"'),
     ]  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def test_a_runtime_that_does_not_load_is_a_warning_whatever_it_does(monkeypatch,
     (tmp_path / "onnxruntime.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     packages(monkeypatch, onnxruntime="1.32.0", numpy="2.4.6")
-    text = f'onnxruntime 1.32.0 does not load ({why}); run: pip install "edge-oneshot-device[onnx]"'
+    text = f'onnxruntime 1.32.0 does not load ({why}); run: pip install "onnxruntime>=1.22,<2"'
     assert ("warning", text) in levels(find_runtimes())
 
 

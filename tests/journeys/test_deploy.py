@@ -185,7 +185,7 @@ def test_it_is_installed_through_ssh(archive, installed, tmp_path, monkeypatch):
     ssh = tmp_path / "bin" / "ssh"
     ssh.parent.mkdir()
     ssh.write_text(
-        '#!/bin/sh\n[ "$4" = pi@door ] || { echo "ssh: no route to host" >&2; exit 255; }\nexec sh -c "$5"\n'
+        '#!/bin/sh\n[ "$6" = pi@door ] || { echo "ssh: no route to host" >&2; exit 255; }\nexec sh -c "$7"\n'
     )
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
@@ -201,7 +201,7 @@ def test_it_is_installed_through_ssh(archive, installed, tmp_path, monkeypatch):
 
 def test_wheels_that_there_are_none_of_are_a_clear_error(bundle, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(DeployError, match=r"no wheels for aarch64 and Python 3\.11") as refused:
+    with pytest.raises(DeployError, match=r"no wheels for aarch64 and Python 3\.13") as refused:
         build_archive(bundle, tmp_path / "door.tar.gz")
     assert refused.value.reason == "no_wheels"
     assert not (tmp_path / "door.tar.gz").exists()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import venv
@@ -59,6 +61,16 @@ def test_it_enrols_verifies_and_identifies(device, bundle, tmp_path):
     decision = json.loads(run(program, "identify", tmp_path / "0.png", "--json", "--scores", *state))
     assert decision["person"] == "ada"
     assert decision["runtime"] == "litert"
+
+
+def test_what_doctor_says_to_run_can_be_installed_there(device, bundle, tmp_path):
+    state = ("--state", tmp_path / "state")
+    run(device / "edge-oneshot-device", "init", bundle, *state)
+    told = run(device / "edge-oneshot-device", "doctor", *state)
+    lines = re.findall(r"run: pip install (.*)", told)
+    assert any("onnxruntime" in line for line in lines), told
+    for line in lines:
+        run(device / "pip", "install", "--dry-run", "--quiet", *shlex.split(line))
 
 
 @pytest.fixture(scope="module")

@@ -26,10 +26,11 @@ MAX_THREADS = 256
 # Per format the runtimes that execute it; the first is the one taken when none is named.
 RUNTIMES: dict[Format, tuple[Runtime, ...]] = {"tflite": ("litert", "tflite-runtime"), "onnx": ("onnxruntime",)}
 
+# What pyproject.toml asks for, by names that a registry knows: this distribution is in none.
 INSTALL = {
-    "litert": "pip install ai-edge-litert",
-    "tflite-runtime": 'pip install "edge-oneshot-device[tflite-runtime]"',
-    "onnxruntime": 'pip install "edge-oneshot-device[onnx]"',
+    "litert": 'pip install "ai-edge-litert>=2.1,<3"',
+    "tflite-runtime": 'pip install "tflite-runtime>=2.13,<3" "numpy<2"',
+    "onnxruntime": 'pip install "onnxruntime>=1.22,<2"',
 }
 _quiet_lock = threading.Lock()
 
@@ -231,7 +232,10 @@ def _import(module: str, runtime: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        message = f"the runtime {runtime} is not installed; run: {INSTALL[runtime]}"
+        if runtime == "tflite-runtime" and sys.version_info >= (3, 12):
+            message = f"the runtime {runtime} exists for Python up to 3.11 only; take litert"
+        else:
+            message = f"the runtime {runtime} is not installed; run: {INSTALL[runtime]}"
         raise MachineError(message, reason="runtime_missing") from error
     except (ImportError, AttributeError) as error:  # built for another numpy or another Python
         raise _broken(runtime, error) from error
