@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_oneshot import commands
+from edge_oneshot.help_texts import GROUPS, HELP
 from edge_oneshot.ways import WaysRange, parse_ways
 from edge_oneshot_device import console
+
+PROGRAM = "edge-oneshot"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,7 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    console.check_command(words, HELP, PROGRAM)
+    arguments = _parser().parse_args(words)
     result: int = arguments.command(arguments)
     return result
 
@@ -26,10 +31,10 @@ def _parser() -> console.Parser:
     from edge_oneshot import __version__
 
     parser = console.Parser(
-        prog="edge-oneshot", description="One-shot recognition: train an encoder, export it, judge what ships."
+        prog=PROGRAM, description="One-shot recognition: train an encoder, export it, judge what ships."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True, help=argparse.SUPPRESS)
     _add_demo(subparsers)
     _add_train(subparsers)
     _add_export(subparsers)
@@ -39,6 +44,11 @@ def _parser() -> console.Parser:
     _add_inspect(subparsers)
     _add_keygen(subparsers)
     _add_deploy(subparsers)
+    listed = subparsers._choices_actions  # in a list of its own, which argparse cannot group
+    console.group_commands(parser, {one.dest: str(one.help) for one in listed}, GROUPS)
+    listed.clear()
+    for name, text in HELP.items():
+        console.explain(subparsers.choices[name], PROGRAM, text)
     return parser
 
 
@@ -279,35 +289,35 @@ def _add_data_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def _natural(text: str) -> int:
-    value = int(text)
+    value = console.whole_number(text)
     if value < 0:
         raise argparse.ArgumentTypeError("must not be below 0")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    value = console.whole_number(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    value = console.number(text)
     if not 0.0 < value < math.inf:
         raise argparse.ArgumentTypeError("must be a positive number")
     return value
 
 
 def _rate(text: str) -> float:
-    value = float(text)
+    value = console.number(text)
     if not 0.0 < value < 1.0:
         raise argparse.ArgumentTypeError("must be above 0 and below 1")
     return value
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    values = tuple(float(part) for part in text.split(","))
+    values = tuple(console.number(part) for part in text.split(","))
     if not all(math.isfinite(value) for value in values):
         raise argparse.ArgumentTypeError("must be numbers")
     return values
@@ -321,7 +331,7 @@ def _eyes(text: str) -> tuple[float, ...]:
 
 
 def _side(text: str) -> int:
-    value = int(text)
+    value = console.whole_number(text)
     if not 16 <= value <= 256:
         raise argparse.ArgumentTypeError("must be 16 to 256")
     return value

@@ -37,6 +37,7 @@ def train(arguments: argparse.Namespace) -> int:
     check_folder(arguments.out, folders=[_data_path(arguments.data)])
     _import_tensorflow()
     from edge_oneshot import display
+    from edge_oneshot.data.loading import passed_over
     from edge_oneshot.errors import StoppedError
     from edge_oneshot.faces import tuning
     from edge_oneshot.training import loop
@@ -72,8 +73,9 @@ def train(arguments: argparse.Namespace) -> int:
         raise StoppedError(message, reason="interrupted") from None
     if not (run.path / "run.json").exists():
         return 0  # a worker beside the first, which writes the run
-    result = summarise(run, skipped)
-    console.print_result(result, arguments.json, display.training_text(result))
+    passed = passed_over(arguments.data)
+    result = summarise(run, [*skipped, *(SkippedPhoto(one.name, one.reason) for one in passed)])
+    console.print_result(result, arguments.json, display.with_passed_over(display.training_text(result), passed))
     return 0
 
 
@@ -113,7 +115,7 @@ def export(arguments: argparse.Namespace) -> int:
             report = _export_encoder(arguments, key, progress)
     if arguments.report:
         write_drift_report(report, arguments.report)
-    _print_export(report, (), arguments.json)
+    _print_export(report, (), arguments)
     return 0
 
 
@@ -161,23 +163,26 @@ def calibrate(arguments: argparse.Namespace) -> int:
         report, seen = calibrate_bundle(
             arguments.bundle, arguments.out, arguments.data, key=key, progress=progress, **how
         )
-    _print_export(report, seen, arguments.json)
+    _print_export(report, seen, arguments)
     return 0
 
 
-def _print_export(report: "ExportReport", seen: Sequence[str], as_json: bool) -> None:
+def _print_export(report: "ExportReport", seen: Sequence[str], arguments: argparse.Namespace) -> None:
     from edge_oneshot import display
+    from edge_oneshot.data.loading import passed_over
     from edge_oneshot_device import Bundle
     from edge_oneshot_device.bundle.summary import summarise
 
     summary = summarise(Bundle.open(report.path))
-    text = display.export_text(report, summary, seen)
-    console.print_result(display.bundle_summary(report, summary, seen), as_json, text)
+    passed = passed_over(arguments.data)
+    text = display.with_passed_over(display.export_text(report, summary, seen), passed)
+    console.print_result(display.bundle_summary(report, summary, seen, passed), arguments.json, text)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Judge a bundle."""
     from edge_oneshot import display, judging
+    from edge_oneshot.data.loading import passed_over
     from edge_oneshot_export.judging.folds import FoldsResult
 
     if arguments.figure is not None and arguments.protocol == "lfw":
@@ -204,7 +209,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.figure is not None:
         assert not isinstance(result, FoldsResult)
         charts.write_figure(arguments.figure, result)
-    console.print_result(result, arguments.json, display.evaluation_text(result))
+    passed = [] if arguments.protocol == "lfw" else passed_over(arguments.data)
+    console.print_result(result, arguments.json, display.with_passed_over(display.evaluation_text(result), passed))
     return 0
 
 

@@ -12,7 +12,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 
 from edge_oneshot.judging import handful
 from edge_oneshot_device.bundle.manifest import Drift
-from edge_oneshot_device.bundle.summary import Operation, Summary, align, describe
+from edge_oneshot_device.bundle.summary import Operation, Summary, align, describe, percent
+from edge_oneshot_device.image_files import PassedOver, passed_over_text
+from edge_oneshot_device.matching.thresholds import LOOSE_FAR
 from edge_oneshot_export.assembling import ExportReport, LeftOut
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.judging.folds import FoldsResult
@@ -100,6 +102,7 @@ class BundleSummary:
         left_out: Variants that failed.
         trained_on_left_out: Groups of images that the encoder was trained on, so that they calibrate nothing.
         drift: Of each variant.
+        passed_over: What in the folder of images was not used.
     """
 
     name: str
@@ -114,9 +117,12 @@ class BundleSummary:
     trained_on_left_out: list[str]
     drift: dict[str, Drift | None]
     seconds: float
+    passed_over: list[PassedOver]
 
 
-def bundle_summary(report: ExportReport, summary: Summary, seen: Sequence[str]) -> BundleSummary:
+def bundle_summary(
+    report: ExportReport, summary: Summary, seen: Sequence[str], passed: Sequence[PassedOver]
+) -> BundleSummary:
     """What was written, in brief; `seen` are groups left out because the encoder was trained on them."""
     return BundleSummary(
         name=summary.name,
@@ -131,7 +137,13 @@ def bundle_summary(report: ExportReport, summary: Summary, seen: Sequence[str]) 
         trained_on_left_out=list(seen),
         drift={file.variant: file.drift for file in summary.files},
         seconds=report.seconds,
+        passed_over=list(passed),
     )
+
+
+def with_passed_over(text: str, passed: Sequence[PassedOver]) -> str:
+    """What a command came to, and a line on what it left out of the folder of images."""
+    return f"{text}\n{passed_over_text(passed)}" if passed else text
 
 
 def export_text(report: ExportReport, summary: Summary, seen: Sequence[str]) -> str:
@@ -143,7 +155,15 @@ def export_text(report: ExportReport, summary: Summary, seen: Sequence[str]) -> 
         some = ", ".join(seen[:4]) + (", ..." if len(seen) > 4 else "")
         lines.append(f"not calibrated on {len(seen)} groups that the encoder was trained on: {some}")
     lines += [f"left out: {left.reason}" for left in report.left_out]
-    lines.append(f"{report.path} in {report.seconds:.0f} s; next: edge-oneshot-device init {report.path}")
+    target = max((one.target_far for one in summary.calibration), default=0.0)
+    asked = ""
+    if target > LOOSE_FAR:
+        asked = f" --target-far {target:g}"
+        lines.append(
+            f"unfit for a door: with so few people and images the false accept rate is {percent(target)} at best; "
+            "calibrate it with more (edge-oneshot calibrate), or init asks for an explicit --target-far"
+        )
+    lines.append(f"{report.path} in {report.seconds:.0f} s; next: edge-oneshot-device init {report.path}{asked}")
     return "\n".join(lines)
 
 

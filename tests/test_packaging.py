@@ -62,8 +62,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("edge_oneshot_device-*-py3-none-any.whl"))
 
 
-def test_the_devices_wheel_is_under_150_kilobytes(wheel):
-    assert wheel.stat().st_size < 150_000
+def test_the_devices_wheel_is_under_200_kilobytes(wheel):
+    assert wheel.stat().st_size < 200_000  # 150,000 until pictures, model files and the gallery's schema were checked
 
 
 def test_the_devices_wheel_has_the_code_to_the_line_and_the_docstrings_of_public_names(wheel):

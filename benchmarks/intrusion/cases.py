@@ -3,7 +3,7 @@
 import os
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -109,13 +109,8 @@ class Case:
     def _go_on(self, seen: Seen, does: Command, expected: Expected, user: int | None) -> Expected:
         """An administrator's command; what has to hold then."""
         came = once(lambda: _run(does, self._place, self._key), user)
-        return self._after(seen, does, came, expected)
-
-    def _after(self, seen: Seen, does: Command, came: Told, expected: Expected) -> Expected:
         seen.commands.append((does.name, came))
-        if came.value is None or (came.value["code"] and came.value["error"].get("reason") == "not_confirmed"):
-            return expected.or_else(does.after(expected))
-        return expected if came.value["code"] else does.after(expected)
+        return _after_all(expected, [(does, came)])
 
     def _note_changes(self, seen: Seen) -> None:
         now = foreign(self._place)
@@ -158,9 +153,10 @@ class Case:
             seen.refused = "the command was faster"
         child.end()
         seen.act = f"in the midst of {does.name}, at instant {instant}: {seen.act}"
-        for which, answer in came:
-            expected = self._after(seen, which, answer, expected)
-        return expected
+        seen.commands += [(which.name, answer) for which, answer in came]
+        # of two at once nobody knows which came last
+        orders = [_after_all(expected, order) for order in (came, came[::-1])]
+        return orders[0].or_else(orders[1])
 
     # links, and commands that root runs
 
@@ -194,6 +190,17 @@ def count_events(ground: Path, place: Path, user: int | None) -> dict[str, int]:
         found[name] = answer.value["events"]
     remove(place)
     return found
+
+
+def _after_all(expected: Expected, came: Sequence[tuple[Command, Told]]) -> Expected:
+    """What has to hold after commands, of which one may have been killed or be told as not confirmed."""
+    for does, answer in came:
+        done = does.after(expected)
+        if answer.value is None or answer.value["error"].get("reason") == "not_confirmed":
+            expected = expected.or_else(done)
+        elif not answer.value["code"]:
+            expected = done
+    return expected
 
 
 def _performed(act: Act) -> str | None:

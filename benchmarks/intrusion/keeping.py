@@ -33,7 +33,11 @@ def lost(place: Path, ground: Path, expected: Expected) -> list[str]:
         return found + [
             backup
             for backup in expected.backups
-            if not any(_restores(ground, trial, place / "elsewhere" / backup, key) for key in keys)
+            if not any(
+                _restores(ground, trial, place / "elsewhere" / backup, key, back=back)
+                for key in keys
+                for back in (False, True)
+            )
         ]
     finally:
         remove(trial)
@@ -58,13 +62,14 @@ def _opens(state: Path, key: Path, person: str) -> bool:
     return once(there).value is True
 
 
-def _restores(ground: Path, trial: Path, backup: Path, key: Path) -> bool:
+def _restores(ground: Path, trial: Path, backup: Path, key: Path, *, back: bool) -> bool:
+    """Whether a key restores a backup, with the encoder in use or, after a rollback, with the one before."""
     lay(ground, trial, None)
     own = trial / "backup"
     shutil.copy(backup, own)
     own.chmod(0o644)
     state = ["--state", str(trial / "state"), "--key", str(trial / "keys" / "key"), "--json"]
-    if "oldest" in backup.name:  # of the encoder before
+    if back:
         once(lambda: told(lambda: cli.main(["rollback", *state])))
     words = ["restore", str(own), "--backup-key", str(key), *state]
     answer = once(lambda: told(lambda: cli.main(words)))

@@ -20,24 +20,46 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    arguments = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
+    words = _command_first(sys.argv[1:] if argv is None else argv)
+    console.check_command(words, _COMMANDS, PROGRAM)
+    arguments = _parser(words).parse_args(words)
     command: Callable[[argparse.Namespace], int] = arguments.command
     return command(arguments)
+
+
+def _command_first(argv: Sequence[str]) -> Sequence[str]:
+    """The words with `--state`, `--key` and `--json` behind the command, before which they may stand as well."""
+    end = 0
+    while end < len(argv):
+        name, equals, _ = argv[end].partition("=")
+        if name not in ("--state", "--key", "--json"):
+            break
+        end += 1 if equals or name == "--json" else 2
+    return [*argv[end : end + 1], *argv[:end], *argv[end + 1 :]] if end < len(argv) else argv
 
 
 def _parser(argv: Sequence[str]) -> console.Parser:
     """Of the one command that is given first, else of all: they take longer to make than a door has."""
     parser = console.Parser(prog=PROGRAM, description="Recognize people, or characters, from one image of each.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
-    subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
+    subcommands = parser.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
+    asks = "-h" in argv or "--help" in argv
     for name in argv[:1] if argv and argv[0] in _COMMANDS else _COMMANDS:
         command, text, options, state = _COMMANDS[name]
-        added = subcommands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        added = subcommands.add_parser(name, description=f"{text[0].upper()}{text[1:]}.")
         added.set_defaults(command=command)
+        options(added)
         if state:
             _add_state_options(added)
         console.add_json(added)
-        options(added)
+        if asks:
+            from edge_oneshot_device.help_texts import HELP
+
+            console.explain(added, PROGRAM, HELP[name])
+    if asks:
+        from edge_oneshot_device.help_texts import GROUPS
+
+        console.group_commands(parser, {name: one.text for name, one in _COMMANDS.items()}, GROUPS)
     return parser
 
 
@@ -48,7 +70,8 @@ def _add_state_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--key",
         metavar="FILE",
-        help="key of the gallery (a systemd credential; EDGE_ONESHOT_KEY, else ~/.config/edge-oneshot/key)",
+        help="key of the gallery (systemd's credential before all else; without FILE what the command in "
+        "EDGE_ONESHOT_KEY_COMMAND prints, then the file EDGE_ONESHOT_KEY, then ~/.config/edge-oneshot/key)",
     )
 
 
@@ -60,7 +83,7 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--target-far",
-        type=float,
+        type=console.number,
         metavar="F",
         help="wanted false accept rate of an attempt, such as 0.001 (the smallest that the calibration supports)",
     )
@@ -72,7 +95,7 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep-photos", action="store_true", help="keep the images people are enrolled from, sealed")
     parser.add_argument(
         "--rejections-per-minute",
-        type=int,
+        type=console.whole_number,
         default=10,
         metavar="N",
         help="rejected attempts of identify after which everybody has to wait (%(default)s)",
@@ -91,17 +114,26 @@ def _add_enrol(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("person", metavar="PERSON", nargs="?")
     parser.add_argument("images", metavar="IMAGE", nargs="*")
     parser.add_argument(
-        "--folder", metavar="DIR", help="enrol everybody in a folder who is not yet: a file, or a folder, a person"
+        "--folder",
+        metavar="DIR",
+        help="enrol everybody in a folder who is not yet: an image, or a folder of images, a person; dates and hours"
+        " are for all of them",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--add", action="store_true", help="add to the images of a person enrolled")
     how.add_argument("--replace", action="store_true", help="put these images in the place of the former ones")
+    parser.add_argument(
+        "--even-if-alike",
+        action="store_true",
+        help="take the images though they would be taken for somebody else who is enrolled: of twins",
+    )
     _add_access_options(parser)
 
 
 def _add_access(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("person", metavar="PERSON")
     _add_access_options(parser)
+    parser.add_argument("--always", action="store_true", help="take all of that away: let the person in at any time")
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:
@@ -133,9 +165,11 @@ def _add_audit(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--check", action="store_true", help="walk the whole record: is it as it was written?")
     what.add_argument("--head", action="store_true", help="print the end of the record, to be kept elsewhere")
     what.add_argument("--export", action="store_true", help="print every row as a line of JSON")
-    what.add_argument("--keep-days", type=int, metavar="N", help="let go of what is older than so many days")
+    what.add_argument(
+        "--keep-days", type=console.whole_number, metavar="N", help="let go of what is older than so many days"
+    )
     parser.add_argument("--against", metavar="HEAD", help="with --check: a head that was kept elsewhere")
-    parser.add_argument("--last", type=int, default=20, metavar="N", help="rows to show (%(default)s)")
+    parser.add_argument("--last", type=console.whole_number, default=20, metavar="N", help="rows to show (%(default)s)")
 
 
 def _add_backup(parser: argparse.ArgumentParser) -> None:
@@ -160,7 +194,7 @@ def _add_rotate_key(parser: argparse.ArgumentParser) -> None:
 def _add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", metavar="NAME.oneshot | compare A.json B.json", nargs="+")
     _add_model_options(parser)
-    parser.add_argument("--runs", type=int, default=200, metavar="N", help="timed runs (%(default)s)")
+    parser.add_argument("--runs", type=console.whole_number, default=200, metavar="N", help="timed runs (%(default)s)")
     parser.add_argument(
         "--image", metavar="FILE", help="what the stages are shown (a golden image; a face needs a photo)"
     )
@@ -184,7 +218,9 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime", metavar="R", help="litert, tflite-runtime, edgetpu or onnxruntime (the variant's own)"
     )
-    parser.add_argument("--threads", type=int, default=1, metavar="T", help="threads of one inference (%(default)s)")
+    parser.add_argument(
+        "--threads", type=console.whole_number, default=1, metavar="T", help="threads of one inference (%(default)s)"
+    )
 
 
 def _add_access_options(parser: argparse.ArgumentParser) -> None:
@@ -214,7 +250,7 @@ _COMMANDS: Final = {
     "init": _Command(commands.init, "check a bundle, run its self-test and put it in use", _add_init),
     "rollback": _Command(commands.rollback, "put the bundle before this one in use, with its templates", _nothing),
     "enrol": _Command(commands.enrol, "enrol a person from one image or more", _add_enrol),
-    "access": _Command(commands.access, "say when a person may come in; without options: always", _add_access),
+    "access": _Command(commands.access, "change when a person may come in; the rest stays as it was", _add_access),
     "verify": _Command(commands.verify, "decide whether an image shows a person (1:1)", _add_verify),
     "identify": _Command(commands.identify, "decide who an image shows, if anybody enrolled (1:N)", _add_identify),
     "people": _Command(commands.people, "list everybody enrolled, or bring them to another device", _add_people),

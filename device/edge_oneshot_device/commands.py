@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edge_oneshot_device.gallery.access import Access
     from edge_oneshot_device.matching.decision import Decision
     from edge_oneshot_device.recognition.recognizer import Recognizer
+    from edge_oneshot_device.recognition.record import Pruned
 
 REJECTED = 1
 NOT_COMPARABLE = 1
@@ -61,13 +62,20 @@ def enrol(arguments: argparse.Namespace) -> int:
     from edge_oneshot_device import wording
 
     if arguments.folder is not None:
+        if arguments.even_if_alike:
+            raise InputError("--even-if-alike goes with one PERSON and their images", reason="wrong_use")
         return _enrol_folder(arguments)
     if arguments.person is None or not arguments.images:
         raise InputError("name a person and their images, or --folder DIR", reason="wrong_use")
     access = _access(arguments)
     with _recognizer(arguments) as recognizer:
         enrolment = recognizer.enrol(
-            arguments.person, *arguments.images, add=arguments.add, replace=arguments.replace, access=access
+            arguments.person,
+            *arguments.images,
+            add=arguments.add,
+            replace=arguments.replace,
+            access=access,
+            even_if_alike=arguments.even_if_alike,
         )
     console.print_result(enrolment, arguments.json, wording.enrolment_text(enrolment))
     return 0
@@ -78,7 +86,13 @@ def access(arguments: argparse.Namespace) -> int:
     from edge_oneshot_device import wording
     from edge_oneshot_device.gallery.access import ALWAYS
 
-    wanted = _access(arguments) or ALWAYS
+    named = _access(arguments)
+    if arguments.always and named is not None:
+        raise InputError("--always takes all limits away: say it alone, and the others after it", reason="wrong_use")
+    if not arguments.always and named is None:
+        message = "name what is to change (--valid-from, --valid-until, --hours), or --always"
+        raise InputError(message, reason="wrong_use")
+    wanted = ALWAYS if named is None else named
     with _recognizer(arguments) as recognizer:
         person = recognizer.gallery.set_access(arguments.person, wanted)
     console.print_result(person, arguments.json, wording.people_text([person]))
@@ -123,9 +137,11 @@ def forget(arguments: argparse.Namespace) -> int:
 
 def unlock(arguments: argparse.Namespace) -> int:
     """Let a person verify again."""
+    from edge_oneshot_device import wording
+
     with _recognizer(arguments) as recognizer:
         unlocked = recognizer.unlock(arguments.person)
-    text = f"unlocked  {unlocked.person}  after {unlocked.failures} failures in a row"
+    text = f"unlocked  {unlocked.person}  after {wording.count(unlocked.failures, 'failure')} in a row"
     console.print_result(unlocked, arguments.json, text)
     return 0
 
@@ -147,7 +163,7 @@ def audit(arguments: argparse.Namespace) -> int:
             console.print_result(head, arguments.json, str(head))
         elif arguments.keep_days is not None:
             pruned = record.prune(gallery, arguments.keep_days)
-            console.print_result(pruned, arguments.json, f"let go of {pruned.rows} rows; head {pruned.head}")
+            console.print_result(pruned, arguments.json, _pruned_text(pruned))
         elif arguments.export:
             for entry in record.entries(gallery):
                 console.print_result(entry, True, "")
@@ -203,7 +219,7 @@ def rotate_key(arguments: argparse.Namespace) -> int:
         if arguments.new_key is not None:
             check_new_key(arguments.new_key, recognizer.gallery.path.parent)
         rotation = rotate(recognizer.gallery, None if arguments.new_key is None else Path(arguments.new_key))
-    text = f"{rotation.people} people sealed anew; the key is in {rotation.key}"
+    text = f"{wording.count(rotation.people, 'person')} sealed anew; the key is in {rotation.key}"
     if rotation.former is not None:
         text += f"; the one before, which older backups need, in {rotation.former}"
     console.print_result(rotation, arguments.json, text)
@@ -226,7 +242,7 @@ def bench(arguments: argparse.Namespace) -> int:
 
     from edge_oneshot_device import wording
     from edge_oneshot_device.bundle.bundle import Bundle
-    from edge_oneshot_device.encoding.preprocessing import MAX_FILE_BYTES
+    from edge_oneshot_device.encoding.sources import MAX_FILE_BYTES
     from edge_oneshot_device.encoding.trial import try_variant
     from edge_oneshot_device.files import read_file
     from edge_oneshot_device.measuring.bench import bench as measure
@@ -280,15 +296,25 @@ def _access(arguments: argparse.Namespace) -> "Access | None":
     return None if wanted == ALWAYS else wanted
 
 
+def _pruned_text(pruned: "Pruned") -> str:
+    from edge_oneshot_device import wording
+
+    return f"let go of {wording.count(pruned.rows, 'row')}; head {pruned.head}"
+
+
 def _enrol_folder(arguments: argparse.Namespace) -> int:
     from edge_oneshot_device import wording
     from edge_oneshot_device.recognition.staff import enrol_folder
 
-    alone = (arguments.valid_from, arguments.valid_until, arguments.hours)
-    if arguments.person is not None or arguments.add or arguments.replace or any(alone):
-        raise InputError("--folder goes alone: nobody else is named beside it", reason="wrong_use")
+    if arguments.person is not None:
+        message = f"--folder has the names of people and their images: leave {arguments.person} out"
+        raise InputError(message, reason="wrong_use")
+    if arguments.add or arguments.replace:
+        message = "--folder enrols who is not enrolled yet: --add and --replace go with one PERSON and their images"
+        raise InputError(message, reason="wrong_use")
+    access = _access(arguments)
     with _recognizer(arguments) as recognizer, console.progress("enrolled") as report:
-        staff = enrol_folder(recognizer, arguments.folder, report)
+        staff = enrol_folder(recognizer, arguments.folder, report, access=access)
     console.print_result(staff, arguments.json, wording.staff_text(staff))
     return REJECTED if staff.refused else 0
 

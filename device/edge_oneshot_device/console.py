@@ -25,8 +25,8 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, TextIO
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, NoReturn, TextIO
 
 import msgspec
 
@@ -36,6 +36,29 @@ MACHINE_FAILED = 4
 INTERRUPTED = 130
 # As the shell reports a SIGPIPE. Not 0: that would say "accepted".
 PIPE_CLOSED = 141
+
+EXIT_CODES: Final = """exit codes:
+  0  done, or accepted
+  1  rejected or unknown
+  2  wrong use or bad input
+  3  refused for integrity or security
+  4  the machine failed, and nothing was changed"""
+
+# Words that people try, and the command that they mean
+_MEANT: Final = {
+    "enroll": "enrol", "add": "enrol", "register": "enrol", "delete": "forget", "remove": "forget", "list": "people",
+    "users": "people", "install": "init", "recognize": "identify", "recognise": "identify", "log": "audit",
+    "check": "doctor", "status": "doctor", "benchmark": "bench", "info": "inspect", "show": "inspect",
+    "test": "evaluate", "eval": "evaluate", "convert": "export", "sign": "keygen", "calibration": "calibrate",
+    "fit": "train",
+}  # fmt: skip
+
+
+class HelpText(NamedTuple):
+    """What ``--help`` of a command says besides its options: what it does, and examples without the program's name."""
+
+    description: str
+    examples: tuple[str, ...]
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,6 +71,67 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise the wrong use as one line."""
         raise InputError(f"{message}; see {self.prog} --help", reason="wrong_use")
+
+
+def explain(parser: argparse.ArgumentParser, program: str, text: HelpText) -> None:
+    """Have a command's ``--help`` say what it does, with examples and exit codes."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = text.description
+    parser.epilog = "\n".join(["examples:", *(f"  {program} {example}" for example in text.examples), "", EXIT_CODES])
+
+
+def group_commands(
+    parser: argparse.ArgumentParser, texts: Mapping[str, str], groups: Mapping[str, Collection[str]]
+) -> None:
+    """Have a program's ``--help`` list its commands by what a person wants to do.
+
+    Args:
+        parser: The program's; its subcommands have no help of their own.
+        texts: What each command does, in a line.
+        groups: The commands' names, by a line that says what for.
+    """
+    width = max(map(len, texts)) + 2
+    lines = []
+    for what, names in groups.items():
+        lines += [f"{what}:", *(f"  {name:{width}}{texts[name]}" for name in names), ""]
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.usage = f"{parser.prog} COMMAND ..."
+    parser.epilog = "\n".join([*lines, f"{parser.prog} COMMAND --help says more of a command.", "", EXIT_CODES])
+
+
+def check_command(argv: Sequence[str], commands: Collection[str], program: str) -> None:
+    """Make sure that the first word is a command, where it is no option.
+
+    Raises:
+        InputError: Reason ``wrong_use``; the message names the command that may have been meant.
+    """
+    if not argv or argv[0].startswith("-") or argv[0] in commands:
+        return
+    meant = _MEANT.get(argv[0].lower(), "")
+    if meant not in commands:
+        from difflib import get_close_matches  # for this alone
+
+        meant = next(iter(get_close_matches(argv[0].lower(), commands, 1)), "")
+    hint = f"perhaps {meant} is meant" if meant else f"choose from {', '.join(commands)}"
+    raise InputError(
+        f"there is no command {printable(argv[0])[:40]!r}: {hint}; see {program} --help", reason="wrong_use"
+    )
+
+
+def number(text: str) -> float:
+    """A number, as the type of an argument."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from error
+
+
+def whole_number(text: str) -> int:
+    """A whole number, as the type of an argument."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from error
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

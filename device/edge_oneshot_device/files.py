@@ -14,7 +14,7 @@ def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
     """Content of a regular file of at most `limit` bytes.
 
     Raises:
-        InputError: Nothing is there (``not_found``), it is a folder, pipe or device
+        InputError: Nothing is there or can be (``not_found``), it is a folder, pipe or device
             (``not_a_file``), or it is larger than `limit` (``file_too_large``).
         MachineError: It cannot be read (``cannot_read``).
     """
@@ -27,6 +27,10 @@ def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
             return file.read(status.st_size + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path} does not exist; check the path", reason="not_found") from error
+    except ValueError as error:  # a null character, or what no file's name can hold
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{str(path)[:80]!a} is no path: {error}; check it", reason="not_found") from error
     except OSError as error:
         raise MachineError(f"cannot read {path}: {error.strerror}", reason="cannot_read") from error
 

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from edge_oneshot_device.bundle.summary import UNCALIBRATED, UNSIGNED, align, percent
+from edge_oneshot_device.console import printable
 
 if TYPE_CHECKING:
     from edge_oneshot_device.gallery.audit import AuditReport
@@ -21,30 +22,67 @@ if TYPE_CHECKING:
     from edge_oneshot_device.recognition.staff import StaffEnrolment
 
 _PLURALS = {"person": "people"}
+LOCKS_OUT: Final = 0.2
+"""Share of right attempts that are turned away above which a door is said to lock people out."""
+
+
+_REASONS: Final = {
+    "ambiguous": "as alike to one person as to another: present another image, or have an administrator look",
+    "disabled": "an administrator has to unlock",
+    "empty_gallery": "nobody is enrolled",
+    "expired": "may come in no more",
+    "not_yet_valid": "may not come in yet",
+    "outside_hours": "may not come in at this hour",
+    "unknown_zone": "nobody knows what hour it is here: look at doctor",
+}
 
 
 def decision_text(decision: "Decision", refusal: str, scores: bool = False) -> str:
     """The verdict and its reason; with `scores` what it rests on, which is the administrator's to know."""
     verdict = f"accepted  {decision.person}" if decision.accepted else f"{refusal}  {decision.reason}"
-    if decision.reason == "empty_gallery":
-        return f"{verdict}  nobody is enrolled"
-    if decision.reason == "disabled":
-        return f"{verdict}  an administrator has to unlock"
     if decision.retry_after is not None:
         return f"{verdict}  wait {math.ceil(decision.retry_after)} s"
-    if not scores or decision.score is None:
-        return f"{verdict}  (provisional)" if decision.provisional and decision.retry_after is None else verdict
-    facts = [f"score {decision.score:.4g}", f"threshold {decision.threshold:.4g}"]
+    says = _REASONS.get(decision.reason)
+    if decision.reason == "below_threshold":
+        says = "not alike enough to anybody enrolled" if refusal == "unknown" else "not alike enough to who it is to be"
+    if says is not None:
+        verdict = f"{verdict}  {says}"
+    if not scores or decision.likeness is None:
+        return f"{verdict}  (provisional)" if decision.provisional and decision.reason != "empty_gallery" else verdict
+    return f"{verdict}  {_grounds(decision)}"
+
+
+def _grounds(decision: "Decision") -> str:
+    """What a decision rests on: score and threshold on one scale, and as they are."""
+    assert decision.likeness is not None
+    assert decision.likeness_needed is not None
+    enough = decision.score is not None and decision.score >= decision.threshold
+    likeness, needed = _apart(decision.likeness, decision.likeness_needed, enough=enough)
+    facts = [f"score {_number(decision.score)}", f"threshold {_number(decision.threshold)}"]
     if decision.candidate is not None:
         facts.insert(0, f"looks like {decision.candidate.person}")
-    if decision.runner_up is not None:
-        facts.append(f"runner-up {decision.runner_up.person} {decision.runner_up.score:.4g}")
+    if decision.runner_up is not None and decision.likeness_of_runner_up is not None:
+        facts.append(f"next {decision.runner_up.person}, alike by {decision.likeness_of_runner_up:.0f}")
     facts.append(f"target FAR {percent(decision.target_far)}")
     if decision.kept_far > decision.target_far:
         facts.append(f"kept {percent(decision.kept_far)}")
     if decision.provisional:
         facts.append("provisional")
-    return f"{verdict}  similarity {decision.similarity:.2f}  ({', '.join(facts)})"
+    return f"alike by {likeness} of 100, {needed} needed  ({', '.join(facts)})"
+
+
+def _apart(likeness: float, needed: float, *, enough: bool) -> tuple[str, str]:
+    """Both with as many digits as it takes to see which is the larger."""
+    for digits in range(5):
+        shown = f"{likeness:.{digits}f}", f"{needed:.{digits}f}"
+        if (float(shown[0]) >= float(shown[1])) == enough:
+            break
+    return shown
+
+
+def _number(value: float | None) -> str:
+    """Four digits; never -0."""
+    return "none" if value is None else f"{value + 0.0:.4g}"
 
 
 def enrolment_text(enrolment: "Enrolment") -> str:
@@ -58,7 +96,7 @@ def enrolment_text(enrolment: "Enrolment") -> str:
 def _enrolment_line(enrolment: "Enrolment") -> str:
     if enrolment.templates == 0:
         return f"{enrolment.reason}  {enrolment.person}"
-    text = f"{enrolment.reason}  {enrolment.person}  {_count(enrolment.templates, 'template')}"
+    text = f"{enrolment.reason}  {enrolment.person}  {count(enrolment.templates, 'template')}"
     if enrolment.resembles is not None:
         text += f"  (looks like {enrolment.resembles.person}: is it the same person under two names?)"
     return text
@@ -66,17 +104,25 @@ def _enrolment_line(enrolment: "Enrolment") -> str:
 
 def outlook_text(outlook: "Outlook") -> str:
     """What the door does with so many people, and up to how many it does what was wanted."""
-    limit = f"{percent(outlook.target_far)} is kept for up to {_count(outlook.most_people, 'person')}"
+    limit = f"{percent(outlook.target_far)} is kept for up to {count(outlook.most_people, 'person')}"
+    remedies = []
     if outlook.people > outlook.most_people:
-        limit += (
-            " only: calibrate with more people, init with a larger --target-far, or verify whom somebody claims to be"
-        )
-    if not outlook.people:
-        return limit
+        limit += " only"
+        remedies.append("calibrate with more people")
+    if outlook.people and outlook.frr > LOCKS_OUT:
+        remedies.append("enrol more images of each")
+    if remedies:
+        remedies += ["init with a larger --target-far", "or verify whom somebody claims to be"]
+    advice = f": {', '.join(remedies)}" if remedies else ""
+    return f"{_door_text(outlook)}; {limit}{advice}" if outlook.people else limit
+
+
+def _door_text(outlook: "Outlook") -> str:
+    """What the door does with so many people."""
     least = "at least " if outlook.provisional else ""
     return (
-        f"with {_count(outlook.people, 'person')} enrolled, about {1000 * outlook.kept_far:.3g} of 1,000 strangers get"
-        f" in and {least}{100 * outlook.frr:.3g} of 100 right attempts are turned away; {limit}"
+        f"with {count(outlook.people, 'person')} enrolled, about {1000 * outlook.kept_far:.3g} of 1,000 strangers get"
+        f" in and {least}{100 * outlook.frr:.3g} of 100 right attempts are turned away"
     )
 
 
@@ -102,7 +148,7 @@ def installation_text(installation: "Installation") -> str:
         ("signed by", f"{signer}, trusted" if installation.trusted else signer),
         (
             "variant",
-            f"{installation.variant} on {installation.runtime}, {_count(installation.threads, 'thread')}, "
+            f"{installation.variant} on {installation.runtime}, {count(installation.threads, 'thread')}, "
             f"fingerprint {installation.fingerprints[installation.variant][:12]}",
         ),
     ]
@@ -111,8 +157,12 @@ def installation_text(installation: "Installation") -> str:
     else:
         provisional = ", provisional: less data than it should rest on" if installation.provisional else ""
         rows.append(("target FAR", f"{percent(installation.target_far)}{provisional}"))
+        if installation.default_far:
+            text = "the bundle's own, as no --target-far was given: a larger one turns fewer right attempts away and"
+            rows.append(("", f"{text} lets more strangers in"))
     if installation.outlook is not None:
         rows.append(("door", outlook_text(installation.outlook)))
+    rows += [("", _door_text(one)) for one in installation.forecast if one != installation.outlook]
     rows.append(("state", f"{installation.state}, {installation.people} enrolled"))
     if installation.taken_over:
         text = f"{installation.taken_over} from a gallery that was not sealed: look with people whether they are yours"
@@ -128,7 +178,7 @@ def bench_text(result: "BenchResult") -> str:
 
     before, after = result.before, result.after
     rows = [
-        ("variant", f"{result.variant} on {result.runtime}, {_count(result.num_threads, 'thread')}, {result.board}"),
+        ("variant", f"{result.variant} on {result.runtime}, {count(result.num_threads, 'thread')}, {result.board}"),
         (
             "start",
             f"init {result.init_ms:.2f} ms, first {result.warmup_first_ms:.3f}, warm-up {result.warmup_avg_ms:.3f}",
@@ -138,7 +188,7 @@ def bench_text(result: "BenchResult") -> str:
             f"median {result.median_ms:.3f} ms, p5 {result.p5_ms:.3f}, p95 {result.p95_ms:.3f}, "
             f"p99 {result.p99_ms:.3f}, least {result.min_ms:.3f}, most {result.max_ms:.3f}",
         ),
-        ("mean", f"{result.avg_ms:.3f} ms, deviation {result.std_ms:.3f}, {_count(result.num_runs, 'run')}"),
+        ("mean", f"{result.avg_ms:.3f} ms, deviation {result.std_ms:.3f}, {count(result.num_runs, 'run')}"),
         ("memory", f"model {result.model_size_mb:.2f} MiB, peak of the process {result.peak_rss_mb:.0f} MiB"),
     ]
     if result.stages:
@@ -164,10 +214,18 @@ def comparison_text(comparison: "BenchComparison") -> str:
 
 
 def staff_text(staff: "StaffEnrolment") -> str:
-    """Who was enrolled from a folder, and who was refused and why."""
+    """Who was enrolled from a folder and from what, who was refused and why, and what was left out."""
+    from edge_oneshot_device.image_files import passed_over_text
+
     lines = [f"enrolled {len(staff.enrolled)}, enrolled already {len(staff.skipped)}, refused {len(staff.refused)}"]
     lines += [_enrolment_line(one) for one in staff.enrolled if one.resembles is not None]
     lines += [f"refused  {one.person}  {one.reason}: {one.error}" for one in staff.refused]
+    for one in staff.chosen:
+        which = f"the {'best' if one.by == 'quality' else 'first'} {len(one.images)} of {one.of} images"
+        by = "quality of the face" if one.by == "quality" else "name"
+        lines.append(f"chosen  {one.person}  {which} by {by}: {printable(', '.join(one.images))}")
+    if staff.passed_over:
+        lines.append(passed_over_text(staff.passed_over))
     if staff.enrolled and staff.enrolled[-1].outlook is not None:
         lines.append(outlook_text(staff.enrolled[-1].outlook))
     return "\n".join(lines)
@@ -175,7 +233,7 @@ def staff_text(staff: "StaffEnrolment") -> str:
 
 def transfer_text(transfer: "Transfer", action: str) -> str:
     """Who was written to a file, or taken from one."""
-    text = f"{action}ed {_count(len(transfer.people), 'person')}: {transfer.file}"
+    text = f"{action}ed {count(len(transfer.people), 'person')}: {transfer.file}"
     if transfer.skipped:
         text += f"\nenrolled already, and left as they are: {', '.join(transfer.skipped)}"
     return text
@@ -194,7 +252,8 @@ def dropped_text(dropped: "Dropped") -> str:
 def audit_text(report: "AuditReport") -> str:
     """What a record that holds says."""
     let_go = "" if report.first == 1 else f", earlier ones were let go (first {report.first})"
-    return f"the record holds: {report.rows} rows since {report.since}{let_go}, {report.people} enrolled\n{report.head}"
+    held = f"{count(report.rows, 'row')} since {report.since}{let_go}, {report.people} enrolled"
+    return f"the record holds: {held}\n{report.head}"
 
 
 def entries_text(entries: "Sequence[Entry]") -> str:
@@ -214,8 +273,9 @@ def _facts(detail: dict[str, Any]) -> str:
     if "encoders" in detail:  # of an init
         shown += ["variant", "target_far", "rejections_per_minute"]
     facts = [(key, detail[key]) for key in shown if detail.get(key) is not None]
-    return ", ".join(f"{key} {fact:.4g}" if isinstance(fact, float) else f"{key} {fact}" for key, fact in facts)
+    return ", ".join(f"{key} {_number(fact)}" if isinstance(fact, float) else f"{key} {fact}" for key, fact in facts)
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """The number with its noun: 1 failure, 2 failures."""
     return f"{number} {noun}" if number == 1 else f"{number:,} {_PLURALS.get(noun, noun + 's')}"

@@ -18,6 +18,7 @@ from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.faces.finding import FACE_FAULTS, FaceFinder
 from edge_oneshot_device.files import read_file
+from edge_oneshot_device.image_files import is_litter
 
 Progress = Callable[[int, int], None]
 """Called with the images done and the images in all."""
@@ -38,15 +39,17 @@ class Archive:
 
     Attributes:
         path: The folder or zip file.
-        files: Names of its files, with slashes, sorted; hidden ones are left out.
+        files: Names of its files, with slashes, sorted; litter is left out.
         folders: Likewise its folders.
         read: From a file's name to its bytes.
+        litter: What is hidden or left by a system, see `edge_oneshot_device.image_files`; a folder ends in a slash.
     """
 
     path: Path
     files: tuple[str, ...]
     folders: tuple[str, ...]
     read: Callable[[str], bytes]
+    litter: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -118,13 +121,14 @@ def _open_folder(root: Path, depth: int) -> Archive:
     real_root = root.resolve()
     files: list[str] = []
     folders: list[str] = []
+    litter: list[str] = []
 
     def walk(folder: Path, left: int) -> None:
         for entry in folder.iterdir():
             name = entry.relative_to(root).as_posix()
-            if _is_hidden(name):
-                continue
-            if not entry.is_dir():
+            if is_litter(entry.name):
+                litter.append(f"{name}/" if entry.is_dir() else name)
+            elif not entry.is_dir():
                 files.append(name)
             elif left > 1 and not real_root.is_relative_to(entry.resolve()):
                 folders.append(name)
@@ -134,11 +138,12 @@ def _open_folder(root: Path, depth: int) -> Archive:
         return read_file(root / name, MAX_FILE_BYTES)
 
     walk(root, depth)
-    return Archive(root, tuple(sorted(files)), tuple(sorted(folders)), read)
+    return Archive(root, tuple(sorted(files)), tuple(sorted(folders)), read, tuple(sorted(litter)))
 
 
 def _open_zip(path: Path, unpacker: zipfile.ZipFile) -> Archive:
-    members = {info.filename: info for info in unpacker.infolist() if not _is_hidden(info.filename)}
+    litter = {info.filename: _litter_in(info.filename) for info in unpacker.infolist()}
+    members = {info.filename: info for info in unpacker.infolist() if litter[info.filename] is None}
 
     def read(name: str) -> bytes:
         if members[name].file_size > MAX_FILE_BYTES:
@@ -152,8 +157,15 @@ def _open_zip(path: Path, unpacker: zipfile.ZipFile) -> Archive:
     folders = {name.rstrip("/") for name, info in members.items() if info.is_dir()}
     # many archives list no folders of their own
     folders.update(str(parent) for name in files for parent in list(PurePosixPath(name).parents)[:-1])
-    return Archive(path, tuple(files), tuple(sorted(folders)), read)
+    left = sorted({top for top in litter.values() if top is not None})
+    return Archive(path, tuple(files), tuple(sorted(folders)), read, tuple(left))
 
 
-def _is_hidden(name: str) -> bool:
-    return any(not part or part.startswith(".") or part == "__MACOSX" for part in name.rstrip("/").split("/"))
+def _litter_in(name: str) -> str | None:
+    """The topmost part of a member's name that is litter, or leads elsewhere; None where none is."""
+    parts = name.rstrip("/").split("/")
+    for place, part in enumerate(parts):
+        if not part or is_litter(part):
+            top = "/".join(parts[: place + 1])
+            return top if top == name else f"{top}/"
+    return None

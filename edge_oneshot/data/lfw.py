@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot.data.archives import Archive, decode, open_archive
-from edge_oneshot.data.loading import IMAGE_SUFFIXES
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.faces.finding import FaceFinder
+from edge_oneshot_device.image_files import is_image
 
 LISTING = "pairs.txt"
 
@@ -131,7 +131,7 @@ def _photos(archive: Archive) -> dict[str, str]:
     """
     files: dict[str, str] = {}
     for name in archive.files:
-        if "/" not in name or not name.lower().endswith(IMAGE_SUFFIXES):
+        if "/" not in name or not is_image(name):
             continue
         photo = "/".join(name.rpartition(".")[0].split("/")[-2:])
         if photo in files:

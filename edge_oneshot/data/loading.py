@@ -10,12 +10,17 @@ from edge_oneshot.data.dataset import Dataset, joined
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.faces.finding import FaceFinder
+from edge_oneshot_device.image_files import (
+    LITTER,
+    NO_IMAGE,
+    NO_PERSON,
+    TOO_DEEP,
+    PassedOver,
+    is_image,
+    passed_over_text,
+)
 
 Subset = Literal["background", "evaluation"]
-
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
-# images that are not read: better refused by name than passed over
-_FOREIGN_SUFFIXES = (".avif", ".gif", ".heic", ".heif", ".pgm", ".ppm", ".tif", ".tiff")
 
 
 def is_named(name_or_path: str) -> bool:
@@ -107,14 +112,13 @@ def load_folder(
 ) -> Dataset:
     """Load a folder, or a zip of one, that holds one folder of images an identity.
 
-    Files that are hidden or of another suffix are passed over; so is what lies deeper.
+    What is litter or no image, or lies deeper, is passed over, and so is a folder without an image: see `passed_over`.
 
     Raises:
-        DataError: It is not there, an image cannot be read, an identity has no image, or there
-            are fewer than two identities.
+        DataError: It is not there, an image cannot be read, or there are fewer than two identities.
     """
     with open_archive(path) as archive:
-        people = _people(archive)
+        people, _ = _people(archive)
         photos = [name for names in people.values() for name in names]
         faults: dict[str, str] = {}
 
@@ -131,26 +135,44 @@ def load_folder(
     return Dataset(name, images, labels, identities, labels.copy(), identities, None, why)
 
 
-def _people(archive: Archive) -> dict[str, list[str]]:
-    """Images of each identity, both in order of their names."""
+def passed_over(name_or_path: str | None) -> list[PassedOver]:
+    """What `load_data` does not take from a folder, or a zip of one; nothing where a data set has a name.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    if name_or_path is None or is_named(name_or_path):
+        return []
+    with open_archive(Path(name_or_path)) as archive:
+        return _people(archive)[1]
+
+
+def _people(archive: Archive) -> tuple[dict[str, list[str]], list[PassedOver]]:
+    """Images of each identity, both in order of their names, and what is neither."""
     # a zip of a folder of folders has that folder's name in front of every name
     tops = {name.split("/")[0] for name in archive.files if "/" in name}
     wrapped = len(tops) == 1 and not archive.path.is_dir()
     front = f"{tops.pop()}/" if wrapped else ""
-    people: dict[str, list[str]] = {
-        name.removeprefix(front): []
-        for name in archive.folders
-        if name.startswith(front) and "/" not in name.removeprefix(front)
-    }
+    people: dict[str, list[str]] = {}
+    passed = [PassedOver(name.removeprefix(front), LITTER) for name in archive.litter]
+    for name in archive.folders:
+        folder = name.removeprefix(front)
+        if name.startswith(front) and "/" not in folder:
+            people[folder] = []
+        elif folder.count("/") == 1:
+            passed.append(PassedOver(f"{folder}/", TOO_DEEP))
     for name in archive.files:
         folder, _, file = name.removeprefix(front).partition("/")
-        if folder in people and "/" not in file and file.lower().endswith(IMAGE_SUFFIXES + _FOREIGN_SUFFIXES):
+        if folder in people and file and "/" not in file and is_image(file):
             people[folder].append(name)
+        elif not file:
+            passed.append(PassedOver(folder, NO_PERSON if is_image(folder) else NO_IMAGE))
+        elif "/" not in file:
+            passed.append(PassedOver(name.removeprefix(front), NO_IMAGE))
+    passed += [PassedOver(f"{person}/", NO_IMAGE) for person, names in people.items() if not names]
+    people = {person: names for person, names in people.items() if names}
     if len(people) < 2:
-        raise DataError(
-            f"{archive.path}: {len(people)} identities, at least 2 are needed: one folder of images each",
-            reason="too_few_identities",
-        )
-    if empty := [person for person, names in people.items() if not names]:
-        raise DataError(f"{archive.path}: {empty[0]} has no image ({', '.join(IMAGE_SUFFIXES)})", reason="no_image")
-    return people
+        message = f"{archive.path}: {len(people)} identities, at least 2 are needed: one folder of images each"
+        left = f" ({passed_over_text(passed)})" if passed else ""
+        raise DataError(f"{message}{left}", reason="too_few_identities")
+    return people, passed

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.gallery.access import ALWAYS, Access, parse_access, refuse_access
+from edge_oneshot_device.errors import InputError, MachineError
+from edge_oneshot_device.gallery.access import ALWAYS, Access, changed, parse_access, refuse_access
 
 InZone = Callable[[str], None]
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -66,6 +66,9 @@ def let_in(hours: str, moment: str) -> bool:
         ("mon 08:00-12:00, mon 12:00-16:00", ["mon 11:59:59", "mon 12:00"], ["mon 07:59", "mon 16:00"]),
         ("mon 08:00-14:00, mon 12:00-16:00", ["mon 13:00", "mon 15:00"], ["mon 16:00"]),
         ("MON-Fri 07:00-19:00 ,  sat 08:00-12:00", ["mon 07:00", "sat 08:00"], ["sun 08:00"]),
+        ("mon-fri  07:00-19:00", ["mon 07:00"], ["sat 08:00"]),
+        (" mon - fri 07:00 - 19:00,sat\t08:00-12:00\n", ["mon 07:00", "sat 08:00"], ["sun 08:00"]),
+        ("mon\u2013fri\u00a007:00\u201319:00", ["fri 18:59"], ["sat 08:00"]),
     ],
 )
 def test_a_person_comes_in_at_their_hours_and_at_no_others(
@@ -112,9 +115,9 @@ def test_the_hour_that_the_clock_skips_or_repeats_is_taken_as_the_clock_on_the_w
 
 @pytest.mark.parametrize(
     "hours",
-    ["", " ", "always", "mon", "mon 07:00", "mon 7:00-19:00", "mon 07:00 - 19:00", "mon 07:00-19:60", "mon 07:00-24:01",
+    ["", " ", "always", "mon", "mon 07:00", "mon 7:00-19:00", "mon 07:00-19:60", "mon 07:00-24:01",
      "mon 24:00-08:00", "mon 25:00-26:00", "moo 07:00-19:00", "mon-moo 07:00-19:00", "mon-tue-wed 07:00-19:00",
-     "mon 07:00-19:00,", "mon 07:00-19:00; tue 07:00-19:00", ",mon 07:00-19:00", "mon  07:00-19:00",
+     "mon 07:00-19:00,", "mon 07:00-19:00; tue 07:00-19:00", ",mon 07:00-19:00", "m on 07:00-19:00", "mon 07 :00-19:00",
      "mon 07:00-19:00\nsat 08:00-12:00", "mon \u0967\u0967:00-19:00", "mon 07:00-19:00 sat 08:00-12:00"],
 )  # fmt: skip
 def test_what_are_no_hours_is_refused(hours: str) -> None:
@@ -122,6 +125,11 @@ def test_what_are_no_hours_is_refused(hours: str) -> None:
         parse_access(None, None, hours)
     assert refused.value.reason == "bad_hours"
     assert "\n" not in str(refused.value)
+
+
+def test_hours_are_kept_in_one_spelling_however_they_were_typed() -> None:
+    kept = parse_access(None, None, "  Mon -  FRI  07:00 - 19:00 ,sat 08:00-12:00 ").hours
+    assert kept == "mon-fri 07:00-19:00, sat 08:00-12:00"
 
 
 # dates
@@ -195,3 +203,67 @@ def test_dates_come_before_hours(in_zone: InZone) -> None:
         (at("wed 12:00"), "expired"),
     ):
         assert refuse_access(access, moment) == reason
+
+
+# a change of some of it
+
+
+def test_only_what_is_named_changes_and_always_takes_all_of_it_away() -> None:
+    before = parse_access("2026-01-05T00:00Z", "2026-06-30T00:00Z", "mon-fri 09:00-17:00")
+    later = parse_access(None, "2027-06-30T00:00Z", None)
+    assert changed(before, later) == Access("2026-01-05T00:00:00Z", "2027-06-30T00:00:00Z", "mon-fri 09:00-17:00")
+    assert changed(ALWAYS, later) == later
+    assert changed(before, parse_access(None, None, "sat 09:00-12:00")).valid_until == "2026-06-30T00:00:00Z"
+    assert changed(before, ALWAYS) == ALWAYS
+
+
+@pytest.mark.parametrize("named", [("2026-07-01T00:00Z", None), (None, "2026-01-04T00:00Z")])
+def test_an_end_that_is_kept_before_a_beginning_that_is_named_is_refused_with_both(named: tuple[str, str]) -> None:
+    before = parse_access("2026-01-05T00:00Z", "2026-06-30T00:00Z", None)
+    with pytest.raises(InputError, match="of which only one was named: name both") as refused:
+        changed(before, parse_access(*named, None))
+    assert refused.value.reason == "bad_date"
+
+
+# the device's time zone
+
+
+UNKNOWN = ["Europe/Berlinn", ":Mars/Olympus", "Europe", "CEST", "CET-1CEST,", "CET-1CEST,nonsense", "+02:00", "../etc"]
+
+
+@pytest.mark.parametrize("zone", UNKNOWN)
+def test_hours_in_a_zone_that_is_not_known_are_refused_and_let_nobody_in(in_zone: InZone, zone: str) -> None:
+    in_zone("UTC")
+    all_day = parse_access(None, None, "mon-sun 00:00-24:00")
+    assert refuse_access(all_day, MONDAY) is None
+    in_zone(zone)
+    assert refuse_access(all_day, MONDAY) == "unknown_zone"
+    assert refuse_access(ALWAYS, MONDAY) is None
+    for named in (("2026-01-05", None, None), (None, "2026-01-05", None), (None, None, "mon 07:00-19:00")):
+        with pytest.raises(MachineError, match="correct TZ, or install the system's package tzdata") as refused:
+            parse_access(*named)
+        assert refused.value.reason == "unknown_zone"
+    assert parse_access(None, None, None) == ALWAYS
+
+
+@pytest.mark.parametrize(
+    ("zone", "hour"),
+    [("", 12), ("UTC", 12), ("GMT", 12), ("UTC0", 12), ("CET-1", 13), ("CET-1CEST,M3.5.0,M10.5.0/3", 13),
+     ("<+0330>-3:30", 15), ("EST5EDT", 7), (":Europe/Berlin", 13), ("/usr/share/zoneinfo/Asia/Tokyo", 21)],
+)  # fmt: skip
+def test_zones_with_and_without_a_file_are_known(in_zone: InZone, zone: str, hour: int) -> None:
+    in_zone(zone)
+    assert refuse_access(parse_access(None, None, f"mon {hour:02}:00-{hour + 1:02}:00"), at("mon 12:00")) is None
+
+
+def test_a_zone_that_is_changed_while_the_process_runs_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        for zone, reason in (("UTC", None), ("Asia/Tokyo", "outside_hours"), ("UTC", None)):
+            monkeypatch.setenv("TZ", zone)  # and nobody calls time.tzset
+            assert refuse_access(Access(hours="mon 12:00-13:00"), at("mon 12:00")) == reason
+            assert parse_access("2026-01-05T12:00", None, None).valid_from == (
+                "2026-01-05T12:00:00Z" if zone == "UTC" else "2026-01-05T03:00:00Z"
+            )
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -269,7 +269,7 @@ def test_whoever_is_enrolled_before_the_decision_is_taken_into_account(
 
         def enrolled_meanwhile(gallery: Gallery, work: Any) -> Decision:
             monkeypatch.setattr("edge_oneshot_device.recognition.attempts.settle", settle)
-            assert desk.enrol("twin", people["ada"][0]).resembles is not None
+            assert desk.enrol("twin", people["ada"][0], even_if_alike=True).resembles is not None
             return settle(gallery, work)
 
         monkeypatch.setattr("edge_oneshot_device.recognition.attempts.settle", enrolled_meanwhile)
@@ -339,7 +339,7 @@ def test_an_acceptance_that_cannot_be_recorded_is_a_rejection_that_says_who_it_w
     assert cli.main(["identify", str(tmp_path / "ada.png"), "--state", str(read_only)]) == 4
     assert capfd.readouterr().out == "unknown  audit_unavailable\n"
     assert cli.main(["identify", str(tmp_path / "ada.png"), "--state", str(read_only), "--scores"]) == 4
-    assert capfd.readouterr().out.startswith("unknown  audit_unavailable  similarity ")
+    assert capfd.readouterr().out.startswith("unknown  audit_unavailable  alike by ")
     remount(read_only, "rw")
     assert cli.main(["identify", str(tmp_path / "ada.png"), "--state", str(read_only)]) == 0
     assert cli.main(["audit", "--check", "--state", str(read_only)]) == 0

@@ -48,7 +48,8 @@ def machine() -> Machine:
 def door(make_bundle: MakeBundle, tmp_path: Path, machine: Machine, people: People) -> Iterator[Recognizer]:
     bundle = Bundle.open(make_bundle())
     encoder = Encoder.open(bundle, "int8")
-    gallery = Gallery.open(tmp_path / "gallery.db", encoder.fingerprint, encoder.embedding.size, clock=machine.clock())
+    size, clock = encoder.embedding.size, machine.clock()
+    gallery = Gallery.open(tmp_path / "gallery.db", encoder.fingerprint, size, clock=clock, create=True)
     with Recognizer(encoder, bundle.manifest, gallery, 0.05) as opened:
         opened.enrol("ada", people["ada"][0])
         yield opened

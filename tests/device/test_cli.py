@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import edge_oneshot_device
 from edge_oneshot_device import Bundle, cli
+from edge_oneshot_device.help_texts import GROUPS, HELP
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]
@@ -21,7 +24,8 @@ PROGRAM = "edge-oneshot-device"
 COMMANDS = ["init", "rollback", "enrol", "access", "verify", "identify", "people", "forget", "unlock", "audit",
             "backup", "restore", "rotate-key", "doctor", "bench", "inspect"]  # fmt: skip
 DECISION = ["person", "accepted", "score", "similarity", "threshold", "target_far", "kept_far", "runner_up", "reason",
-            "provisional", "variant", "runtime", "fingerprint", "candidate", "retry_after", "fault"]  # fmt: skip
+            "provisional", "variant", "runtime", "fingerprint", "candidate", "retry_after", "fault", "likeness",
+            "likeness_needed", "likeness_of_runner_up"]  # fmt: skip
 ANSWER = ["person", "accepted", "reason", "target_far", "kept_far", "provisional", "retry_after", "fault"]
 BENCH = {"init_ms", "warmup_first_ms", "warmup_avg_ms", "avg_ms", "min_ms", "max_ms", "median_ms", "std_ms", "p5_ms",
          "p95_ms", "num_runs", "num_threads", "model_size_mb", "p99_ms", "peak_rss_mb", "variant", "runtime",
@@ -78,18 +82,20 @@ def test_from_init_to_forget_in_plain_words(program: Program, make_bundle: MakeB
     accepted = program("identify", "ada-2.png", "--scores")
     number = r"-?[\d.e-]+"
     assert re.fullmatch(
-        rf"accepted  ada  similarity (0\.\d\d|1\.00)  \(score {number}, threshold {number}, "
-        rf"runner-up grace {number}, target FAR 5 %\)\n",
+        rf"accepted  ada  alike by \d+ of 100, \d+ needed  \(score {number}, threshold {number}, "
+        rf"next grace, alike by \d+, target FAR 5 %\)\n",
         accepted,
     )
-    assert program("identify", "stranger-0.png", code=1) == "unknown  below_threshold\n"
+    told = "unknown  below_threshold  not alike enough to anybody enrolled"
+    assert program("identify", "stranger-0.png", code=1) == f"{told}\n"
     unknown = program("identify", "stranger-0.png", "--scores", code=1)
-    assert unknown.startswith("unknown  below_threshold  similarity 0.0")
+    assert re.match(rf"{told}  alike by \d+ of 100, \d+ needed  \(score ", unknown)
     assert program("verify", "ada", "ada-2.png") == "accepted  ada\n"
-    assert program("verify", "ada", "ada-2.png", "--scores").startswith("accepted  ada  similarity ")
-    assert program("verify", "ada", "grace-2.png", code=1) == "rejected  below_threshold\n"
+    assert program("verify", "ada", "ada-2.png", "--scores").startswith("accepted  ada  alike by ")
+    told = "rejected  below_threshold  not alike enough to who it is to be"
+    assert program("verify", "ada", "grace-2.png", code=1) == f"{told}\n"
     rejected = program("verify", "ada", "grace-2.png", "--scores", code=1)
-    assert rejected.startswith("rejected  below_threshold  similarity 0.0")
+    assert rejected.startswith(f"{told}  alike by ")
     head, *rows = program("people").splitlines()
     assert head.split() == ["person", "templates", "enrolled", "fingerprint"]
     assert [row.split()[:2] for row in rows] == [["ada", "2"], ["grace", "1"]]
@@ -322,13 +328,88 @@ def test_the_state_argument_comes_before_the_environment(program: Program, make_
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert re.findall(r"^    ([\w-]+)(?: |$)", shown, re.MULTILINE) == COMMANDS
+    assert sorted(re.findall(r"^  ([a-z][\w-]+) ", shown, re.MULTILINE)) == sorted(COMMANDS)
+    assert "look after the record, the keys and copies:" in shown
+    assert "  2  wrong use or bad input" in shown
+    assert max(map(len, shown.splitlines())) <= 80
     for command in COMMANDS:
         assert cli.main([command, "--help"]) == 0
         shown = capsys.readouterr().out
         assert shown.startswith(f"usage: {PROGRAM} {command}")
         assert "--json" in shown
+        assert f"examples:\n  {PROGRAM} {command}" in shown
+        assert "exit codes:" in shown
+        if "--key" in shown and "--state" in shown:
+            assert "EDGE_ONESHOT_KEY_COMMAND" in shown
         assert ("--state" in shown) == (command not in ("bench", "inspect"))
+
+
+def test_the_examples_of_the_help_are_understood() -> None:
+    assert set(HELP) == set(cli._COMMANDS) == {name for names in GROUPS.values() for name in names}
+    for text in HELP.values():
+        for example in text.examples:
+            words = shlex.split(example)
+            assert cli._parser(words).parse_args(words).command is cli._COMMANDS[words[0]].run
+
+
+def test_the_package_is_a_program_too() -> None:
+    command = [sys.executable, "-m", "edge_oneshot_device"]
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{PROGRAM} {version(PROGRAM)}\n"
+    assert edge_oneshot_device.__version__ == version(PROGRAM)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["enroll", "ada"], "there is no command 'enroll': perhaps enrol is meant; see edge-oneshot-device --help"),
+        (["delete", "ada"], "perhaps forget is meant"),
+        (["rotatekey"], "perhaps rotate-key is meant"),
+        (["xyzzy"], "choose from init, rollback, "),
+        (["--state", "x", "enroll"], "perhaps enrol is meant"),
+        (["--state"], "COMMAND"),
+        (["--colour", "people"], "unrecognized arguments: --colour"),
+        (["bench", "x", "--runs", "many"], "argument --runs: 'many' is no whole number"),
+        (["init", "x", "--target-far", "few"], "argument --target-far: 'few' is no number"),
+    ],
+)
+def test_wrong_words_are_told_with_what_may_have_been_meant(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("before", [["--state", "S"], ["--state=S"], ["--json", "--key", "K", "--state", "S"]])
+def test_state_key_and_json_may_stand_before_the_command(
+    before: list[str], make_bundle: MakeBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word.replace("S", str(tmp_path / "state")).replace("K", str(tmp_path / "key")) for word in before]
+    assert cli.main([*words, "init", str(make_bundle())]) == 0
+    assert (tmp_path / "state" / "gallery.db").exists()
+    capsys.readouterr()
+    assert cli.main([*words, "people"]) == 0
+    assert capsys.readouterr().out == ("[]\n" if "--json" in before else "nobody is enrolled\n")
+
+
+def test_one_of_a_thing_is_told_as_one(
+    make_bundle: MakeBundle, people: People, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--state", str(tmp_path / "state")]
+    assert cli.main(["init", str(make_bundle()), "--rejections-per-minute", "1", *where]) == 0
+    for name in ("ada", "grace"):
+        (tmp_path / f"{name}.png").write_bytes(people[name][0])
+    assert cli.main(["enrol", "ada", str(tmp_path / "ada.png"), *where]) == 0
+    assert cli.main(["verify", "ada", str(tmp_path / "grace.png"), *where]) == 1
+    capsys.readouterr()
+    assert cli.main(["unlock", "ada", *where]) == 0
+    assert capsys.readouterr().out == "unlocked  ada  after 1 failure in a row\n"
+    assert cli.main(["rotate-key", *where, "--new-key", str(tmp_path / "key")]) == 0
+    assert capsys.readouterr().out.startswith("1 person sealed anew")
+    assert cli.main(["doctor", *where, "--key", str(tmp_path / "key")]) == 0
+    assert "1 rejection a minute" in capsys.readouterr().out
+    assert cli.main(["audit", "--last", "-5", *where, "--key", str(tmp_path / "key")]) == 2
+    assert "-5 rows: 1 to 1,000,000 can be shown" in capsys.readouterr().err
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,7 +97,7 @@ def small_parser() -> console.Parser:
     commands = parser.add_subparsers(dest="command", required=True)
     verify = commands.add_parser("verify")
     verify.add_argument("person")
-    verify.add_argument("--threads", type=int)
+    verify.add_argument("--threads", type=console.whole_number)
     console.add_json(verify)
     return parser
 
@@ -108,7 +108,7 @@ def small_parser() -> console.Parser:
         ([], "the following arguments are required: command; see prog --help"),
         (["verify"], "the following arguments are required: person; see prog verify --help"),
         (["veri", "ada"], "invalid choice: 'veri'"),
-        (["verify", "ada", "--threads", "x"], "argument --threads: invalid int value: 'x'; see prog verify --help"),
+        (["verify", "ada", "--threads", "x"], "argument --threads: 'x' is no whole number; see prog verify --help"),
         (["verify", "ada", "--thr", "2"], "unrecognized arguments: --thr 2; see prog --help"),
     ],
 )

@@ -1,8 +1,11 @@
+import errno
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -40,7 +43,7 @@ def key(tmp_path: Path) -> Path:
 
 def found(diagnosis: Diagnosis, level: str) -> list[Finding]:
     """What was found of the state; what the machine has is looked at in test_equipment."""
-    machine = ("clock", "runtime", "edgetpu")
+    machine = ("clock", "zone", "runtime", "edgetpu")
     return [finding for finding in diagnosis.findings if finding.level == level and finding.what not in machine]
 
 
@@ -53,17 +56,9 @@ def test_where_all_is_well_everything_is_named_and_nothing_changed(folder: Path,
     diagnosis = examine(folder, key)
     assert (diagnosis.state, diagnosis.exit_code) == (str(folder), 0)
     assert found(diagnosis, "warning") == found(diagnosis, "fault") == []
-    assert [finding.what for finding in diagnosis.findings][:7] == [
-        "bundle",
-        "settings",
-        "key",
-        "gallery",
-        "audit",
-        "clock",
-        "threshold",
-        "disk",
-    ]
-    assert {finding.what for finding in diagnosis.findings[7:]} == {"runtime", "edgetpu"}
+    first = ["bundle", "settings", "key", "gallery", "audit", "clock", "threshold", "zone", "disk"]
+    assert [finding.what for finding in diagnosis.findings][: len(first)] == first
+    assert {finding.what for finding in diagnosis.findings[len(first) :]} == {"runtime", "edgetpu"}
     text = {finding.what: finding.text for finding in diagnosis.findings}
     assert text["bundle"] == "tiny, int8 on litert with XNNPACK: its self-test passed"
     assert text["settings"] == "target FAR 1 %, 10 rejections a minute, any bundle is taken, no photos are kept"
@@ -192,28 +187,122 @@ def execute(folder: Path, statement: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason", "code"),
+    ("fault", "what", "reason", "code"),
     [
-        (lambda _, key: key.unlink(), "key_missing", 3),
-        (lambda _, key: key.chmod(0o644), "key_exposed", 3),
-        (lambda _, key: key.write_text("00" * 31 + "01"), "wrong_key", 3),
-        (lambda folder, _: next((folder / "bundles").iterdir()).unlink(), "bundle_missing", 3),
-        (lambda folder, _: next((folder / "bundles").iterdir()).write_bytes(b""), "bundle_altered", 3),
-        (lambda folder, _: execute(folder, "UPDATE settings SET sealed = zeroblob(200)"), "settings_altered", 3),
-        (lambda folder, _: execute(folder, "DELETE FROM settings"), "settings_missing", 3),
-        (lambda folder, _: (folder / "gallery.db").write_text("notes " * 1000), "gallery_corrupt", 3),
-        (lambda folder, _: (folder / "gallery.db").unlink(), "gallery_missing", 3),
-        (lambda folder, _: shutil.rmtree(folder), "not_initialised", 2),
+        (lambda _, key: key.unlink(), "key", "key_missing", 3),
+        (lambda _, key: key.chmod(0o644), "key", "key_exposed", 3),
+        (lambda _, key: key.write_text("00" * 31 + "01"), "key", "wrong_key", 3),
+        (lambda folder, _: next((folder / "bundles").iterdir()).unlink(), "bundle", "bundle_missing", 3),
+        (lambda folder, _: next((folder / "bundles").iterdir()).write_bytes(b""), "bundle", "bundle_altered", 3),
+        (
+            lambda folder, _: execute(folder, "UPDATE settings SET sealed = zeroblob(200)"),
+            "settings",
+            "settings_altered",
+            3,
+        ),
+        (lambda folder, _: execute(folder, "DELETE FROM settings"), "settings", "settings_missing", 3),
+        (lambda folder, _: (folder / "gallery.db").write_text("notes " * 1000), "gallery", "gallery_corrupt", 3),
+        (lambda folder, _: (folder / "gallery.db").write_bytes(b""), "gallery", "gallery_missing", 3),
+        (lambda folder, _: execute(folder, "DROP TABLE photo"), "gallery", "gallery_altered", 3),
+        (lambda folder, _: (folder / "gallery.db").unlink(), "gallery", "gallery_missing", 3),
+        (lambda folder, _: shutil.rmtree(folder), "state", "not_initialised", 2),
     ],
-)  # fmt: skip
+)
 def test_a_fault_is_named_with_what_mends_it(
-    folder: Path, key: Path, fault: Callable[[Path, Path], None], reason: str, code: int
+    folder: Path, key: Path, fault: Callable[[Path, Path], None], what: str, reason: str, code: int
 ) -> None:
     fault(folder, key)
     diagnosis = examine(folder, key)
     assert diagnosis.exit_code == code
-    assert found(diagnosis, "fault")[0].reason == reason
+    first = found(diagnosis, "fault")[0]
+    assert (first.what, first.reason) == (what, reason)
     assert all("\n" not in finding.text for finding in diagnosis.findings)
+
+
+@pytest.mark.parametrize("words", [["people"], ["audit", "--check"], ["doctor"]])
+def test_a_gallery_that_was_emptied_is_no_new_one(
+    folder: Path, key: Path, words: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--state", str(folder), "--key", str(key)]
+    (folder / "gallery.db").write_bytes(b"")
+    assert cli.main([*words, *where]) == 3
+    printed = capfd.readouterr()
+    assert "restore a backup" in printed.out + printed.err
+    assert (folder / "gallery.db").read_bytes() == b""
+
+
+@pytest.mark.parametrize("words", [["audit", "--check"], ["doctor"]])
+def test_people_who_were_deleted_from_the_file_are_missed(
+    folder: Path, key: Path, words: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    execute(folder, "DELETE FROM person")
+    execute(folder, "DELETE FROM template")
+    assert cli.main([*words, "--state", str(folder), "--key", str(key)]) == 3
+    printed = capfd.readouterr()
+    assert "restore a backup that you trust" in printed.out + printed.err
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("failing", ["tempfile.mkstemp", "os.fsync"])
+def test_a_state_folder_that_nothing_can_be_written_in_is_a_fault(
+    folder: Path, key: Path, monkeypatch: pytest.MonkeyPatch, number: int, failing: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    before = contents(folder)
+    monkeypatch.setattr(failing, fail)
+    diagnosis = examine(folder, key)
+    (fault,) = found(diagnosis, "fault")
+    assert (fault.what, fault.reason, diagnosis.exit_code) == ("disk", "cannot_write", 4)
+    assert f"nothing can be written in {folder} ({os.strerror(number)})" in fault.text
+    monkeypatch.undo()
+    assert contents(folder) == before
+
+
+def test_a_state_folder_on_a_read_only_disk_is_a_fault(folder: Path, key: Path, small_disk: Path) -> None:
+    state = small_disk / "state"
+    shutil.copytree(folder, state)
+    assert examine(state, key).exit_code == 0
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    diagnosis = examine(state, key)
+    assert (diagnosis.exit_code, [fault.reason for fault in found(diagnosis, "fault")]) == (4, ["cannot_write"])
+    assert "mount its disk for writing again" in found(diagnosis, "fault")[0].text
+
+
+def test_in_the_folder_of_another_user_nothing_is_written(
+    folder: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr("tempfile.mkstemp", lambda **_: pytest.fail("a file was made"))
+    assert [fault.reason for fault in found(examine(folder, key), "fault")] == ["not_owner"]
+
+
+# the time zone
+
+
+def test_the_zone_is_shown_with_the_time_there_and_an_unknown_one_is_a_fault(
+    folder: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def zone() -> Finding:
+        (finding,) = (finding for finding in examine(folder, key).findings if finding.what == "zone")
+        return finding
+
+    try:
+        monkeypatch.setenv("TZ", "Asia/Tokyo")
+        assert re.fullmatch(r"Asia/Tokyo \(from TZ\), \d{4}-\d\d-\d\d \d\d:\d\d there \(UTC\+0900\)", zone().text)
+        monkeypatch.setenv("TZ", "Asia/Tokio")
+        assert (zone().level, zone().reason, examine(folder, key).exit_code) == ("fault", "unknown_zone", 4)
+        monkeypatch.delenv("TZ")
+        for target, shown in (("/usr/share/zoneinfo/Europe/Berlin", "Europe/Berlin, "), (None, "UTC, as there is no ")):
+            link = folder.parent / f"localtime of {shown[:3]}"
+            if target is not None:
+                link.symlink_to(target)
+            monkeypatch.setattr("edge_oneshot_device.gallery.zone._LOCALTIME", link)
+            assert zone().text.startswith(shown)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(
@@ -221,7 +310,7 @@ def test_a_fault_is_named_with_what_mends_it(
     [
         ("UPDATE audit SET at = at + 1 WHERE seq = 2", "audit_altered"),
         ("UPDATE template SET sealed = zeroblob(92)", "gallery_corrupt"),
-        ("DELETE FROM audit", "settings_altered"),
+        ("DELETE FROM audit", "audit_altered"),
         ("DELETE FROM audit WHERE seq = 1", "audit_altered"),
     ],
 )

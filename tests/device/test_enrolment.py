@@ -1,14 +1,18 @@
+import io
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from edge_oneshot_device import Recognizer
+from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.gallery.access import parse_access
+from edge_oneshot_device.gallery.access import ALWAYS, parse_access
 from edge_oneshot_device.matching.decision import scores
 from edge_oneshot_device.recognition import installation
 
@@ -65,7 +69,7 @@ def test_what_was_enrolled_before_does_not_count_when_it_is_replaced(recognizer:
     recognizer.enrol("ada", people["ada"][0])
     recognizer.enrol("grace", people["grace"][0])
     # wrongly enrolled as alan, then put right: the former image is no measure
-    recognizer.enrol("alan", people["grace"][1])
+    recognizer.enrol("alan", people["grace"][1], even_if_alike=True)
     replaced = recognizer.enrol("alan", *people["alan"][:2], replace=True)
     assert (replaced.templates, replaced.resembles) == (2, None)
     with pytest.raises(InputError, match="image 2 of alan is nearer to ada") as refused:
@@ -76,7 +80,7 @@ def test_what_was_enrolled_before_does_not_count_when_it_is_replaced(recognizer:
 
 def test_an_image_that_fits_a_person_and_another_alike_is_not_refused(recognizer: Recognizer, people: People) -> None:
     recognizer.enrol("ada", people["ada"][0])
-    enrolment = recognizer.enrol("twin", people["ada"][0], people["ada"][0])
+    enrolment = recognizer.enrol("twin", people["ada"][0], people["ada"][0], even_if_alike=True)
     assert enrolment.templates == 2
     assert enrolment.resembles is not None
     assert enrolment.resembles.person == "ada"
@@ -85,12 +89,17 @@ def test_an_image_that_fits_a_person_and_another_alike_is_not_refused(recognizer
 # resembles: the same person under two names
 
 
-def test_a_person_who_is_enrolled_under_another_name_is_noticed(
+def test_a_person_who_is_enrolled_under_another_name_is_refused_unless_told(
     recognizer: Recognizer, make_bundle: MakeBundle, people: People
 ) -> None:
     assert recognizer.enrol("ada", people["ada"][0]).resembles is None
     assert recognizer.enrol("grace", people["grace"][0]).resembles is None
-    enrolment = recognizer.enrol("countess", people["ada"][1])
+    with pytest.raises(InputError, match="image 1 of countess would be taken for ada, who is enrolled") as refused:
+        recognizer.enrol("countess", people["ada"][1])
+    assert refused.value.reason == "already_known"
+    assert "--even-if-alike" in str(refused.value)
+    assert templates_of(recognizer) == {"ada": 1, "grace": 1}
+    enrolment = recognizer.enrol("countess", people["ada"][1], even_if_alike=True)
     assert enrolment.resembles is not None
     assert enrolment.resembles.person == "ada"
     encoder = Encoder.open(Bundle.open(make_bundle()), "int8")
@@ -102,7 +111,7 @@ def test_a_person_who_is_enrolled_under_another_name_is_noticed(
 def test_the_most_alike_of_several_is_told_and_never_oneself(recognizer: Recognizer, people: People) -> None:
     recognizer.enrol("ada", people["ada"][0])
     recognizer.enrol("grace", people["grace"][0])
-    both = recognizer.enrol("countess", people["ada"][0])
+    both = recognizer.enrol("countess", people["ada"][0], even_if_alike=True)
     assert both.resembles is not None
     assert (both.resembles.person, both.resembles.score) == ("ada", pytest.approx(1.0))
     assert recognizer.enrol("grace", people["grace"][1], add=True).resembles is None
@@ -132,15 +141,56 @@ def test_poison_is_refused_whatever_the_metric_and_the_rule(
             recognizer.enrol("grace", people["ada"][3], add=True)
         assert refused.value.reason == "fits_another"
         assert recognizer.enrol("alan", people["alan"][0]).resembles is None
-        twin = recognizer.enrol("twin", people["ada"][4])
+        twin = recognizer.enrol("twin", people["ada"][4], even_if_alike=True)
         assert twin.resembles is not None
         assert twin.resembles.person == "ada"
+
+
+def test_an_image_that_is_refused_is_named_with_its_file(
+    recognizer: Recognizer, people: People, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recognizer.enrol("ada", people["ada"][0])
+    files = []
+    for number, image in enumerate((people["grace"][0], people["grace"][1], people["ada"][1])):
+        files.append(tmp_path / f"{number}.png")
+        files[-1].write_bytes(image)
+    with pytest.raises(InputError, match=r"/2\.png, image 3 of grace, is nearer to ada") as refused:
+        recognizer.enrol("grace", *files)
+    assert refused.value.reason == "fits_another"
+    command = ["enrol", "countess", str(files[2]), "--state", str(tmp_path / "state")]
+    assert cli.main(command) == 2
+    assert "/2.png, image 1 of countess, would be taken for ada" in capsys.readouterr().err
+    assert cli.main([*command, "--even-if-alike"]) == 0
+    assert "looks like ada" in capsys.readouterr().out
+    assert cli.main(["enrol", "--folder", str(tmp_path), *command[3:], "--even-if-alike"]) == 2
+
+
+def test_somebody_who_is_alike_by_a_loose_target_alone_is_enrolled_with_a_hint(
+    open_recognizer: Any, people: People
+) -> None:
+    def blurred(share: float) -> Any:
+        first, other = (np.asarray(Image.open(io.BytesIO(people[name][0])), np.float64) for name in ("ada", "grace"))
+        buffer = io.BytesIO()
+        Image.fromarray((share * first + (1 - share) * other).astype(np.uint8)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    with open_recognizer(target_far=0.4) as recognizer:
+        recognizer.enrol("ada", people["ada"][0])
+        encoder = recognizer._encoder
+        first = encoder.embed_image(people["ada"][0])
+        # a score between the threshold in use and that for 1 %
+        image = next(
+            i for share in np.linspace(0.3, 0.9, 60) if 0.3 < encoder.embed_image(i := blurred(share)) @ first < 0.7
+        )
+        enrolment = recognizer.enrol("grace", image)
+        assert enrolment.resembles is not None
+        assert enrolment.resembles.person == "ada"
 
 
 # access
 
 
-def test_access_is_said_on_enrolment_kept_by_add_and_replace_and_changed_by_a_new_one(
+def test_access_is_said_on_enrolment_kept_by_add_and_replace_and_changed_where_one_is_named(
     recognizer: Recognizer, people: People
 ) -> None:
     until = parse_access(None, "2030-12-31T18:00Z", "mon-fri 07:00-19:00")
@@ -151,8 +201,35 @@ def test_access_is_said_on_enrolment_kept_by_add_and_replace_and_changed_by_a_ne
     assert (ada.valid_from, ada.valid_until, ada.hours) == (None, "2030-12-31T18:00:00Z", "mon-fri 07:00-19:00")
     recognizer.enrol("ada", people["ada"][3], add=True, access=parse_access("2026-01-01T00:00Z", None, None))
     (ada,) = recognizer.people()
-    assert (ada.valid_from, ada.valid_until, ada.hours) == ("2026-01-01T00:00:00Z", None, None)
+    assert (ada.valid_from, ada.valid_until) == ("2026-01-01T00:00:00Z", "2030-12-31T18:00:00Z")
+    assert ada.hours == "mon-fri 07:00-19:00"
+    recognizer.enrol("ada", people["ada"][4], add=True, access=ALWAYS)
+    (ada,) = recognizer.people()
+    assert (ada.valid_from, ada.valid_until, ada.hours) == (None, None, None)
+    recognizer.enrol("ada", people["ada"][5], replace=True, access=until)
     recognizer.forget("ada")
     recognizer.enrol("ada", people["ada"][0])
     (ada,) = recognizer.people()
     assert (ada.valid_from, ada.valid_until, ada.hours) == (None, None, None)
+
+
+def test_the_command_changes_what_is_named_and_needs_always_to_take_limits_away(
+    recognizer: Recognizer, people: People, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recognizer.enrol("ada", people["ada"][0])
+
+    def access(*options: str, code: int = 0) -> Any:
+        assert cli.main(["access", "ada", *options, "--state", str(tmp_path / "state"), "--json"]) == code
+        printed = capsys.readouterr()
+        told = json.loads(printed.err if code else printed.out)
+        return told if code else (told["valid_from"], told["valid_until"], told["hours"])
+
+    hours = "mon-fri 07:00-19:00"
+    assert access("--hours", "mon-fri  07:00-19:00") == (None, None, hours)
+    assert access("--valid-until", "2030-12-31T00:00Z") == (None, "2030-12-31T00:00:00Z", hours)
+    for wrong in ([], ["--always", "--hours", hours]):
+        assert access(*wrong, code=2)["reason"] == "wrong_use"
+    assert "name both" in access("--valid-from", "2031-01-01T00:00Z", code=2)["error"]
+    (ada,) = recognizer.people()
+    assert (ada.valid_until, ada.hours) == ("2030-12-31T00:00:00Z", hours)
+    assert access("--always") == (None, None, None)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device.bundle.manifest import MESH_POINTS, FaceLimits
-from edge_oneshot_device.faces.quality import QUALITY_FAULTS, Quality, blur, find_fault, measure, pose
+from edge_oneshot_device.faces.quality import QUALITY_FAULTS, Quality, blur, find_fault, measure, pose, worst_share
 
 LIMITS = FaceLimits(max_outside=0.25, max_yaw=25.0, max_pitch=20.0, min_light=40.0, max_glare=0.3, max_blur=0.7)
 GOOD = Quality(outside=0.0, yaw=5.0, pitch=-5.0, light=180.0, glare=0.0, blur=0.5)
@@ -144,6 +144,24 @@ def test_of_several_faults_the_first_is_named():
         values = {field: getattr(bad, field) for field in Quality.__slots__} | {name: good}
         bad = Quality(**values | ({"pitch": 0.0} if name == "yaw" else {}))
     assert tuple(order) == QUALITY_FAULTS
+
+
+@pytest.mark.parametrize(
+    ("change", "share"),
+    [
+        ({}, 0.5 / 0.7),
+        ({"outside": 0.2}, 0.8),
+        ({"yaw": -25.0}, 1.0),
+        ({"pitch": 18.0}, 0.9),
+        ({"light": 42.0}, 40 / 42),
+        ({"light": 0.0}, np.inf),
+        ({"glare": 0.27}, 0.9),
+        ({"blur": 0.9}, 0.9 / 0.7),
+    ],
+)
+def test_how_good_a_face_is_goes_by_the_limit_that_it_is_nearest_to(change, share):
+    quality = Quality(**{name: getattr(GOOD, name) for name in Quality.__slots__} | change)
+    assert worst_share(quality, LIMITS) == pytest.approx(share)
 
 
 def test_limits_are_a_part_of_the_manifest():

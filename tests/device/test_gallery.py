@@ -704,3 +704,30 @@ def _integrity(path: Path) -> str:
         return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
     finally:
         connection.close()
+
+
+# used as it cannot be
+
+
+def test_use_after_closing_or_in_another_thread_is_told(gallery: Gallery) -> None:
+    told: list[InputError] = []
+
+    def elsewhere() -> None:
+        for use in (gallery.people, lambda: gallery.forget("ada"), lambda: list(gallery.rows()), gallery.close):
+            try:
+                use()
+            except InputError as error:
+                told.append(error)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert [error.reason for error in told] == ["wrong_thread"] * 4
+    assert "open one in each thread that needs it" in str(told[0])
+    assert gallery.people() == []
+    gallery.close()
+    gallery.close()
+    for use in (gallery.people, lambda: gallery.forget("ada"), gallery.check_audit):
+        with pytest.raises(InputError, match="was closed: open it again") as refused:
+            use()
+        assert refused.value.reason == "gallery_closed"

@@ -15,7 +15,7 @@ from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.recognition.installation import install
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-CASES = 100
+CASES = 60
 
 
 @pytest.fixture

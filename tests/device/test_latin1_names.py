@@ -71,8 +71,8 @@ LINES = (
     (0, "bench ODD.oneshot --runs 5"),
     (2, "bench ODD.oneshot --image absent-ODD"),
     (2, "identify 'ada ODD.png' --state absent-ODD"),
-    (2, "init absent-ODD.oneshot"),
-    (2, "init ODD.oneshot --trust ODD.oneshot"),
+    (2, "init absent-ODD.oneshot --key new-ODD"),
+    (2, "init ODD.oneshot --trust ODD.oneshot --key new-ODD"),
 )
 
 

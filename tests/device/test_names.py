@@ -55,7 +55,7 @@ def test_names_of_people_are_taken(name: str) -> None:
 @pytest.mark.parametrize("code", [0x34F, 0x3164, 0x2800, 0xFE0F, 0xFFA0, 0x115F, 0x202E])
 def test_two_people_cannot_have_names_that_differ_by_what_nobody_sees(tmp_path: Path, one: str, code: int) -> None:
     template = np.ones((1, 4), np.float32)
-    with Gallery.open(tmp_path / "gallery.db", "f" * 64, 4) as gallery:
+    with Gallery.open(tmp_path / "gallery.db", "f" * 64, 4, create=True) as gallery:
         gallery.enrol(one, template)
         for other in (one + chr(code), chr(code) + one, one[:1] + chr(code) + one[1:]):
             with pytest.raises(InputError, match="is no name for a person"):
@@ -66,7 +66,7 @@ def test_two_people_cannot_have_names_that_differ_by_what_nobody_sees(tmp_path: 
 def test_whoever_was_enrolled_under_such_a_name_before_can_be_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Gallery.open(tmp_path / "gallery.db", "f" * 64, 4) as gallery:
+    with Gallery.open(tmp_path / "gallery.db", "f" * 64, 4, create=True) as gallery:
         with monkeypatch.context() as former:
             former.setattr("edge_oneshot_device.gallery.gallery.new_name", person_name)
             gallery.enrol("ada\ufe0f", np.ones((1, 4), np.float32))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device import Recognizer, cli
+from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.recognition.doctor import examine
 from edge_oneshot_device.recognition.installation import install, rollback
 
@@ -94,3 +95,61 @@ def test_the_outlook_follows_a_rollback(state: Path, make_bundle: MakeBundle) ->
     back = rollback(state)
     assert back.outlook is not None
     assert back.outlook.target_far == 0.01
+
+
+def test_init_says_beforehand_what_the_door_will_do_and_whose_choice_the_target_is(
+    make_bundle: MakeBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["init", str(make_bundle()), "--state", str(tmp_path / "state")]
+    assert cli.main(command) == 0
+    chosen = capsys.readouterr().out
+    assert "the bundle's own, as no --target-far was given: a larger one turns fewer right attempts away" in chosen
+    for people in (10, 100):
+        assert f" with {people} people enrolled, about " in chosen
+    assert cli.main([*command, "--target-far", "0.05", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["default_far"], [one["people"] for one in told["forecast"]]) == (False, [10, 100])
+    with Recognizer.open(tmp_path / "state") as recognizer:
+        fill(recognizer, 11)
+    assert cli.main([*command, "--target-far", "0.05"]) == 0
+    told = capsys.readouterr().out
+    assert "the bundle's own" not in told
+    assert [told.count(f"with {people} people enrolled, about ") for people in (10, 11, 100)] == [0, 1, 1]
+
+
+def test_a_door_that_turns_many_away_is_told_so_with_what_to_do(
+    make_bundle: MakeBundle, people: People, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def hard_to_meet(manifest: dict[str, Any]) -> None:
+        for calibration in manifest["calibration"]:
+            calibration["points"][-1]["frr"] = 0.442
+
+    image = tmp_path / "ada.png"
+    image.write_bytes(people["ada"][0])
+    where = ["--state", str(tmp_path / "state")]
+    install(make_bundle(change=hard_to_meet), tmp_path / "state")
+    assert cli.main(["enrol", "ada", str(image), *where]) == 0
+    told = capsys.readouterr().out
+    assert "44.2 of 100 right attempts are turned away" in told
+    assert told.endswith(
+        ": enrol more images of each, init with a larger --target-far, or verify whom somebody claims to be\n"
+    )
+    (found,) = [finding for finding in examine(tmp_path / "state").findings if finding.what == "threshold"]
+    assert found.level == "warning"
+
+
+def test_a_target_that_is_unfit_for_a_door_is_not_taken_without_being_asked_for(
+    make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    def few_people(manifest: dict[str, Any]) -> None:
+        for calibration in manifest["calibration"]:
+            calibration["target_far"] = 0.5
+
+    bundle = make_bundle(change=few_people)
+    with pytest.raises(InputError, match="a false accept rate of 50 %, which is unfit for a door") as refused:
+        install(bundle, tmp_path / "state")
+    assert refused.value.reason == "target_far_needed"
+    assert "--target-far 0.5" in str(refused.value)
+    assert not (tmp_path / "state").exists()
+    assert install(bundle, tmp_path / "state", target_far=0.5).target_far == 0.5
+    assert install(make_bundle(), tmp_path / "state").default_far

@@ -384,10 +384,16 @@ NEITHER = {
     ("init", "empty"),
     *((name, "person") for name in ("enrol", "access", "verify", "forget", "unlock")),
     *((name, option) for name in ("enrol", "access") for option in ("valid_from", "valid_until", "hours")),
-    *(("enrol", option) for option in ("add", "replace")),
+    ("access", "always"),
+    *((name, "scores") for name in ("verify", "identify")),
+    ("rotate-key", "drop_former"),
+    *(("enrol", option) for option in ("add", "replace", "even_if_alike")),
     ("people", "action"),
     *(("audit", option) for option in ("check", "head", "export", "keep_days", "against", "last")),
     ("bench", "runs"),
+    ("rotate-key", "drop_former"),
+    ("verify", "scores"),
+    ("identify", "scores"),
 }
 
 

@@ -88,6 +88,7 @@ def test_a_decision_has_the_keys_of_the_design() -> None:
     assert [field.name for field in msgspec.structs.fields(Decision)] == [
         "person", "accepted", "score", "similarity", "threshold", "target_far", "kept_far", "runner_up", "reason",
         "provisional", "variant", "runtime", "fingerprint", "candidate", "retry_after", "fault",
+        "likeness", "likeness_needed", "likeness_of_runner_up",
     ]  # fmt: skip
 
 
@@ -149,7 +150,7 @@ def test_more_people_raise_the_threshold_until_it_is_provisional(open_recognizer
 
 def test_two_people_with_the_same_image_are_ambiguous(recognizer: Recognizer, people: People) -> None:
     recognizer.enrol("ada", people["ada"][0])
-    recognizer.enrol("twin", people["ada"][0])
+    recognizer.enrol("twin", people["ada"][0], even_if_alike=True)
     decision = recognizer.identify(people["ada"][0])
     assert (decision.person, decision.accepted, decision.reason) == (None, False, "ambiguous")
     assert decision.runner_up is not None

@@ -391,13 +391,14 @@ def test_whoever_opens_the_gallery_while_the_key_changes_gets_the_right_one(
 
 
 def test_former_keys_stay_until_they_are_dropped_and_then_their_backups_are_closed(
-    gallery: Gallery, key: Path, reopen: Callable[..., Gallery], tmp_path: Path
+    gallery: Gallery, key: Path, reopen: Callable[..., Gallery], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    copies = tmp_path_factory.mktemp("copies")  # not in the state folder
     for number in range(3):
-        back_up(gallery, tmp_path / f"backup {number}")
+        back_up(gallery, copies / f"backup {number}")
         rotate_key(gallery)
     assert len(kept_keys(key)) == 4
-    restore(gallery, tmp_path / "backup 1")  # finds its key by itself
+    restore(gallery, copies / "backup 1")  # finds its key by itself
     assert_whole(gallery)
     rotate_key(gallery)
     with reopen() as again:

@@ -72,7 +72,7 @@ def root(tmp_path: Path) -> Path:
 
 @contextmanager
 def opened(root: Path, name: str) -> Iterator[Gallery]:
-    with Gallery.open(root / name / "gallery.db", MINE, SIZE, KeySource(root / "keys" / "key")) as gallery:
+    with Gallery.open(root / name / "gallery.db", MINE, SIZE, KeySource(root / "keys" / "key"), create=True) as gallery:
         yield gallery
 
 

@@ -11,8 +11,9 @@ import pytest
 from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.image_files import PassedOver
 from edge_oneshot_device.recognition import installation
-from edge_oneshot_device.recognition.staff import enrol_folder
+from edge_oneshot_device.recognition.staff import Chosen, enrol_folder
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]
@@ -57,7 +58,8 @@ def test_a_file_or_a_folder_is_a_person(recognizer: Recognizer, folder: Path) ->
         ("alan", 2, "enrolled"),
         ("grace", 2, "enrolled"),
     ]
-    assert (staff.skipped, staff.refused) == ([], [])
+    assert (staff.skipped, staff.refused, staff.chosen) == ([], [], [])
+    assert staff.passed_over == [PassedOver(".hidden.png", "litter"), PassedOver("alan/.DS_Store", "litter")]
     assert names(recognizer) == {"ada": 1, "alan": 2, "grace": 2}
     assert steps == [(1, 3), (2, 3), (3, 3)]
 
@@ -85,24 +87,16 @@ def test_called_again_it_goes_on_where_it_was_interrupted(
 def test_who_is_refused_is_listed_with_the_reason_and_the_others_are_enrolled(
     recognizer: Recognizer, folder: Path, people: People
 ) -> None:
-    (folder / "notes.txt").write_text("buy milk")
-    (folder / "nobody").mkdir()
     (folder / "grace" / "bad.png").write_bytes(b"no image")
-    (folder / "many").mkdir()
-    for index in range(6):
-        (folder / "many" / f"{index}.png").write_bytes(people["edsger"][index])
     (folder / "poison").mkdir()
     for index, image in enumerate((people["edsger"][0], people["edsger"][1], people["ada"][1])):
         (folder / "poison" / f"{index}.png").write_bytes(image)
     (folder / "gone.png").symlink_to(folder / "absent.png")
-    os.mkfifo(folder / "pipe")
+    os.mkfifo(folder / "pipe.png")
     staff = enrol_folder(recognizer, folder)
     assert {one.person: one.reason for one in staff.refused} == {
         "gone": "not_found",
         "grace": "not_an_image",
-        "many": "too_many_templates",
-        "nobody": "wrong_use",
-        "notes": "not_an_image",
         "pipe": "not_a_file",
         "poison": "fits_another",
     }
@@ -121,11 +115,12 @@ def test_a_person_twice_in_a_folder_is_told(recognizer: Recognizer, folder: Path
     assert names(recognizer)["ada"] == 1
 
 
-def test_a_person_under_two_names_is_noticed(recognizer: Recognizer, folder: Path, people: People) -> None:
+def test_a_person_under_two_names_is_refused(recognizer: Recognizer, folder: Path, people: People) -> None:
     (folder / "countess.png").write_bytes(people["ada"][1])
     staff = enrol_folder(recognizer, folder)
-    resembling = {one.person: one.resembles.person for one in staff.enrolled if one.resembles is not None}
-    assert resembling == {"countess": "ada"}
+    assert [(one.person, one.reason) for one in staff.refused] == [("countess", "already_known")]
+    assert "would be taken for ada" in staff.refused[0].error
+    assert "countess" not in names(recognizer)
 
 
 def test_names_are_kept_as_they_are_written_and_known_in_any_normal_form(
@@ -168,10 +163,111 @@ def test_a_folder_that_is_none_or_empty_is_refused(
         path.write_bytes(b"")
     elif made == "folder":
         path.mkdir()
-        (path / ".keep").write_bytes(b"")
+        (path / "notes.pdf").write_bytes(b"")
     with pytest.raises(InputError) as refused:
         enrol_folder(recognizer, path)
     assert refused.value.reason == reason
+    if made == "folder":
+        assert "has no image (left out 1: notes.pdf (no_image)): put an image of each person there" in str(
+            refused.value
+        )
+
+
+LITTER = (
+    "@eaDir/ada.jpg/SYNOPHOTO_THUMB_M.jpg", "$RECYCLE.BIN/S-1/desktop.ini", "lost+found/#1234", ".DS_Store",
+    "Thumbs.db", "__MACOSX/._ada.png", ".Trash-1000/files/ada.png", "System Volume Information/x.png", "desktop.ini",
+    "#recycle/ada.png", "ada.png.part",
+)  # fmt: skip
+
+
+def test_what_systems_leave_behind_becomes_nobody_and_is_named(recognizer: Recognizer, folder: Path) -> None:
+    for name in LITTER:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"no image")
+    (folder / "alan" / "Thumbs.db").write_bytes(b"")
+    (folder / "alan" / "@eaDir").mkdir()
+    staff = enrol_folder(recognizer, folder)
+    assert [one.person for one in staff.enrolled] == ["ada", "alan", "grace"]
+    assert staff.refused == []
+    assert {one.reason for one in staff.passed_over} == {"litter"}
+    tops = {f"{name.split('/')[0]}/" if "/" in name else name for name in LITTER}
+    assert {one.name for one in staff.passed_over} == tops | {"alan/Thumbs.db", "alan/@eaDir/"}
+
+
+def test_what_is_no_image_becomes_nobody_and_is_named(recognizer: Recognizer, folder: Path, people: People) -> None:
+    (folder / "handbook.pdf").write_bytes(b"%PDF-1.7")
+    (folder / "nobody").mkdir()
+    (folder / "papers").mkdir()
+    (folder / "papers" / "contract.pdf").write_bytes(b"%PDF-1.7")
+    (folder / "alan" / "notes.txt").write_text("buy milk")
+    (folder / "alan" / "older").mkdir()
+    (folder / "alan" / "older" / "9.png").write_bytes(people["alan"][2])
+    staff = enrol_folder(recognizer, folder)
+    assert [one.person for one in staff.enrolled] == ["ada", "alan", "grace"]
+    assert staff.refused == []
+    assert [(one.name, one.reason) for one in staff.passed_over] == [
+        ("alan/notes.txt", "no_image"),
+        ("alan/older/", "too_deep"),
+        ("handbook.pdf", "no_image"),
+        ("nobody/", "no_image"),
+        ("papers/contract.pdf", "no_image"),
+        ("papers/", "no_image"),
+    ]
+
+
+def test_a_picture_of_a_format_that_is_not_read_is_refused_and_not_passed_over(
+    recognizer: Recognizer, folder: Path
+) -> None:
+    (folder / "edsger.HEIC").write_bytes(b"ftypheic")
+    (folder / "tony.jfif").write_bytes(b"damaged")
+    staff = enrol_folder(recognizer, folder)
+    assert [(one.person, one.reason) for one in staff.refused] == [("edsger", "not_an_image"), ("tony", "not_an_image")]
+    assert staff.passed_over == []
+
+
+def test_of_more_images_than_are_possible_the_first_are_taken_by_name(
+    recognizer: Recognizer, folder: Path, people: People
+) -> None:
+    (folder / "many").mkdir()
+    for index in range(8):
+        (folder / "many" / f"{index}.png").write_bytes(people["edsger"][index % 6])
+    staff = enrol_folder(recognizer, folder)
+    assert staff.refused == []
+    assert names(recognizer)["many"] == recognizer.most_templates == 5
+    assert staff.chosen == [Chosen("many", [f"{index}.png" for index in range(5)], 8, "order")]
+    assert staff.passed_over == [PassedOver(f"many/{index}.png", "not_among_best") for index in (5, 6, 7)]
+
+
+class FewFaces:
+    """Rates photos by a table."""
+
+    judges = True
+
+    def __init__(self, shares: dict[str, float]) -> None:
+        self.shares = shares
+
+    def rate(self, image: Path) -> float:
+        if image.stem not in self.shares:
+            raise InputError(f"{image} shows no face", reason="no_face")
+        return self.shares[image.stem]
+
+
+def test_of_more_photos_of_a_face_the_best_are_taken_and_those_without_one_left_out(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = FewFaces({"0": 0.9, "1": 0.2, "3": 0.5, "4": 0.1, "5": 0.8, "6": 0.5, "7": 0.95})
+    photos = [Path(f"{index}.jpg") for index in range(8)]
+    monkeypatch.setattr(recognizer._encoder, "faces", faces)
+    choice = recognizer.choose(photos)
+    assert (choice.taken, choice.by) == ([4, 1, 3, 6, 5], "quality")
+    assert choice.left == [(0, "not_among_best"), (2, "no_face"), (7, "not_among_best")]
+    assert recognizer.choose(photos[:5]).taken == [0, 1, 2, 3, 4]  # all of them, or none, as ever
+    faces.shares.clear()
+    with pytest.raises(InputError, match=r"none of 8 images can be used; the first: 0\.jpg shows no face") as refused:
+        recognizer.choose(photos)
+    assert refused.value.reason == "no_face"
+    faces.judges = False
+    assert recognizer.choose(photos).by == "order"
 
 
 # the command
@@ -194,10 +290,51 @@ def test_the_command_ends_with_1_when_somebody_was_refused_and_with_0_otherwise(
     assert capfd.readouterr() == ("enrolled 0, enrolled already 3, refused 0\n", "")
 
 
-@pytest.mark.parametrize("more", [["ada"], ["--add"], ["--replace"], ["--hours", "mon 07:00-19:00"]])
-def test_a_folder_goes_alone(state: Path, folder: Path, more: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("more", "words"), [(["ada"], "leave ada out"), (["--add"], "who is not enrolled yet"), (["--replace"], "PERSON")]
+)
+def test_what_a_folder_does_not_go_with_is_said(
+    state: Path, folder: Path, more: list[str], words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["enrol", *more, "--folder", str(folder), "--state", str(state), "--json"]) == 2
-    assert json.loads(capfd.readouterr().err)["reason"] == "wrong_use"
+    error = json.loads(capfd.readouterr().err)
+    assert error["reason"] == "wrong_use"
+    assert words in error["error"]
+
+
+def test_dates_and_hours_are_for_all_who_are_enrolled_from_a_folder(
+    state: Path, folder: Path, people: People, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Recognizer.open(state) as recognizer:
+        recognizer.enrol("ada", people["ada"][0])
+    limits = ["--hours", "mon-fri 07:00-19:00", "--valid-until", "2030-12-31"]
+    assert cli.main(["enrol", "--folder", str(folder), *limits, "--state", str(state)]) == 0
+    with Recognizer.open(state) as recognizer:
+        access = {one.person: (one.hours, one.valid_until) for one in recognizer.people()}
+    assert access["ada"] == (None, None)  # enrolled already, and left as they were
+    assert access["alan"] == access["grace"]
+    assert access["alan"][0] == "mon-fri 07:00-19:00"
+    assert access["alan"][1] is not None
+    capfd.readouterr()
+    assert cli.main(["enrol", "--folder", str(folder), "--hours", "never", "--state", str(state), "--json"]) == 2
+    assert "--folder" not in json.loads(capfd.readouterr().err)["error"]
+
+
+def test_the_command_says_which_images_were_taken_and_what_was_left_out(
+    state: Path, folder: Path, people: People, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "many").mkdir()
+    for index in range(6):
+        (folder / "many" / f"{index}.png").write_bytes(people["edsger"][index])
+    (folder / "Thumbs.db").write_bytes(b"")
+    (folder / "a\x1bb.pdf").write_bytes(b"")
+    assert cli.main(["enrol", "--folder", str(folder), "--state", str(state)]) == 0
+    printed = capfd.readouterr().out.splitlines()
+    assert printed[:3] == [
+        "enrolled 4, enrolled already 0, refused 0",
+        "chosen  many  the first 5 of 6 images by name: 0.png, 1.png, 2.png, 3.png, 4.png",
+        "left out 3: Thumbs.db (litter), a\\x1bb.pdf (no_image), many/5.png (not_among_best)",
+    ]
 
 
 def test_progress_is_shown_on_a_terminal_and_nothing_of_it_in_the_result(

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device import Decision, Recognizer, cli
-from edge_oneshot_device.errors import IntegrityError, MachineError
+from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import database, transfer
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.recognition import enrolment, recognizer
@@ -325,7 +325,9 @@ def test_a_link_in_the_place_of_the_journal_is_not_followed(
     state: Path, door: Recognizer, people: People, tmp_path: Path
 ) -> None:
     (state / "gallery.db-journal").symlink_to(tmp_path / "created")
-    assert said(door.identify(people["ada"][1])) == (None, False, "audit_unavailable")
+    with pytest.raises(IntegrityError) as refused:
+        door.identify(people["ada"][1])
+    assert refused.value.reason == "foreign_file"
     assert not (tmp_path / "created").exists()
 
 
@@ -575,7 +577,10 @@ def test_whoever_is_enrolled_twice_at_once_is_noticed(
         return found
 
     monkeypatch.setattr(recognizer, "check_fit", meanwhile)
-    resembles = door.enrol("eve", people["stranger"][0]).resembles
+    with pytest.raises(InputError, match="would be taken for mallory") as refused:
+        door.enrol("eve", people["stranger"][0])
+    assert refused.value.reason == "already_known"
+    resembles = door.enrol("eve", people["stranger"][0], even_if_alike=True).resembles
     assert resembles is not None
     assert resembles.person == "mallory"
 

@@ -14,6 +14,7 @@ from edge_oneshot_device.matching.thresholds import (
     Threshold,
     calibration_for,
     highest_score,
+    likeness,
     outlook,
     similarity,
     threshold_for,
@@ -276,3 +277,23 @@ def _manifest(path: Any) -> Any:
 def test_similarity_is_linear_between_the_knots_and_constant_outside() -> None:
     made = calibration()
     assert [similarity(made, s) for s in (-3.0, 0.0, 0.25, 0.5, 9.0)] == pytest.approx([0.1, 0.1, 0.3, 0.5, 0.9])
+
+
+@pytest.mark.parametrize(
+    ("metric", "points", "scores"),
+    [
+        ("cosine", ((0.1, 0.2), (0.01, 0.6)), (-1.0, 0.2, 0.6, 1.0)),
+        ("euclidean", ((0.1, -8.0), (0.01, -4.0)), (-50.0, -8.0, -4.0, -0.0)),
+    ],
+)
+def test_likeness_is_the_score_on_a_scale_from_0_to_100_whatever_the_metric(
+    metric: Any, points: Any, scores: Any
+) -> None:
+    shown = [likeness(calibration(points), metric, score) for score in scores]
+    assert shown == pytest.approx([0.0, 0.0, 50.0, 100.0], abs=1e-3)
+    assert math.copysign(1.0, shown[0]) == 1.0
+
+
+def test_likeness_of_a_calibration_that_lets_nobody_in_is_none_or_all() -> None:
+    made = calibration(((0.1, 1.0), (0.01, 1.0)))
+    assert [likeness(made, "cosine", score) for score in (0.2, 0.99, 1.0)] == [0.0, 0.0, 100.0]

@@ -54,6 +54,23 @@ def test_the_only_face_is_found_with_its_eyes_where_they_are(finder, photo):
     assert face.points.shape == (468, 2)
 
 
+def test_pixels_and_open_files_give_the_chip_of_their_file(finder, photo, chip):
+    for source in (photo, np.asarray(photo), io.BytesIO(encoded(photo)), Image.open(io.BytesIO(encoded(photo)))):
+        np.testing.assert_array_equal(finder.load(source), finder.load(encoded(photo)))
+    np.testing.assert_array_equal(finder.load(photo), chip)
+
+
+def test_of_many_photos_a_sharp_one_in_good_light_is_rated_best(finder, photo):
+    blurred = photo.filter(ImageFilter.GaussianBlur(0.8))
+    dark = photo.point(lambda level: level // 5)
+    best, *rest = (finder.rate(one) for one in (photo, blurred, dark))
+    assert 0.0 < best < min(rest)
+    assert max(rest) <= 1.0
+    with pytest.raises(InputError) as refused:
+        finder.rate(photo.crop((0, 300, 100, 400)))
+    assert refused.value.reason == "no_face"
+
+
 def test_the_chip_has_its_points_on_the_template(finder, chip):
     section = face_input()
     enlarged = Image.new("RGB", (450, 450))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edge_oneshot.data.dataset import Dataset
-from edge_oneshot.data.loading import default_input, load_data, load_folder
+from edge_oneshot.data.loading import default_input, load_data, load_folder, passed_over
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.encoding.preprocessing import load_image
 
@@ -81,11 +81,11 @@ def test_a_zip_may_hold_the_folder_or_what_is_in_it(tmp_path: Path, front: str) 
 
 
 def test_all_common_formats_are_read_whatever_the_case_of_their_suffix(tmp_path: Path) -> None:
-    kinds = {"bmp": "BMP", "JPEG": "JPEG", "jpg": "JPEG", "PNG": "PNG", "webp": "WEBP"}
+    kinds = {"bmp": "BMP", "JPEG": "JPEG", "jpg": "JPEG", "PNG": "PNG", "webp": "WEBP", "jfif": "JPEG", "JPE": "JPEG"}
     files = {f"ada/{suffix}.{suffix}": picture(0, kind) for suffix, kind in kinds.items()}
     faces = load_folder(fill(tmp_path, files | {"bob/1.png": picture()}), SMALL)
-    assert faces.labels.tolist() == [0] * 5 + [1]
-    assert (faces.images[:5].min((1, 2, 3)) < 40).all()
+    assert faces.labels.tolist() == [0] * 7 + [1]
+    assert (faces.images[:7].min((1, 2, 3)) < 40).all()
 
 
 def test_hidden_files_and_what_is_no_image_are_passed_over(tmp_path: Path) -> None:
@@ -125,8 +125,12 @@ def test_progress_ends_at_the_number_of_images(tmp_path: Path) -> None:
     [
         ({"ada/1.png": picture()}, "too_few_identities", "1 identities, at least 2"),
         ({"1.png": picture()}, "too_few_identities", "0 identities, at least 2"),
-        (PEOPLE | {"dee/notes.txt": b""}, "no_image", "dee has no image"),
-        (PEOPLE | {"dee/older/1.png": picture()}, "no_image", "dee has no image"),
+        ({"1.png": picture()}, "too_few_identities", "(left out 1: 1.png (no_person))"),
+        (
+            {"ada/1.png": picture(), "dee/notes.txt": b""},
+            "too_few_identities",
+            "(left out 2: dee/notes.txt (no_image), dee/ (no_image))",
+        ),
         (PEOPLE | {"bob/2.jpg": b"hello"}, "not_an_image", "bob/2.jpg: "),
         (PEOPLE | {"bob/2.tif": picture(0, "TIFF")}, "not_an_image", "bob/2.tif: "),
         (PEOPLE | {"bob/2.pgm": picture(0, "PPM")}, "not_an_image", "bob/2.pgm: "),
@@ -148,16 +152,64 @@ def test_a_broken_folder_is_refused_in_one_line_that_names_what(
     assert "\n" not in str(caught.value)
 
 
-def test_an_empty_identity_is_refused_in_a_folder_and_in_a_zip(tmp_path: Path) -> None:
-    fill(tmp_path / "x", PEOPLE)
+def test_an_identity_without_an_image_is_left_out_and_named(tmp_path: Path) -> None:
+    files = PEOPLE | {"eve/contract.pdf": b"%PDF-1.7", "fay/older/1.png": picture()}
+    fill(tmp_path / "x", files)
     (tmp_path / "x/dee").mkdir()
-    with pytest.raises(DataError, match="dee has no image"):
-        load_folder(tmp_path / "x", SMALL)
-    path = pack(tmp_path / "x.zip", PEOPLE)
+    path = pack(tmp_path / "x.zip", files)
     with zipfile.ZipFile(path, "a") as archive:
         archive.mkdir("dee")
-    with pytest.raises(DataError, match="dee has no image"):
-        load_folder(path, SMALL)
+    for data in (tmp_path / "x", path):
+        assert load_folder(data, SMALL).identities == ("ada", "bob", "cy")
+        assert sorted((one.name, one.reason) for one in passed_over(str(data))) == [
+            ("dee/", "no_image"),
+            ("eve/", "no_image"),
+            ("eve/contract.pdf", "no_image"),
+            ("fay/", "no_image"),
+            ("fay/older/", "too_deep"),
+        ]
+
+
+LITTER = (
+    "@eaDir/ada/SYNOPHOTO_THUMB_M.jpg", "$RECYCLE.BIN/S-1/1.jpg", "lost+found/1.png", "__MACOSX/ada/._1.png",
+    "System Volume Information/1.jpg", "Thumbs.db", ".DS_Store", "ada/Thumbs.db", "ada/@eaDir/1.jpg", "bob/.2.png",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("front", [None, "", "staff/"])
+def test_what_systems_leave_behind_is_nobody_and_is_named(tmp_path: Path, front: str | None) -> None:
+    files = PEOPLE | dict.fromkeys(LITTER, b"no image")
+    if front is None:
+        data = fill(tmp_path / "x", files)
+    else:
+        data = pack(tmp_path / "x.zip", {front + name: content for name, content in files.items()})
+    assert load_folder(data, SMALL).identities == ("ada", "bob", "cy")
+    passed = passed_over(str(data))
+    assert {one.reason for one in passed} == {"litter"}
+    assert sorted(one.name for one in passed) == sorted(
+        ["$RECYCLE.BIN/", ".DS_Store", "@eaDir/", "System Volume Information/", "Thumbs.db", "__MACOSX/", "ada/@eaDir/",
+         "ada/Thumbs.db", "bob/.2.png", "lost+found/"]
+    )  # fmt: skip
+
+
+def test_the_folder_that_enrol_takes_is_taken_by_calibrate_as_well(tmp_path: Path) -> None:
+    """Many photos of a person, litter, papers, an empty folder, images of whom there is but one."""
+    files = {f"{person}/{number}.jpg": picture(20 * number, "JPEG") for person in ("ada", "bob") for number in range(8)}
+    more = {"Thumbs.db": b"", "handbook.pdf": b"", "ada/@eaDir/0.jpg": b"", "visitor.jpe": picture(0, "JPEG")}
+    folder = fill(tmp_path / "staff", files | more)
+    (folder / "nobody").mkdir()
+    assert load_folder(folder, SMALL).labels.tolist() == [0] * 8 + [1] * 8
+    assert [(one.name, one.reason) for one in passed_over(str(folder))] == [
+        ("Thumbs.db", "litter"),
+        ("ada/@eaDir/", "litter"),
+        ("handbook.pdf", "no_image"),
+        ("visitor.jpe", "no_person"),
+        ("nobody/", "no_image"),
+    ]
+
+
+def test_of_data_sets_with_a_name_nothing_is_passed_over() -> None:
+    assert passed_over("glyphs+omniglot") == passed_over(None) == []
 
 
 @pytest.mark.parametrize("name", ["omniglott", "/no/such/folder"])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edge_oneshot_export.edgetpu.rules import UNSPECIFIED, Fault, Use, fault
+from edge_oneshot_export.edgetpu.rules import DATA_TYPE, NOT_CONSTANT, UNSPECIFIED, Fault, Use, fault
 from edge_oneshot_export.formats.tflite_file import Operator, Tensor
 
 
@@ -115,3 +115,89 @@ def test_a_scale_that_is_no_positive_number_is_an_unsupported_type(scale):
     assert fault(use) == Fault(
         "Operation is working on an unsupported data type", "'t' has a scale that is no positive number"
     )
+
+
+def judged(name, *inputs, output=None):
+    operator = Operator(name, False, 1, (), (), {}, memoryview(b""))
+    found = fault(Use(operator, inputs, (output or tensor(1, 4, 4, 2),)))
+    return None if found is None else found.status
+
+
+IMAGE = tensor(1, 4, 4, 2)
+BIAS = tensor(2, dtype="int32", values=(0, 0))
+
+
+def filters(*shape):
+    return tensor(*shape, values=np.ones(shape))
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "exempt"),
+    [
+        ("CONV_2D", (IMAGE, filters(2, 1, 1, 2), BIAS), (2,)),
+        ("DEPTHWISE_CONV_2D", (IMAGE, filters(1, 1, 1, 2), BIAS), (2,)),
+        ("TRANSPOSE_CONV", (axes(1, 4, 4, 2), filters(2, 1, 1, 2), IMAGE, BIAS), (0, 3)),
+        ("MEAN", (IMAGE, axes(1, 2)), (1,)),
+        ("SUM", (IMAGE, axes(1, 2)), (1,)),
+        ("REDUCE_MAX", (IMAGE, axes(1, 2)), (1,)),
+        ("REDUCE_MIN", (IMAGE, axes(1, 2)), (1,)),
+        ("PAD", (IMAGE, axes(*[0] * 8)), (1,)),
+        ("RESHAPE", (IMAGE, axes(1, 4, 4, 2)), (1,)),
+        ("TILE", (IMAGE, axes(1, 1, 1, 1)), (1,)),
+        ("TRANSPOSE", (IMAGE, axes(0, 2, 1, 3)), (1,)),
+        ("EXPAND_DIMS", (IMAGE, axes(1)), (1,)),
+        ("RESIZE_BILINEAR", (IMAGE, axes(4, 4)), (1,)),
+        ("SPLIT", (axes(3), IMAGE), (0,)),
+        ("SLICE", (IMAGE, axes(0, 0, 0, 0), axes(1, 4, 4, 2)), (1, 2)),
+        ("STRIDED_SLICE", (IMAGE, axes(0, 0, 0, 0), axes(1, 4, 4, 2), axes(1, 1, 1, 1)), (1, 2, 3)),
+    ],
+)
+def test_the_parameters_of_an_operator_may_be_int32_but_not_computed(name, inputs, exempt):
+    assert judged(name, *inputs) is None
+    for position, given in enumerate(inputs):
+        computed = tensor(*given.shape, dtype=given.dtype, scales=given.scales)
+        number = tensor(*given.shape, dtype="int32", scales=())
+        changed = [[*inputs[:position], other, *inputs[position + 1 :]] for other in (computed, number)]
+        if given is IMAGE:
+            assert [judged(name, *change) for change in changed] == [None, DATA_TYPE]
+        else:
+            status = NOT_CONSTANT if position in exempt else DATA_TYPE  # of an int32 filter the type is told
+            assert [judged(name, *change) for change in changed] == [NOT_CONSTANT, status]
+
+
+@pytest.mark.parametrize("name", ["ADD", "MUL", "SUB", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE"])
+def test_a_constant_that_is_calculated_with_is_int8_like_the_rest(name):
+    assert judged(name, IMAGE, filters(1, 1, 1, 2)) is None
+    assert judged(name, IMAGE, tensor(1, 1, 1, 2, dtype="int32", values=(1, 1))) == DATA_TYPE
+    assert judged(name, IMAGE, tensor(1, 1, 1, 2, dtype="float32", scales=(), values=(1, 1))) == DATA_TYPE
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("CONV_2D", (IMAGE, tensor(2, 1, 1, 2, dtype="float32", scales=(), values=np.ones(4)), BIAS)),
+        ("PRELU", (IMAGE, tensor(1, 1, 2, dtype="float32", scales=(), values=np.ones(2)))),
+        ("RESHAPE", (tensor(1, 4, 4, 2, dtype="int32", scales=()), axes(1, 4, 4, 2))),
+        ("TILE", (tensor(1, 4, 4, 2, dtype="int32", scales=()), axes(1, 1, 1, 1))),
+        ("QUANTIZE", (tensor(1, 4, 4, 2, scales=()),)),
+    ],
+)
+def test_values_and_weights_are_quantized_whatever_the_operator(name, inputs):
+    assert judged(name, *inputs) == (UNSPECIFIED if name == "QUANTIZE" else DATA_TYPE)
+
+
+def test_a_tile_does_not_multiply_the_batch():
+    multiples = axes(2, 1, 1, 1)
+    operator = Operator("TILE", False, 1, (), (), {}, memoryview(b""))
+    found = fault(Use(operator, (IMAGE, multiples), (tensor(2, 4, 4, 2),)))
+    assert found == Fault(
+        "Tensor has unsupported rank (up to 3 innermost dimensions mapped)",
+        "'t' has the shape (2, 4, 4, 2); batch 1 is needed",
+    )
+
+
+def test_a_tile_of_the_version_that_tensorflow_2_8_brought_ends_the_compilation():
+    operator = Operator("TILE", False, 3, (), (), {}, memoryview(b""))
+    found = fault(Use(operator, (IMAGE, axes(1, 1, 1, 1)), (IMAGE,)))
+    assert found.status == "Operation version not supported"
+    assert "the compiler reads up to 2 and refuses the file" in found.reason

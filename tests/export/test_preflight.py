@@ -1,9 +1,11 @@
 from collections import Counter
+from copy import copy
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_export.edgetpu.preflight import preflight
@@ -171,9 +173,9 @@ def test_a_grouped_convolution_of_an_older_version_is_named_as_well(grouped):
 
     report = preflight(edited(grouped, older))
     assert report.faults == ()
-    assert [v.target for v in report.ops[:2]] == ["edgetpu", "cpu"]
+    assert report.ops[0].status == MORE_SUBGRAPHS
     assert report.ops[1].reason == f"{UNSPECIFIED}: grouped convolution, 4 of 16 channels a filter"
-    assert {v.status for v in report.ops[2:]} == {MORE_SUBGRAPHS}
+    assert {v.target for v in report.ops[2:]} == {"edgetpu"}
 
 
 def test_a_quantize_per_channel_is_named(representative):
@@ -221,6 +223,17 @@ def test_a_free_batch_is_named(coral):
     assert report.faults[0].startswith("free batch: ")
     assert "has the shape (-1, 32, 32, 1); export with a fixed batch of 1" in report.faults[0]
     assert {v.reason.split(": ")[1] for v in report.ops} == {"free batch"}
+
+
+def test_a_free_height_is_named_and_not_the_batch_blamed(coral):
+    def free(model):
+        for tensor in model.subgraphs[0].tensors:
+            if model.buffers[tensor.buffer].data is None and len(tensor.shape) == 4:
+                tensor.shapeSignature = [1, -1, *tensor.shape[2:]]
+
+    fault = preflight(edited(coral, free)).faults[0]
+    assert fault.startswith("free size: ")
+    assert "has the shape (1, -1, 32, 1); export with a fixed size: " in fault
 
 
 def test_a_batch_of_two_has_too_many_dimensions(coral):
@@ -297,6 +310,53 @@ def test_float_inputs_and_outputs_cost_a_conversion_and_leave_the_rest_mapped(re
     assert report.subgraphs == 1
     assert [verdicts(report, op)[0].status for op in ("QUANTIZE", "DEQUANTIZE")] == [UNSPECIFIED, DATA_TYPE]
     assert [note.split(",")[0] for note in report.notes] == ["the input is float32", "the output is float32"]
+
+
+def test_a_net_that_takes_raw_pixels_is_mapped_behind_its_cast():
+    import keras
+    import tensorflow as tf
+    from keras import layers
+
+    pixels = keras.Input((8, 8, 3), batch_size=1, dtype="uint8")
+    x = layers.Conv2D(8, 3, activation="relu")(layers.Rescaling(1 / 255)(pixels))
+    model = keras.Model(pixels, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+    with converting("coral"):
+        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_output_type = tf.int8
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+        images = np.random.default_rng(1).integers(0, 255, (4, 1, 8, 8, 3), dtype=np.uint8)
+        converter.representative_dataset = lambda: ([image] for image in images)
+        report = preflight(converter.convert())
+    assert [(v.op, v.status) for v in report.ops] == [
+        ("CAST", DATA_TYPE),
+        ("QUANTIZE", UNSPECIFIED),
+        *((op, "Mapped to Edge TPU") for op in ("CONV_2D", "MEAN", "FULLY_CONNECTED")),
+    ]
+
+
+@needs_coral
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_cast_before_a_real_net_changes_nothing_behind_it(name):
+    content = (CORAL / f"{name}.tflite").read_bytes()
+
+    def cast_first(model):
+        graph = model.subgraphs[0]
+        code, cast, pixels = schema.OperatorCodeT(), schema.OperatorT(), copy(graph.tensors[graph.inputs[0]])
+        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CAST
+        code.version, cast.opcodeIndex = 1, len(model.operatorCodes)
+        pixels.type, pixels.quantization = schema.TensorType.INT32, None
+        cast.inputs, cast.outputs = [len(graph.tensors)], [graph.inputs[0]]
+        graph.inputs = [len(graph.tensors), *graph.inputs[1:]]
+        graph.tensors.append(pixels)
+        model.operatorCodes.append(code)
+        graph.operators.insert(0, cast)
+
+    before, after = preflight(content), preflight(edited(content, cast_first))
+    assert after.ops[0].op == "CAST"
+    assert [(v.op, v.reason) for v in after.ops[1:]] == [(v.op, v.reason) for v in before.ops]
+    assert (after.subgraphs, after.edgetpu_ops, after.cpu_ops) == (1, before.edgetpu_ops, before.cpu_ops + 1)
 
 
 @pytest.mark.parametrize("variant", ["float32", "float16", "dynamic"])

@@ -29,8 +29,8 @@ from PIL import (
 )
 
 from edge_oneshot_device.bundle.manifest import InputSection
-from edge_oneshot_device.encoding.eight_bit import DECODER_FAULTS, MAX_SIDE, coloured
-from edge_oneshot_device.encoding.preprocessing import DETAIL, Answer, Order, prepare
+from edge_oneshot_device.encoding.eight_bit import DECODER_FAULTS, check_size, coloured, too_large
+from edge_oneshot_device.encoding.preprocessing import DETAIL, Answer, Order, prepare, reduced
 from edge_oneshot_device.errors import InputError
 
 FORMATS: Final = "PNG, JPEG, WebP or BMP"
@@ -82,8 +82,7 @@ def _photo(order: Order, content: bytes) -> tuple[Answer, bytes]:
     with _decoded(content, name, "RGB", order.least, order.most) as image:
         at = time.perf_counter_ns()
         photo = coloured(image, "RGB", name)
-        factor = min(photo.size) // order.least
-        photo = photo.reduce(factor) if factor > 1 else photo
+        photo = reduced(photo, order.least)
         return Answer((photo.height, photo.width), at), photo.tobytes()
 
 
@@ -109,11 +108,11 @@ def _decoded(content: bytes, name: str, mode: str, least: int, most: int) -> Ite
         try:
             image = _open(content, name)
             with image:
-                _check_size(name, image.size, most)
+                check_size(name, image.size, most)
                 _decode(image, name, mode, least)
                 yield image
         except Image.DecompressionBombError as error:
-            raise _too_large(name, "far too many", most) from error
+            raise too_large(name, "far too many", most) from error
 
 
 def _open(content: bytes, name: str) -> ImageFile.ImageFile:
@@ -121,7 +120,7 @@ def _open(content: bytes, name: str) -> ImageFile.ImageFile:
     if opener is JpegImagePlugin.JpegImageFile:
         _check_jpeg(content, name)
     elif opener is WebPImagePlugin.WebPImageFile:
-        _check_size(name, _webp_size(content), _MAX_WEBP_PIXELS)  # opening makes its canvas
+        check_size(name, _webp_size(content), _MAX_WEBP_PIXELS)  # opening makes its canvas
     try:
         if opener is None:
             raise ValueError("an unknown format")
@@ -171,17 +170,6 @@ def _decode(image: Image.Image, name: str, mode: str, least: int) -> None:
             raise MemoryError from error
         message = f"{name} is damaged or cut short ({error}); use an intact copy"
         raise InputError(message, reason="image_truncated") from error
-
-
-def _check_size(name: str, size: tuple[int, int], most: int) -> None:
-    width, height = size
-    if width * height > most or max(width, height) > MAX_SIDE:
-        raise _too_large(name, f"{width} x {height}", most)
-
-
-def _too_large(name: str, size: str, most: int) -> InputError:
-    limit = f"at most {MAX_SIDE} a side and {most:,} in all are read"
-    return InputError(f"{name} is too large: {size} pixels; {limit}", reason="image_too_large")
 
 
 def _too_costly(name: str, what: str) -> InputError:

@@ -1,4 +1,4 @@
-"""Any picture as one of 8 bits, upright."""
+"""Any picture as one of 8 bits, upright, and how large one may be."""
 
 import struct
 import zlib
@@ -38,6 +38,23 @@ def coloured(image: Image.Image, mode: str, name: str) -> Image.Image:
     upright = _UPRIGHT.get(_orientation(image))
     eight_bit = _to_eight_bit(image, mode, name)
     return eight_bit if upright is None else eight_bit.transpose(upright)
+
+
+def check_size(name: str, size: tuple[int, int], most: int = MAX_PIXELS) -> None:
+    """Refuse a picture of more than `most` pixels, or with a side longer than `MAX_SIDE`.
+
+    Raises:
+        InputError: ``image_too_large``.
+    """
+    width, height = size
+    if width * height > most or max(width, height) > MAX_SIDE:
+        raise too_large(name, f"{width} x {height}", most)
+
+
+def too_large(name: str, size: str, most: int) -> InputError:
+    """The error for a picture of so many pixels, `most` being allowed."""
+    limit = f"at most {MAX_SIDE} a side and {most:,} in all are read"
+    return InputError(f"{name} is too large: {size} pixels; {limit}", reason="image_too_large")
 
 
 def _to_eight_bit(image: Image.Image, mode: str, name: str) -> Image.Image:

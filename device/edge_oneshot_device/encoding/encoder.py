@@ -1,7 +1,6 @@
 """From an image to its embedding, through one variant of a bundle."""
 
 import math
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +12,7 @@ from edge_oneshot_device.bundle.manifest import EmbeddingSection, InputSection, 
 from edge_oneshot_device.encoding.preprocessing import load_image, require_content, scale, start_decoder
 from edge_oneshot_device.encoding.quantization import dequantize, quantize
 from edge_oneshot_device.encoding.runtimes import EDGE_TPU, RUNTIMES, Model, TfliteModel, open_model
+from edge_oneshot_device.encoding.sources import ImageSource, Picture, take_picture
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 
 if TYPE_CHECKING:
@@ -189,8 +189,12 @@ class Encoder:
                 progress(index + 1)
         return embeddings
 
-    def embed_image(self, source: str | os.PathLike[str] | bytes) -> NDArray[np.float32]:
-        """The embedding of an image file, given by its path or its content.
+    def embed_image(self, source: ImageSource | Picture) -> NDArray[np.float32]:
+        """The embedding of an image.
+
+        Args:
+            source: An image file by its path, its content or an open file, a Pillow image, or uint8 pixels
+                (height, width, 3) in RGB or (height, width) grey; see `edge_oneshot_device.encoding.sources`.
 
         Returns:
             float32 (size,), see `embed`.
@@ -200,8 +204,9 @@ class Encoder:
                 to embed (see `edge_oneshot_device.faces.finding.FaceFinder.chip`).
             MachineError: The file cannot be read, or the runtime failed.
         """
-        pixels = load_image(source, self.input) if self.faces is None else self.faces.load(source)
-        require_content(pixels, self.input, "the image" if isinstance(source, bytes) else str(source))
+        picture = take_picture(source)
+        pixels = load_image(picture, self.input) if self.faces is None else self.faces.load(picture)
+        require_content(pixels, self.input, picture.name)
         return self.embed(pixels)
 
 

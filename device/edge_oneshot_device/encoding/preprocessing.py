@@ -1,12 +1,13 @@
 """The one preprocessing: image file to pixels to model input, the same in training and at the door.
 
 Files are decoded, and made small, in a process of their own that may die (`edge_oneshot_device.encoding.bounded`): what
-a picture costs cannot be seen from outside it.
+a picture costs cannot be seen from outside it. Pixels that the program has already are prepared in its own process.
 """
 
 import math
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -18,10 +19,8 @@ from PIL import Image
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.encoding.bounded import MEMORY_BYTES, NO_MEMORY, PROCESSOR_SECONDS, Bounded, EndedError, Work
 from edge_oneshot_device.encoding.eight_bit import MAX_PIXELS, coloured
+from edge_oneshot_device.encoding.sources import ImageSource, Picture, take_picture
 from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.files import read_file
-
-MAX_FILE_BYTES: Final = 64 << 20
 
 DETAIL: Final = 8
 """Times the model's side that a JPEG keeps."""
@@ -47,39 +46,40 @@ class Answer(msgspec.Struct, frozen=True):
     error: bytes = b""
 
 
-def load_image(
-    source: str | os.PathLike[str] | bytes, section: InputSection, most: int = MAX_PIXELS
-) -> NDArray[np.uint8]:
-    """Decode an image file and bring it to the model's size and colour.
+def load_image(source: ImageSource | Picture, section: InputSection, most: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode an image and bring it to the model's size and colour.
 
     Args:
-        source: Path, or the encoded content itself (PNG, JPEG, WebP, BMP).
+        source: An image file (PNG, JPEG, WebP, BMP) or pixels, see `edge_oneshot_device.encoding.sources`.
             Of an animation the first frame counts.
         section: The bundle's input section.
-        most: Pixels that it may have.
+        most: Pixels that an image file may have.
 
     Returns:
         uint8 array (height, width, channels), see `prepare`.
 
     Raises:
-        InputError: ``not_found``, ``not_a_file``, ``file_too_large``, ``not_an_image``,
-            ``image_too_large`` (seen before anything is decoded), ``image_truncated``, ``image_too_costly`` or
-            ``decoder_crashed``.
+        InputError: A reason of `take_picture`, ``not_an_image``, ``image_too_large`` (seen before anything is
+            decoded), ``image_truncated``, ``image_too_costly`` or ``decoder_crashed``.
         MachineError: The file cannot be read, or ``no_decoder``.
     """
     return load_timed(source, section, most)[0]
 
 
 def load_timed(
-    source: str | os.PathLike[str] | bytes, section: InputSection, most: int = MAX_PIXELS
+    source: ImageSource | Picture, section: InputSection, most: int = MAX_PIXELS
 ) -> tuple[NDArray[np.uint8], int]:
     """`load_image`, and when it was decoded but not yet prepared, by `time.perf_counter_ns`."""
-    answer, pixels = _ask(source, lambda name: Order(name, section, most=most), math.prod(section.shape))
+    picture = take_picture(source)
+    if picture.pixels is not None:
+        at = time.perf_counter_ns()
+        return prepare(picture.pixels, section, picture.name), at
+    answer, pixels = _ask(picture, lambda name: Order(name, section, most=most), math.prod(section.shape))
     return np.frombuffer(pixels, np.uint8).reshape(section.shape), answer.at
 
 
-def load_photo(source: str | os.PathLike[str] | bytes, least: int) -> Image.Image:
-    """Decode an image file as a picture of its own size, of mode RGB, turned upright by its EXIF tag.
+def load_photo(source: ImageSource | Picture, least: int) -> Image.Image:
+    """Decode an image as a picture of its own size, of mode RGB, turned upright by its EXIF tag.
 
     A picture whose shorter side is twice `least` or more is made smaller: a JPEG is decoded at a half, a
     quarter or an eighth of its size, which spares most of the time; another is averaged down.
@@ -92,9 +92,18 @@ def load_photo(source: str | os.PathLike[str] | bytes, least: int) -> Image.Imag
         InputError: As `load_image`.
         MachineError: As `load_image`.
     """
-    answer, pixels = _ask(source, lambda name: Order(name, least=least), 3 * MAX_PIXELS)
+    picture = take_picture(source)
+    if picture.pixels is not None:
+        return reduced(picture.pixels.convert("RGB"), least)
+    answer, pixels = _ask(picture, lambda name: Order(name, least=least), 3 * MAX_PIXELS)
     height, width = answer.shape
     return Image.frombytes("RGB", (width, height), pixels)
+
+
+def reduced(photo: Image.Image, least: int) -> Image.Image:
+    """A picture averaged down by a whole number, as long as its shorter side keeps `least` pixels."""
+    factor = min(photo.size) // least
+    return photo.reduce(factor) if factor > 1 else photo
 
 
 def start_decoder() -> None:
@@ -235,15 +244,9 @@ def _profile(counts: NDArray[np.unsignedinteger]) -> tuple[int, int, int, int]:
     return int(inked[0]), int(inked[-1]) + 1, int(counts @ places), int(counts @ (places * places))
 
 
-def _ask(
-    source: str | os.PathLike[str] | bytes, order: Callable[[bytes], Order], size: int
-) -> tuple[Answer, bytearray]:
+def _ask(picture: Picture, order: Callable[[bytes], Order], size: int) -> tuple[Answer, bytearray]:
     """The answer of the process that decodes, and its pixels, of at most so many bytes."""
-    content = source if isinstance(source, bytes) else read_file(source, MAX_FILE_BYTES)
-    name = "the image" if isinstance(source, bytes) else str(source)
-    if len(content) > MAX_FILE_BYTES:
-        message = f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB, the most that is read"
-        raise InputError(message, reason="file_too_large")
+    name, content = picture.name, picture.content
     try:
         told, pixels = _decoder.run(msgspec.msgpack.encode(order(os.fsencode(name))), content, size)
     except EndedError as error:

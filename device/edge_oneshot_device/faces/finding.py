@@ -1,6 +1,5 @@
 """From a photo to the encoder's chip: find the one face, lay its points on the template."""
 
-import os
 from collections.abc import Mapping
 from typing import Final
 
@@ -11,11 +10,12 @@ from PIL import Image
 
 from edge_oneshot_device.bundle.manifest import FaceSection, InputSection
 from edge_oneshot_device.encoding.preprocessing import load_photo
+from edge_oneshot_device.encoding.sources import ImageSource, Picture, take_picture
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.faces.alignment import cut_chip, cut_square, similarity_transform
 from edge_oneshot_device.faces.detection import Detection, Detector, overlaps
 from edge_oneshot_device.faces.mesh import MeshNet
-from edge_oneshot_device.faces.quality import QUALITY_FAULTS, Quality, find_fault, measure
+from edge_oneshot_device.faces.quality import QUALITY_FAULTS, Quality, find_fault, measure, worst_share
 
 FACE_FAULTS: Final = ("no_face", "several_faces", "face_too_small", *QUALITY_FAULTS)
 """Reasons for which a photo has no face to embed."""
@@ -120,6 +120,9 @@ class FaceFinder:
             InputError: One of `FACE_FAULTS`.
             MachineError: ``runtime_failed``.
         """
+        return self.take(photo, self._only(photo, name), name)
+
+    def _only(self, photo: Image.Image, name: str) -> Face:
         faces = self.find(photo, closely=False)
         if not faces:
             message = f"{name} shows no face; take another picture, from the front, with light on the face"
@@ -127,7 +130,7 @@ class FaceFinder:
         if len(faces) > 1:
             message = f"{name} shows {len(faces)} faces, one is needed; take a picture of one person, or cut it out"
             raise InputError(message, reason="several_faces")
-        return self.take(photo, faces[0], name)
+        return faces[0]
 
     def take(self, photo: Image.Image, face: Face, name: str = "the image") -> NDArray[np.uint8]:
         """A face of a photo as the encoder takes it, uint8 (height, width, 3), when it is worth embedding.
@@ -155,14 +158,34 @@ class FaceFinder:
         """What a face of a photo looks like to the encoder."""
         return measure(face.points, face.depths, self.cut(photo, face), self._matrix(face), photo.size)
 
-    def load(self, source: str | os.PathLike[str] | bytes) -> NDArray[np.uint8]:
-        """`chip` of an image file, given by its path or its content.
+    def load(self, source: ImageSource | Picture) -> NDArray[np.uint8]:
+        """`chip` of an image file, or of pixels; see `edge_oneshot_device.encoding.sources`.
 
         Raises:
             InputError: It cannot be read as an image (see `load_image`), or a reason of `chip`.
             MachineError: The file cannot be read, or the runtime failed.
         """
-        return self.chip(load_photo(source, LEAST_SIDE), "the image" if isinstance(source, bytes) else str(source))
+        picture = take_picture(source)
+        return self.chip(load_photo(picture, LEAST_SIDE), picture.name)
+
+    @property
+    def judges(self) -> bool:
+        """Whether there are limits of quality."""
+        return self._face.limits is not None
+
+    def rate(self, source: ImageSource | Picture) -> float:
+        """How good the face in a photo is, where `judges`: 0 is the best, see `worst_share`.
+
+        Raises:
+            InputError: As `load`.
+            MachineError: As `load`.
+        """
+        assert self._face.limits is not None
+        picture = take_picture(source)
+        photo = load_photo(picture, LEAST_SIDE)
+        face = self._only(photo, picture.name)
+        self.take(photo, face, picture.name)
+        return worst_share(self.quality(photo, face), self._face.limits)
 
     def _matrix(self, face: Face) -> NDArray[np.float64]:
         """From pixels of the photo to pixels of the chip."""

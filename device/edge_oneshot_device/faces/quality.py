@@ -147,6 +147,19 @@ def find_fault(quality: Quality, limits: FaceLimits) -> tuple[str, str] | None:
     return next(((reason, why) for reason, (bad, why) in zip(QUALITY_FAULTS, checks, strict=True) if bad), None)
 
 
+def worst_share(quality: Quality, limits: FaceLimits) -> float:
+    """How near a face comes to the limit that it is nearest to: 0 is far from all of them, 1 at one."""
+    pairs = (
+        (quality.outside, limits.max_outside),
+        (abs(quality.yaw), limits.max_yaw),
+        (abs(quality.pitch), limits.max_pitch),
+        (limits.min_light, quality.light),
+        (quality.glare, limits.max_glare),
+        (quality.blur, limits.max_blur),
+    )
+    return max(0.0 if value <= 0.0 else value / most if most > 0.0 else math.inf for value, most in pairs)
+
+
 def _outside(
     low: NDArray[np.float64], high: NDArray[np.float64], matrix: NDArray[np.float64], size: tuple[int, int]
 ) -> float:

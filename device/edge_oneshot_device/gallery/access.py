@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.errors import InputError, MachineError
+from edge_oneshot_device.gallery.zone import require_zone
 
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WINDOW: Final = re.compile(r"([a-z]{3})(?:-([a-z]{3}))? (\d\d):(\d\d)-(\d\d):(\d\d)", re.ASCII)
@@ -42,18 +43,43 @@ def parse_access(valid_from: str | None, valid_until: str | None, hours: str | N
 
     Raises:
         InputError: Reason ``bad_date`` or ``bad_hours``.
+        MachineError: Reason ``unknown_zone``.
     """
+    if valid_from is not None or valid_until is not None or hours is not None:
+        require_zone()
     start, end = _moment(valid_from, 0), _moment(valid_until, 1)
     if start is not None and end is not None and end <= start:
         raise InputError(f"valid until {valid_until} is before valid from {valid_from}: swap them", reason="bad_date")
     if hours is not None:
-        hours = ", ".join(part.strip() for part in hours.lower().split(","))
+        # one blank between day and time and none elsewhere, however it was typed
+        words = re.sub(r" ?- ?", "-", " ".join(hours.lower().replace("\u2013", "-").split()))
+        hours = ", ".join(part.strip() for part in words.split(","))
         _windows(hours)
     return Access(_utc(start), _utc(end), hours)
 
 
+def changed(former: Access, named: Access) -> Access:
+    """The access of before with what is named put in its place; `ALWAYS` names nothing and takes all of it away.
+
+    Raises:
+        InputError: Reason ``bad_date``: the beginning that is kept and the end that is named, or the other way round,
+            do not go together.
+    """
+    if named == ALWAYS:
+        return ALWAYS
+    names = Access.__struct_fields__
+    both = Access(*(getattr(former if getattr(named, name) is None else named, name) for name in names))
+    start, end = both.valid_from, both.valid_until
+    if start is not None and end is not None and datetime.fromisoformat(end) <= datetime.fromisoformat(start):
+        message = f"valid until {end} is not after valid from {start}, of which only one was named: name both"
+        raise InputError(f"{message}, or say --always first", reason="bad_date")
+    return both
+
+
 def refuse_access(access: Access, now: datetime) -> str | None:
-    """The reason not to let a person in now: ``not_yet_valid``, ``expired``, ``outside_hours``; or None.
+    """The reason not to let a person in now; or None.
+
+    It is ``not_yet_valid``, ``expired``, ``outside_hours`` or, where nobody knows what hour it is, ``unknown_zone``.
 
     Args:
         access: When they may come in.
@@ -64,6 +90,10 @@ def refuse_access(access: Access, now: datetime) -> str | None:
     if access.valid_until is not None and now >= datetime.fromisoformat(access.valid_until):
         return "expired"
     if access.hours is not None:
+        try:
+            require_zone()
+        except MachineError as error:
+            return error.reason
         local = now.astimezone()
         minute = (local.weekday() * 24 + local.hour) * 60 + local.minute
         if not any((minute - start) % (7 * _DAY_MINUTES) < length for start, length in _windows(access.hours)):

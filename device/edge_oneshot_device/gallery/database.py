@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from edge_oneshot_device.errors import DeviceError, IntegrityError, MachineError
+from edge_oneshot_device.errors import DeviceError, InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery.owned import close_to_others, own_file, require_plain_journal
 from edge_oneshot_device.gallery.schema import foreign_schema
 
@@ -140,6 +140,7 @@ def clear_errors(path: Path) -> Iterator[None]:
 
     Raises:
         IntegrityError: Reason ``gallery_corrupt``.
+        InputError: Reason ``gallery_closed`` or ``wrong_thread``: of a program that uses it so.
         MachineError: Reason ``disk_full``, ``cannot_write``, ``gallery_busy``, ``gallery_failed`` or, for a
             change that was made and may be undone by a power cut, ``not_confirmed``.
     """
@@ -147,7 +148,12 @@ def clear_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise MachineError(f"{path}: {error.strerror}; nothing was changed", reason="cannot_write") from error
-    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError) as error:
+        if "closed" in str(error):
+            raise InputError(f"{path} was closed: open it again", reason="gallery_closed") from error
+        if "thread" in str(error):
+            message = f"{path} was opened in another thread: open one in each thread that needs it"
+            raise InputError(message, reason="wrong_thread") from error
         raise  # a fault of this program, not of the file
     except sqlite3.Error as error:
         raise _explain(path, error) from error
@@ -158,11 +164,13 @@ class Connection(sqlite3.Connection):
 
     Attributes:
         path: The file, as errors name it.
+        place: The file, whatever the working folder is.
         create: Whether an empty file, or one whose people are not sealed, may become a gallery.
         checked: The schema's version that was compared with the migrations last.
     """
 
     path: Path
+    place: Path
     create = False
     checked: int | None = None
 
@@ -188,7 +196,7 @@ def open_file(path: Path, *, create: bool = False) -> Connection:
         f"{place.as_uri()}?mode=rw", uri=True, timeout=0.0, isolation_level=None, factory=Connection
     )
     try:
-        connection.path, connection.create = path, create
+        connection.path, connection.place, connection.create = path, place, create
         _distrust(connection)
         # SQLite follows a link that somebody puts there between the look above and here
         connection.text_factory = bytes
@@ -264,6 +272,7 @@ def patiently(call: Callable[[], T]) -> T:
 
 def data_version(connection: sqlite3.Connection) -> int:
     """Changes when another connection commits."""
+    _check_journal(connection)
     return patiently(lambda: int(connection.execute("PRAGMA data_version").fetchone()[0]))
 
 
@@ -272,8 +281,9 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """The only transaction that writes: committed at the end, undone by an error.
 
     Raises:
-        IntegrityError: The schema is not the program's own, see `_check_schema`.
+        IntegrityError: The schema is not the program's own (see `_check_schema`), or the journal (``foreign_file``).
     """
+    _check_journal(connection)
     patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
     try:
         _check_schema(connection)
@@ -290,8 +300,9 @@ def reading(connection: sqlite3.Connection) -> Iterator[None]:
     """Everything read inside is of one moment. Writers wait for its end: keep it short.
 
     Raises:
-        IntegrityError: The schema is not the program's own, see `_check_schema`.
+        IntegrityError: As `transaction`.
     """
+    _check_journal(connection)
     connection.execute("BEGIN")
     try:
         # the first read takes the lock, and holds it until the end
@@ -300,6 +311,15 @@ def reading(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _check_journal(connection: sqlite3.Connection) -> None:
+    """Before SQLite rolls back a journal that somebody left there while the gallery is open."""
+    assert isinstance(connection, Connection)
+    # mostly there is none, and to ask so takes a microsecond
+    if os.access(f"{connection.place}-journal", os.F_OK, follow_symlinks=False):
+        with clear_errors(connection.path):
+            require_plain_journal(connection.place)
 
 
 def write(connection: sqlite3.Connection, statement: str, values: Sequence[object] = (), *, rows: int = 1) -> None:

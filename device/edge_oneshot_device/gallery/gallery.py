@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge_oneshot_device.bundle.manifest import Metric, Rule
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import audit, settings, wiping
-from edge_oneshot_device.gallery.access import Access
+from edge_oneshot_device.gallery.access import ALWAYS, Access, changed
 from edge_oneshot_device.gallery.aside import remove_leftovers
 from edge_oneshot_device.gallery.clock import SYSTEM, Clock
 from edge_oneshot_device.gallery.database import (
@@ -148,7 +148,8 @@ class Gallery:
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""
-        self._connection.close()
+        with clear_errors(self.path):  # in another thread than it was opened in
+            self._connection.close()
         if self._open:
             self._open = False
             wiping.end_use(self._place)
@@ -322,7 +323,7 @@ class Gallery:
             add: Add to the templates of somebody enrolled.
             replace: Put these in their place.
             most: Templates that a person may have.
-            access: When they may come in; None: always, or as before.
+            access: When they may come in, as `set_access` takes it; None: always, or as before.
             photos: What the templates were made from, to keep; image files.
             resembles: Another person whom an image would be taken for, as far as is known.
             compared: `resembles` is the answer of what `mirror` returned last.
@@ -370,7 +371,8 @@ class Gallery:
                 write(connection, "DELETE FROM photo WHERE person = ?", (number,), rows=kept)
                 wiping.mark(connection)
             vault = self.keyring.vault
-            record = with_access(person, enrolled, former if access is None else access)
+            before = ALWAYS if former is None else former.access
+            record = with_access(person, enrolled, before if access is None else changed(before, access))
             write_person(connection, vault, number, record)
             for template in stored:
                 write_template(connection, vault, number, self.fingerprint, template)
@@ -387,8 +389,12 @@ class Gallery:
     def set_access(self, person: str, access: Access) -> Person:
         """Say when a person may come in.
 
+        Args:
+            person: The name.
+            access: What it names is changed and the rest stays as before; `ALWAYS`: at any time.
+
         Raises:
-            InputError: Reason ``bad_name`` or ``not_enrolled``.
+            InputError: Reason ``bad_name``, ``not_enrolled`` or, as `access.changed` says, ``bad_date``.
             MachineError: The disk does not allow it.
         """
 
@@ -396,9 +402,9 @@ class Gallery:
             number, count = self.find(connection, person)
             former = self.record_of(connection, number)
             assert former is not None
-            record = with_access(former.name, former.enrolled, access)
+            record = with_access(former.name, former.enrolled, changed(former.access, access))
             write_person(connection, self.keyring.vault, number, record)
-            self.append_audit(connection, "access", number, msgspec.structs.asdict(access))
+            self.append_audit(connection, "access", number, msgspec.structs.asdict(record.access))
             return _person(record, count, self.fingerprint)
 
         return self.change(work)

@@ -71,11 +71,14 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     valid_until: str | None = None
     hours: str | None = None
 
+    @property
+    def access(self) -> Access:
+        """When they may come in."""
+        return Access(self.valid_from, self.valid_until, self.hours)
 
-def with_access(name: str, enrolled: str, access: Record | Access | None) -> Record:
-    """A record with the access of another; None: always."""
-    if access is None:
-        return Record(name, enrolled)
+
+def with_access(name: str, enrolled: str, access: Access) -> Record:
+    """A record with when they may come in."""
     return Record(name, enrolled, access.valid_from, access.valid_until, access.hours)
 
 

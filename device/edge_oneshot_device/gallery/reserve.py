@@ -20,10 +20,9 @@ def keep_reserve(folder: Path) -> bool:
     try:
         if has_reserve(folder):
             return True
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        descriptor = os.open(path, flags, 0o600)
+        release_reserve(folder)  # a new file: what is there may be a second name of somebody's
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            require_own(path, os.fstat(descriptor))
             os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
         finally:
             os.close(descriptor)

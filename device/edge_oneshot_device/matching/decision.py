@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.manifest import Calibration, EmbeddingSection, Metric, Rule
 from edge_oneshot_device.errors import MachineError
-from edge_oneshot_device.matching.thresholds import similarity, threshold_for
+from edge_oneshot_device.matching.thresholds import likeness, similarity, threshold_for
 
 
 class Origin(Protocol):
@@ -53,13 +53,16 @@ class Decision(msgspec.Struct, frozen=True):
         kept_far: The one that is kept: more than `target_far` where the calibration promises no smaller one for so
             many people.
         runner_up: In 1:N, the best other person.
-        reason: ``match``, ``below_threshold``, ``ambiguous`` or ``empty_gallery``; ``not_yet_valid``, ``expired`` or
-            ``outside_hours``; ``delayed``, ``disabled`` or ``rate_limited``; ``audit_unavailable``.
+        reason: ``match``, ``below_threshold``, ``ambiguous`` or ``empty_gallery``; ``not_yet_valid``, ``expired``,
+            ``outside_hours`` or ``unknown_zone``; ``delayed``, ``disabled`` or ``rate_limited``; ``audit_unavailable``.
         provisional: True when the threshold rests on less data than it should.
         variant, runtime, fingerprint: What made the embeddings.
         candidate: The best match where it was not accepted for another reason than its score.
         retry_after: Seconds until the next attempt is looked at, after too many.
         fault: Why the decision could not be recorded, one line.
+        likeness: The score on a scale from 0 to 100, see `thresholds.likeness`; None without a score.
+        likeness_needed: The threshold on that scale.
+        likeness_of_runner_up: The runner-up's score on that scale.
     """
 
     person: str | None
@@ -78,6 +81,9 @@ class Decision(msgspec.Struct, frozen=True):
     candidate: Candidate | None = None
     retry_after: float | None = None
     fault: str | None = None
+    likeness: float | None = None
+    likeness_needed: float | None = None
+    likeness_of_runner_up: float | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -174,6 +180,8 @@ def decide_verify(person: str, score: float, calibration: Calibration, target_fa
         variant=origin.variant,
         runtime=origin.runtime,
         fingerprint=origin.fingerprint,
+        likeness=likeness(calibration, origin.embedding.metric, score),
+        likeness_needed=likeness(calibration, origin.embedding.metric, threshold.value),
     )
 
 
@@ -219,7 +227,8 @@ def decide_among(
         target_far: Wanted false accept rate of the attempt.
         origin: What made the embeddings.
     """
-    threshold = threshold_for(calibration, origin.embedding.metric, target_far, max(people, 1))
+    metric = origin.embedding.metric
+    threshold = threshold_for(calibration, metric, target_far, max(people, 1))
     reason = "empty_gallery"
     if best is not None:
         lead = math.inf if runner_up is None else best.score - runner_up.score
@@ -244,6 +253,9 @@ def decide_among(
         variant=origin.variant,
         runtime=origin.runtime,
         fingerprint=origin.fingerprint,
+        likeness=None if best is None else likeness(calibration, metric, best.score),
+        likeness_needed=likeness(calibration, metric, threshold.value),
+        likeness_of_runner_up=None if runner_up is None else likeness(calibration, metric, runner_up.score),
     )
 
 

@@ -13,6 +13,9 @@ from edge_oneshot_device.errors import InputError
 MAX_TEMPLATES: Final = 5
 """Templates a person may have."""
 
+LOOSE_FAR: Final = 0.01
+"""A false accept rate of an attempt above which a door is said to be unfit: too many strangers get in."""
+
 EXTRAPOLATED: Final = 10.0
 """Times below the smallest calibrated rate that the tail is trusted. docs/matching.md has what happens further out."""
 
@@ -159,6 +162,18 @@ def outlook(calibration: Calibration, metric: Metric, target_far: float, people:
 def similarity(calibration: Calibration, score: float) -> float:
     """Degree of similarity, 0..1: the posterior, at equal priors, that both show the same."""
     return float(np.interp(score, calibration.similarity.scores, calibration.similarity.degrees))
+
+
+def likeness(calibration: Calibration, metric: Metric, score: float) -> float:
+    """A score, or a threshold, on a scale for people: 0 to 100, the same whatever the metric.
+
+    100 is what the very same image reaches; 0 is a score that the loosest calibrated threshold, which many strangers
+    pass, lets through at best. It rises with the score, so that it decides as the score does.
+    """
+    least, most = calibration.points[0].threshold, highest_score(metric)
+    if least >= most:
+        return 100.0 if score >= most else 0.0
+    return min(max(100.0 * (score - least) / (most - least), 0.0), 100.0)
 
 
 def _smallest_rate(calibration: Calibration, points: list[OperatingPoint], highest: float) -> float:

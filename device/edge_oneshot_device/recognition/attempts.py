@@ -14,7 +14,7 @@ import msgspec
 from edge_oneshot_device.bundle.manifest import Calibration
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.gallery import limits
-from edge_oneshot_device.gallery.access import Access, refuse_access
+from edge_oneshot_device.gallery.access import refuse_access
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, Refusal
 from edge_oneshot_device.gallery.mirror import TRIES, ChangedError, changing
@@ -205,8 +205,7 @@ def _within_hours(gallery: Gallery, connection: sqlite3.Connection, record: Reco
     now = gallery.clock.now()
     # a clock that was set back lets nobody in whose time is over
     newest = max(now, datetime.fromtimestamp(gallery.newest(connection).at / 1e6, UTC))
-    access = Access(record.valid_from, record.valid_until, record.hours)
-    reason = refuse_access(access, now) or refuse_access(access, newest)
+    reason = refuse_access(record.access, now) or refuse_access(record.access, newest)
     return decision if reason is None else _reject(decision, reason)
 
 

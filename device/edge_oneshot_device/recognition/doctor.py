@@ -1,9 +1,11 @@
 """What is found on this machine, what is missing, and what mends it."""
 
+import errno
 import os
 import shutil
 import sqlite3
 import stat
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,19 +15,30 @@ import msgspec
 
 from edge_oneshot_device.bundle.signature import short
 from edge_oneshot_device.bundle.summary import UNCALIBRATED, percent
-from edge_oneshot_device.errors import OneShotError
+from edge_oneshot_device.errors import MachineError, OneShotError
+from edge_oneshot_device.files import sync_folder
 from edge_oneshot_device.gallery.clock import SYSTEM
 from edge_oneshot_device.gallery.keys import find_key
 from edge_oneshot_device.gallery.reserve import has_reserve
+from edge_oneshot_device.gallery.zone import describe_zone
+from edge_oneshot_device.matching.thresholds import LOOSE_FAR
 from edge_oneshot_device.recognition import state as states
 from edge_oneshot_device.recognition.equipment import Finding, find_clock, find_edgetpu, find_runtimes
 from edge_oneshot_device.recognition.opening import Installed, open_installed
 from edge_oneshot_device.recognition.outlook import outlook_of, resolve_target
-from edge_oneshot_device.wording import outlook_text
+from edge_oneshot_device.wording import LOCKS_OUT, count, outlook_text
 
 _LOW_BYTES: Final = 64 << 20
 _LOW_SHARE: Final = 0.05
-_LOOSE_FAR: Final = 0.01
+_BLAMED: Final = {
+    "wrong_key": "key",
+    "no_key": "key",
+    "bad_key_command": "key",
+    "foreign_file": "gallery",
+    "not_initialised": "state",
+    "cannot_write": "disk",
+    "disk_full": "disk",
+}
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
@@ -43,7 +56,7 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
 
 def examine(state: str | os.PathLike[str] | None = None, key: str | os.PathLike[str] | None = None) -> Diagnosis:
-    """Look at everything that the door needs; nothing is changed.
+    """Look at everything that the door needs; nothing is changed but for a file that is made and deleted again.
 
     Args:
         state: The state folder, see `state_dir`.
@@ -57,16 +70,25 @@ def examine(state: str | os.PathLike[str] | None = None, key: str | os.PathLike[
         try:
             findings.extend(check())
         except OneShotError as error:
-            findings.append(Finding(what, "fault", str(error), error.reason))
+            findings.append(Finding(_blamed(error.reason) or what, "fault", str(error), error.reason))
             codes.append(error.exit_code)
 
     look("state", lambda: _owned(folder))
-    if not codes:
+    ours = not codes
+    if ours:
         look("bundle", lambda: _door(folder, key))
+    look("zone", lambda: [Finding("zone", "ok", describe_zone(SYSTEM.now()))])
     if folder.is_dir():
-        look("disk", lambda: _disk(folder))
+        look("disk", lambda: _disk(folder, probe=ours))
     findings += [*find_runtimes(), *find_edgetpu()]
     return Diagnosis(str(folder), findings, codes[0] if codes else 0)
+
+
+def _blamed(reason: str) -> str | None:
+    """What a fault is a fault of, by its reason; None where that says nothing."""
+    if reason in _BLAMED:
+        return _BLAMED[reason]
+    return next((what for what in ("gallery", "audit", "settings", "key") if reason.startswith(f"{what}_")), None)
 
 
 def _owned(folder: Path) -> list[Finding]:
@@ -88,12 +110,12 @@ def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
         _settings(opened),
         Finding("key", "ok", f"from {source}"),
         Finding("gallery", "ok", f"{people} enrolled, SQLite {sqlite3.sqlite_version}, rollback journal"),
-        Finding("audit", "ok", f"{report.rows} rows since {report.since} hold, head {report.head.seq}"),
+        Finding("audit", "ok", f"{count(report.rows, 'row')} since {report.since} hold, head {report.head.seq}"),
         find_clock(SYSTEM.now(), datetime.fromtimestamp(last.at / 1e6, UTC), manifest.created),
     ]
     if outlook is not None:
-        kept = outlook.people <= outlook.most_people
-        found.append(Finding("threshold", "ok" if kept else "warning", outlook_text(outlook)))
+        sound = outlook.people <= outlook.most_people and outlook.frr <= LOCKS_OUT
+        found.append(Finding("threshold", "ok" if sound else "warning", outlook_text(outlook)))
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o077:
         found.append(Finding("state", "warning", f"{folder} is open to others (mode {mode:03o}): chmod 700 it"))
@@ -124,14 +146,16 @@ def _settings(opened: Installed) -> Finding:
     shown = UNCALIBRATED if target is None else f"{percent(target)}{', provisional' if provisional else ''}"
     trust = "any bundle is taken" if settings.trust is None else f"bundles signed by {short(settings.trust)} are taken"
     photos = "photos are kept" if settings.keep_photos else "no photos are kept"
-    text = f"target FAR {shown}, {settings.rejections_per_minute} rejections a minute, {trust}, {photos}"
-    if target is not None and target > _LOOSE_FAR:
-        text += f": more than {percent(_LOOSE_FAR)} of all strangers get in; run init with a smaller --target-far"
+    text = f"target FAR {shown}, {count(settings.rejections_per_minute, 'rejection')} a minute, {trust}, {photos}"
+    if target is not None and target > LOOSE_FAR:
+        text += f": more than {percent(LOOSE_FAR)} of all strangers get in; run init with a smaller --target-far"
         return Finding("settings", "warning", text)
     return Finding("settings", "ok", text)
 
 
-def _disk(folder: Path) -> list[Finding]:
+def _disk(folder: Path, *, probe: bool) -> list[Finding]:
+    if probe:
+        _probe(folder)
     usage = shutil.disk_usage(folder)
     text = f"{usage.free >> 20} MiB free of {usage.total >> 20}"
     if not has_reserve(folder):
@@ -139,3 +163,30 @@ def _disk(folder: Path) -> list[Finding]:
     if usage.free < _LOW_BYTES or usage.free < _LOW_SHARE * usage.total:
         return [Finding("disk", "warning", f"{text}: free some space before it is full")]
     return [Finding("disk", "ok", text)]
+
+
+def _probe(folder: Path) -> None:
+    """Write, sync and delete a file in the state folder, as the door does at every decision.
+
+    Raises:
+        MachineError: Reason ``cannot_write``. A full disk is none: what is left of it is told apart from this.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=".edge-oneshot-", suffix=".tmp", dir=folder)
+        try:
+            os.write(descriptor, bytes(4096))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+            Path(name).unlink()
+        sync_folder(folder)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return
+        remedy = {
+            errno.EROFS: "mount its disk for writing again, after a look at dmesg: a failing card is made read-only",
+            errno.EACCES: f"chmod 700 {folder}",
+            errno.EIO: "the disk fails: copy the state folder to another one",
+        }.get(error.errno or 0, "look at the disk and at the rights of the folder")
+        message = f"nothing can be written in {folder} ({error.strerror}), so that nobody is let in: {remedy}"
+        raise MachineError(message, reason="cannot_write") from error

@@ -1,5 +1,7 @@
 """Whether new templates may join the gallery: one that fits somebody else would let that person in."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,7 +12,7 @@ from edge_oneshot_device.gallery import renewal
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.matching.decision import Candidate, scores
 from edge_oneshot_device.matching.search import Match
-from edge_oneshot_device.matching.thresholds import MAX_TEMPLATES, calibration_for, threshold_for
+from edge_oneshot_device.matching.thresholds import LOOSE_FAR, MAX_TEMPLATES, calibration_for, threshold_for
 
 
 def check_fit(
@@ -22,6 +24,8 @@ def check_fit(
     target_far: float | None = None,
     *,
     add: bool = False,
+    even_if_alike: bool = False,
+    files: Sequence[str | None] = (),
 ) -> Candidate | None:
     """Compare new templates with those that the person has, with each other, and with everybody else's.
 
@@ -33,19 +37,24 @@ def check_fit(
         templates: float32 (k, d), the new ones.
         target_far: Wanted false accept rate of an attempt; None takes the calibration's.
         add: They join those that the person has.
+        even_if_alike: Take them though one is as good as another person's: of twins, or the like.
+        files: Of each template the image's file, for errors, as far as it is one.
 
     Returns:
-        Another person whom one of them would be taken for, the one it fits best: the same under another
-        name, or a twin. None where nobody is, or the bundle is uncalibrated.
+        Another person whom one of them would be taken for, the one it fits best, as far as it was not refused.
+        None where nobody is, or the bundle is uncalibrated.
 
     Raises:
-        InputError: Reason ``fits_another``: a template is nearer to another person than to the person's own.
+        InputError: Reason ``fits_another``: a template is nearer to another person than to the person's own; or
+            ``already_known``: one would be taken for another person even at a false accept rate of 1 %, so that the two
+            names would most likely lock each other out.
         IntegrityError: The gallery is damaged, or of another encoder.
     """
     enrolled = gallery.mirror(encoder.embedding.metric, manifest.rule)
     index, number = enrolled.index, gallery.number_of(person)
     own = templates[:0] if number is None or not add else index.templates_of(number)
     nearest: Match | None = None
+    which = 0
     for position, template in enumerate(templates):
         other = next((match for match in index.search(template) if match.person != number), None)
         if other is None:
@@ -53,18 +62,32 @@ def check_fit(
         rest = np.concatenate([own, np.delete(templates, position, axis=0)])
         if len(rest) and other.score > float(scores(template, rest, encoder.embedding.metric).max()):
             name = gallery.name_of(other.person) or "somebody else"
-            message = f"image {position + 1} of {person} is nearer to {name} than to {person}'s others: look at it"
+            message = f"{_image(position, person, files)} is nearer to {name} than to {person}'s others: look at it"
             raise InputError(message, reason="fits_another")
         if nearest is None or other.score > nearest.score:
-            nearest = other
+            nearest, which = other, position
     if nearest is None or not any(c.variant == encoder.variant for c in manifest.calibration):
         return None
     calibration = calibration_for(manifest, encoder.variant, enrolled.most, enrolled.fewest)
     wanted = calibration.target_far if target_far is None else target_far
-    if nearest.score < threshold_for(calibration, encoder.embedding.metric, wanted, index.people).value:
+    metric, known = encoder.embedding.metric, gallery.name_of(nearest.person)
+    if known is None or nearest.score < threshold_for(calibration, metric, wanted, index.people).value:
         return None
-    known = gallery.name_of(nearest.person)
-    return None if known is None else Candidate(known, nearest.score)
+    strict = threshold_for(calibration, metric, min(wanted, LOOSE_FAR), index.people).value
+    if nearest.score >= strict and not even_if_alike:
+        message = (
+            f"{_image(which, person, files)} would be taken for {known}, who is enrolled, and whoever has two names"
+        )
+        message += (
+            f" is locked out under both: add it to {known} (enrol {known} IMAGE --add), or, if they are two people,"
+        )
+        raise InputError(f"{message} say --even-if-alike", reason="already_known")
+    return Candidate(known, nearest.score)
+
+
+def _image(position: int, person: str, files: Sequence[str | None]) -> str:
+    file = files[position] if position < len(files) else None
+    return f"image {position + 1} of {person}" if file is None else f"{file}, image {position + 1} of {person},"
 
 
 def enrol_again(gallery: Gallery, encoder: Encoder, manifest: Manifest) -> dict[int, NDArray[np.float32]]:

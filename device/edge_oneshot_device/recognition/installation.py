@@ -26,7 +26,7 @@ from edge_oneshot_device.gallery.locking import locked
 from edge_oneshot_device.matching.thresholds import Outlook
 from edge_oneshot_device.recognition.bundles import open_bundle, remove_bundles, write_bundle
 from edge_oneshot_device.recognition.enrolment import enrol_again
-from edge_oneshot_device.recognition.outlook import outlook_of, resolve_target
+from edge_oneshot_device.recognition.outlook import forecast, outlook_of, resolve_target
 from edge_oneshot_device.recognition.state import (
     FORMER_SETTINGS,
     GALLERY,
@@ -51,9 +51,11 @@ class Installation(msgspec.Struct, frozen=True):
         name, format, variants, fingerprints, calibration, signed_by, bytes: See `Summary`.
         variant, runtime, threads: What is in use now.
         target_far: Wanted false accept rate; None when the variant is uncalibrated.
+        default_far: Whether that is the bundle's own, as none was asked for.
         provisional: True when `target_far` is smaller than what the calibration supports, or
             the calibration itself is provisional.
         outlook: What the door does with those who are enrolled; None when the variant is uncalibrated.
+        forecast: The same, if anybody is enrolled, and for more people than are.
         trusted: Whether bundles signed by `signed_by` alone are taken from now on.
         people: How many are enrolled.
         replaced: Whether something else was in use until now, which `rollback` brings back.
@@ -72,8 +74,10 @@ class Installation(msgspec.Struct, frozen=True):
     runtime: str
     threads: int
     target_far: float | None
+    default_far: bool
     provisional: bool
     outlook: Outlook | None
+    forecast: list[Outlook]
     trusted: bool
     people: int
     replaced: bool
@@ -120,7 +124,7 @@ def install(
         variant: Name of a variant; None takes int8.
         runtime: Name of a runtime; None takes the one of the variant's format.
         target_far: Wanted false accept rate of an attempt; None takes the smallest that the
-            calibration supports.
+            calibration supports, if that is at most 1 %.
         threads: Threads of one inference.
         trust: The file of a public key: from now on this bundle, and every one after it, has to
             be signed by it. None keeps the key that is trusted already, if there is one.
@@ -132,8 +136,9 @@ def install(
         allow_cpu: With the runtime ``edgetpu``: run the variant's plain file where the Edge TPU fails, now or later.
 
     Raises:
-        InputError: Reason ``bad_limit``, ``cannot_re_enrol``, ``bad_target_far``, ``unreachable``, ``variant_missing``,
-            ``uncalibrated`` (with a `target_far`), or as `Bundle.open`, `Encoder.open` and `load_public_key` say.
+        InputError: Reason ``bad_limit``, ``cannot_re_enrol``, ``bad_target_far``, ``target_far_needed``,
+            ``unreachable``, ``variant_missing``, ``uncalibrated`` (with a `target_far`), or as `Bundle.open`,
+            `Encoder.open` and `load_public_key` say.
         IntegrityError: Reason ``gallery_of_other_fingerprint``, ``trust_changed`` (by another
             `install` at the same time), ``settings_missing`` (with them the key that was trusted), or as those say.
         MachineError: The disk does not allow it, or the runtime failed.
@@ -203,7 +208,8 @@ def install(
             gallery.wipe()
         people, taken_over = len(gallery.people()), gallery.taken_over
         outlook = outlook_of(gallery, manifest, encoder, target_far)
-    done = _installation(opened, encoder, settings, folder, source, people, outlook, replaced=before is not None)
+        ahead = forecast(gallery, manifest, encoder, target_far)
+    done = _installation(opened, encoder, settings, folder, source, people, outlook, ahead, replaced=before is not None)
     return msgspec.structs.replace(done, taken_over=taken_over)
 
 
@@ -242,7 +248,8 @@ def rollback(state: str | os.PathLike[str] | None = None, *, key: str | os.PathL
         _put_in_use(gallery, back, opened, work)
         people = len(gallery.people())
         outlook = outlook_of(gallery, opened.manifest, encoder, back.target_far)
-    return _installation(opened, encoder, back, folder, source, people, outlook, replaced=True)
+        ahead = forecast(gallery, opened.manifest, encoder, back.target_far)
+    return _installation(opened, encoder, back, folder, source, people, outlook, ahead, replaced=True)
 
 
 def _put_in_use(
@@ -296,6 +303,7 @@ def _installation(
     source: KeySource,
     people: int,
     outlook: Outlook | None,
+    ahead: list[Outlook],
     *,
     replaced: bool,
 ) -> Installation:
@@ -313,8 +321,10 @@ def _installation(
         runtime=encoder.runtime,
         threads=settings.threads,
         target_far=resolved,
+        default_far=resolved is not None and settings.target_far is None,
         provisional=provisional,
         outlook=outlook,
+        forecast=ahead,
         trusted=settings.trust is not None,
         people=people,
         replaced=replaced,

@@ -1,12 +1,34 @@
 """What a door does with the people that are enrolled: how many strangers get in, and how many of them do not."""
 
 import math
+from collections.abc import Sequence
+from typing import Final
 
 from edge_oneshot_device.bundle.manifest import Manifest
+from edge_oneshot_device.bundle.summary import percent
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.matching.thresholds import Outlook, calibration_for, highest_score, outlook, threshold_for
+from edge_oneshot_device.matching.thresholds import (
+    LOOSE_FAR,
+    Outlook,
+    calibration_for,
+    highest_score,
+    outlook,
+    threshold_for,
+)
+
+FORECAST: Final = (10, 100)
+"""People enrolled for whom `init` says beforehand what the door will do."""
+
+
+def forecast(gallery: Gallery, manifest: Manifest, encoder: Encoder, target_far: float | None) -> list[Outlook]:
+    """The outlook with everybody enrolled, if anybody is, and with more of them; arguments as of `outlook_of`."""
+    now = outlook_of(gallery, manifest, encoder, target_far)
+    if now is None:
+        return []
+    more = [number for number in FORECAST if number > now.people]
+    return [*([now] if now.people else []), *_outlooks(gallery, manifest, encoder, target_far, more)]
 
 
 def outlook_of(gallery: Gallery, manifest: Manifest, encoder: Encoder, target_far: float | None) -> Outlook | None:
@@ -22,13 +44,21 @@ def outlook_of(gallery: Gallery, manifest: Manifest, encoder: Encoder, target_fa
         IntegrityError: The gallery is damaged, or of another encoder.
         MachineError: The disk failed.
     """
+    people = gallery.mirror(encoder.embedding.metric, manifest.rule).index.people
+    return next(iter(_outlooks(gallery, manifest, encoder, target_far, [people])), None)
+
+
+def _outlooks(
+    gallery: Gallery, manifest: Manifest, encoder: Encoder, target_far: float | None, people: Sequence[int]
+) -> list[Outlook]:
+    """The outlook with so many people who have as many templates as those enrolled; none without a calibration."""
     enrolled = gallery.mirror(encoder.embedding.metric, manifest.rule)
     try:
         calibration = calibration_for(manifest, encoder.variant, enrolled.most, enrolled.fewest)
     except InputError:
-        return None
+        return []
     wanted = calibration.target_far if target_far is None else target_far
-    return outlook(calibration, encoder.embedding.metric, wanted, enrolled.index.people)
+    return [outlook(calibration, encoder.embedding.metric, wanted, number) for number in people]
 
 
 def resolve_target(
@@ -38,7 +68,8 @@ def resolve_target(
 
     Raises:
         InputError: `strictly`, the calibration cannot promise the target, not even for one person enrolled: reason
-            ``bad_target_far``, or ``unreachable`` where it can promise none.
+            ``bad_target_far``, or ``unreachable`` where it can promise none; or no target was asked for, and the
+            calibration's own is above `LOOSE_FAR`: ``target_far_needed``.
     """
     if target_far is None and not any(c.variant == variant for c in manifest.calibration):
         return None, False
@@ -49,6 +80,10 @@ def resolve_target(
     if strictly and threshold.value > highest_score(metric):
         message = f"variant {variant} of {manifest.name} takes other people for the same: no score tells them apart"
         raise InputError(f"{message}; train and export it anew", reason="unreachable")
+    if strictly and target_far is None and resolved > LOOSE_FAR:
+        message = f"{variant} of {manifest.name} is calibrated for a false accept rate of {percent(resolved)}, which is"
+        message += " unfit for a door: calibrate it with more people, or, to let so many strangers in, say"
+        raise InputError(f"{message} --target-far {resolved:g}", reason="target_far_needed")
     if strictly and threshold.most_people < 1:
         message = f"target FAR {resolved:g}: what {variant} was calibrated with promises {_up(threshold.kept_far):g}"
         raise InputError(

@@ -3,6 +3,7 @@
 import math
 import os
 import sqlite3
+from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -13,9 +14,8 @@ from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.manifest import Calibration, Manifest
 from edge_oneshot_device.encoding.encoder import Encoder
-from edge_oneshot_device.encoding.preprocessing import MAX_FILE_BYTES
+from edge_oneshot_device.encoding.sources import ImageSource, take_file, take_picture
 from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.files import read_file
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, Refusal, refuse_identification, refuse_verification, unlock
@@ -24,15 +24,13 @@ from edge_oneshot_device.gallery.people import Enrolment, Person, new_name, pers
 from edge_oneshot_device.matching.decision import Decision, join, scores
 from edge_oneshot_device.matching.thresholds import Outlook, calibration_for, threshold_for
 from edge_oneshot_device.recognition.attempts import Comparison, Work, identification, settle_at_last, verification
+from edge_oneshot_device.recognition.choosing import Choice, choose
 from edge_oneshot_device.recognition.enrolment import check_fit, most_templates
 from edge_oneshot_device.recognition.opening import open_installed
 from edge_oneshot_device.recognition.outlook import outlook_of
 
 if TYPE_CHECKING:
     from edge_oneshot_device.faces.liveness import Watcher
-
-ImageSource = str | os.PathLike[str] | bytes
-"""An image file, by its path or its content."""
 
 DEFAULT_LIMITS: Final = Limits()
 
@@ -145,19 +143,22 @@ class Recognizer:
         add: bool = False,
         replace: bool = False,
         access: Access | None = None,
+        even_if_alike: bool = False,
     ) -> Enrolment:
         """Enrol a person from one image or more. All of them are kept, or none.
 
         Args:
             person: Name of 1 to 128 printable characters; kept in the normal form NFC.
-            images: Image files, each of which becomes a template.
+            images: Each of them becomes a template: image files by their path, content or an open file,
+                Pillow images, or uint8 pixels (height, width, 3) in RGB or (height, width) grey.
             add: Add to the templates of somebody enrolled.
             replace: Put these in the place of the former ones.
-            access: When they may come in; None: always, or as before.
+            access: When they may come in, as `Gallery.set_access` takes it; None: always, or as before.
+            even_if_alike: Enrol them though they would be taken for somebody else who is enrolled.
 
         Raises:
             InputError: Reason ``bad_name``, ``already_enrolled``, ``not_enrolled``, ``too_many_templates``,
-                ``fits_another`` (see `check_fit`), ``no_content``, or another fault of an image.
+                ``fits_another`` or ``already_known`` (see `check_fit`), ``no_content``, or another fault of an image.
             IntegrityError: The gallery is damaged, or of another encoder.
             MachineError: The disk or the runtime failed.
         """
@@ -171,11 +172,25 @@ class Recognizer:
                 f"{len(images)} images for {person}: at most {self.most_templates} templates a person are possible"
             )
             raise InputError(message, reason="too_many_templates")
-        templates = np.stack([self._encoder.embed_image(image) for image in images])
-        photos = [_content(image) for image in images] if self._keep_photos else []
+        embeddings, photos = [], []
+        for image in images:
+            # the photo that is kept is what the template was made from, also where a camera has gone on since
+            picture = take_file(image) if self._keep_photos else take_picture(image)
+            embeddings.append(self._encoder.embed_image(picture))
+            if self._keep_photos:
+                photos.append(picture.content)
+        templates = np.stack(embeddings)
         for _ in range(TRIES):
             resembles = check_fit(
-                self.gallery, self._manifest, self._encoder, person, templates, self._target_far, add=add
+                self.gallery,
+                self._manifest,
+                self._encoder,
+                person,
+                templates,
+                self._target_far,
+                add=add,
+                even_if_alike=even_if_alike,
+                files=[os.fsdecode(image) if isinstance(image, str | os.PathLike) else None for image in images],
             )
             try:
                 enrolment = self.gallery.enrol(
@@ -194,8 +209,21 @@ class Recognizer:
             return msgspec.structs.replace(enrolment, outlook=self.outlook())
         raise changing(self.gallery.path)
 
+    def choose(self, images: Sequence[ImageSource]) -> Choice:
+        """Which of many images to enrol somebody from: at most as many as there may be templates.
+
+        Raises:
+            InputError: No image can be used.
+            MachineError: The disk or the runtime failed.
+        """
+        return choose(self._encoder, images, self.most_templates)
+
     def verify(self, person: str, image: ImageSource) -> Decision:
         """Decide 1:1 whether the image shows `person`, and record it.
+
+        Args:
+            person: The name.
+            image: As for `enrol`.
 
         Raises:
             InputError: Reason ``not_enrolled``, ``bad_name``, ``uncalibrated``, or a fault of the image.
@@ -227,6 +255,9 @@ class Recognizer:
 
     def identify(self, image: ImageSource) -> Decision:
         """Decide 1:N who the image shows, if anybody enrolled, and record it.
+
+        Args:
+            image: As for `enrol`.
 
         Raises:
             InputError: Reason ``uncalibrated``, or a fault of the image.
@@ -323,7 +354,3 @@ class Recognizer:
 
     def _target(self, calibration: Calibration) -> float:
         return calibration.target_far if self._target_far is None else self._target_far
-
-
-def _content(image: ImageSource) -> bytes:
-    return image if isinstance(image, bytes) else read_file(image, MAX_FILE_BYTES)

@@ -1,12 +1,14 @@
 """What the Edge TPU compiler would do with a .tflite file, operator by operator, without the compiler."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 from edge_oneshot_device.files import read_file
 from edge_oneshot_export.edgetpu import rules
+from edge_oneshot_export.edgetpu.parts import mapped_part
 from edge_oneshot_export.edgetpu.rules import Fault, Use
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.formats.tflite_file import EDGETPU_OP, Operator, Subgraph, Tensor, TfliteFile, read_tflite
@@ -148,9 +150,9 @@ class PreflightReport:
 def preflight(source: str | os.PathLike[str] | bytes) -> PreflightReport:
     """Predict what the Edge TPU compiler maps.
 
-    The compiler makes one Edge TPU subgraph, from the inputs to the first operators that it
-    cannot map; what depends on those stays on the CPU as well (models-intro, "Compiling"). A
-    QUANTIZE of a float input stays before it (models-intro, "Float input and output tensors").
+    The compiler makes one Edge TPU subgraph, of operators between which none lies that it cannot
+    map; what comes before and behind stays on the CPU (models-intro, "Compiling" and "Float input
+    and output tensors"). `parts` has the rule.
 
     Args:
         source: Path of a .tflite file, or its content.
@@ -178,7 +180,7 @@ def preflight(source: str | os.PathLike[str] | bytes) -> PreflightReport:
         edgetpu_ops=mapped,
         cpu_ops=len(ops) - mapped,
         faults=faults,
-        notes=tuple(_notes(file, parameters)),
+        notes=tuple(_notes(file, parameters, ops)),
         compiled=file.compiled,
         parameter_bytes=parameters,
         fits_on_chip=parameters <= ON_CHIP_BYTES,
@@ -194,11 +196,12 @@ def _refusals(file: TfliteFile) -> Iterable[str]:
         graph = file.subgraphs[0]
         inputs = [graph.tensors[index] for index in graph.inputs if index >= 0 and graph.tensors[index].dynamic]
         first = (inputs or dynamic)[0]
-        shape = f"{first.name[-60:]!r} has the shape {first.shape_signature}"
-        yield f"{_free(first)}: {shape}; export with a fixed batch of 1: {_STATIC}"
+        free, shape = _free(first), f"{first.name[-60:]!r} has the shape {first.shape_signature}"
+        remedy = "a fixed batch of 1" if free == "free batch" else "a fixed size"
+        yield f"{free}: {shape}; export with {remedy}: {_STATIC}"
     values = [tensor for graph in file.subgraphs for tensor in graph.tensors if not tensor.constant]
-    if not any(tensor.dtype in ("int8", "uint8") for tensor in values):
-        yield "no operator works on int8 or uint8; export with full int8 quantization: Model not quantized"
+    if not any(tensor.dtype in ("int8", "uint8") and tensor.scales for tensor in values):
+        yield "no operator works on quantized int8 or uint8; export with full int8 quantization: Model not quantized"
     unread: dict[str, str] = {}
     for graph in file.subgraphs:
         for operator in graph.operators:
@@ -212,21 +215,26 @@ def _refusals(file: TfliteFile) -> Iterable[str]:
 def _verdicts(file: TfliteFile, *, refused: bool) -> Iterable[OpVerdict]:
     index = 0
     for number, graph in enumerate(file.subgraphs):
-        late: set[int] = set()  # tensors that the CPU computes, from other than a model's input
-        for operator in graph.operators:
-            use = _use(graph, operator)
-            found = rules.fault(use)
-            free = [tensor for tensor in (*filter(None, use.inputs), *use.outputs) if tensor.dynamic]
-            if found is None and free:
-                found = Fault(_STATIC, _free(free[0]))
-            elif found is None and refused:
-                found = Fault("Compilation failed!", "the compiler refuses the file for another operator")
-            elif found is None and (number > 0 or late & {*operator.inputs}):
-                found = Fault(rules.MORE_SUBGRAPHS, "it depends on an operator that stays on the CPU")
-            if found is not None and not _quantizes_input(graph, operator):
-                late.update(operator.outputs)
+        faults = [_own_fault(graph, operator, refused=refused) for operator in graph.operators]
+        part = mapped_part(graph.operators, [found is None for found in faults]) if number == 0 else set()
+        for place, (operator, own) in enumerate(zip(graph.operators, faults, strict=True)):
+            found = _outside(number) if own is None and place not in part else own
             yield _verdict(index, operator, found, _summaries(graph, operator.outputs))
             index += 1
+
+
+def _own_fault(graph: Subgraph, operator: Operator, *, refused: bool) -> Fault | None:
+    use = _use(graph, operator)
+    if (found := rules.fault(use)) is not None:
+        return found
+    if free := [tensor for tensor in (*filter(None, use.inputs), *use.outputs) if tensor.dynamic]:
+        return Fault(_STATIC, _free(free[0]))
+    return Fault("Compilation failed!", "the compiler refuses the file for another operator") if refused else None
+
+
+def _outside(subgraph: int) -> Fault:
+    between = "an operator that stays on the CPU lies between it and the part that is mapped"
+    return Fault(rules.MORE_SUBGRAPHS, between if subgraph == 0 else "it is in the body of a branch or loop")
 
 
 def _left(file: TfliteFile) -> Iterable[OpVerdict]:
@@ -257,10 +265,6 @@ def _use(graph: Subgraph, operator: Operator) -> Use:
     return Use(operator, inputs, tuple(graph.tensors[index] for index in operator.outputs))
 
 
-def _quantizes_input(graph: Subgraph, operator: Operator) -> bool:
-    return operator.name == "QUANTIZE" and {*operator.inputs} <= {*graph.inputs}
-
-
 def _parameter_bytes(file: TfliteFile) -> int:
     read: dict[int, Tensor] = {}
     for graph in file.subgraphs:
@@ -272,7 +276,7 @@ def _parameter_bytes(file: TfliteFile) -> int:
     return sum(tensor.bytes for tensor in read.values()) + programs
 
 
-def _notes(file: TfliteFile, parameters: int) -> Iterable[str]:
+def _notes(file: TfliteFile, parameters: int, ops: Sequence[OpVerdict]) -> Iterable[str]:
     graph = file.subgraphs[0]
     if file.compiled:
         yield "this file is compiled already; the report says what the compiler did, not what it would do"
@@ -281,6 +285,13 @@ def _notes(file: TfliteFile, parameters: int) -> Iterable[str]:
             yield f"the {kind} is float32, so the CPU converts it; export with int8 in and out"
     if len(file.subgraphs) > 1:
         yield f"{len(file.subgraphs)} subgraphs: bodies of branches and loops stay on the CPU"
+    before = [*takewhile(lambda op: op.status != rules.MAPPED, ops)]
+    skipped = sum(op.status == rules.MORE_SUBGRAPHS for op in before)
+    if len(before) < len(ops) and skipped:
+        yield (
+            f"operators before the mapped part that could be mapped as well: {skipped}; the compiler maps one part: "
+            "by a log of version 16 the largest, as predicted here, by its manual the first"
+        )
     if parameters > ON_CHIP_BYTES:
         yield f"parameters of {parameters:,} bytes do not fit on the chip; the rest is sent anew for each inference"
 

@@ -38,25 +38,34 @@ _SUPPORTED = {
     "MINIMUM": 4, "MUL": 4, "PACK": 3, "PAD": 3, "PRELU": 1, "QUANTIZE": 2, "REDUCE_MAX": 3, "REDUCE_MIN": 3,
     "RELU": 3, "RELU6": 3, "RELU_N1_TO_1": 1, "RESHAPE": 1, "RESIZE_BILINEAR": 4, "RESIZE_NEAREST_NEIGHBOR": 4,
     "RSQRT": 2, "SLICE": 5, "SOFTMAX": 3, "SPACE_TO_DEPTH": 2, "SPLIT": 4, "SQUARED_DIFFERENCE": 2, "SQUEEZE": 2,
-    "STRIDED_SLICE": 5, "SUB": 5, "SUM": 2, "TANH": 3, "TRANSPOSE": 5, "TRANSPOSE_CONV": 3,
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": 3,
+    "STRIDED_SLICE": 5, "SUB": 5, "SUM": 2, "TANH": 3, "TILE": 2, "TRANSPOSE": 5,
+    "TRANSPOSE_CONV": 3, "UNIDIRECTIONAL_SEQUENCE_LSTM": 3,
 }
 # fmt: on
+# models-intro lacks TILE; it is reported to be mapped, as docs/edge-tpu.md says
 # it reads these, and leaves them on the CPU
 _READ = {"ARG_MAX": 2, "ARG_MIN": 2, "BATCH_MATMUL": 4, "CAST": 1, "DEQUANTIZE": 4, "GATHER": 5, "LEAKY_RELU": 2}
 _NEWEST = {**_SUPPORTED, **_READ}
 _LAST_BUILTIN = schema.BuiltinOperator.HASHTABLE_SIZE  # runtime_version.cc: the last that 2.5 added
 
-# inputs that have to be known to the compiler, by position
+# inputs that have to be known to the compiler, by position; they alone may be other than int8 and uint8
 _PARAMETERS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"), (1, 2)),
-    **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "PAD", "RESHAPE", "TRANSPOSE", "EXPAND_DIMS"), (1,)),
-    **dict.fromkeys(("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "PRELU"), (1,)),
+    **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "PAD", "RESHAPE", "TILE", "TRANSPOSE"), (1,)),
+    **dict.fromkeys(("EXPAND_DIMS", "PRELU", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"), (1,)),
     "TRANSPOSE_CONV": (0, 1, 3),
     "SPLIT": (0,),
     "SLICE": (1, 2),
     "STRIDED_SLICE": (1, 2, 3),
+    # all but the input and the two states: weights, biases, projection, layer normalisation (lstm_shared.h)
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": (*range(1, 18), *range(20, 24)),
 }
+# of these, the ones that are quantized like values; biases are int32
+_WEIGHTS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "PRELU", "TRANSPOSE_CONV"), (1,)),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": (*range(1, 9), 16),
+}
+_LSTM_CELL_STATE = 19  # int16 where all else is int8
 
 _SOFTMAX_ELEMENTS = 16_000
 # #461: of 256x128 it is left on the CPU, of 64x128 it is mapped
@@ -128,10 +137,11 @@ def fault(use: Use) -> Fault | None:
 
 
 def _data_type(use: Use) -> str | None:
-    allowed = ("int8", "uint8", "int16") if use.operator.name == "UNIDIRECTIONAL_SEQUENCE_LSTM" else ("int8", "uint8")
-    weights = use.inputs[1:2] if use.operator.name in _WEIGHTED else ()
+    weights = [use.inputs[at] for at in _WEIGHTS.get(use.operator.name, ()) if at < len(use.inputs)]
+    lstm = use.operator.name == "UNIDIRECTIONAL_SEQUENCE_LSTM"
+    states = use.inputs[_LSTM_CELL_STATE : _LSTM_CELL_STATE + 1] if lstm else ()
     for tensor in filter(None, (*_values(use), *use.outputs, *weights)):
-        if tensor.dtype not in allowed:
+        if tensor.dtype not in ("int8", "uint8") and not (tensor.dtype == "int16" and tensor in states):
             return f"{_named(tensor)} is {tensor.dtype}; only int8 and uint8 are mapped"
         if not tensor.scales:
             return f"{_named(tensor)} is {tensor.dtype} without a scale, so it is not quantized"
@@ -265,7 +275,6 @@ def _strided_slice(use: Use) -> str | None:
 
 
 _INTEGERS: dict[str, Any] = {"int32": "<i4", "int64": "<i8", "int8": "i1", "uint8": "u1"}
-_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 
 _LIMITS: dict[str, Callable[[Use], str | None]] = {
     **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), _no_activation),

@@ -1,0 +1,74 @@
+"""Which files of a folder are images, and which are litter: one list for all commands of both programs.
+
+A file is told by its name, not by its content. A picture that is damaged, or of a format that is not read, is not
+passed over: it is refused by name where it is decoded.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from edge_oneshot_device.console import printable
+
+IMAGE_SUFFIXES: Final = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
+"""Of the formats that are read."""
+
+LITTER: Final = "litter"
+NO_IMAGE: Final = "no_image"
+TOO_DEEP: Final = "too_deep"
+NO_PERSON: Final = "no_person"
+
+# pictures that are not read: better refused by name than passed over
+_FOREIGN_SUFFIXES: Final = (
+    ".avif", ".cr2", ".cr3", ".dng", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".arw", ".pgm", ".ppm", ".tif",
+    ".tiff",
+)  # fmt: skip
+
+# what operating systems, file servers, cameras and archivers leave behind, in small letters
+_LITTER: Final = frozenset(
+    {
+        "$recycle.bin", "desktop.ini", "ehthumbs.db", "ehthumbs_vista.db", "recycled", "recycler",
+        "system volume information", "thumbs.db", "thumbs.db:encryptable", "found.000",  # Windows
+        "__macosx", "desktop db", "desktop df", "icon\r", "network trash folder", "temporary items",
+        "thevolumesettingsfolder",  # macOS
+        "lost+found",  # ext4
+        "lost.dir", "zbthumbnail.info",  # Android, cameras
+        "@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@syno",  # network storage
+    }
+)  # fmt: skip
+_UNFINISHED: Final = re.compile(r".*(~|\.tmp|\.part|\.crdownload)", re.IGNORECASE | re.DOTALL)
+_SHOWN: Final = 8
+
+
+class PassedOver(msgspec.Struct, frozen=True):
+    """What a command left out of a folder.
+
+    Attributes:
+        name: Within the folder; that of a folder ends in a slash.
+        reason: ``litter``; ``no_image`` (by its name, or a folder without one); ``too_deep`` (a folder in a person's);
+            ``no_person`` (an image beside the folders of people); ``not_among_best`` (see
+            `edge_oneshot_device.recognition.choosing`); or the reason for which an image cannot be used.
+    """
+
+    name: str
+    reason: str
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is a picture, also of a format that is not read."""
+    return name.lower().endswith(IMAGE_SUFFIXES + _FOREIGN_SUFFIXES)
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, unfinished, or left by a system and nobody's picture."""
+    return name.startswith(".") or name.lower() in _LITTER or _UNFINISHED.fullmatch(name) is not None
+
+
+def passed_over_text(passed: Sequence[PassedOver]) -> str:
+    """How many things were left out, and the first of them, in a line; empty where there are none."""
+    if not passed:
+        return ""
+    some = ", ".join(f"{printable(one.name)} ({one.reason})" for one in passed[:_SHOWN])
+    return f"left out {len(passed)}: {some}{', ...; all of them with --json' if len(passed) > _SHOWN else ''}"

@@ -1,0 +1,54 @@
+"""Which operators form the one part of a graph that the Edge TPU compiler maps.
+
+The compiler is a delegate of TensorFlow Lite ("Restored original execution plan after delegate
+application failure", its log says), and TensorFlow Lite cuts a graph for a delegate as
+`PartitionGraphIntoIndependentNodeSubsets` in tensorflow/lite/graph_info.cc does: the first operator
+that can run says of which kind the first part is, all of this kind that can run then belong to it,
+then comes a part of the other kind, and so on. Of the parts that can be mapped the compiler takes
+the largest: docs/edge-tpu.md, "Which part is mapped", says what that rests on.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from edge_oneshot_export.formats.tflite_file import Operator
+
+
+def mapped_part(operators: Sequence[Operator], able: Sequence[bool]) -> set[int]:
+    """The operators that are mapped, by their place.
+
+    Args:
+        operators: Of one graph, in their order.
+        able: Of each, whether it could be mapped by itself.
+    """
+    return max(_mappable_parts(operators, able), key=len, default=set())
+
+
+def _mappable_parts(operators: Sequence[Operator], able: Sequence[bool]) -> Iterable[set[int]]:
+    computed = {tensor for operator in operators for tensor in operator.outputs if tensor >= 0}
+    readers = defaultdict[int, list[int]](list)
+    waits = [0] * len(operators)
+    for place, operator in enumerate(operators):
+        for tensor in operator.inputs:
+            if tensor in computed:
+                readers[tensor].append(place)
+                waits[place] += 1
+    ready = [place for place, count in enumerate(waits) if count == 0]
+    kind = able[ready[0]] if ready else True
+    while ready:
+        part, held = set(), []
+        while ready:
+            place = ready.pop()
+            if able[place] != kind:
+                held.append(place)
+                continue
+            part.add(place)
+            for tensor in operators[place].outputs:
+                # taken out, so that a tensor that two operators claim to compute is counted once
+                for reader in readers.pop(tensor, ()):
+                    waits[reader] -= 1
+                    if waits[reader] == 0:
+                        ready.append(reader)
+        if kind:
+            yield part
+        ready, kind = held, not kind

@@ -1,0 +1,55 @@
+"""The workstation's program explains itself, and says what may have been meant."""
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from edge_oneshot import __version__, cli
+from edge_oneshot.help_texts import GROUPS, HELP
+
+
+def test_the_help_groups_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    named = re.findall(r"^  ([a-z]+)  ", shown, re.MULTILINE)
+    assert named == [name for names in GROUPS.values() for name in names]
+    assert sorted(named) == sorted(HELP)
+    assert "  2  wrong use or bad input" in shown
+
+
+@pytest.mark.parametrize("name", HELP)
+def test_every_command_has_a_description_examples_and_exit_codes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: edge-oneshot {name}")
+    assert HELP[name].description in shown
+    assert f"examples:\n  edge-oneshot {name}" in shown
+    assert "exit codes:" in shown
+    for example in HELP[name].examples:
+        cli._parser().parse_args(shlex.split(example))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["trian"], "there is no command 'trian': perhaps train is meant; see edge-oneshot --help"),
+        (["convert"], "perhaps export is meant"),
+        (["enroll"], "choose from demo, train, "),
+        (["train", "x", "--out", "r", "--minutes", "long"], "argument --minutes: 'long' is no number"),
+        (["train", "x", "--out", "r", "--batch", "big"], "argument --batch: 'big' is no whole number"),
+        (["train", "x", "--out", "r", "--minutes", "-1"], "argument --minutes: must be a positive number"),
+        (["export", "--model", "m", "--out", "o", "--mean", "a,b"], "argument --mean: 'a' is no number"),
+    ],
+)
+def test_wrong_words_are_told(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_the_package_is_a_program_too() -> None:
+    command = [sys.executable, "-m", "edge_oneshot", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"edge-oneshot {__version__}\n"

@@ -1,0 +1,61 @@
+"""What the commands say of a folder of people that has more in it than images of people."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge_oneshot import cli
+
+MODEL = Path(__file__).parents[1] / "device" / "data" / "tiny-float32.tflite"
+LEFT = "left out 4: Thumbs.db (litter), handbook.pdf (no_image), visitor.jpe (no_person), nobody/ (no_image)"
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    """Twelve people, and what else lies in such a folder."""
+    found = tmp_path / "people"
+    rng = np.random.default_rng(7)
+    for person in range(12):
+        pattern = np.kron(rng.integers(0, 256, (8, 8)), np.ones((4, 4)))
+        (found / f"{person}").mkdir(parents=True)
+        for number, suffix in enumerate(("png", "jfif", "jpe", "jpg")):
+            pixels = np.clip(pattern + rng.normal(0, 20, pattern.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(found / f"{person}" / f"{number}.{suffix}")
+    (found / "Thumbs.db").write_bytes(b"")
+    (found / "handbook.pdf").write_bytes(b"%PDF-1.7")
+    Image.new("L", (16, 16)).save(found / "visitor.jpe")
+    (found / "nobody").mkdir()
+    return found
+
+
+def test_every_command_counts_and_names_what_it_left_out(
+    people: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    theirs, ours, run = (str(tmp_path / name) for name in ("theirs.oneshot", "ours.oneshot", "run"))
+    lines = (
+        ["export", "--model", str(MODEL), "--data", str(people), "--out", theirs],
+        ["calibrate", theirs, "--data", str(people), "--out", ours],
+        ["train", str(people), "--out", run, "--images", "64", "--size", "16", "--net", "down8 pool 16",
+         "--embedding", "8", "--batch", "16"],
+    )  # fmt: skip
+    for line in lines:
+        capfd.readouterr()
+        assert cli.main([*line, "--json"]) == 0
+        printed = json.loads(capfd.readouterr().out)
+        left = printed["skipped" if line[0] == "train" else "passed_over"]
+        assert [(one["name"], one["reason"]) for one in left] == [
+            ("Thumbs.db", "litter"),
+            ("handbook.pdf", "no_image"),
+            ("visitor.jpe", "no_person"),
+            ("nobody/", "no_image"),
+        ]
+        assert line[0] == "train" or printed["calibration"]
+    for line in (
+        [*lines[1][:-1], str(tmp_path / "again.oneshot")],
+        ["evaluate", ours, "--data", str(people), "--protocol", "verification", "--variant", "float32"],
+    ):
+        assert cli.main(line) == 0
+        assert LEFT in capfd.readouterr().out.splitlines()
