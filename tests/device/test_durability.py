@@ -219,7 +219,7 @@ def test_a_full_disk_and_a_read_only_one_let_nobody_in_and_lose_nothing(module, 
 
 
 def test_writers_and_readers_side_by_side_lose_no_update(module, tmp_path):
-    parts = module("durability.contention").parts(tmp_path, seed=1, seconds=2.0)
+    parts = module("durability.contention").parts(tmp_path, seed=1, seconds=2.0, patience=600.0)
     tally = parts["writers, readers and a rotated key"][1](lambda: None)
     # how long somebody waited is for a machine that does nothing else
     assert [one for one in tally.failures if "waited" not in one["outcome"]] == []

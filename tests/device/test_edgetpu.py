@@ -227,7 +227,7 @@ def test_a_worker_whose_parent_was_killed_ends_even_in_a_call_that_hangs(fault, 
     code = (
         "import sys, numpy as np\n"
         "from edge_oneshot_device.encoding import edgetpu\n"
-        "edgetpu._RUN_SECONDS = 10.0\n"
+        "edgetpu._RUN_SECONDS = 5.0\n"
         "model = edgetpu.EdgeTpuModel(open(sys.argv[1], 'rb').read())\n"
         "print(model._worker._process.pid, flush=True)\n"
         "while True: model.run(np.zeros((1, 8, 8, 1), np.int8))"
