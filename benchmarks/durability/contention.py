@@ -323,7 +323,7 @@ def main(argv: list[str]) -> int:
     """Do what a role asks for, and print what was done."""
     role, number, root, seconds, seed, start, pause, patience = argv
     place = Place(Path(root))
-    database.BUSY_SECONDS = float(patience)  # type: ignore[misc]
+    database.BUSY_SECONDS = float(patience)
     time.sleep(max(0.0, float(start) - time.time()))
     if role == "write":
         done = write(place, int(number), float(seconds), int(seed))
