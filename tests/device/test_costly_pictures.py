@@ -163,9 +163,11 @@ def seconds() -> float:
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch):
+def patience():
     """However busy the machine is: what counts here is the processor's time."""
-    monkeypatch.setattr("edge_oneshot_device.encoding.bounded._PATIENCE_SECONDS", 3600.0)
+    with pytest.MonkeyPatch.context() as patch:  # a test's own ends before `ordinary` reads again
+        patch.setattr("edge_oneshot_device.encoding.bounded._PATIENCE_SECONDS", 3600.0)
+        yield
 
 
 @pytest.fixture
