@@ -41,7 +41,8 @@ from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.files import write_atomically
 
-MAX_SECONDS = 20.0
+MAX_SECONDS = 20.0  # of the processor
+HANGS_SECONDS = 900.0  # a busy machine gives a case less than a processor
 MAX_MIB = 768
 MAX_MESSAGE = 1000
 ADDRESS_SPACE = 3 << 30
@@ -143,14 +144,14 @@ def work(path: Path, seed: int) -> None:
         content = ATTACKS[attack](subject, random.Random(f"{seed} {attack} {number}"))  # noqa: S311 (to repeat)
         told: dict[str, Any] = {"sha256": hashlib.sha256(content).hexdigest(), "seconds": 0.0, "mib": 0.0}
         for who, trust in (("untrusting", None), ("trusting", public(subject.key))):
-            before, started = _peak(), time.perf_counter()
+            before, started = _peak(), time.process_time()
             try:
                 told[who] = judge(content, subject, trust=trust, rewrites=attack in REWRITES)
             except MemoryError:
                 told[who] = LARGE
             except Exception as error:
                 told[who] = f"{RAISED}: {type(error).__name__}: {error}"[:300]
-            told["seconds"] = max(told["seconds"], time.perf_counter() - started)
+            told["seconds"] = max(told["seconds"], time.process_time() - started)
             told["mib"] = max(told["mib"], (_peak(reset=False) - before) / 1024)
         print(json.dumps(told), flush=True)
 
@@ -190,7 +191,7 @@ def plan(cases: int) -> list[tuple[str, int]]:
 
 def worker_of(bundle: Path, seed: int) -> Worker:
     """A process that opens hostile files."""
-    return Worker([sys.executable, __file__, "--bundle", str(bundle), "--seed", str(seed), "--work"], 3 * MAX_SECONDS)
+    return Worker([sys.executable, __file__, "--bundle", str(bundle), "--seed", str(seed), "--work"], HANGS_SECONDS)
 
 
 def run(bundle: Path, seed: int, planned: Sequence[tuple[str, int]], workers: int) -> Iterator[tuple[str, int, dict]]:

@@ -1,14 +1,20 @@
 """What the tests of several floors share."""
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge_oneshot_device.gallery.keys import ENVIRONMENT, create_key
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+WATCHER = pytest.StashKey["subprocess.Popen[bytes]"]()
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +38,52 @@ def gallery_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ[ENVIRONMENT]
     else:
         os.environ[ENVIRONMENT] = former
+
+
+# a hang is found by what the processes do: pytest's own `timeout` would be wall time, which a busy machine uses up
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool:
+    """Take the seconds of pytest-timeout as those in which a test may do nothing, see hangs.py."""
+    if WATCHER not in item.config.stash:
+        command = [sys.executable, "-I", str(Path(__file__).with_name("hangs.py"))]
+        watcher = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        item.config.stash[WATCHER] = watcher
+    signal.signal(signal.SIGALRM, lambda *_: _fail(item))
+    _tell(item.config, settings.timeout)
+    return True
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
+    """The test has ended."""
+    _tell(item.config, 0)
+    return True
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Nobody is to be watched any more."""
+    watcher = config.stash.get(WATCHER, None)
+    if watcher is not None:
+        watcher.communicate()
+
+
+def _tell(config: pytest.Config, seconds: float) -> None:
+    watcher = config.stash.get(WATCHER, None)
+    if watcher is not None:
+        assert watcher.stdin is not None
+        with suppress(BrokenPipeError):  # somebody ended it
+            watcher.stdin.write(b"%f\n" % seconds)
+            watcher.stdin.flush()
+
+
+def _fail(item: pytest.Item) -> None:
+    import pytest_timeout
+
+    watcher = item.config.stash[WATCHER]
+    assert watcher.stdout is not None
+    why = watcher.stdout.readline().decode().strip()
+    if not pytest_timeout.is_debugging():
+        pytest_timeout.dump_stacks(item.config.get_terminal_writer())
+        pytest.fail(f"it hangs: {why}")

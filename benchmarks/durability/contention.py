@@ -1,6 +1,6 @@
 """Many processes on one gallery: writers that enrol, forget and decide, and readers, in tight loops for a minute.
 
-    python -m durability.contention ROLE NUMBER PLACE SECONDS SEED
+    python -m durability.contention ROLE NUMBER PLACE SECONDS SEED START PAUSE PATIENCE
 
 A process prints what it did as one line of JSON. Each writer has people of its own, so that what it wrote is
 known at the end whatever the others did.
@@ -27,6 +27,8 @@ from durability.campaign import Part, Tally
 from durability.children import FOLDER
 from durability.devices import FAILED, Place, look, templates
 from edge_oneshot_device.errors import MachineError, OneShotError
+from edge_oneshot_device.gallery import database
+from edge_oneshot_device.gallery.database import BUSY_SECONDS
 from edge_oneshot_device.gallery.gallery import Gallery, new_number
 from edge_oneshot_device.gallery.people import Record
 from edge_oneshot_device.gallery.rotation import rotate_key
@@ -42,14 +44,24 @@ _MOMENT = 0.01  # seconds between two decisions of a door
 _START = 3.0  # seconds until all have begun
 _ROTATION = 2.0  # seconds between two
 
+_Run = Callable[[Place, list[str], float, int, float], tuple[Tally, list[dict[str, Any]]]]
 
-def parts(folder: Path, seed: int, seconds: float) -> dict[str, tuple[int, Part]]:
-    """The parts of the campaign, each of so many seconds."""
+
+def parts(folder: Path, seed: int, seconds: float, patience: float = BUSY_SECONDS) -> dict[str, tuple[int, Part]]:
+    """The parts of the campaign.
+
+    Args:
+        folder: For devices.
+        seed: Of what is drawn.
+        seconds: Of each part.
+        patience: Seconds that a process waits for the others.
+    """
+    run = partial(_side_by_side, patience=patience)
     return {
-        "writers and readers": (1, partial(_together, folder / "contended", seed, seconds, 0)),
-        "writers, readers and a rotated key": (1, partial(_together, folder / "rotated", seed, seconds, 1)),
-        "two that rotate the key": (1, partial(_rotations, folder / "rotations", seed, seconds / 4)),
-        "a door while some of many are forgotten": (1, partial(_forgetting, folder / "many", seed, seconds)),
+        "writers and readers": (1, partial(_together, run, folder / "contended", seed, seconds, 0)),
+        "writers, readers and a rotated key": (1, partial(_together, run, folder / "rotated", seed, seconds, 1)),
+        "two that rotate the key": (1, partial(_rotations, run, folder / "rotations", seed, seconds / 4)),
+        "a door while some of many are forgotten": (1, partial(_forgetting, run, folder / "many", seed, seconds)),
     }
 
 
@@ -178,12 +190,12 @@ def _whole(gallery: Gallery) -> None:
             assert (own[:, 0] == len(own)).all(), "somebody has a part of their templates"
 
 
-def _together(folder: Path, seed: int, seconds: float, rotators: int, progress: Callable[[], None]) -> Tally:
+def _together(run: _Run, folder: Path, seed: int, seconds: float, rotators: int, progress: Callable[[], None]) -> Tally:
     place = prepare(folder).place
     with place.open() as gallery:
         beginning = Counter(row.act for row in gallery.rows())
     roles = ["write"] * WRITERS + ["read"] * READERS + ["rotate"] * rotators
-    tally, told = _run(place, roles, seconds, seed, _ROTATION)
+    tally, told = run(place, roles, seconds, seed, _ROTATION)
     progress()
     counts: Counter[str] = Counter()
     people: dict[str, int] = {}
@@ -219,9 +231,9 @@ def _together(folder: Path, seed: int, seconds: float, rotators: int, progress: 
     return tally
 
 
-def _rotations(folder: Path, seed: int, seconds: float, progress: Callable[[], None]) -> Tally:
+def _rotations(run: _Run, folder: Path, seed: int, seconds: float, progress: Callable[[], None]) -> Tally:
     place = prepare(folder).place
-    tally, told = _run(place, ["rotate", "rotate"], seconds, seed, 0.0)
+    tally, told = run(place, ["rotate", "rotate"], seconds, seed, 0.0)
     progress()
     for name in ("key_rotated", "told to try again"):
         tally.facts[name] = sum(one["counts"][name] for one in told)
@@ -234,11 +246,11 @@ def _rotations(folder: Path, seed: int, seconds: float, progress: Callable[[], N
     return tally
 
 
-def _forgetting(folder: Path, seed: int, seconds: float, progress: Callable[[], None]) -> Tally:
+def _forgetting(run: _Run, folder: Path, seed: int, seconds: float, progress: Callable[[], None]) -> Tally:
     place = prepare(folder).place
     with place.open() as gallery:
         gallery.change(partial(_enrol_many, gallery))
-    tally, told = _run(place, ["decide", "forget"], seconds, seed, 0.0)
+    tally, told = run(place, ["decide", "forget"], seconds, seed, 0.0)
     progress()
     for one in told:
         if "forgotten" in one:
@@ -261,13 +273,15 @@ def _enrol_many(gallery: Gallery, connection: sqlite3.Connection) -> None:
         gallery.append_audit(connection, "enrolled", number, {"templates": 1, "fingerprint": gallery.fingerprint})
 
 
-def _run(place: Place, roles: list[str], seconds: float, seed: int, pause: float) -> tuple[Tally, list[dict[str, Any]]]:
+def _side_by_side(
+    place: Place, roles: list[str], seconds: float, seed: int, pause: float, *, patience: float
+) -> tuple[Tally, list[dict[str, Any]]]:
     """Processes side by side, each in its role; what each did that came to its end."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     start = time.time() + _START
     processes = []
     for number, role in enumerate(roles):
-        words = [role, number, place.root, seconds, seed, start, pause]
+        words = [role, number, place.root, seconds, seed, start, pause, patience]
         command = [sys.executable, "-m", "durability.contention", *map(str, words)]
         processes.append(
             subprocess.Popen(command, cwd=FOLDER, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -307,8 +321,9 @@ class _Sleeper(threading.Thread):
 
 def main(argv: list[str]) -> int:
     """Do what a role asks for, and print what was done."""
-    role, number, root, seconds, seed, start, pause = argv
+    role, number, root, seconds, seed, start, pause, patience = argv
     place = Place(Path(root))
+    database.BUSY_SECONDS = float(patience)
     time.sleep(max(0.0, float(start) - time.time()))
     if role == "write":
         done = write(place, int(number), float(seconds), int(seed))

@@ -55,7 +55,7 @@ def _cuts(folder: Path, server: Server, seed: int, cases: int, progress: Callabl
                 longest = time.monotonic() - started
                 continue
             time.sleep(numbers.uniform(0.0, longest))
-            _stop(disk)
+            stop(disk)
             outcome = server.finish()
         # a decision that could not be recorded is told, as a rejection; nothing after it is
         done = next((place for place, one in enumerate(outcome.done) if _is_unrecorded(one)), len(outcome.done))
@@ -79,7 +79,8 @@ def _is_unrecorded(answer: object) -> bool:
     return isinstance(answer, dict) and answer.get("fault") is not None
 
 
-def _stop(disk: Path) -> None:
+def stop(disk: Path) -> None:
+    """Cut the power of a disk."""
     descriptor = os.open(disk, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))

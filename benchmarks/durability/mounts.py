@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TMPFS_BYTES = 1 << 20
@@ -20,13 +20,31 @@ def make_image(image: Path) -> None:
 
 @contextmanager
 def mounted(image: Path, folder: Path) -> Iterator[Path]:
-    """An ext4, mounted on a folder; it turns read-only at an error."""
+    """An ext4, mounted on a folder; it turns read-only at an error.
+
+    Whatever was mounted before of the image, it is read from the disk anew.
+    """
     folder.mkdir(exist_ok=True)
+    _renew(image)
     _run("mount", "-o", "loop,errors=remount-ro", image, folder)
     try:
         yield folder
     finally:
+        # umount writes nothing where another process keeps a copy of the mounts
+        with suppress(subprocess.CalledProcessError):  # a disk that was cut
+            _run("sync", "--file-system", folder)
         _run("umount", folder)
+
+
+def _renew(image: Path) -> None:
+    """Let an image be another file of the same content.
+
+    Whoever has a mount namespace of its own, such as a container that began meanwhile, has a copy of the mounts, in
+    which a former mount lives on. To mount the same file again would give that one: without power, or read-only.
+    """
+    aside = image.with_name(f"{image.name}.new")
+    _run("cp", "--sparse=always", image, aside)
+    aside.replace(image)
 
 
 @contextmanager

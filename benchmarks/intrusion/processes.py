@@ -24,7 +24,7 @@ from edge_oneshot_device import console
 USER = 64_101
 """The door's user where the campaign runs as root: a number that nobody has."""
 CPU_SECONDS = 10
-WALL_SECONDS = 90.0
+WALL_SECONDS = 900.0  # for one that waits for nothing: a busy machine makes others wait long
 # linux/prctl.h, linux/capability.h
 _KEEP_CAPABILITIES, _AMBIENT, _AMBIENT_RAISE, _READ_SEARCH, _VERSION_3 = 8, 47, 2, 2, 0x20080522
 _COUNTED = frozenset({

@@ -67,7 +67,7 @@ def check_machine() -> None:
     if os.geteuid() != 0:
         raise NotHereError("a userland takes root: run it as root, or in a container")
     with tempfile.NamedTemporaryFile() as log:
-        if _in_namespaces(["sh", "-c", _REGISTRY], Path(log.name), timeout=60):
+        if _in_namespaces(["sh", "-c", _REGISTRY], Path(log.name), timeout=3600):
             told = last_line(Path(log.name).read_text())
             raise NotHereError(f"no binfmt_misc of one's own ({told}): Linux 6.7 or later is needed")
 

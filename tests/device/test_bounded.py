@@ -34,7 +34,7 @@ def work(order: bytes, content: bytes) -> tuple[bytes, bytes]:
             kept = [bytearray(b"x" * (1 << 24)) for _ in range(64)]
             return str(len(kept)).encode(), b""
         case b"sleep":
-            time.sleep(60)
+            time.sleep(1000)
         case b"raise":
             raise AssertionError
         case b"":
@@ -96,9 +96,9 @@ def test_each_order_has_the_processors_time_anew(running):
 
 
 def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(running, monkeypatch):
-    monkeypatch.setattr(bounded, "_PATIENCE_SECONDS", 0.2)
     assert fine(running)
     keeper, busy = running._keeper, worker(running)
+    monkeypatch.setattr(bounded, "_PATIENCE_SECONDS", 0.2)
     with pytest.raises(MachineError, match=r"did not answer within 0\.2 s") as caught:
         running.run(b"sleep", b"", 0)
     assert caught.value.reason == "no_decoder"

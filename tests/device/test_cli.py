@@ -47,7 +47,6 @@ class Program:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
         )
         assert done.returncode == code, done.stderr
         printed, silent = (done.stdout, done.stderr) if code in (0, 1) else (done.stderr, done.stdout)

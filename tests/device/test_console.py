@@ -211,7 +211,7 @@ def shell(redirection: str, *, code: int = 1, as_json: bool = False) -> tuple[in
     program = PROGRAM.format(code=code, as_json=as_json)
     process = subprocess.run(
         ["bash", "-c", f'"$0" -c "$1" {redirection}; exit ${{PIPESTATUS[0]}}', sys.executable, program],
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     return process.returncode, process.stderr
 

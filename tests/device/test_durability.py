@@ -4,7 +4,8 @@ import importlib
 import json
 import random
 import sqlite3
-from contextlib import closing
+import subprocess
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,28 @@ def test_a_real_ext4_that_is_cut_holds_all_that_was_acknowledged(module, server,
     assert sum(of_part(parts, "cuts of a real ext4").outcomes.values()) == 8
 
 
+@pytest.mark.usefixtures("mounting")
+def test_a_disk_is_read_anew_though_another_process_keeps_a_copy_of_its_mount(module, tmp_path):
+    mounts, image = module("durability.mounts"), tmp_path / "disk.img"
+    mounts.make_image(image)
+    with ExitStack() as copies:
+
+        def keep_a_copy():
+            words = ["unshare", "--mount", "sh", "-c", "echo copied; read _"]
+            keeper = copies.enter_context(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            assert keeper.stdout.readline() == b"copied\n"
+
+        with mounts.mounted(image, tmp_path / "mounted") as disk:
+            (disk / "kept").write_bytes(b"before the cut")
+            keep_a_copy()
+        with mounts.mounted(image, tmp_path / "mounted") as disk:
+            keep_a_copy()
+            module("durability.cuts").stop(disk)
+        with mounts.mounted(image, tmp_path / "mounted") as disk:
+            (disk / "more").touch()
+            assert (disk / "kept").read_bytes() == b"before the cut"
+
+
 def test_what_was_synced_is_left_and_the_rest_may_go(module, tmp_path):
     filesystem = module("durability.filesystem")
     event = filesystem.Event
@@ -196,7 +219,7 @@ def test_a_full_disk_and_a_read_only_one_let_nobody_in_and_lose_nothing(module, 
 
 
 def test_writers_and_readers_side_by_side_lose_no_update(module, tmp_path):
-    parts = module("durability.contention").parts(tmp_path, seed=1, seconds=2.0)
+    parts = module("durability.contention").parts(tmp_path, seed=1, seconds=2.0, patience=600.0)
     tally = parts["writers, readers and a rotated key"][1](lambda: None)
     # how long somebody waited is for a machine that does nothing else
     assert [one for one in tally.failures if "waited" not in one["outcome"]] == []

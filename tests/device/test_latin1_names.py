@@ -116,7 +116,6 @@ def test_the_program_itself_takes_and_prints_such_names(folder: Path, encoding: 
         check=True,
         cwd=folder,
         env={**os.environ, "PYTHONIOENCODING": encoding},
-        timeout=300,
     )
     found = json.loads(done.stdout.decode())
     assert found["state"].endswith(f"state {SPELT}")
@@ -133,7 +132,7 @@ def test_a_backup_that_cannot_be_told_was_made_all_the_same(
     with os.fdopen(writer, "wb") if stdout is None else open(stdout, "wb") as out:  # noqa: PTH123
         done = subprocess.run(
             [sys.executable, "-m", "edge_oneshot_device.cli", "backup", ODD],
-            stdout=out, stderr=subprocess.PIPE, check=False, cwd=folder, timeout=300,
+            stdout=out, stderr=subprocess.PIPE, check=False, cwd=folder,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (code, err)
     assert (folder / ODD).read_bytes().startswith(b"SQLite format 3")

@@ -218,7 +218,7 @@ def run_python(code: str, *, close_stderr: bool = False) -> subprocess.Completed
     command = [sys.executable, "-c", code]
     if close_stderr:
         command = ["sh", "-c", 'exec "$0" "$@" 2>&-', *command]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 OPEN = f"""

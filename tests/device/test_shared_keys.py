@@ -34,7 +34,7 @@ from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.gallery.transfer import back_up
 
 root, own, other, rounds, how = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
-key, replace = root / "keys" / "key", Path.replace
+key, replace, parent = root / "keys" / "key", Path.replace, os.getppid()
 
 def cut(self, target):
     if Path(target) == key:
@@ -46,9 +46,9 @@ if how == "cut":
 for number in range(rounds):
     if how == "at once":
         (root / f"{own}-{number}").touch()
-        until = time.monotonic() + 120.0
         while not (root / f"{other}-{number}").exists():
-            assert time.monotonic() < until, "the other one has ended"
+            if os.getppid() != parent:
+                sys.exit("the test has ended")
             time.sleep(0.0005)
     with Gallery.open(root / own / "gallery.db", "a" * 64, 4, KeySource(key)) as gallery:
         print(number, flush=True)
@@ -103,7 +103,7 @@ def assert_every_backup_opens(root: Path) -> None:
 
 def test_two_states_that_rotate_at_once_again_and_again_both_open_and_so_does_every_backup(root: Path) -> None:
     processes = [start(root, *names, ROUNDS, "at once") for names in (("one", "two"), ("two", "one"))]
-    ends = [process.communicate(timeout=300) for process in processes]
+    ends = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], ends
     assert len(list((root / "backups").iterdir())) == 2 * ROUNDS
     assert_both_open(root)
@@ -113,7 +113,7 @@ def test_two_states_that_rotate_at_once_again_and_again_both_open_and_so_does_ev
 def test_a_rotation_that_is_killed_after_its_commit_survives_rotations_of_the_other_state(root: Path) -> None:
     for number in range(3):
         killed = start(root, "one", "two", 1, "cut")
-        killed.communicate(timeout=300)
+        killed.communicate()
         assert killed.returncode == -signal.SIGKILL
         for _ in range(number):  # none, once and twice
             with opened(root, "two") as gallery:

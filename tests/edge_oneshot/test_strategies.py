@@ -44,7 +44,7 @@ def test_two_worker_processes_train_one_model_and_the_first_writes_it(tmp_path):
         )
         for index in (0, 1)
     ]
-    errors = [worker.communicate(timeout=600)[1].decode() for worker in workers]
+    errors = [worker.communicate()[1].decode() for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], errors
     run = Run.open(tmp_path / "run0")
     assert run.record.finished

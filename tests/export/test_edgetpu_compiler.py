@@ -230,17 +230,15 @@ def test_a_compiler_that_says_nothing_and_writes_nothing_has_refused(install):
 
 
 def test_a_compiler_that_hangs_is_ended_with_its_children(install):
-    folder = install("sleep 60 & echo $! > $HERE/child; wait")
-    start = time.monotonic()
-    with pytest.raises(MachineError, match=r"edgetpu_compiler did not end within 0\.5 s") as caught:
-        compile_for_edgetpu(plain(MOBILENET), timeout=0.5)
-    assert time.monotonic() - start < 10
-    assert caught.value.reason == "compiler_timeout"
+    folder, seconds = install("sleep 10000 & echo $! > $HERE/child; wait"), 0.5
+    while not (folder / "child").exists() or not (folder / "child").read_text():  # a busy machine did not get so far
+        with pytest.raises(MachineError, match=rf"edgetpu_compiler did not end within {seconds:g} s") as caught:
+            compile_for_edgetpu(plain(MOBILENET), timeout=seconds)
+        assert caught.value.reason == "compiler_timeout"
+        seconds *= 2
     child = int((folder / "child").read_text())
-    deadline = time.monotonic() + 10
-    while running(child) and time.monotonic() < deadline:
+    while running(child):
         time.sleep(0.01)
-    assert not running(child)
 
 
 def running(pid: int) -> bool:

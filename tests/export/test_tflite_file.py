@@ -137,7 +137,7 @@ def small_file_of_many(elements: int, operators: int) -> bytes:
 
 def test_a_small_file_that_unfolds_into_very_much_is_refused_at_once():
     read_tflite(small_file_of_many(100, 100))
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ModelError, match="content is damaged"):
         read_tflite(small_file_of_many(100_000, 100_000))
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10

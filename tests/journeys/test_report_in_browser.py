@@ -50,7 +50,7 @@ document.getElementById("frame").onload = (event) => {
 def chromium(profile, *arguments):
     """Run headless Chromium with an empty profile; returns what it printed."""
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--virtual-time-budget=5000", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize(("width", "narrowest_chart"), [(420, 350), (1200, 400)])
