@@ -109,7 +109,7 @@ def test_an_onnx_file_of_channels_first_and_a_free_batch_is_given_what_the_devic
         (lambda folder: written(folder / "a.onnx", b"no model at all"), "it is no ONNX model"),
         (
             lambda folder: written(folder / "a.onnx", channels_first(height="height")[0]),
-            "only the batch size may be free",
+            r"its input is \(\?, 3, \?, 16\): its height and width are free; say them with --size",
         ),
     ],
 )
