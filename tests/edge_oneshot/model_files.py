@@ -36,7 +36,7 @@ def onnx_net(
     rng = np.random.default_rng(seed)
     channels = sides[1] if isinstance(sides[1], int) and sides[1] > 0 else 3
     weights = {
-        "conv.weight": rng.normal(size=(24, channels, 5, 5)) / 5,
+        "conv.weight": _filters(rng, (24, channels, 5, 5), (1, 2, 3)),
         "fc.weight": rng.normal(size=(24, VALUES)) / 2,
         "classes.weight": rng.normal(size=(VALUES, 10)),
     }
@@ -124,7 +124,7 @@ def tflite_net(
 
     rng = np.random.default_rng(seed)
     channels = sides[1] if first else sides[3]
-    conv = tf.constant(rng.normal(size=(5, 5, channels, 24)) / 5, tf.float32)
+    conv = tf.constant(_filters(rng, (5, 5, channels, 24), (0, 1, 2)), tf.float32)
     dense = tf.constant(rng.normal(size=(24, VALUES)) / 2, tf.float32)
     classes = tf.constant(rng.normal(size=(VALUES, 10)), tf.float32)
 
@@ -205,6 +205,12 @@ def custom(content: bytes, name: bytes) -> bytes:
     model.subgraphs[0].operators[0].builtinOptionsType = 0
     model.subgraphs[0].operators[0].builtinOptions = None
     return packed(model)
+
+
+def _filters(rng: np.random.Generator, shape: Sequence[int], inner: tuple[int, ...]) -> np.ndarray:
+    """Filters that see no brightness, so that images are as different to them at any scaling."""
+    drawn = rng.normal(size=shape) / 5
+    return drawn - drawn.mean(axis=inner, keepdims=True)
 
 
 def _metadata(mean: Sequence[float], scale: Sequence[float]) -> bytes:

@@ -51,6 +51,8 @@ def adapted(
     # exporters of old list the weights among the inputs, as ONNX demanded before its version 4 of the format
     model.ir_version = max(model.ir_version, 4)
     _keep(graph.input, [value for value in graph.input if value.name not in constants])
+    if len(graph.input) == 1:  # what is wrong with it goes before the outputs
+        image_sides(_sides(graph.input[0]), size)
     found = [([value.name], _kind(value)) for value in graph.output]
     answer = graph.output[choose_output(found, outputs)]
     if len(graph.output) > 1:

@@ -46,13 +46,14 @@ def adapted(content: bytes, size: Size | None = None, outputs: Sequence[str] = (
     check_tflite(content)
     graph = file.subgraphs[0]
     require_one_input([_in_words(graph.tensors[index]) for index in graph.inputs])
+    image = graph.tensors[graph.inputs[0]]
+    sides, first = image_sides(image.shape_signature, size)
     named = _signature_names(content)
     found = [
         ([graph.tensors[index].name, *named.get(index, ())], _kind(graph.tensors[index])) for index in graph.outputs
     ]
     chosen = graph.outputs[choose_output(found, outputs)]
-    image, answer = graph.tensors[graph.inputs[0]], graph.tensors[chosen]
-    sides, first = image_sides(image.shape_signature, size)
+    answer = graph.tensors[chosen]
     _check_dtype(image, "input", "inference_input_type")
     _check_dtype(answer, "output", "inference_output_type")
     if not answer.dynamic:
