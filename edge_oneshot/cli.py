@@ -348,11 +348,10 @@ def _side(text: str) -> int:
 
 
 def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    sides = int(height), int(width or height)
-    if not all(8 <= side <= 1024 for side in sides):
-        raise argparse.ArgumentTypeError("must be 8 to 1024")
-    return sides
+    sides = tuple(int(side) for side in text.split("x"))
+    if len(sides) not in (1, 2) or not all(8 <= side <= 1024 for side in sides):
+        raise argparse.ArgumentTypeError("must be 8 to 1024, or two of these such as 112x96 (height x width)")
+    return sides[0], sides[-1]
 
 
 def _ways(text: str) -> tuple[int, ...] | WaysRange:

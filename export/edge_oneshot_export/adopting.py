@@ -94,6 +94,8 @@ def read_encoder(path: str | os.PathLike[str], *, size: Size | None = None, outp
         MachineError: It cannot be read.
     """
     suffix = Path(path).suffix.lower()
+    if (Path(path) / "saved_model.pb").is_file():
+        suffix = ".pb"
     if suffix in _KINDS:
         raise ModelError(f"{path}: neither .tflite nor .onnx, but {_KINDS[suffix]}", reason="bad_model")
     content = read_file(path, MAX_MODEL_BYTES)

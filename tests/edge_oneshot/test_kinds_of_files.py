@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+from edge_oneshot import cli
 from edge_oneshot.adopting import export_files
 from edge_oneshot_device import Bundle
 from edge_oneshot_device.errors import OneShotError
@@ -188,6 +189,12 @@ def raw_pixels(image):
     return tf.cast(image, tf.float32) / 127.5 - 1.0
 
 
+def saved_model(folder):
+    (folder / "encoder").mkdir()
+    (folder / "encoder" / "saved_model.pb").write_bytes(b"")
+    return folder / "encoder"
+
+
 def tokens(_folder):
     import tensorflow as tf
 
@@ -280,6 +287,7 @@ KINDS = {
         saved("tflite")(lambda _folder: custom(tflite_net(), b"FlexErf")),
         {},
     ),
+    "TensorFlow, the folder of a SavedModel": (saved_model, {}),
     "any, a later opset than this machine's onnx": (net(opset=99), {}),
     "any, one value as an answer": (saved()(score), {}),
     "any, a pointer of Git LFS": (saved()(lambda _folder: b"version https://git-lfs.github.com/spec/v1\n"), {}),
@@ -377,3 +385,34 @@ def test_an_encoder_that_answers_the_same_to_every_image_is_not_said_to_be_badly
         export_files([saved()(biased)(tmp_path)], tmp_path / "x.oneshot", str(people), mean=(0.0,), scale=(scale,))
     assert caught.value.reason == "collapsed"
     assert "train it anew" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [
+        ("--size 40x24 --output none output", (40, 24)),
+        ("--output output --size 32", (32, 32)),
+        ("--size 24 --output output --mean 0 --scale 255 --anyway", (24, 24)),
+    ],
+)
+def test_the_options_of_the_program_say_what_the_file_leaves_open(options, shape, people, tmp_path):
+    path = net(sides=(1, 3, "h", "w"), extra=("mask",))(tmp_path)
+    out = tmp_path / "door.oneshot"
+    words = f"--model {path} --data {people} --out {out} {options}".split()
+    assert cli.main(["export", *words, "--json"]) == 0
+    section = Bundle.open(out).manifest.input
+    assert (section.height, section.width) == shape
+
+
+@pytest.mark.parametrize("size", ["4", "2000", "40x", "x40", "40x24x3", "forty"])
+def test_a_size_that_is_none_is_refused(size, tmp_path, capsys):
+    words = f"--model a.onnx --data people --out {tmp_path / 'x.oneshot'} --size {size}".split()
+    assert cli.main(["export", *words]) == 2
+    assert "--size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--size 32", "--output output", "--anyway"])
+def test_what_is_for_files_goes_with_files(option, tmp_path, capsys):
+    words = f"--pretrained tiny --out {tmp_path / 'x.oneshot'} {option}".split()
+    assert cli.main(["export", *words]) == 2
+    assert f"{option.split()[0]} goes with --model" in capsys.readouterr().err

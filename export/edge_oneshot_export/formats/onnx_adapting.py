@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from google.protobuf.message import DecodeError
 
 from edge_oneshot_device.encoding.onnx_check import check_onnx
+from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.formats.onnx import branches
 from edge_oneshot_export.formats.onnx_weights import read_weights
@@ -43,9 +44,18 @@ def adapted(
         ModelError: It is no ONNX file, holds what no encoder has, or cannot be adapted.
         IntegrityError: As `edge_oneshot_device.encoding.onnx_check.check_onnx`.
     """
+    try:
+        return _adapted(_read(content, folder, limit), size, outputs)
+    except (ModelError, IntegrityError):
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # a name that is no text, say
+        message = f"it is a damaged ONNX model ({_first_line(error)}): copy or export it again"
+        raise ModelError(message, reason="bad_model") from error
+
+
+def _adapted(model: "onnx.ModelProto", size: Size | None, outputs: Sequence[str]) -> tuple[bytes, bool]:
     import onnx
 
-    model = _read(content, folder, limit)
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer} | {one.values.name for one in graph.sparse_initializer}
     # exporters of old list the weights among the inputs, as ONNX demanded before its version 4 of the format

@@ -103,15 +103,14 @@ def _quantization(tensor: Tensor) -> Scaling | None:
 
 
 def _metadata(content: bytes) -> Scaling | None:
-    model = schema.Model.GetRootAs(content)
-    for index in range(model.MetadataLength()):
-        entry = model.Metadata(index)
-        if entry.Name() == b"TFLITE_METADATA" and entry.Buffer() < model.BuffersLength():
-            data = model.Buffers(entry.Buffer()).DataAsNumpy()
-            try:
-                return _normalisation(bytes(data))
-            except (struct.error, TypeError, ValueError, IndexError):  # damaged, or none: then it says nothing
-                return None
+    try:
+        model = schema.Model.GetRootAs(content)
+        for index in range(model.MetadataLength()):
+            entry = model.Metadata(index)
+            if entry.Name() == b"TFLITE_METADATA" and entry.Buffer() < model.BuffersLength():
+                return _normalisation(bytes(model.Buffers(entry.Buffer()).DataAsNumpy()))
+    except (struct.error, TypeError, ValueError, IndexError):  # damaged, or none: then it says nothing
+        return None
     return None
 
 

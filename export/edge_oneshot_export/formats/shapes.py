@@ -26,6 +26,8 @@ def image_sides(said: Sequence[int], size: Size | None) -> tuple[tuple[int, int,
     """
     sides = [max(side, 0) for side in said]
     shown = in_words(said)
+    if not sides:
+        raise _bad("its input has no shape that the file names: export it with one")
     if len(sides) != 4:
         message = f"its input is {shown}, no image: an encoder takes (1, height, width, channels)"
         raise _bad(f"{message}; give the part that takes the image")

@@ -1,14 +1,17 @@
 """Somebody's .tflite encoder as a bundle takes it: batch 1, channels last, one output, an input of known values."""
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from flatbuffers.builder import BuilderSizeError
 from numpy.typing import NDArray
 
 from edge_oneshot_device.encoding.tflite_check import check_tflite
+from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.formats.shapes import (
     Size,
@@ -39,6 +42,24 @@ def adapted(content: bytes, size: Size | None = None, outputs: Sequence[str] = (
         ModelError: It is no .tflite file, no encoder, or cannot be adapted.
         IntegrityError: As `edge_oneshot_device.encoding.tflite_check.check_tflite`.
     """
+    try:
+        return _adapted(content, size, outputs)
+    except (ModelError, IntegrityError):
+        raise
+    except (
+        struct.error,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        BuilderSizeError,
+    ) as error:
+        # as in `read_tflite`, of what that does not look at
+        raise ModelError("it is a damaged .tflite file: copy or convert it again", reason="not_tflite") from error
+
+
+def _adapted(content: bytes, size: Size | None, outputs: Sequence[str]) -> bytes:
     file = read_tflite(content, "it")
     if file.compiled:
         message = "it is compiled for the Edge TPU: give the .tflite that it was compiled from, without _edgetpu in its"
@@ -71,7 +92,13 @@ def adapted(content: bytes, size: Size | None = None, outputs: Sequence[str] = (
 
 
 def _changed(content: bytes, changes: Sequence[_Change]) -> bytes:
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    file, model = schema.Model.GetRootAs(content), schema.ModelT()
+    model.version = file.Version()
+    # metadata and signatures stay behind: they describe the file as it was
+    codes, buffers = range(file.OperatorCodesLength()), range(file.BuffersLength())
+    model.operatorCodes = [schema.OperatorCodeT.InitFromObj(file.OperatorCodes(index)) for index in codes]
+    model.subgraphs = [schema.SubGraphT.InitFromObj(file.Subgraphs(0))]
+    model.buffers = [schema.BufferT.InitFromObj(file.Buffers(index)) for index in buffers]
     for change in changes:
         change(model)
     builder = flatbuffers.Builder(len(content))
@@ -91,7 +118,6 @@ def _fix(model: Any, sides: Sequence[int]) -> None:
 
 def _keep_one(model: Any, output: int) -> None:
     model.subgraphs[0].outputs = _ints(output)
-    model.signatureDefs = None  # they name the others
 
 
 def _take_pixels(model: Any) -> None:
@@ -122,7 +148,6 @@ def _put_last(model: Any, sides: Sequence[int]) -> None:
     turn.builtinOptionsType, turn.builtinOptions = schema.BuiltinOptions.TransposeOptions, schema.TransposeOptionsT()
     graph.operators.insert(0, turn)
     graph.inputs = _ints(len(graph.tensors) - 1)
-    model.signatureDefs = None  # they name the old input
 
 
 def _ints(*values: int) -> NDArray[np.int32]:
