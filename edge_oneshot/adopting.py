@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -13,9 +14,12 @@ from edge_oneshot.faces.packages import FINDING
 from edge_oneshot.faces.representative import golden_faces
 from edge_oneshot.judging import published_data, published_names
 from edge_oneshot_device.bundle.manifest import MAX_LEVEL, MIN_SCALE, InputSection, Metric, Provenance, value_range
-from edge_oneshot_export.adopting import EncoderFile, adopt, read_encoder
+from edge_oneshot_export.adopting import EncoderFile, adopt, check_scaling, read_encoder
 from edge_oneshot_export.assembling import ExportReport, check_target
+from edge_oneshot_export.formats.scaling import Scaling
 from edge_oneshot_export.judging.protocols import LabelledImages
+
+_USUAL: Final = Scaling((127.5,), (127.5,), "")  # -1 to 1
 
 
 def export_files(
@@ -23,11 +27,14 @@ def export_files(
     out: str | Path,
     data: str,
     *,
-    mean: Sequence[float] = (127.5,),
-    scale: Sequence[float] = (127.5,),
+    mean: Sequence[float] | None = None,
+    scale: Sequence[float] | None = None,
     metric: Metric = "cosine",
     faces: bool = False,
     eyes: Eyes | None = None,
+    size: tuple[int, int] | None = None,
+    output: Sequence[str] = (),
+    anyway: bool = False,
     target_far: float | None = None,
     data_dir: Path | None = None,
     key: Ed25519PrivateKey | None = None,
@@ -39,12 +46,16 @@ def export_files(
         files: .tflite and .onnx files of one encoder, one of a kind.
         out: ``NAME.oneshot``.
         data: Identities that it was not trained on, as `load_data` takes them.
-        mean: Of the pixels, one value or one a channel; the model is given (pixel - mean) / scale.
+        mean: Of the pixels, one value or one a channel; the model is given (pixel - mean) / scale. None takes what
+            the files declare, or else 127.5.
         scale: Likewise.
         metric: How its embeddings are compared.
         faces: It is an encoder of faces: they are found in the photos, aligned and cut with the nets of
             the extra ``faces``, on the device as here.
         eyes: Where its input has the eyes, see `edge_oneshot.faces.inputs.placed_faces`.
+        size: Height and width of the input, where a file leaves them free.
+        output: Where a file has several outputs, the one of such a name is the embedding.
+        anyway: See `edge_oneshot_export.adopting.adopt`.
         target_far: See `edge_oneshot_export.export`.
         data_dir: Where Omniglot lies.
         key: Signs the bundle.
@@ -56,10 +67,12 @@ def export_files(
         InputError, ModelError, ExportError: See `edge_oneshot_export.adopting`.
     """
     check_target(Path(out))
-    encoders = [read_encoder(path) for path in files]
+    encoders = [read_encoder(path, size=size, outputs=output) for path in files]
+    section = _section(encoders, mean, scale)
+    if not anyway:
+        check_scaling(encoders, section)
     if progress:
         progress("loading the images")
-    section = _section(encoders[0], mean, scale)
     finder = None
     if faces:
         section = _with_faces(section, eyes)
@@ -85,6 +98,7 @@ def export_files(
         golden=golden_faces(finder) if finder else None,
         files=face_files() if faces else None,
         key=key,
+        anyway=anyway,
         progress=progress,
     )
 
@@ -96,9 +110,15 @@ def _with_faces(section: InputSection, eyes: Eyes | None) -> InputSection:
     return msgspec.structs.replace(section, face=placed_faces(section.width, section.height, eyes))
 
 
-def _section(encoder: EncoderFile, mean: Sequence[float], scale: Sequence[float]) -> InputSection:
-    """How photos become this encoder's input."""
-    _, height, width, channels = encoder.input.shape
+def _section(
+    encoders: Sequence[EncoderFile], mean: Sequence[float] | None, scale: Sequence[float] | None
+) -> InputSection:
+    """How photos become these encoders' input."""
+    # a float file's metadata is exact, a quantized one's range is what its images had
+    declared = [file.scaling for file in sorted(encoders, key=lambda file: file.input.dtype != "float32")]
+    usual = next((scaling for scaling in declared if scaling), _USUAL)
+    mean, scale = usual.mean if mean is None else mean, usual.scale if scale is None else scale
+    _, height, width, channels = encoders[0].input.shape
     for name, values in (("mean", mean), ("scale", scale)):
         if len(values) not in (1, channels):
             message = f"--{name} has {len(values)} values: give one, or {channels} for this encoder"

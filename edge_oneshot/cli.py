@@ -169,8 +169,22 @@ def _add_export(subparsers: "_Commands[console.Parser]") -> None:
     )
     own = export.add_argument_group("for --model")
     own.add_argument("--data", metavar="DATA", help="people that it was not trained on, one folder of images each")
-    own.add_argument("--mean", type=_numbers, metavar="M,...", help="of (pixel - mean) / scale; one or three (127.5)")
-    own.add_argument("--scale", type=_numbers, metavar="S,...", help="likewise (127.5)")
+    own.add_argument(
+        "--mean",
+        type=_numbers,
+        metavar="M,...",
+        help="of (pixel - mean) / scale; one or three (what the file declares, or 127.5)",
+    )
+    own.add_argument("--scale", type=_numbers, metavar="S,...", help="likewise")
+    own.add_argument(
+        "--size", type=_size, metavar="H[xW]", help="of its input in pixels, where the file leaves it free"
+    )
+    own.add_argument(
+        "--output",
+        nargs="+",
+        metavar="NAME",
+        help="of its outputs the embedding; more than one where the files call it differently",
+    )
     own.add_argument(
         "--faces",
         nargs="?",
@@ -181,6 +195,12 @@ def _add_export(subparsers: "_Commands[console.Parser]") -> None:
         "eyes, in 0..1 (where dlib's has them)",
     )
     own.add_argument("--metric", choices=("cosine", "euclidean"), help="how embeddings are compared (cosine)")
+    own.add_argument(
+        "--anyway",
+        action="store_true",
+        default=None,
+        help="write it though --mean and --scale contradict the file, or though it does not tell the people apart",
+    )
     _add_bundle_options(export)
     export.add_argument("--report", type=Path, metavar="FILE.html", help="what each variant costs, as a page")
     _add_data_dir(export)
@@ -344,6 +364,13 @@ def _side(text: str) -> int:
     if not 16 <= value <= 256:
         raise argparse.ArgumentTypeError("must be 16 to 256")
     return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = tuple(int(side) for side in text.split("x"))
+    if len(sides) not in (1, 2) or not all(8 <= side <= 1024 for side in sides):
+        raise argparse.ArgumentTypeError("must be 8 to 1024, or two of these such as 112x96 (height x width)")
+    return sides[0], sides[-1]
 
 
 def _ways(text: str) -> tuple[int, ...] | WaysRange:

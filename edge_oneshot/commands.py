@@ -95,7 +95,7 @@ def export(arguments: argparse.Namespace) -> int:
     if arguments.report:
         check_output(arguments.report, inputs=[*inputs, arguments.out])
     key = load_key(arguments.sign) if arguments.sign else None
-    own = {name: getattr(arguments, name) for name in ("data", "mean", "scale", "metric")}
+    own = {name: getattr(arguments, name) for name in ("data", "mean", "scale", "size", "output", "metric", "anyway")}
     own = {name: value for name, value in own.items() if value is not None}
     if arguments.faces is not None:
         own |= {"faces": True, "eyes": arguments.faces or None}

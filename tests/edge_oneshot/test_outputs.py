@@ -36,7 +36,7 @@ NEITHER = {
     "demo": "seed",
     "train": "resume minutes images seed size embedding batch held_out augment learning_rate orientations views "
     "framing net objective precision faces strategy tensorboard",
-    "export": "pretrained variants mean scale faces metric target_far",
+    "export": "pretrained variants mean scale size output faces metric anyway target_far",
     "calibrate": "target_far",
     "evaluate": "protocol variant runtime ways episodes seed",
     "inspect": "all",

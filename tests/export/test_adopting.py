@@ -1,5 +1,6 @@
 """Encoders that somebody else made become bundles like any other."""
 
+import contextlib
 import os
 
 import msgspec
@@ -9,9 +10,13 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_oneshot_device import Bundle, Encoder
-from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.errors import InputError, IntegrityError
 from edge_oneshot_export.adopting import adopt, read_encoder
 from edge_oneshot_export.errors import ExportError, ModelError
+from edge_oneshot_export.formats import onnx_adapting, tflite_adapting
+from edge_oneshot_export.formats.scaling import tflite_scaling
+
+from .tflite_edit import damaged, edited
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +114,7 @@ def test_an_onnx_file_of_channels_first_and_a_free_batch_is_given_what_the_devic
         (lambda folder: written(folder / "a.onnx", b"no model at all"), "it is no ONNX model"),
         (
             lambda folder: written(folder / "a.onnx", channels_first(height="height")[0]),
-            "only the batch size may be free",
+            r"its input is \(\?, 3, \?, 16\): its height and width are free; say them with --size",
         ),
     ],
 )
@@ -149,6 +154,25 @@ def looping(kind):
     yes = onnx.numpy_helper.from_array(np.array(True), "yes")
     graph = helper.make_graph(nodes, "encoder", [image], [answer], [yes])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_damaged_files_are_adapted_or_refused_in_one_line(files, tmp_path):
+    whole = [channels_first()[0].SerializeToString(), files["onnx-int8"].read_bytes()]
+    for content in damaged(whole, 400, seed=3):
+        with contextlib.suppress(ModelError, IntegrityError):
+            onnx_adapting.adapted(content, tmp_path, 1 << 24)
+    named = edited(files["float32"].read_bytes(), name_outputs)
+    for content in damaged([named, files["int8"].read_bytes()], 400, seed=3):
+        with contextlib.suppress(ModelError, IntegrityError):
+            tflite_scaling(tflite_adapting.adapted(content, (32, 32), ["first"]))
+
+
+def name_outputs(model):
+    """A second output, a free side, and what is to be unpacked with them."""
+    graph = model.subgraphs[0]
+    graph.outputs = np.array([*graph.outputs, graph.operators[0].outputs[0]], np.int32)
+    graph.tensors[graph.outputs[0]].name = b"first"
+    graph.tensors[graph.inputs[0]].shapeSignature = np.array([1, -1, -1, 1], np.int32)
 
 
 @pytest.mark.parametrize("kind", ["Loop", "If"])

@@ -4,16 +4,13 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from edge_oneshot_device.encoding.onnx_check import check_onnx
-from edge_oneshot_export.errors import ExportError, ModelError
+from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.formats.conversion import INPUT_NAME, converting, fixed
-from edge_oneshot_export.formats.onnx_weights import read_weights
 
 if TYPE_CHECKING:
     import keras
@@ -21,6 +18,8 @@ if TYPE_CHECKING:
 
 OUTPUT_NAME = "embedding"
 OPSET = 17  # read by every onnxruntime since 1.12
+# in the names of operators: QLinearConv, DynamicQuantizeLinear, MatMulInteger, QGemm, MatMulNBits
+_QUANTIZED: Final = ("QLinear", "QuantizeLinear", "Integer", "QGemm", "QAttention", "NBits", "BlockQuantized")
 
 
 def to_onnx(model: "keras.Model", variant: str, representative: NDArray[np.float32]) -> bytes:
@@ -61,93 +60,18 @@ def op_names(content: bytes) -> tuple[str, ...]:
     return tuple(f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in nodes)
 
 
-def adapted(content: bytes, folder: Path, limit: int) -> bytes:
-    """Somebody's ONNX encoder as a bundle takes it: whole, batch 1, channels last, one vector as its answer.
-
-    Args:
-        content: The file.
-        folder: Where it is; weights that lie there are put inside.
-        limit: Bytes that it may have with them.
-
-    Raises:
-        ModelError: It is no ONNX file, holds what no encoder has, or cannot be adapted.
-        IntegrityError: As `edge_oneshot_device.encoding.onnx_check.check_onnx`.
+def precision(content: bytes) -> str:
+    """What the weights of an ONNX file are: ``int8`` where anything is computed or kept in 8 bits or fewer,
+    ``float16`` or ``float32``.
     """
     import onnx
-    from onnx.tools.update_model_dims import update_inputs_outputs_dims
 
-    try:
-        model = onnx.load_from_string(content)
-        loops = [node.op_type for node in model.graph.node if _branches(node)]
-        if loops:
-            message = f"it holds a {loops[0]}: an encoder has no branches or loops; export it with loops unrolled"
-            raise ModelError(message, reason="control_flow")
-        read_weights(model, folder, limit - len(content))
-        check_onnx(model.SerializeToString())
-        onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        raise ModelError(f"it is no ONNX model: {str(error).splitlines()[0][:200]}", reason="bad_model") from error
-    constants = {tensor.name for tensor in model.graph.initializer}
-    images = [value for value in model.graph.input if value.name not in constants]
-    if len(images) != 1 or len(model.graph.output) != 1:
-        message = f"it has {len(images)} inputs and {len(model.graph.output)} outputs; one of each is expected"
-        raise ModelError(message, reason="bad_input")
-    sides, answer = _sides(images[0]), _sides(model.graph.output[0])
-    if len(sides) != 4 or not all(sides[1:]) or not answer or not all(answer[1:]):
-        message = f"its input is {sides} and its output {answer}; only the batch size may be free"
-        raise ModelError(message, reason="bad_input")
-    try:
-        model = update_inputs_outputs_dims(
-            model, {images[0].name: [1, *sides[1:]]}, {model.graph.output[0].name: [1, *answer[1:]]}
-        )
-    except (ValueError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        message = f"it does not take a batch of 1: {str(error).splitlines()[0][:200]}"
-        raise ModelError(message, reason="bad_input") from error
-    if sides[1] in (1, 3) and sides[3] not in (1, 3):
-        _put_before(model, [0, 3, 1, 2])
-    if len(answer) > 2:
-        _put_behind(model, int(np.prod(answer[1:])))
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString(deterministic=True))
-
-
-def holds_float16(content: bytes) -> bool:
-    """Whether weights of an ONNX file are of half precision."""
-    import onnx
-
-    return any(
-        tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in onnx.load_from_string(content).graph.initializer
-    )
-
-
-def _sides(value: "onnx.ValueInfoProto") -> list[int]:
-    """Sides of a tensor; 0 for a free one."""
-    return [int(side.dim_value) for side in value.type.tensor_type.shape.dim]
-
-
-def _put_before(model: "onnx.ModelProto", order: list[int]) -> None:
-    """A transposition before the model: the input of rank 4 has its channels last from now on."""
-    import onnx
-
-    image = next(value for value in model.graph.input if value.name not in {t.name for t in model.graph.initializer})
-    sides = _sides(image)
-    last = [sides[order.index(axis)] for axis in range(4)]
-    outer = onnx.helper.make_tensor_value_info(f"{image.name}_nhwc", image.type.tensor_type.elem_type, last)
-    turn = onnx.helper.make_node("Transpose", [outer.name], [image.name], f"{image.name}_transpose", perm=order)
-    model.graph.input.remove(image)
-    model.graph.input.append(outer)
-    model.graph.node.insert(0, turn)
-
-
-def _put_behind(model: "onnx.ModelProto", size: int) -> None:
-    """A flattening behind the model: its answer is (1, size) from now on."""
-    import onnx
-
-    answer = model.graph.output[0]
-    flat = onnx.helper.make_tensor_value_info(f"{answer.name}_flat", answer.type.tensor_type.elem_type, [1, size])
-    model.graph.node.append(onnx.helper.make_node("Flatten", [answer.name], [flat.name], f"{answer.name}_flatten"))
-    model.graph.output.remove(answer)
-    model.graph.output.append(flat)
+    graph = onnx.load_from_string(content).graph
+    if any(any(mark in node.op_type for mark in _QUANTIZED) for node in graph.node):
+        return "int8"
+    tensors = [attribute.t for node in graph.node for attribute in node.attribute if attribute.HasField("t")]
+    halves = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in (*graph.initializer, *tensors))
+    return "float16" if halves else "float32"
 
 
 def _quantized(model: "onnx.ModelProto", representative: NDArray[np.float32]) -> "onnx.ModelProto":
@@ -232,13 +156,13 @@ def _in_order(graph: "onnx.GraphProto") -> "list[onnx.NodeProto]":
         else:
             order[stack.pop()] = None
     for index in order:
-        if _branches(nodes[index]):
+        if branches(nodes[index]):
             message = f"ONNX: the model holds a {nodes[index].op_type}; models with branches or loops are not exported"
             raise ExportError(message, reason="control_flow")
     return [nodes[index] for index in order]
 
 
-def _branches(node: "onnx.NodeProto") -> bool:
+def branches(node: "onnx.NodeProto") -> bool:
     """Whether a node runs graphs of its own, as If, Loop and Scan do."""
     return any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
 
