@@ -106,7 +106,12 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
         "--re-enrol", action="store_true", help="with another encoder: enrol everybody again from the photos kept"
     )
     others.add_argument(
-        "--empty", action="store_true", help="with another encoder: begin with nobody, until rollback brings them back"
+        "--empty",
+        action="store_true",
+        help="with another encoder, until rollback brings them back, or where the gallery is gone: begin with nobody",
+    )
+    others.add_argument(
+        "--take-over", action="store_true", help="seal the people of a gallery of version 1: see first whose it is"
     )
 
 

@@ -41,6 +41,7 @@ def init(arguments: argparse.Namespace) -> int:
         rejections_per_minute=arguments.rejections_per_minute,
         re_enrol=arguments.re_enrol,
         empty=arguments.empty,
+        take_over=arguments.take_over,
         allow_cpu=arguments.allow_cpu,
     )
     console.print_result(installation, arguments.json, wording.installation_text(installation))

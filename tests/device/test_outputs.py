@@ -382,6 +382,7 @@ NEITHER = {
     *((name, option) for name in ("init", "bench") for option in ("variant", "runtime", "threads")),
     *(("init", option) for option in ("allow_cpu", "target_far", "keep_photos", "rejections_per_minute", "re_enrol")),
     ("init", "empty"),
+    ("init", "take_over"),
     *((name, "person") for name in ("enrol", "access", "verify", "forget", "unlock")),
     *((name, option) for name in ("enrol", "access") for option in ("valid_from", "valid_until", "hours")),
     ("access", "always"),

@@ -22,7 +22,19 @@ from edge_oneshot_export.assembling import LeftOut
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.judging.verification import RocPoint
 
-SECTIONS = ("headline", "training", "accuracy", "map", "tasks", "scores", "variants", "drift", "device", "made")
+SECTIONS = (
+    "headline",
+    "training",
+    "accuracy",
+    "map",
+    "tasks",
+    "scores",
+    "variants",
+    "drift",
+    "device",
+    "words",
+    "made",
+)
 
 
 def sample(title: str = "A report") -> ReportData:

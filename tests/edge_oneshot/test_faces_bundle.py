@@ -110,7 +110,7 @@ def test_one_photo_enrols_and_another_of_the_same_person_verifies(state, photo, 
 def test_inspect_says_that_the_thresholds_are_provisional(bundle, call, capsys):
     shown = call(cli.main, "inspect", bundle)
     assert all(line["provisional"] for line in shown["calibration"])
-    assert cli.main(["inspect", str(bundle)]) == 0
+    assert cli.main(["inspect", str(bundle), "--all"]) == 0
     text = capsys.readouterr().out
     assert "found by blazeface-full, blazeface-short, facemesh" in text
     assert "calibrate with people of your own" in text

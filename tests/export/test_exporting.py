@@ -260,7 +260,6 @@ def subclassed(size):
         (lambda: flattened((32, 32, 3)), "takes (32, 32, 3), but the input section says (32, 32, 1)", "bad_input"),
         (lambda: flattened((28, 28, 1)), "takes (28, 28, 1), but the input section says (32, 32, 1)", "bad_input"),
         (lambda: flattened((32, 32, 1), batch=4), "batch size is 4, expected a free one or 1", "bad_input"),
-        (lambda: flattened((32, 32, 1), dtype="float16"), "input is float16, expected float32", "bad_input"),
         (lambda: flattened((32, 32, 1), outputs=2), "2 outputs, expected one", "bad_output"),
         (a_map, "expected (1, size): one vector", "bad_output"),
         (lambda: flattened((32, 32, 1), size=1), "has 1 values, expected 2 to 4096", "bad_output"),

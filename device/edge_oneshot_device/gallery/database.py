@@ -246,16 +246,21 @@ def connect(path: Path, migrated: Callable[[sqlite3.Connection], None], *, creat
 
 
 def is_sealed(path: Path) -> bool:
-    """Whether a gallery is there whose content needs its key.
+    """Whether a gallery is there whose content needs its key; raises what `version_of` does."""
+    return version_of(path) >= SEALED
+
+
+def version_of(path: Path) -> int:
+    """Of a gallery's schema; 0 where there is none, or an empty file.
 
     Raises:
         IntegrityError: Reason ``gallery_corrupt``, ``gallery_newer``, ``gallery_altered`` or ``foreign_file``.
         MachineError: The disk does not allow it.
     """
     if not os.path.lexists(path):
-        return False
+        return 0
     with clear_errors(path), closing(open_file(path, create=True)) as connection, reading(connection):
-        return _schema_version(connection, path) >= SEALED
+        return _schema_version(connection, path)
 
 
 def patiently(call: Callable[[], T]) -> T:
@@ -404,7 +409,7 @@ def _check_schema(connection: sqlite3.Connection) -> None:
     path = connection.path
     version = _schema_version(connection, path)
     if version < SEALED and not connection.create:
-        raise _unsealed(path) if version else _missing(path)
+        raise unsealed(path) if version else _missing(path)
     statements = tuple(statement for one in MIGRATIONS[:version] for statement in one)
     fault = foreign_schema(connection, statements, _DROPPED if version >= SEALED else ())
     if fault is not None:
@@ -427,13 +432,14 @@ def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def _missing(path: Path) -> IntegrityError:
-    message = f"there is no gallery in {path}: run init, then restore a backup, or enrol everybody"
+    message = f"there is no gallery in {path}: put it back, or run init --empty and restore a backup"
     return IntegrityError(message, reason="gallery_missing")
 
 
-def _unsealed(path: Path) -> IntegrityError:
+def unsealed(path: Path) -> IntegrityError:
+    """The error for a gallery of version 1 that nobody said to take over."""
     message = f"{path} is of version 1, whose people are not sealed: whoever could write it chose them; if it is yours"
-    return IntegrityError(f"{message}, init takes them over, else move it away", reason="gallery_unsealed")
+    return IntegrityError(f"{message}, init --take-over seals them, else move it away", reason="gallery_unsealed")
 
 
 def _altered(path: Path, fault: str) -> IntegrityError:

@@ -57,6 +57,16 @@ def write_bundle(folder: Path, name: str, content: bytes) -> None:
         os.fsync(bundles)
 
 
+def has_bundles(folder: Path) -> bool:
+    """Whether something was installed in a state folder: a gallery is there before the first bundle is."""
+    try:
+        return any(re.fullmatch(BUNDLE_NAME, name) for name in os.listdir(folder / BUNDLES))  # noqa: PTH208 (names)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise MachineError(f"cannot look into {folder / BUNDLES}: {error.strerror}", reason="cannot_read") from error
+
+
 def remove_bundles(folder: Path, keep: Collection[str]) -> None:
     """Delete the bundles of a state folder but for some, and what was left of writing one; all else there stays.
 

@@ -17,14 +17,14 @@ from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.encoding.trial import try_variant
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import renewal
-from edge_oneshot_device.gallery.database import is_sealed
+from edge_oneshot_device.gallery.database import SEALED, is_sealed, unsealed, version_of
 from edge_oneshot_device.gallery.encoders import encoders, people_of
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key
 from edge_oneshot_device.gallery.limits import Limits
 from edge_oneshot_device.gallery.locking import locked
 from edge_oneshot_device.matching.thresholds import Outlook
-from edge_oneshot_device.recognition.bundles import open_bundle, remove_bundles, write_bundle
+from edge_oneshot_device.recognition.bundles import has_bundles, open_bundle, remove_bundles, write_bundle
 from edge_oneshot_device.recognition.enrolment import enrol_again
 from edge_oneshot_device.recognition.outlook import forecast, outlook_of, resolve_target
 from edge_oneshot_device.recognition.state import (
@@ -118,6 +118,7 @@ def install(
     rejections_per_minute: int = Limits().rejections_per_minute,
     re_enrol: bool = False,
     empty: bool = False,
+    take_over: bool = False,
     allow_cpu: bool = False,
 ) -> Installation:
     """Check a bundle, run its self-test, and put it in use.
@@ -137,14 +138,18 @@ def install(
         rejections_per_minute: Of 1:N, 1 to 1,000, after which the door makes everybody wait.
         re_enrol: Where another encoder was in use, enrol everybody again from the photos that were kept.
         empty: Where another encoder was in use, begin with nobody; the templates of before are kept for `rollback`.
+            Where the gallery is gone, make a new one.
+        take_over: Seal the people of a gallery of version 1, which whoever could write the file chose.
         allow_cpu: With the runtime ``edgetpu``: run the variant's plain file where the Edge TPU fails, now or later.
 
     Raises:
         InputError: Reason ``bad_limit``, ``cannot_re_enrol``, ``bad_target_far``, ``target_far_needed``,
             ``unreachable``, ``variant_missing``, ``uncalibrated`` (with a `target_far`), or as `Bundle.open`,
             `Encoder.open` and `load_public_key` say.
-        IntegrityError: Reason ``gallery_of_other_fingerprint``, ``trust_changed`` (by another
-            `install` at the same time), ``settings_missing`` (with them the key that was trusted), or as those say.
+        IntegrityError: Reason ``gallery_missing`` (something was installed, but there is no gallery),
+            ``gallery_unsealed`` (without `take_over`),
+            ``gallery_of_other_fingerprint``, ``trust_changed`` (by another `install` at the same time),
+            ``settings_missing`` (with them the key that was trusted), or as those say.
         MachineError: The disk does not allow it, or the runtime failed.
     """
     if target_far is not None and not 0.0 < target_far < 1.0:
@@ -152,6 +157,7 @@ def install(
     Limits(rejections_per_minute=rejections_per_minute)  # refuses what is out of range
     folder = state_dir(state)
     require_owner(folder)
+    _refuse_others(folder, empty=empty, take_over=take_over)
     source = find_key(key)
     with ExitStack() as stack:
         gallery = stack.enter_context(_open_gallery(folder, source)) if os.path.lexists(folder / GALLERY) else None
@@ -256,6 +262,17 @@ def rollback(state: str | os.PathLike[str] | None = None, *, key: str | os.PathL
         outlook = outlook_of(gallery, opened.manifest, encoder, back.target_far)
         ahead = forecast(gallery, opened.manifest, encoder, back.target_far)
     return _installation(opened, encoder, back, folder, source, people, outlook, ahead, replaced=True)
+
+
+def _refuse_others(folder: Path, *, empty: bool, take_over: bool) -> None:
+    """Refuse a gallery that is gone, whose people would be lost without a word, or that anybody could have written."""
+    path = folder / GALLERY
+    version = version_of(path)
+    if 0 < version < SEALED and not take_over:
+        raise unsealed(path)
+    if not version and not empty and has_bundles(folder):
+        message = f"something was installed in {folder}, but its gallery is gone or empty: put it back, or say --empty"
+        raise IntegrityError(f"{message} to begin with nobody, then restore a backup", reason="gallery_missing")
 
 
 def _put_in_use(

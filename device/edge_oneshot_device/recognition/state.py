@@ -145,7 +145,7 @@ def require_gallery(folder: Path) -> Path:
     if not os.path.lexists(path):  # a link is refused as one
         if not (folder / BUNDLES).exists():
             raise _not_initialised(folder)
-        message = f"the gallery {path} is gone: run init again, then restore a backup, or enrol everybody"
+        message = f"the gallery {path} is gone: put it back, or run init --empty and restore a backup"
         raise IntegrityError(message, reason="gallery_missing")
     return path
 
