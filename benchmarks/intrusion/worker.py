@@ -83,12 +83,8 @@ def of_case(case: Case, seed: int, number: int, place: Path) -> dict[str, str]:
         seen = case.run(seed, number)
     except Exception:
         remove(place)
-        return {
-            "kind": "",
-            "act": "",
-            "commands": "",
-            "outcome": f"{FAILED}: the campaign itself: {traceback.format_exc()[-800:]}",
-        }
+        outcome = f"{FAILED}: the campaign itself: {traceback.format_exc()[-800:]}"
+        return {"kind": "", "act": "", "commands": "", "outcome": outcome}
     commands = [f"{name}: {answer.value['code'] if answer.value else answer.fault}" for name, answer in seen.commands]
     return {"kind": seen.kind, "act": seen.act, "commands": "; ".join(commands), "outcome": judge(seen)}
 
