@@ -443,7 +443,7 @@ def unsealed(path: Path) -> IntegrityError:
 
 
 def _altered(path: Path, fault: str) -> IntegrityError:
-    message = f"somebody else wrote to {path}: {fault}; keep a copy of it, move it away, init, and restore a backup"
+    message = f"somebody else wrote to {path}: {fault}; keep a copy of it, move it away, init --empty, and restore a backup"
     return IntegrityError(f"{message} that you trust", reason="gallery_altered")
 
 
