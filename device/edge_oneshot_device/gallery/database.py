@@ -341,7 +341,7 @@ def write(connection: sqlite3.Connection, statement: str, values: Sequence[objec
 
 def corrupt(path: Path, fault: str) -> IntegrityError:
     """The error for a file that cannot be what this program wrote."""
-    message = f"{path} is damaged: {fault}; restore it from a copy, or move it away and enrol again"
+    message = f"{path} is damaged: {fault}; move it away, init --empty, and restore a backup or enrol again"
     return IntegrityError(message, reason="gallery_corrupt")
 
 
@@ -443,8 +443,8 @@ def unsealed(path: Path) -> IntegrityError:
 
 
 def _altered(path: Path, fault: str) -> IntegrityError:
-    message = f"somebody else wrote to {path}: {fault}; keep a copy of it, move it away, init --empty, and restore a backup"
-    return IntegrityError(f"{message} that you trust", reason="gallery_altered")
+    message = f"somebody else wrote to {path}: {fault}; keep a copy of it, move it away, init --empty, and restore"
+    return IntegrityError(f"{message} a backup that you trust", reason="gallery_altered")
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
