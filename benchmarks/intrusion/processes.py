@@ -177,6 +177,7 @@ class Instants:
 
     def __init__(self, stop: int | None = None, reached: Callable[[], None] = lambda: None) -> None:
         self.count = 0
+        self._process = os.getpid()  # what the command forks has instants of its own, which do not count
         self._stop = stop
         self._reached = reached
         self._connect = sqlite3.connect
@@ -193,6 +194,8 @@ class Instants:
             self._next()
 
     def _next(self) -> None:
+        if os.getpid() != self._process:
+            return
         self.count += 1
         if self.count - 1 == self._stop:
             self._reached()
