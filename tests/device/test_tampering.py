@@ -345,6 +345,31 @@ def test_a_link_in_the_place_of_the_journal_is_not_followed(
     assert not (tmp_path / "created").exists()
 
 
+@pytest.mark.parametrize("name", ["gallery.db-wal", "gallery.db-journal"])
+def test_a_second_name_of_a_file_elsewhere_is_no_journal_and_no_log(
+    state: Path, door: Recognizer, run: Run, people: People, tmp_path: Path, name: str
+) -> None:
+    own = tmp_path / "own.txt"
+    own.write_text("of the same user, and no part of a gallery")
+    os.link(own, state / name)
+    with pytest.raises(IntegrityError) as refused:
+        door.identify(people["ada"][1])
+    assert refused.value.reason == "foreign_file"
+    for command in (["people"], ["identify", tmp_path / "ada.png"], ["init", tmp_path / "tiny.oneshot"]):
+        assert (run(*command)["code"], run(*command)["reason"]) == (3, "foreign_file"), command
+    assert (own.read_text(), own.stat().st_nlink) == ("of the same user, and no part of a gallery", 2)
+
+
+def test_a_link_to_itself_in_the_place_of_the_gallery_is_refused_in_one_line(
+    state: Path, door: Recognizer, run: Run, people: People, tmp_path: Path
+) -> None:
+    (state / "gallery.db").unlink()
+    (state / "gallery.db").symlink_to(state / "gallery.db")
+    assert not door.identify(people["ada"][1]).accepted
+    for command in (["people"], ["identify", tmp_path / "ada.png"], ["doctor"], ["init", tmp_path / "tiny.oneshot"]):
+        assert run(*command)["code"] == 3, command
+
+
 _CUT_OFF = """
 import os, signal, sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)

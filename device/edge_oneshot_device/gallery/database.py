@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from edge_oneshot_device.errors import DeviceError, InputError, IntegrityError, MachineError
-from edge_oneshot_device.gallery.owned import close_to_others, own_file, require_plain_journal
+from edge_oneshot_device.gallery.owned import close_to_others, own_file, require_plain_journal, require_plain_log
 from edge_oneshot_device.gallery.schema import foreign_schema
 
 T = TypeVar("T")
@@ -190,6 +190,7 @@ def open_file(path: Path, *, create: bool = False) -> Connection:
     try:
         with own_file(place):
             require_plain_journal(place)
+            require_plain_log(place)
     except FileNotFoundError as error:
         raise _missing(path) from error
     connection = sqlite3.connect(
@@ -319,12 +320,13 @@ def reading(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _check_journal(connection: sqlite3.Connection) -> None:
-    """Before SQLite rolls back a journal that somebody left there while the gallery is open."""
+    """Before SQLite takes a journal, or a log, that somebody left there while the gallery is open."""
     assert isinstance(connection, Connection)
     # mostly there is none, and to ask so takes a microsecond
-    if os.access(f"{connection.place}-journal", os.F_OK, follow_symlinks=False):
-        with clear_errors(connection.path):
-            require_plain_journal(connection.place)
+    for ending, require in (("-journal", require_plain_journal), ("-wal", require_plain_log)):
+        if os.access(f"{connection.place}{ending}", os.F_OK, follow_symlinks=False):
+            with clear_errors(connection.path):
+                require(connection.place)
 
 
 def write(connection: sqlite3.Connection, statement: str, values: Sequence[object] = (), *, rows: int = 1) -> None:

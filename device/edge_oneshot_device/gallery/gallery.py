@@ -72,7 +72,7 @@ class Gallery:
         self.size = size
         self._connection = connection
         self._open = True
-        self._place = path.resolve()
+        self._place = _place(path)
         self.keyring = open_keyring(connection, path, source)
         self._mirror: Mirror | None = None
         self._end: audit.Row | None = None  # of the record, as far as it was made sure of
@@ -110,7 +110,7 @@ class Gallery:
         """
         path = Path(path)
         source = find_key() if key is None else key
-        place = path.resolve()
+        place = _place(path)
         taken: list[int] = []
 
         def begin(connection: sqlite3.Connection) -> None:
@@ -597,6 +597,11 @@ class Gallery:
         if open_person(self.path, self.keyring.vault, number, sealed).name != person:
             raise corrupt(self.path, f"number {number:016x} has the tag of another name")
         return number, count
+
+
+def _place(path: Path) -> Path:
+    """Where a file is, which is no link itself."""
+    return path.parent.resolve() / path.name
 
 
 def new_number() -> int:

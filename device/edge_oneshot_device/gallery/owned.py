@@ -48,6 +48,25 @@ def close_to_others(path: Path) -> None:
             Path(f"/proc/self/fd/{descriptor}").chmod(0o600)
 
 
+def require_plain_log(path: Path) -> None:
+    """Make sure that a write-ahead log beside a gallery is no file of elsewhere under a second name.
+
+    The program writes none, but SQLite takes one that it finds, and empties and removes it.
+
+    Args:
+        path: The gallery.
+
+    Raises:
+        IntegrityError: Reason ``foreign_file``.
+        OSError: The disk does not allow it.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    try:
+        _require_single(log, log.lstat())
+    except FileNotFoundError:
+        return
+
+
 def require_plain_journal(path: Path) -> None:
     """Make sure that a journal that is left beside a gallery names no further file.
 
@@ -73,12 +92,20 @@ def require_plain_journal(path: Path) -> None:
         return
     try:
         status = os.fstat(descriptor)
-        require_own(journal, status)
+        _require_single(journal, status)
         names = os.pread(descriptor, len(_MAGIC), max(status.st_size - len(_MAGIC), 0)) == _MAGIC
     finally:
         os.close(descriptor)
     if names:
         message = f"{journal} is none of this program's: move it away, and look who left it there"
+        raise IntegrityError(message, reason="foreign_file")
+
+
+def _require_single(path: Path, status: os.stat_result) -> None:
+    """As `require_own`, of a file that comes and goes, and so has one name."""
+    require_own(path, status)
+    if status.st_nlink > 1:
+        message = f"{path} is a second name of a file elsewhere: remove that name, and look who left it there"
         raise IntegrityError(message, reason="foreign_file")
 
 
