@@ -267,10 +267,11 @@ def rollback(state: str | os.PathLike[str] | None = None, *, key: str | os.PathL
 def _refuse_others(folder: Path, *, empty: bool, take_over: bool) -> None:
     """Refuse a gallery that is gone, whose people would be lost without a word, or that anybody could have written."""
     path = folder / GALLERY
+    installed = has_bundles(folder)  # looked at first: another init makes the gallery before the first bundle
     version = version_of(path)
     if 0 < version < SEALED and not take_over:
         raise unsealed(path)
-    if not version and not empty and has_bundles(folder):
+    if not version and not empty and installed:
         message = f"something was installed in {folder}, but its gallery is gone or empty: put it back, or say --empty"
         raise IntegrityError(f"{message} to begin with nobody, then restore a backup", reason="gallery_missing")
 
