@@ -26,8 +26,8 @@ from edge_oneshot_device import Bundle, Encoder, Recognizer, console
 from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.gallery.keys import ENVIRONMENT
-from edge_oneshot_device.recognition.installation import install
-from edge_oneshot_device.recognition.state import GALLERY
+from edge_oneshot_device.installation.installer import install
+from edge_oneshot_device.state.folder import GALLERY
 
 DAY = 86_400
 WINDOWS = 100

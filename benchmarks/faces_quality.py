@@ -28,11 +28,11 @@ from rendering.people import person_of
 from edge_oneshot.data.archives import open_archive
 from edge_oneshot_device import Bundle, Encoder, console
 from edge_oneshot_device.bundle.manifest import FaceLimits
-from edge_oneshot_device.bundle.summary import align
 from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.faces.finding import Face, FaceFinder
 from edge_oneshot_device.faces.quality import find_fault
 from edge_oneshot_device.files import write_atomically
+from edge_oneshot_device.formatting import align
 
 LEAST_SIDE = 1000  # of a photo, as the device decodes it
 EYES = 60.0  # pixels between the eyes

@@ -35,11 +35,12 @@ from rich.table import Table
 from workers import SILENT, Worker, spread
 
 from edge_oneshot_device.bundle.bundle import Bundle
-from edge_oneshot_device.bundle.summary import describe, summarise
 from edge_oneshot_device.encoding import runtimes
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.files import write_atomically
+from edge_oneshot_device.inspection.bundle_summary import summarise
+from edge_oneshot_device.presentation.bundles import describe
 
 MAX_SECONDS = 20.0  # of the processor
 HANGS_SECONDS = 900.0  # a busy machine gives a case less than a processor

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_oneshot_device import console
-from edge_oneshot_device.bundle.summary import align
+from edge_oneshot_device.formatting import align
 
 MODES = (("DELETE", "EXTRA"), ("TRUNCATE", "EXTRA"), ("PERSIST", "FULL"), ("WAL", "FULL"))
 ROUND = 20

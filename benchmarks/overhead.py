@@ -37,13 +37,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge_oneshot_device import Bundle, Encoder, Recognizer, console
-from edge_oneshot_device.bundle.summary import align
 from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.files import write_atomically
+from edge_oneshot_device.formatting import align
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import ENVIRONMENT
-from edge_oneshot_device.recognition.installation import install
-from edge_oneshot_device.recognition.state import GALLERY
+from edge_oneshot_device.installation.installer import install
+from edge_oneshot_device.state.folder import GALLERY
 
 SIDE = 640
 PEAKS = 5

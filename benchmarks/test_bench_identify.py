@@ -9,9 +9,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.recognition.installation import install
+from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.recognition.recognizer import Recognizer
-from edge_oneshot_device.recognition.state import GALLERY
+from edge_oneshot_device.state.folder import GALLERY
 
 
 @pytest.mark.benchmark(group="identify")

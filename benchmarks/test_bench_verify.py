@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from edge_oneshot_device.recognition.installation import install
+from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.recognition.recognizer import Recognizer
 
 

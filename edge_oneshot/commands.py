@@ -178,7 +178,7 @@ def _print_export(report: "ExportReport", seen: Sequence[str], arguments: argpar
     from edge_oneshot import display
     from edge_oneshot.data.loading import passed_over
     from edge_oneshot_device import Bundle
-    from edge_oneshot_device.bundle.summary import summarise
+    from edge_oneshot_device.inspection.bundle_summary import summarise
 
     summary = summarise(Bundle.open(report.path))
     passed = passed_over(arguments.data)
@@ -234,9 +234,9 @@ def preflight(arguments: argparse.Namespace) -> int:
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Show a bundle, or what two differ in."""
-    from edge_oneshot_device.bundle import comparison
+    from edge_oneshot_device.presentation import bundles
 
-    result, text = comparison.inspect(arguments.bundle, arguments.other, everything=arguments.all)
+    result, text = bundles.inspect(arguments.bundle, arguments.other, everything=arguments.all)
     console.print_result(result, arguments.json, text)
     return 0
 

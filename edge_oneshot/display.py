@@ -13,9 +13,11 @@ from rich.table import Column
 
 from edge_oneshot.judging import handful
 from edge_oneshot_device.bundle.manifest import Drift
-from edge_oneshot_device.bundle.summary import Operation, Summary, align, describe, percent
+from edge_oneshot_device.formatting import align, percent
 from edge_oneshot_device.image_files import PassedOver, passed_over_text
+from edge_oneshot_device.inspection.bundle_summary import Operation, Summary
 from edge_oneshot_device.matching.thresholds import LOOSE_FAR
+from edge_oneshot_device.presentation.bundles import describe
 from edge_oneshot_export.assembling import ExportReport, LeftOut
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.judging.folds import FoldsResult

@@ -15,7 +15,7 @@ from durability.children import Request, Server
 from durability.devices import FAILED, Place, State, judge
 from durability.filesystem import TRACED, Recording, cut, lay_out, manner, record, replay
 from durability.tracing import traced
-from edge_oneshot_device.recognition.installation import install
+from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.recognition.recognizer import Recognizer
 
 MIX = 30  # acts of a run

@@ -24,9 +24,9 @@ from edge_oneshot_device import Recognizer
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.gallery.transfer import back_up
+from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.recognition import record
-from edge_oneshot_device.recognition.installation import install
-from edge_oneshot_device.recognition.opening import open_installed
+from edge_oneshot_device.state.opening import open_installed
 
 REJECTIONS = 12
 """Of 1:N a minute, after which the door makes everybody wait."""

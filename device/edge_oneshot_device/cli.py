@@ -53,11 +53,11 @@ def _parser(argv: Sequence[str]) -> console.Parser:
             _add_state_options(added)
         console.add_json(added)
         if asks:
-            from edge_oneshot_device.help_texts import HELP
+            from edge_oneshot_device.presentation.help_texts import HELP
 
             console.explain(added, PROGRAM, HELP[name])
     if asks:
-        from edge_oneshot_device.help_texts import GROUPS
+        from edge_oneshot_device.presentation.help_texts import GROUPS
 
         console.group_commands(parser, {name: one.text for name, one in _COMMANDS.items()}, GROUPS)
     return parser

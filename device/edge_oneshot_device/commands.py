@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edge_oneshot_device import console
 from edge_oneshot_device.errors import InputError, MachineError
+from edge_oneshot_device.formatting import count
 
 if TYPE_CHECKING:
     from edge_oneshot_device.gallery.access import Access
@@ -21,10 +22,10 @@ NOT_COMPARABLE = 1
 
 def init(arguments: argparse.Namespace) -> int:
     """Check a bundle and put it in use."""
-    from edge_oneshot_device import wording
+    from edge_oneshot_device.installation.installer import install
     from edge_oneshot_device.outputs import check_new_key
-    from edge_oneshot_device.recognition.installation import install
-    from edge_oneshot_device.recognition.state import state_dir
+    from edge_oneshot_device.presentation import results
+    from edge_oneshot_device.state.folder import state_dir
 
     if arguments.key is not None:
         check_new_key(arguments.key, state_dir(arguments.state))
@@ -44,23 +45,23 @@ def init(arguments: argparse.Namespace) -> int:
         take_over=arguments.take_over,
         allow_cpu=arguments.allow_cpu,
     )
-    console.print_result(installation, arguments.json, wording.installation_text(installation))
+    console.print_result(installation, arguments.json, results.installation_text(installation))
     return 0
 
 
 def rollback(arguments: argparse.Namespace) -> int:
     """Put in use what was in use before."""
-    from edge_oneshot_device import wording
-    from edge_oneshot_device.recognition.installation import rollback as go_back
+    from edge_oneshot_device.installation.installer import rollback as go_back
+    from edge_oneshot_device.presentation import results
 
     installation = go_back(arguments.state, key=arguments.key)
-    console.print_result(installation, arguments.json, wording.installation_text(installation))
+    console.print_result(installation, arguments.json, results.installation_text(installation))
     return 0
 
 
 def enrol(arguments: argparse.Namespace) -> int:
     """Enrol a person, or a whole folder of them."""
-    from edge_oneshot_device import wording
+    from edge_oneshot_device.presentation import results
 
     if arguments.folder is not None:
         if arguments.even_if_alike:
@@ -78,14 +79,14 @@ def enrol(arguments: argparse.Namespace) -> int:
             access=access,
             even_if_alike=arguments.even_if_alike,
         )
-    console.print_result(enrolment, arguments.json, wording.enrolment_text(enrolment))
+    console.print_result(enrolment, arguments.json, results.enrolment_text(enrolment))
     return 0
 
 
 def access(arguments: argparse.Namespace) -> int:
     """Say when a person may come in."""
-    from edge_oneshot_device import wording
     from edge_oneshot_device.gallery.access import ALWAYS
+    from edge_oneshot_device.presentation import results
 
     named = _access(arguments)
     if arguments.always and named is not None:
@@ -96,7 +97,7 @@ def access(arguments: argparse.Namespace) -> int:
     wanted = ALWAYS if named is None else named
     with _recognizer(arguments) as recognizer:
         person = recognizer.gallery.set_access(arguments.person, wanted)
-    console.print_result(person, arguments.json, wording.people_text([person]))
+    console.print_result(person, arguments.json, results.people_text([person]))
     return 0
 
 
@@ -116,40 +117,38 @@ def identify(arguments: argparse.Namespace) -> int:
 
 def people(arguments: argparse.Namespace) -> int:
     """List everybody, write them to a file, or take them from one."""
-    from edge_oneshot_device import wording
+    from edge_oneshot_device.presentation import results
 
     if arguments.action is not None:
         return _transfer(arguments)
     with _recognizer(arguments) as recognizer:
         listed = recognizer.people()
-    console.print_result(listed, arguments.json, wording.people_text(listed))
+    console.print_result(listed, arguments.json, results.people_text(listed))
     return 0
 
 
 def forget(arguments: argparse.Namespace) -> int:
     """Delete a person."""
-    from edge_oneshot_device import wording
+    from edge_oneshot_device.presentation import results
 
     with _recognizer(arguments) as recognizer:
         forgotten = recognizer.forget(arguments.person)
-    console.print_result(forgotten, arguments.json, wording.enrolment_text(forgotten))
+    console.print_result(forgotten, arguments.json, results.enrolment_text(forgotten))
     return 0
 
 
 def unlock(arguments: argparse.Namespace) -> int:
     """Let a person verify again."""
-    from edge_oneshot_device import wording
-
     with _recognizer(arguments) as recognizer:
         unlocked = recognizer.unlock(arguments.person)
-    text = f"unlocked  {unlocked.person}  after {wording.count(unlocked.failures, 'failure')} in a row"
+    text = f"unlocked  {unlocked.person}  after {count(unlocked.failures, 'failure')} in a row"
     console.print_result(unlocked, arguments.json, text)
     return 0
 
 
 def audit(arguments: argparse.Namespace) -> int:
     """Show the record, check it, or let go of its beginning."""
-    from edge_oneshot_device import wording
+    from edge_oneshot_device.presentation import results
     from edge_oneshot_device.recognition import record
 
     if arguments.against is not None and not arguments.check:
@@ -158,7 +157,7 @@ def audit(arguments: argparse.Namespace) -> int:
         gallery = recognizer.gallery
         if arguments.check:
             report = record.check(gallery, arguments.against)
-            console.print_result(report, arguments.json, wording.audit_text(report))
+            console.print_result(report, arguments.json, results.audit_text(report))
         elif arguments.head:
             head = record.head(gallery)
             console.print_result(head, arguments.json, str(head))
@@ -170,7 +169,7 @@ def audit(arguments: argparse.Namespace) -> int:
                 console.print_result(entry, True, "")
         else:
             last = record.last(gallery, arguments.last)
-            console.print_result(last, arguments.json, wording.entries_text(last))
+            console.print_result(last, arguments.json, results.entries_text(last))
     return 0
 
 
@@ -206,21 +205,21 @@ def rotate_key(arguments: argparse.Namespace) -> int:
     """Seal the gallery with a new key."""
     from pathlib import Path
 
-    from edge_oneshot_device import wording
     from edge_oneshot_device.gallery.rotation import drop_former
     from edge_oneshot_device.gallery.rotation import rotate_key as rotate
     from edge_oneshot_device.outputs import check_new_key
+    from edge_oneshot_device.presentation import results
 
     if arguments.drop_former:
         with _recognizer(arguments) as recognizer:
             dropped = drop_former(recognizer.gallery)
-        console.print_result(dropped, arguments.json, wording.dropped_text(dropped))
+        console.print_result(dropped, arguments.json, results.dropped_text(dropped))
         return 0
     with _recognizer(arguments) as recognizer:
         if arguments.new_key is not None:
             check_new_key(arguments.new_key, recognizer.gallery.path.parent)
         rotation = rotate(recognizer.gallery, None if arguments.new_key is None else Path(arguments.new_key))
-    text = f"{wording.count(rotation.people, 'person')} sealed anew; the key is in {rotation.key}"
+    text = f"{count(rotation.people, 'person')} sealed anew; the key is in {rotation.key}"
     if rotation.former is not None:
         text += f"; the one before, which older backups need, in {rotation.former}"
     console.print_result(rotation, arguments.json, text)
@@ -229,11 +228,11 @@ def rotate_key(arguments: argparse.Namespace) -> int:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Look at everything that the door needs."""
-    from edge_oneshot_device import wording
-    from edge_oneshot_device.recognition.doctor import examine
+    from edge_oneshot_device.diagnostics.doctor import examine
+    from edge_oneshot_device.presentation import results
 
     diagnosis = examine(arguments.state, arguments.key)
-    console.print_result(diagnosis, arguments.json, wording.diagnosis_text(diagnosis))
+    console.print_result(diagnosis, arguments.json, results.diagnosis_text(diagnosis))
     return diagnosis.exit_code
 
 
@@ -241,20 +240,20 @@ def bench(arguments: argparse.Namespace) -> int:
     """Measure what a bundle costs, or compare two runs."""
     from pathlib import Path
 
-    from edge_oneshot_device import wording
     from edge_oneshot_device.bundle.bundle import Bundle
     from edge_oneshot_device.encoding.sources import MAX_FILE_BYTES
     from edge_oneshot_device.encoding.trial import try_variant
     from edge_oneshot_device.files import read_file
+    from edge_oneshot_device.installation.installer import choose_variant
     from edge_oneshot_device.measuring.bench import bench as measure
-    from edge_oneshot_device.measuring.comparison import compare
-    from edge_oneshot_device.recognition.installation import choose_variant
-    from edge_oneshot_device.recognition.state import writable_folder
+    from edge_oneshot_device.measuring.bench_comparison import compare
+    from edge_oneshot_device.presentation import measurements
+    from edge_oneshot_device.state.folder import writable_folder
 
     match arguments.what:
         case ["compare", first, second]:
             comparison = compare(Path(first), Path(second))
-            console.print_result(comparison, arguments.json, wording.comparison_text(comparison))
+            console.print_result(comparison, arguments.json, measurements.comparison_text(comparison))
             return 0 if comparison.comparable else NOT_COMPARABLE
         case [path] if path != "compare":
             bundle = Bundle.open(path)
@@ -271,13 +270,13 @@ def bench(arguments: argparse.Namespace) -> int:
         folder=writable_folder(),
         image=None if arguments.image is None else read_file(arguments.image, MAX_FILE_BYTES),
     )
-    console.print_result(result, arguments.json, wording.bench_text(result))
+    console.print_result(result, arguments.json, measurements.bench_text(result))
     return 0
 
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Show what a bundle holds."""
-    from edge_oneshot_device.bundle.comparison import inspect as look
+    from edge_oneshot_device.presentation.bundles import inspect as look
 
     result, text = look(arguments.bundle, arguments.other, everything=arguments.all)
     console.print_result(result, arguments.json, text)
@@ -298,13 +297,12 @@ def _access(arguments: argparse.Namespace) -> "Access | None":
 
 
 def _pruned_text(pruned: "Pruned") -> str:
-    from edge_oneshot_device import wording
 
-    return f"let go of {wording.count(pruned.rows, 'row')}; head {pruned.head}"
+    return f"let go of {count(pruned.rows, 'row')}; head {pruned.head}"
 
 
 def _enrol_folder(arguments: argparse.Namespace) -> int:
-    from edge_oneshot_device import wording
+    from edge_oneshot_device.presentation import results
     from edge_oneshot_device.recognition.staff import enrol_folder
 
     if arguments.person is not None:
@@ -316,17 +314,17 @@ def _enrol_folder(arguments: argparse.Namespace) -> int:
     access = _access(arguments)
     with _recognizer(arguments) as recognizer, console.progress("enrolled") as report:
         staff = enrol_folder(recognizer, arguments.folder, report, access=access)
-    console.print_result(staff, arguments.json, wording.staff_text(staff))
+    console.print_result(staff, arguments.json, results.staff_text(staff))
     return REJECTED if staff.refused else 0
 
 
 def _transfer(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from edge_oneshot_device import wording
     from edge_oneshot_device.gallery.keys import KeySource, create_key, read_key
     from edge_oneshot_device.gallery.transfer import export_people, import_people
     from edge_oneshot_device.outputs import check_new_key, check_output
+    from edge_oneshot_device.presentation import results
 
     if arguments.file is None:
         raise InputError(f"people {arguments.action} takes a file: name it", reason="wrong_use")
@@ -344,7 +342,7 @@ def _transfer(arguments: argparse.Namespace) -> int:
             moved = export_people(recognizer.gallery, file, seal)
         else:
             moved = import_people(recognizer.gallery, file, seal, recognizer.most_templates)
-    console.print_result(moved, arguments.json, wording.transfer_text(moved, arguments.action))
+    console.print_result(moved, arguments.json, results.transfer_text(moved, arguments.action))
     return 0
 
 
@@ -353,9 +351,9 @@ def _print_decision(decision: "Decision", refusal: str, as_json: bool, scores: b
 
     text = ""
     if not as_json:
-        from edge_oneshot_device import wording
+        from edge_oneshot_device.presentation import results
 
-        text = wording.decision_text(decision, refusal, scores)
+        text = results.decision_text(decision, refusal, scores)
     console.print_result(decision if scores else Answer.to(decision), as_json, text)
     if decision.fault is not None:
         raise MachineError(decision.fault, reason=decision.reason)

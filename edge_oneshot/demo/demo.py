@@ -18,9 +18,9 @@ from edge_oneshot.judging import load_unseen
 from edge_oneshot.report.report import ReportData, VariantRow, slower_than_float, write_report
 from edge_oneshot.training.folder import CHECKPOINT, ENCODER, HISTORY, RECORD, held
 from edge_oneshot_device import Bundle, Encoder, console
-from edge_oneshot_device.bundle.summary import align
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import write_atomically
+from edge_oneshot_device.formatting import align
 from edge_oneshot_device.matching.thresholds import calibration_for
 from edge_oneshot_device.measuring.machine import board
 from edge_oneshot_export.assembling import LeftOut

@@ -17,8 +17,8 @@ from edge_oneshot_device import cli
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.gallery.reserve import RESERVE
-from edge_oneshot_device.recognition.bundles import remove_bundles
-from edge_oneshot_device.recognition.state import GALLERY
+from edge_oneshot_device.state.bundle_files import remove_bundles
+from edge_oneshot_device.state.folder import GALLERY
 
 TARGET_FAR: Final = 0.05
 """Looser than the smallest that the calibration supports: an encoder trained for a minute or two

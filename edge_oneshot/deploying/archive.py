@@ -17,8 +17,8 @@ from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.signature import load_public_key
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import write_atomically
+from edge_oneshot_device.installation.installer import choose_variant
 from edge_oneshot_device.outputs import check_output
-from edge_oneshot_device.recognition.installation import choose_variant
 
 MACHINES: Final = ("aarch64", "x86_64")
 PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device import Decision, Recognizer, cli, commands
-from edge_oneshot_device.recognition.installation import install
+from edge_oneshot_device.installation.installer import install
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]

@@ -18,8 +18,9 @@ from edge_oneshot_device.gallery.access import parse_access
 from edge_oneshot_device.gallery.clock import Clock
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits
+from edge_oneshot_device.installation import installer
 from edge_oneshot_device.matching.decision import Candidate
-from edge_oneshot_device.recognition import attempts, installation
+from edge_oneshot_device.recognition import attempts
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]
@@ -309,7 +310,7 @@ def read_only(make_bundle: MakeBundle, people: People, tmp_path: Path) -> Iterat
         pytest.skip("a file system cannot be mounted here")
     try:
         state = disk / "state"
-        installation.install(make_bundle(), state, target_far=0.05)
+        installer.install(make_bundle(), state, target_far=0.05)
         with Recognizer.open(state) as recognizer:
             recognizer.enrol("ada", people["ada"][0])
         yield state
@@ -370,7 +371,7 @@ def test_waiting_is_told_in_plain_words(
 ) -> None:
     state, image = tmp_path / "state", tmp_path / "ada.png"
     image.write_bytes(people["ada"][1])
-    installation.install(make_bundle(), state, target_far=0.05, rejections_per_minute=1)
+    installer.install(make_bundle(), state, target_far=0.05, rejections_per_minute=1)
     with Recognizer.open(state) as recognizer:
         recognizer.enrol("grace", people["grace"][0])
     assert cli.main(["identify", str(image), "--state", str(state)]) == 1

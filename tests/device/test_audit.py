@@ -19,7 +19,8 @@ from edge_oneshot_device.gallery.clock import Clock
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key
 from edge_oneshot_device.gallery.rotation import rotate_key
-from edge_oneshot_device.recognition import installation, record
+from edge_oneshot_device.installation import installer
+from edge_oneshot_device.recognition import record
 
 SIZE = 4
 MINE = "a" * 64
@@ -458,7 +459,7 @@ def test_commands_show_check_and_prune_the_record(
     make_bundle: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     state = tmp_path / "state"
-    installation.install(make_bundle(), state)
+    installer.install(make_bundle(), state)
 
     def run(*arguments: str, code: int = 0) -> tuple[str, str]:
         capfd.readouterr()

@@ -12,7 +12,7 @@ import pytest
 from edge_oneshot_device import Bundle, cli
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.measuring.bench import bench
-from edge_oneshot_device.measuring.comparison import compare
+from edge_oneshot_device.measuring.bench_comparison import compare
 
 MakeRun = Callable[..., Path]
 

@@ -15,7 +15,7 @@ from edge_oneshot_device.encoding import bounded, preprocessing
 from edge_oneshot_device.encoding.bounded import NO_MEMORY, Bounded, EndedError
 from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.errors import InputError, MachineError
-from edge_oneshot_device.recognition import opening
+from edge_oneshot_device.state import opening
 
 MANY = 1 << 20
 GLIBCS = 0b11 << 31  # signals 32 and 33, which are its own

@@ -16,7 +16,7 @@ import pytest
 
 import edge_oneshot_device
 from edge_oneshot_device import Bundle, cli
-from edge_oneshot_device.help_texts import GROUPS, HELP
+from edge_oneshot_device.presentation.help_texts import GROUPS, HELP
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]
@@ -436,7 +436,7 @@ import sys
 import edge_oneshot_device, edge_oneshot_device.cli
 light = {name.partition(".")[0] for name in sys.modules}
 from edge_oneshot_device import Bundle, Decision, DeviceError, Encoder, Person, Recognizer
-import edge_oneshot_device.measuring.bench, edge_oneshot_device.recognition.state
+import edge_oneshot_device.measuring.bench, edge_oneshot_device.state.folder
 edge_oneshot_device.cli.main(["init", sys.argv[1], "--state", sys.argv[2]])
 edge_oneshot_device.cli.main(["people", "--state", sys.argv[2]])
 print(*light, file=sys.stderr)

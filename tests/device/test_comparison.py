@@ -3,8 +3,8 @@
 import msgspec
 
 from edge_oneshot_device.bundle.bundle import Bundle
-from edge_oneshot_device.bundle.comparison import Difference, compare, describe_comparison, inspect
-from edge_oneshot_device.bundle.summary import describe
+from edge_oneshot_device.inspection.bundle_comparison import Difference, compare
+from edge_oneshot_device.presentation.bundles import describe, describe_comparison, inspect
 
 
 def differences(one, other) -> dict[str, tuple]:

@@ -15,10 +15,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_oneshot_device import Recognizer, cli
+from edge_oneshot_device.diagnostics import doctor
+from edge_oneshot_device.diagnostics.doctor import Diagnosis, examine
+from edge_oneshot_device.diagnostics.equipment import Finding
 from edge_oneshot_device.gallery.reserve import RESERVE, RESERVE_BYTES, keep_reserve, release_reserve
-from edge_oneshot_device.recognition import doctor, installation
-from edge_oneshot_device.recognition.doctor import Diagnosis, examine
-from edge_oneshot_device.recognition.equipment import Finding
+from edge_oneshot_device.installation import installer
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]
@@ -30,7 +31,7 @@ def folder(make_bundle: MakeBundle, people: People, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(doctor, "_LOW_BYTES", 0)
     monkeypatch.setattr(doctor, "_LOW_SHARE", 0.0)
     state = tmp_path / "state"
-    installation.install(make_bundle(), state, key=tmp_path / "key")
+    installer.install(make_bundle(), state, key=tmp_path / "key")
     with Recognizer.open(state, key=tmp_path / "key") as recognizer:
         recognizer.enrol("ada", people["ada"][0])
     return state
@@ -96,7 +97,7 @@ def test_a_loose_target_is_a_warning_and_what_decides_is_named(
 ) -> None:
     signer = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
     options = {"trust": public_file(signer), "keep_photos": True, "rejections_per_minute": 3}
-    installation.install(sign(make_bundle(), signer), folder, key=key, target_far=0.05, **options)
+    installer.install(sign(make_bundle(), signer), folder, key=key, target_far=0.05, **options)
     diagnosis = examine(folder, key)
     (warning,) = found(diagnosis, "warning")
     assert (warning.what, diagnosis.exit_code) == ("settings", 0)

@@ -23,8 +23,8 @@ from edge_oneshot_device.encoding.runtimes import Model, open_model
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource
-from edge_oneshot_device.recognition.installation import install
-from edge_oneshot_device.recognition.state import read_settings
+from edge_oneshot_device.installation.installer import install
+from edge_oneshot_device.state.settings import read_settings
 
 DATA = Path(__file__).parent / "data"
 CONTENT = (DATA / "tiny-int8.tflite").read_bytes()

@@ -13,8 +13,8 @@ from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.access import ALWAYS, parse_access
+from edge_oneshot_device.installation import installer
 from edge_oneshot_device.matching.decision import scores
-from edge_oneshot_device.recognition import installation
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]
@@ -25,7 +25,7 @@ def open_recognizer(make_bundle: MakeBundle, tmp_path: Path) -> Any:
     """Installs a bundle made with the keywords and opens it."""
 
     def open_it(target_far: float | None = None, **made: Any) -> Recognizer:
-        installation.install(make_bundle(**made), tmp_path / "state", target_far=target_far)
+        installer.install(make_bundle(**made), tmp_path / "state", target_far=target_far)
         return Recognizer.open(tmp_path / "state", limits=None)
 
     return open_it

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from edge_oneshot_device.diagnostics import doctor, equipment
+from edge_oneshot_device.diagnostics.doctor import examine
+from edge_oneshot_device.diagnostics.equipment import Finding, find_clock, find_edgetpu, find_runtimes, fits
 from edge_oneshot_device.encoding import edgetpu
-from edge_oneshot_device.recognition import doctor, equipment, installation
-from edge_oneshot_device.recognition.doctor import examine
-from edge_oneshot_device.recognition.equipment import Finding, find_clock, find_edgetpu, find_runtimes, fits
+from edge_oneshot_device.installation import installer
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -83,7 +84,7 @@ def state(make_bundle, tmp_path, monkeypatch):
             manifest["variants"][0]["compiled"] = manifest["variants"][0]["file"]
 
         path = make_bundle(change=change)
-        installation.install(path, tmp_path / "state", key=tmp_path / "key", **options)
+        installer.install(path, tmp_path / "state", key=tmp_path / "key", **options)
         return examine(tmp_path / "state", tmp_path / "key").findings[0]
 
     return make

@@ -12,7 +12,7 @@ import pytest
 
 from edge_oneshot_device import Recognizer
 from edge_oneshot_device.errors import IntegrityError
-from edge_oneshot_device.recognition.installation import install
+from edge_oneshot_device.installation.installer import install
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CASES = 60

@@ -13,7 +13,7 @@ from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import key_command, keys
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, read_key
-from edge_oneshot_device.recognition import installation
+from edge_oneshot_device.installation import installer
 
 MakeBundle = Callable[..., Path]
 DIGITS = "0123456789abcdef" * 4
@@ -145,7 +145,7 @@ def test_a_command_prints_the_key() -> None:
 def test_what_the_command_holds_is_never_shown(
     make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    installation.install(make_bundle(), tmp_path / "state", key=write_key(tmp_path / "key"))
+    installer.install(make_bundle(), tmp_path / "state", key=write_key(tmp_path / "key"))
     for line in (
         "curl -H 'Token hunter2' https://keys",
         "sh -c 'echo hunter2 >&2; exit 1'",
@@ -287,25 +287,25 @@ def test_a_key_is_made_for_a_new_gallery_and_never_where_a_sealed_one_lies(
 ) -> None:
     folder, key = tmp_path / "state", tmp_path / "keys" / "key"
     bundle = make_bundle()
-    assert installation.install(bundle, folder, key=key).key == str(key)
+    assert installer.install(bundle, folder, key=key).key == str(key)
     content = key.read_text()
-    installation.install(bundle, folder, key=key)
+    installer.install(bundle, folder, key=key)
     assert key.read_text() == content
     key.unlink()
     for _ in range(2):
         with pytest.raises(IntegrityError, match="bring it back") as refused:
-            installation.install(bundle, folder, key=key)
+            installer.install(bundle, folder, key=key)
         assert refused.value.reason == "key_missing"
         assert not key.exists()
     # nor from elsewhere
     with pytest.raises(IntegrityError) as refused:
-        installation.install(bundle, folder)
+        installer.install(bundle, folder)
     assert refused.value.reason == "key_missing"
     assert not (tmp_path / "home/.config").exists()
 
 
 def test_the_key_never_comes_to_lie_beside_the_gallery_unless_asked(make_bundle: MakeBundle, tmp_path: Path) -> None:
-    installation.install(make_bundle(), tmp_path / "home/.local/state/edge-oneshot")
+    installer.install(make_bundle(), tmp_path / "home/.local/state/edge-oneshot")
     assert (tmp_path / "home/.config/edge-oneshot/key").exists()
     assert not list((tmp_path / "home/.local/state/edge-oneshot").rglob("key*"))
 
@@ -314,7 +314,7 @@ def test_faults_of_the_key_end_a_command_with_3_and_those_of_its_command_with_4(
     make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder, key = tmp_path / "state", tmp_path / "key"
-    installation.install(make_bundle(), folder, key=key)
+    installer.install(make_bundle(), folder, key=key)
     people = ["people", "--state", str(folder)]
     key.chmod(0o644)
     assert cli.main([*people, "--key", str(key)]) == 3

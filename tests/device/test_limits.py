@@ -19,7 +19,7 @@ from edge_oneshot_device.gallery.limits import (
     refuse_verification,
     unlock,
 )
-from edge_oneshot_device.recognition import installation
+from edge_oneshot_device.installation import installer
 
 LIMITS = Limits()
 
@@ -306,7 +306,7 @@ def test_a_rate_that_makes_no_sense_is_refused_before_anything_is_written(
     make_bundle: Callable[..., Path], tmp_path: Path, rate: int
 ) -> None:
     with pytest.raises(InputError) as refused:
-        installation.install(make_bundle(), tmp_path / "state", rejections_per_minute=rate)
+        installer.install(make_bundle(), tmp_path / "state", rejections_per_minute=rate)
     assert refused.value.reason == "bad_limit"
     assert not (tmp_path / "state").exists()
 

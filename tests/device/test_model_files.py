@@ -13,7 +13,7 @@ from edge_oneshot_device.encoding.onnx_check import check_onnx
 from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_device.encoding.tflite_check import check_tflite
 from edge_oneshot_device.errors import DeviceError, IntegrityError
-from edge_oneshot_device.recognition.installation import install
+from edge_oneshot_device.installation.installer import install
 
 DATA = Path(__file__).parent / "data"
 ONNX = (DATA / "tiny.onnx").read_bytes()

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device import Recognizer, cli
+from edge_oneshot_device.diagnostics.doctor import examine
 from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.recognition.doctor import examine
-from edge_oneshot_device.recognition.installation import install, rollback
+from edge_oneshot_device.installation.installer import install, rollback
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]

@@ -20,9 +20,9 @@ from edge_oneshot_device.gallery import transfer
 from edge_oneshot_device.gallery.keys import create_key
 from edge_oneshot_device.gallery.reserve import RESERVE
 from edge_oneshot_device.gallery.transfer import back_up, export_people
+from edge_oneshot_device.installation import installer
 from edge_oneshot_device.outputs import check_output, check_place
-from edge_oneshot_device.recognition import installation
-from edge_oneshot_device.recognition import state as recognition_state
+from edge_oneshot_device.state import folder as state_folder
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]
@@ -202,7 +202,7 @@ def state(tmp_path: Path, make_bundle: MakeBundle, people: People, monkeypatch: 
     create_key(tmp_path / "own" / "transfer")
     monkeypatch.setenv("EDGE_ONESHOT_STATE", str(folder))
     monkeypatch.setenv("EDGE_ONESHOT_KEY", str(tmp_path / "own" / "key"))
-    installation.install(make_bundle(), folder)
+    installer.install(make_bundle(), folder)
     with Recognizer.open(folder) as recognizer:
         recognizer.enrol("ada", people["ada"][0])
     return folder
@@ -412,5 +412,5 @@ def test_it_is_known_of_every_option_whether_it_names_an_output() -> None:
 
 
 def test_the_names_in_a_state_folder_are_those_that_are_in_use() -> None:
-    assert (outputs_module._GALLERY, outputs_module._BUNDLES) == (recognition_state.GALLERY, recognition_state.BUNDLES)
+    assert (outputs_module._GALLERY, outputs_module._BUNDLES) == (state_folder.GALLERY, state_folder.BUNDLES)
     assert RESERVE in outputs_module._OWN

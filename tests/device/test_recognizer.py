@@ -12,9 +12,9 @@ from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.matching.decision import scores
 from edge_oneshot_device.matching.thresholds import calibration_for, threshold_for
-from edge_oneshot_device.recognition.installation import install
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]

@@ -17,7 +17,7 @@ from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.gallery import renewal
-from edge_oneshot_device.recognition.installation import install
+from edge_oneshot_device.installation.installer import install
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]

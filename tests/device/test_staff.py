@@ -12,7 +12,7 @@ from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.image_files import PassedOver
-from edge_oneshot_device.recognition import installation
+from edge_oneshot_device.installation import installer
 from edge_oneshot_device.recognition.staff import Chosen, enrol_folder
 
 MakeBundle = Callable[..., Path]
@@ -21,7 +21,7 @@ People = dict[str, tuple[bytes, ...]]
 
 @pytest.fixture
 def state(make_bundle: MakeBundle, tmp_path: Path) -> Path:
-    installation.install(make_bundle(), tmp_path / "state")
+    installer.install(make_bundle(), tmp_path / "state")
     return tmp_path / "state"
 
 

@@ -15,18 +15,19 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.diagnostics.doctor import examine
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import renewal
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, read_key
 from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.gallery.transfer import back_up, restore
-from edge_oneshot_device.recognition import installation as installing
-from edge_oneshot_device.recognition import state
-from edge_oneshot_device.recognition.doctor import examine
-from edge_oneshot_device.recognition.installation import install
-from edge_oneshot_device.recognition.opening import open_installed
+from edge_oneshot_device.installation import installer as installing
+from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.recognition.recognizer import Recognizer
+from edge_oneshot_device.state.folder import state_dir
+from edge_oneshot_device.state.opening import open_installed
+from edge_oneshot_device.state.settings import DeviceSettings, decode_settings
 
 MakeBundle = Callable[..., Path]
 
@@ -44,7 +45,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def load(folder: Path) -> tuple[state.Settings, Bundle]:
+def load(folder: Path) -> tuple[DeviceSettings, Bundle]:
     """The settings and the bundle in use."""
     opened = open_installed(folder)
     opened.gallery.close()
@@ -81,19 +82,19 @@ def test_the_argument_comes_before_the_environment_and_that_before_the_home_fold
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("EDGE_ONESHOT_STATE", "/from/environment")
-    assert state.state_dir("/from/argument") == Path("/from/argument")
-    assert state.state_dir() == Path("/from/environment")
+    assert state_dir("/from/argument") == Path("/from/argument")
+    assert state_dir() == Path("/from/environment")
     for unset in (
         lambda: monkeypatch.setenv("EDGE_ONESHOT_STATE", ""),
         lambda: monkeypatch.delenv("EDGE_ONESHOT_STATE"),
     ):
         unset()
-        assert state.state_dir() == tmp_path / ".local/state/edge-oneshot"
+        assert state_dir() == tmp_path / ".local/state/edge-oneshot"
 
 
 def test_an_empty_state_argument_is_refused() -> None:
     with pytest.raises(InputError) as refused:
-        state.state_dir("")
+        state_dir("")
     assert refused.value.reason == "no_state_folder"
 
 
@@ -518,10 +519,10 @@ def test_settings_of_another_version_are_refused_in_one_line(make_bundle: MakeBu
         {"sha256": "0"},
     ):
         with pytest.raises(IntegrityError, match="run init again") as refused:
-            state.decode_settings(folder / "gallery.db", msgspec.json.encode(settings | wrong))
+            decode_settings(folder / "gallery.db", msgspec.json.encode(settings | wrong))
         assert refused.value.reason == "settings_unreadable"
         assert "\n" not in str(refused.value)
-    assert state.decode_settings(folder, msgspec.json.encode(settings)) == load(folder)[0]
+    assert decode_settings(folder, msgspec.json.encode(settings)) == load(folder)[0]
 
 
 # links, and folders of others

@@ -19,8 +19,8 @@ from edge_oneshot_device import Decision, Recognizer, cli
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import database, transfer
 from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.recognition import enrolment, recognizer
-from edge_oneshot_device.recognition.installation import install
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]

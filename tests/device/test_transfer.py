@@ -20,7 +20,8 @@ from edge_oneshot_device.gallery.keys import KeySource, create_key, read_key
 from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.gallery.sealed import write_template
 from edge_oneshot_device.gallery.transfer import back_up, export_people, import_people, restore
-from edge_oneshot_device.recognition import installation, record
+from edge_oneshot_device.installation import installer
+from edge_oneshot_device.recognition import record
 
 SIZE = 4
 MINE = "a" * 64
@@ -471,7 +472,7 @@ def test_commands_back_up_restore_and_transfer(
     bundle = make_bundle()
     here, there, file, key = (tmp_path / name for name in ("here", "there", "people.file", "transfer.key"))
     for folder in (here, there):
-        installation.install(bundle, folder)
+        installer.install(bundle, folder)
     with Recognizer.open(here) as recognizer:
         recognizer.enrol("ada", people["ada"][0])
 

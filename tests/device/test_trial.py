@@ -12,7 +12,7 @@ from edge_oneshot_device.cli import main
 from edge_oneshot_device.encoding import trial
 from edge_oneshot_device.encoding.trial import try_files, try_variant
 from edge_oneshot_device.errors import IntegrityError, MachineError
-from edge_oneshot_device.recognition.installation import install
+from edge_oneshot_device.installation.installer import install
 
 DATA = Path(__file__).parent / "data"
 ONNX = (DATA / "tiny.onnx").read_bytes()

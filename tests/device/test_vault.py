@@ -18,7 +18,7 @@ from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key
 from edge_oneshot_device.gallery.people import Enrolment
 from edge_oneshot_device.gallery.vault import NONCE_BYTES, TAG_BYTES, SealError, Vault
-from edge_oneshot_device.recognition import installation
+from edge_oneshot_device.installation import installer
 
 MakeBundle = Callable[..., Path]
 People = dict[str, tuple[bytes, ...]]
@@ -320,11 +320,11 @@ def test_photos_are_kept_only_when_asked_and_die_with_the_person(
         with tampering(tmp_path / "state" / "gallery.db") as connection:
             return int(connection.execute("SELECT count(*) FROM photo").fetchone()[0])
 
-    installation.install(bundle, tmp_path / "state")
+    installer.install(bundle, tmp_path / "state")
     with Recognizer.open(tmp_path / "state") as recognizer:
         recognizer.enrol("ada", people["ada"][0])
     assert kept() == 0
-    installation.install(bundle, tmp_path / "state", keep_photos=True)
+    installer.install(bundle, tmp_path / "state", keep_photos=True)
     with Recognizer.open(tmp_path / "state") as recognizer:
         recognizer.enrol("grace", *people["grace"][:2])
         recognizer.enrol("grace", people["grace"][2], add=True)
@@ -340,7 +340,7 @@ def test_a_gallery_that_was_altered_ends_a_command_with_3_and_one_line(
     make_bundle: MakeBundle, people: People, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "state"
-    installation.install(make_bundle(), folder)
+    installer.install(make_bundle(), folder)
     image = tmp_path / "ada.png"
     image.write_bytes(people["ada"][0])
     with Recognizer.open(folder) as recognizer:

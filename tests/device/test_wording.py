@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from edge_oneshot_device.matching.decision import Candidate, Decision
+from edge_oneshot_device.presentation.results import decision_text, entries_text
 from edge_oneshot_device.recognition.record import Entry
-from edge_oneshot_device.wording import decision_text, entries_text
 
 REJECTED = Decision(
     person=None, accepted=False, score=0.6, similarity=0.99, threshold=0.7, target_far=0.001, kept_far=0.001,

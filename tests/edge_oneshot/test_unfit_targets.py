@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edge_oneshot import display
-from edge_oneshot_device.bundle.summary import Operation, Summary
+from edge_oneshot_device.inspection.bundle_summary import Operation, Summary
 from edge_oneshot_export.assembling import ExportReport
 
 

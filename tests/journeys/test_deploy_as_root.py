@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from edge_oneshot.data import glyphs
-from edge_oneshot_device.recognition.installation import Installation
+from edge_oneshot_device.installation.installer import Installation
 
 PYTHON = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
 USER = "edge-oneshot"

@@ -16,7 +16,7 @@ from edge_oneshot_device.encoding.encoder import load_encoder, self_test
 from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.measuring.machine import Health, Machine, disk_of, look_at_health, look_at_machine
-from edge_oneshot_device.measuring.stages import Stage, time_stages
+from edge_oneshot_device.measuring.stage_times import StageTimes, time_stages
 
 _MOST_RUNS: Final = 1_000_000
 
@@ -64,7 +64,7 @@ class BenchResult(msgspec.Struct, frozen=True):
     model_size_mb: float
     peak_rss_mb: float
     samples_ms: list[float]
-    stages: list[Stage]
+    stages: list[StageTimes]
     disk: str | None
     image: str | None
 
@@ -117,7 +117,7 @@ def bench(
     warm, timed = times[:warmup] / 1e6, times[warmup:] / 1e6
     p5, median, p95, p99 = (float(value) for value in np.percentile(timed, (5, 50, 95, 99)))
     size = next(v.bytes for v in bundle.manifest.variants if v.name == variant)
-    stages: list[Stage] = []
+    stages: list[StageTimes] = []
     shown = golden if image is None and encoder.faces is None else image
     if folder is not None and shown is not None:
         stages = time_stages(encoder, bundle.manifest, shown, folder, runs)

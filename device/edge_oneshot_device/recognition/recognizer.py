@@ -26,8 +26,8 @@ from edge_oneshot_device.matching.thresholds import Outlook, calibration_for, th
 from edge_oneshot_device.recognition.attempts import Comparison, Work, identification, settle_at_last, verification
 from edge_oneshot_device.recognition.choosing import Choice, choose
 from edge_oneshot_device.recognition.enrolment import check_fit, most_templates
-from edge_oneshot_device.recognition.opening import open_installed
 from edge_oneshot_device.recognition.outlook import outlook_of
+from edge_oneshot_device.state.opening import open_installed
 
 if TYPE_CHECKING:
     from edge_oneshot_device.faces.liveness import Watcher

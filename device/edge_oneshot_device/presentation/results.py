@@ -4,24 +4,22 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from edge_oneshot_device.bundle.summary import UNCALIBRATED, UNSIGNED, align, percent
 from edge_oneshot_device.console import printable
+from edge_oneshot_device.formatting import align, count, percent
+from edge_oneshot_device.presentation.bundles import UNCALIBRATED, UNSIGNED
 
 if TYPE_CHECKING:
+    from edge_oneshot_device.diagnostics.doctor import Diagnosis
     from edge_oneshot_device.gallery.audit import AuditReport
     from edge_oneshot_device.gallery.people import Enrolment, Person
     from edge_oneshot_device.gallery.rotation import Dropped
     from edge_oneshot_device.gallery.transfer import Transfer
+    from edge_oneshot_device.installation.installer import Installation
     from edge_oneshot_device.matching.decision import Decision
     from edge_oneshot_device.matching.thresholds import Outlook
-    from edge_oneshot_device.measuring.bench import BenchResult
-    from edge_oneshot_device.measuring.comparison import BenchComparison
-    from edge_oneshot_device.recognition.doctor import Diagnosis
-    from edge_oneshot_device.recognition.installation import Installation
     from edge_oneshot_device.recognition.record import Entry
     from edge_oneshot_device.recognition.staff import StaffEnrolment
 
-_PLURALS = {"person": "people"}
 LOCKS_OUT: Final = 0.2
 """Share of right attempts that are turned away above which a door is said to lock people out."""
 
@@ -174,48 +172,6 @@ def installation_text(installation: "Installation") -> str:
     return align(rows)
 
 
-def bench_text(result: "BenchResult") -> str:
-    """What was measured."""
-    from edge_oneshot_device.measuring.machine import was_throttled
-    from edge_oneshot_device.measuring.stages import PEOPLE
-
-    before, after = result.before, result.after
-    rows = [
-        ("variant", f"{result.variant} on {result.runtime}, {count(result.num_threads, 'thread')}, {result.board}"),
-        (
-            "start",
-            f"init {result.init_ms:.2f} ms, first {result.warmup_first_ms:.3f}, warm-up {result.warmup_avg_ms:.3f}",
-        ),
-        (
-            "latency",
-            f"median {result.median_ms:.3f} ms, p5 {result.p5_ms:.3f}, p95 {result.p95_ms:.3f}, "
-            f"p99 {result.p99_ms:.3f}, least {result.min_ms:.3f}, most {result.max_ms:.3f}",
-        ),
-        ("mean", f"{result.avg_ms:.3f} ms, deviation {result.std_ms:.3f}, {count(result.num_runs, 'run')}"),
-        ("memory", f"model {result.model_size_mb:.2f} MiB, peak of the process {result.peak_rss_mb:.0f} MiB"),
-    ]
-    if result.stages:
-        rows.append(("stages", ", ".join(f"{stage.name} {stage.median_ms:.3f}" for stage in result.stages)))
-        rows.append(("", f"medians in ms, of {result.image}, among {PEOPLE} people, recorded on {result.disk}"))
-    heat = "" if after.temperature_c is None else f", {before.temperature_c} to {after.temperature_c} degrees"
-    busy = "" if before.load is None else f", load {before.load} before"
-    rows.append(("machine", f"{result.machine.cores} cores, governor {after.governor or 'unknown'}{heat}{busy}"))
-    if flags := was_throttled(before, after):
-        rows.append(("throttled", f"{', '.join(flags)}: cool it, or give it a stronger supply, and measure again"))
-    return align(rows)
-
-
-def comparison_text(comparison: "BenchComparison") -> str:
-    """A line a figure, and why they cannot be compared, if so."""
-    lines = [f"not comparable: {obstacle}" for obstacle in comparison.obstacles]
-    lines += [f"changed: {change}" for change in comparison.changes]
-    rows = [("", "first", "second", "ratio", "95 % interval")]
-    for one in comparison.ratios:
-        interval = "" if one.interval is None else f"{one.interval[0]:.3f} to {one.interval[1]:.3f}"
-        rows.append((one.what, f"{one.first:.3f}", f"{one.second:.3f}", f"{one.ratio:.3f}", interval))
-    return "\n".join([*lines, align(rows)])
-
-
 def staff_text(staff: "StaffEnrolment") -> str:
     """Who was enrolled from a folder and from what, who was refused and why, and what was left out."""
     from edge_oneshot_device.image_files import passed_over_text
@@ -277,8 +233,3 @@ def _facts(detail: dict[str, Any]) -> str:
         shown += ["variant", "target_far", "rejections_per_minute"]
     facts = [(key, detail[key]) for key in shown if detail.get(key) is not None]
     return ", ".join(f"{key} {_number(fact)}" if isinstance(fact, float) else f"{key} {fact}" for key, fact in facts)
-
-
-def count(number: int, noun: str) -> str:
-    """The number with its noun: 1 failure, 2 failures."""
-    return f"{number} {noun}" if number == 1 else f"{number:,} {_PLURALS.get(noun, noun + 's')}"

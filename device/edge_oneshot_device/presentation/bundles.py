@@ -1,133 +1,42 @@
-"""What is in a bundle, in brief: for `inspect` and `init`."""
+"""What `inspect` prints: a bundle, or what two bundles differ in."""
 
+import os
 import textwrap
-from collections.abc import Sequence
-from typing import Final
-
-import msgspec
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from edge_oneshot_device.bundle.bundle import Bundle
-from edge_oneshot_device.bundle.manifest import (
-    Calibration,
-    Change,
-    Drift,
-    EmbeddingSection,
-    FaceSection,
-    InputSection,
-    Manifest,
-    Metric,
-    OperatingPoint,
-    Provenance,
-    Variant,
-)
+from edge_oneshot_device.bundle.manifest import Change, FaceSection, InputSection, Provenance
 from edge_oneshot_device.console import printable
-from edge_oneshot_device.matching.thresholds import threshold_for
+from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.formatting import align, percent
+from edge_oneshot_device.inspection.bundle_comparison import BundleComparison, compare
+from edge_oneshot_device.inspection.bundle_summary import ModelFile, Operation, Summary, summarise
 
 UNCALIBRATED: Final = "uncalibrated: verify and identify will refuse; export it with calibration images"
-
-_COLUMNS: Final = 80
-_GALLERIES: Final = (1, 10, 100, 1000)
-
 UNSIGNED: Final = "nobody: the digests say that it is intact, not where it comes from"
 
-
-class ModelFile(msgspec.Struct, frozen=True):
-    """One variant: its file, and how far it is from the float model, where that is known."""
-
-    variant: str
-    format: str
-    bytes: int
-    input_dtype: str
-    output_dtype: str
-    runtimes: list[str]
-    drift: Drift | None
-    fingerprint: str
-    compiled: str | None
+_COLUMNS: Final = 80
+_CELL: Final = 52
+_ABSENT: Final = "-"
 
 
-class Threshold(msgspec.Struct, frozen=True):
-    """The threshold of an attempt at the default target against so many people enrolled."""
+def inspect(
+    path: str | os.PathLike[str], other: str | os.PathLike[str] | None = None, *, everything: bool = False
+) -> tuple[Summary | BundleComparison, str]:
+    """A bundle in brief, or two beside each other; and the same as text, of a bundle `everything` or one screen.
 
-    people: int
-    threshold: float
-    provisional: bool
-
-
-class Operation(msgspec.Struct, frozen=True):
-    """A calibration at its default target; failures as in `Calibration`, rates as in `OperatingPoint`."""
-
-    variant: str
-    rule: str
-    templates: int
-    target_far: float
-    threshold: float
-    far_upper_95: float
-    frr: float
-    people: int
-    failures_to_enrol: int
-    failures_to_acquire: int
-    failures_by_reason: dict[str, int]
-    data: str
-    provisional: bool
-    gallery: list[Threshold]
-
-
-class Summary(msgspec.Struct, frozen=True):
-    """A bundle in brief.
-
-    Attributes:
-        name, format, created: As the manifest says.
-        variants: Names of the variants.
-        fingerprints: Fingerprint of each.
-        rule: How the device joins the scores of a person's templates.
-        calibration: One line a variant, rule and count of templates; empty when uncalibrated.
-        signed_by: The public key that signed it, in hex; None when it is unsigned.
-        bytes, sha256: Of the bundle file.
-        files: The variants in more detail.
-        input, embedding, provenance: As the manifest says.
+    Raises:
+        InputError, IntegrityError, MachineError: As `Bundle.open` does.
+        InputError: Reason ``wrong_use``: everything of two.
     """
-
-    name: str
-    format: int
-    created: str
-    variants: list[str]
-    fingerprints: dict[str, str]
-    rule: str
-    calibration: list[Operation]
-    signed_by: str | None
-    bytes: int
-    sha256: str
-    files: list[ModelFile]
-    input: InputSection
-    embedding: EmbeddingSection
-    provenance: Provenance
-
-
-def summarise(bundle: Bundle) -> Summary:
-    """The bundle in brief."""
-    manifest = bundle.manifest
-    return Summary(
-        name=manifest.name,
-        format=manifest.format,
-        created=manifest.created,
-        variants=[variant.name for variant in manifest.variants],
-        fingerprints={variant.name: variant.fingerprint for variant in manifest.variants},
-        rule=manifest.rule,
-        calibration=operations(manifest),
-        signed_by=bundle.signed_by,
-        bytes=len(bundle.content),
-        sha256=bundle.sha256,
-        files=[_model_file(variant) for variant in manifest.variants],
-        input=manifest.input,
-        embedding=manifest.embedding,
-        provenance=manifest.provenance,
-    )
-
-
-def operations(manifest: Manifest) -> list[Operation]:
-    """Every calibration of a manifest at its default target."""
-    metric = manifest.embedding.metric
-    return [_operation(calibration, metric) for calibration in manifest.calibration]
+    if other is None:
+        summary = summarise(Bundle.open(path))
+        return summary, describe_all(summary) if everything else describe(summary)
+    if everything:
+        raise InputError("--all is for one bundle; leave it out to compare two", reason="wrong_use")
+    comparison = compare(Bundle.open(path), Bundle.open(other))
+    return comparison, describe_comparison(comparison, os.fspath(path), os.fspath(other))
 
 
 def describe(summary: Summary) -> str:
@@ -177,60 +86,31 @@ def describe_all(summary: Summary) -> str:
     return "\n\n".join(blocks)
 
 
-def align(rows: Sequence[tuple[str, ...]]) -> str:
-    """Rows of equal length as lines with aligned columns; what would steer a terminal is spelt out."""
-    rows = [tuple(map(printable, row)) for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+def describe_comparison(comparison: BundleComparison, a: str, b: str) -> str:
+    """The comparison as plain text: thresholds of the rule that is used, and drift, a line each.
 
-
-def percent(rate: float) -> str:
-    """A rate for people: 0.001 is ``0.1 %``."""
-    return f"{100.0 * rate:.3g} %"
-
-
-def _model_file(variant: Variant) -> ModelFile:
-    return ModelFile(
-        variant=variant.name,
-        format=variant.format,
-        bytes=variant.bytes,
-        input_dtype=variant.input.dtype,
-        output_dtype=variant.output.dtype,
-        runtimes=list(variant.runtimes),
-        drift=variant.drift,
-        fingerprint=variant.fingerprint,
-        compiled=variant.compiled,
+    Args:
+        comparison: What `compare` found.
+        a: What to call the one.
+        b: What to call the other.
+    """
+    if comparison.same:
+        return f"{a} and {b} are the same, byte for byte"
+    shown = [
+        (one.field, _cell(one.a, one.b), _cell(one.b, one.a))
+        for one in comparison.differences
+        if not one.field.startswith("calibration.") and ".drift" not in one.field
+    ]
+    drifts, thresholds = (
+        [(what, _cell(of_a.get(what)), _cell(of_b.get(what))) for what in dict.fromkeys([*of_a, *of_b])]
+        for of_a, of_b in (
+            (_drifts(comparison.a), _drifts(comparison.b)),
+            (_thresholds(comparison.a), _thresholds(comparison.b)),
+        )
     )
-
-
-def _operation(calibration: Calibration, metric: Metric) -> Operation:
-    point = _default_point(calibration)
-    return Operation(
-        variant=calibration.variant,
-        rule=calibration.rule,
-        templates=calibration.templates,
-        target_far=point.target_far,
-        threshold=point.threshold,
-        far_upper_95=point.far_upper_95,
-        frr=point.frr,
-        people=calibration.people,
-        failures_to_enrol=calibration.failures_to_enrol,
-        failures_to_acquire=calibration.failures_to_acquire,
-        failures_by_reason=calibration.failures_by_reason,
-        data=calibration.data,
-        provisional=calibration.provisional,
-        gallery=[_threshold(calibration, metric, people) for people in _GALLERIES],
-    )
-
-
-def _threshold(calibration: Calibration, metric: Metric, people: int) -> Threshold:
-    found = threshold_for(calibration, metric, calibration.target_far, people)
-    return Threshold(people, found.value, found.provisional)
-
-
-def _default_point(calibration: Calibration) -> OperatingPoint:
-    return next(point for point in calibration.points if point.target_far == calibration.target_far)
+    data = ("calibrated on", _calibrated_on(comparison.a), _calibrated_on(comparison.b))
+    rows = [row for row in (*shown, *drifts, data, *thresholds) if row[1] != row[2]]
+    return f"{align([('', f'A: {a}', f'B: {b}'), *rows])}\n\n{_templates_text(comparison.templates)}"
 
 
 def drift_rows(files: Sequence[ModelFile]) -> list[tuple[str, ...]]:
@@ -323,3 +203,56 @@ def _groups(names: tuple[str, ...], shown: int = 4) -> str:
         return "unknown"
     some = ", ".join(name[:24] for name in names[:shown])
     return f"{len(names)}: {some}{', ...' if len(names) > shown else ''}"
+
+
+def _drifts(summary: Summary) -> dict[str, str]:
+    return {
+        f"drift of {file.variant}": f"cosine {file.drift.cosine_mean:.4f}, EER {points(file.drift.eer)}"
+        for file in summary.files
+        if file.drift is not None
+    }
+
+
+def _thresholds(summary: Summary) -> dict[str, str]:
+    return {
+        f"threshold of {one.variant}, {one.rule} of {one.templates}": (
+            f"{one.threshold:.4f} for FAR {percent(one.target_far)}, FRR {percent(one.frr)}, {one.people:,} people"
+        )
+        for one in summary.calibration
+        if one.rule == summary.rule
+    }
+
+
+def _calibrated_on(summary: Summary) -> str:
+    return _cell(list(dict.fromkeys(one.data for one in summary.calibration)))
+
+
+def _templates_text(templates: Mapping[str, list[str]]) -> str:
+    kept = [
+        variant if variant in twins else f"{variant} (as {', '.join(twins)})"
+        for variant, twins in templates.items()
+        if twins
+    ]
+    lost = [variant for variant, twins in templates.items() if not twins]
+    lines = []
+    if kept:
+        lines.append(f"templates carry over from A to B: {', '.join(kept)}")
+    if lost:
+        lines.append(f"templates do not carry over from A to B, everybody is enrolled again: {', '.join(lost)}")
+    return "\n".join(lines)
+
+
+def _cell(value: Any, other: Any = None) -> str:
+    """A value for a person; of two lists what the other does not have."""
+    if value is None:
+        return _ABSENT
+    if isinstance(value, dict):
+        text = "there"
+    elif isinstance(value, list) and isinstance(other, list):
+        alone = ", ".join(str(entry) for entry in value if entry not in other)
+        text = f"{len(value):,}" + (f", here alone: {alone}" if alone else "")
+    elif isinstance(value, list):
+        text = ", ".join(map(str, value)) or "none"
+    else:
+        text = f"{value:.6g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
+    return text if len(text) <= _CELL else f"{text[: _CELL - 3]}..."

@@ -9,14 +9,15 @@ from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import start_decoder
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import find_key
-from edge_oneshot_device.recognition.bundles import open_bundle
-from edge_oneshot_device.recognition.state import Settings, require_gallery, require_settings, state_dir
+from edge_oneshot_device.state.bundle_files import open_bundle
+from edge_oneshot_device.state.folder import require_gallery, state_dir
+from edge_oneshot_device.state.settings import DeviceSettings, require_settings
 
 
 class Installed(msgspec.Struct, frozen=True):
     """What is in use, opened; the gallery is to be closed."""
 
-    settings: Settings
+    settings: DeviceSettings
     bundle: Bundle
     encoder: Encoder
     gallery: Gallery

@@ -12,7 +12,6 @@ import msgspec
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.manifest import Manifest, Runtime
 from edge_oneshot_device.bundle.signature import load_public_key, short
-from edge_oneshot_device.bundle.summary import Operation, summarise
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.encoding.trial import try_variant
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
@@ -23,23 +22,26 @@ from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key
 from edge_oneshot_device.gallery.limits import Limits
 from edge_oneshot_device.gallery.locking import locked
+from edge_oneshot_device.inspection.bundle_summary import Operation, summarise
 from edge_oneshot_device.matching.thresholds import Outlook
-from edge_oneshot_device.recognition.bundles import has_bundles, open_bundle, remove_bundles, write_bundle
 from edge_oneshot_device.recognition.enrolment import enrol_again
 from edge_oneshot_device.recognition.outlook import forecast, outlook_of, resolve_target
-from edge_oneshot_device.recognition.state import (
+from edge_oneshot_device.state.bundle_files import has_bundles, open_bundle, remove_bundles, write_bundle
+from edge_oneshot_device.state.folder import (
     FORMER_SETTINGS,
     GALLERY,
-    InUse,
-    Settings,
-    decode_settings,
-    defaults_again,
-    facts_of,
     make_folder,
     require_gallery,
     require_owner,
-    require_settings,
     state_dir,
+)
+from edge_oneshot_device.state.settings import (
+    DeviceSettings,
+    InUse,
+    decode_settings,
+    defaults_again,
+    facts_of,
+    require_settings,
 )
 
 DEFAULT_VARIANT: Final = "int8"
@@ -174,7 +176,7 @@ def install(
             make_folder(folder)
             gallery = stack.enter_context(_open_gallery(folder, source))
         gallery.use_with(encoder.fingerprint, encoder.embedding.size)
-        settings = Settings(
+        settings = DeviceSettings(
             bundle=f"{manifest.name}-{opened.sha256[:12]}.oneshot",
             sha256=opened.sha256,
             variant=name,
@@ -196,7 +198,7 @@ def install(
             if again is None and not empty and people_of(connection, "".join(encoders(connection)[-1:])):
                 gallery.require_encoder(connection)
 
-        def work(connection: sqlite3.Connection) -> Settings:
+        def work(connection: sqlite3.Connection) -> DeviceSettings:
             nonlocal before, again_default
             refuse_strangers(connection)  # again, in the transaction that keeps out an enrolment
             now = _settings_of(gallery, connection)
@@ -250,7 +252,7 @@ def rollback(state: str | os.PathLike[str] | None = None, *, key: str | os.PathL
         gallery.use_with(encoder.fingerprint, encoder.embedding.size)
         back = msgspec.structs.replace(settings, former=settings.in_use, **msgspec.structs.asdict(former))
 
-        def work(connection: sqlite3.Connection) -> Settings:
+        def work(connection: sqlite3.Connection) -> DeviceSettings:
             if _settings_of(gallery, connection) != settings:
                 message = f"another init or rollback came before this one in {folder}: nothing was changed; try again"
                 raise MachineError(message, reason="gallery_busy")
@@ -277,7 +279,7 @@ def _refuse_others(folder: Path, *, empty: bool, take_over: bool) -> None:
 
 
 def _put_in_use(
-    gallery: Gallery, settings: Settings, opened: Bundle, work: Callable[[sqlite3.Connection], Settings]
+    gallery: Gallery, settings: DeviceSettings, opened: Bundle, work: Callable[[sqlite3.Connection], DeviceSettings]
 ) -> None:
     """Write a bundle, then what puts it in use, then remove what is in use no more."""
     folder = gallery.path.parent
@@ -289,7 +291,7 @@ def _put_in_use(
             remove_bundles(folder, keep)
 
 
-def _settings_of(gallery: Gallery, connection: sqlite3.Connection) -> Settings | None:
+def _settings_of(gallery: Gallery, connection: sqlite3.Connection) -> DeviceSettings | None:
     """The settings in force; None where there are none that could be gone by: then `init` begins anew."""
     try:
         content = gallery.settings(connection)
@@ -322,7 +324,7 @@ def _trusted(gallery: Gallery, *, named: bool) -> str | None:
 def _installation(
     opened: Bundle,
     encoder: Encoder,
-    settings: Settings,
+    settings: DeviceSettings,
     folder: Path,
     source: KeySource,
     people: int,

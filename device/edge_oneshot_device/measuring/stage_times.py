@@ -22,7 +22,7 @@ PEOPLE: Final = 1000
 _ROW: Final = {"accepted": False, "reason": "below_threshold", "score": 0.5, "threshold": 0.75, "variant": "int8"}
 
 
-class Stage(msgspec.Struct, frozen=True):
+class StageTimes(msgspec.Struct, frozen=True):
     """Times of one stage in milliseconds.
 
     Attributes:
@@ -38,7 +38,7 @@ class Stage(msgspec.Struct, frozen=True):
     samples_ms: list[float]
 
 
-def time_stages(encoder: Encoder, manifest: Manifest, image: bytes, folder: Path, runs: int) -> list[Stage]:
+def time_stages(encoder: Encoder, manifest: Manifest, image: bytes, folder: Path, runs: int) -> list[StageTimes]:
     """Take an image through all stages, again and again.
 
     Args:
@@ -89,6 +89,6 @@ def _run(encoder: Encoder, index: Index, gallery: Gallery, image: bytes) -> list
     return at
 
 
-def _stage(name: str, samples: Any) -> Stage:
+def _stage(name: str, samples: Any) -> StageTimes:
     median, p95 = np.percentile(samples, (50, 95))
-    return Stage(name, float(median), float(p95), samples.tolist())
+    return StageTimes(name, float(median), float(p95), samples.tolist())

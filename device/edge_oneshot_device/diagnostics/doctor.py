@@ -14,19 +14,20 @@ from typing import Final
 import msgspec
 
 from edge_oneshot_device.bundle.signature import short
-from edge_oneshot_device.bundle.summary import UNCALIBRATED, percent
+from edge_oneshot_device.diagnostics.equipment import Finding, find_clock, find_edgetpu, find_runtimes
 from edge_oneshot_device.errors import MachineError, OneShotError
 from edge_oneshot_device.files import sync_folder
+from edge_oneshot_device.formatting import count, percent
 from edge_oneshot_device.gallery.clock import SYSTEM
 from edge_oneshot_device.gallery.keys import find_key
 from edge_oneshot_device.gallery.reserve import has_reserve
 from edge_oneshot_device.gallery.zone import describe_zone
 from edge_oneshot_device.matching.thresholds import LOOSE_FAR
-from edge_oneshot_device.recognition import state as states
-from edge_oneshot_device.recognition.equipment import Finding, find_clock, find_edgetpu, find_runtimes
-from edge_oneshot_device.recognition.opening import Installed, open_installed
+from edge_oneshot_device.presentation.bundles import UNCALIBRATED
+from edge_oneshot_device.presentation.results import LOCKS_OUT, outlook_text
 from edge_oneshot_device.recognition.outlook import outlook_of, resolve_target
-from edge_oneshot_device.wording import LOCKS_OUT, count, outlook_text
+from edge_oneshot_device.state.folder import require_owner, state_dir
+from edge_oneshot_device.state.opening import Installed, open_installed
 
 _LOW_BYTES: Final = 64 << 20
 _LOW_SHARE: Final = 0.05
@@ -62,7 +63,7 @@ def examine(state: str | os.PathLike[str] | None = None, key: str | os.PathLike[
         state: The state folder, see `state_dir`.
         key: The file of the gallery's key, see `find_key`.
     """
-    folder = states.state_dir(state)
+    folder = state_dir(state)
     findings: list[Finding] = []
     codes: list[int] = []
 
@@ -92,7 +93,7 @@ def _blamed(reason: str) -> str | None:
 
 
 def _owned(folder: Path) -> list[Finding]:
-    states.require_owner(folder)
+    require_owner(folder)
     return []
 
 

@@ -1,0 +1,1 @@
+"""What `doctor` finds: whether the door works, and what the machine has for it."""

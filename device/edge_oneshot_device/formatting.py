@@ -1,0 +1,26 @@
+"""How rates, counts and tables are written for a person."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from edge_oneshot_device.console import printable
+
+_PLURALS: Final = {"person": "people"}
+
+
+def align(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows of equal length as lines with aligned columns; what would steer a terminal is spelt out."""
+    rows = [tuple(map(printable, row)) for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def percent(rate: float) -> str:
+    """A rate for people: 0.001 is ``0.1 %``."""
+    return f"{100.0 * rate:.3g} %"
+
+
+def count(number: int, noun: str) -> str:
+    """The number with its noun: 1 failure, 2 failures."""
+    return f"{number} {noun}" if number == 1 else f"{number:,} {_PLURALS.get(noun, noun + 's')}"

@@ -1,0 +1,163 @@
+"""What is in a bundle, in brief: for `inspect` and `init`."""
+
+from typing import Final
+
+import msgspec
+
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.bundle.manifest import (
+    Calibration,
+    Drift,
+    EmbeddingSection,
+    InputSection,
+    Manifest,
+    Metric,
+    OperatingPoint,
+    Provenance,
+    Variant,
+)
+from edge_oneshot_device.matching.thresholds import threshold_for
+
+_GALLERIES: Final = (1, 10, 100, 1000)
+
+
+class ModelFile(msgspec.Struct, frozen=True):
+    """One variant: its file, and how far it is from the float model, where that is known."""
+
+    variant: str
+    format: str
+    bytes: int
+    input_dtype: str
+    output_dtype: str
+    runtimes: list[str]
+    drift: Drift | None
+    fingerprint: str
+    compiled: str | None
+
+
+class GalleryThreshold(msgspec.Struct, frozen=True):
+    """The threshold of an attempt at the default target against so many people enrolled."""
+
+    people: int
+    threshold: float
+    provisional: bool
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """A calibration at its default target; failures as in `Calibration`, rates as in `OperatingPoint`."""
+
+    variant: str
+    rule: str
+    templates: int
+    target_far: float
+    threshold: float
+    far_upper_95: float
+    frr: float
+    people: int
+    failures_to_enrol: int
+    failures_to_acquire: int
+    failures_by_reason: dict[str, int]
+    data: str
+    provisional: bool
+    gallery: list[GalleryThreshold]
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """A bundle in brief.
+
+    Attributes:
+        name, format, created: As the manifest says.
+        variants: Names of the variants.
+        fingerprints: Fingerprint of each.
+        rule: How the device joins the scores of a person's templates.
+        calibration: One line a variant, rule and count of templates; empty when uncalibrated.
+        signed_by: The public key that signed it, in hex; None when it is unsigned.
+        bytes, sha256: Of the bundle file.
+        files: The variants in more detail.
+        input, embedding, provenance: As the manifest says.
+    """
+
+    name: str
+    format: int
+    created: str
+    variants: list[str]
+    fingerprints: dict[str, str]
+    rule: str
+    calibration: list[Operation]
+    signed_by: str | None
+    bytes: int
+    sha256: str
+    files: list[ModelFile]
+    input: InputSection
+    embedding: EmbeddingSection
+    provenance: Provenance
+
+
+def summarise(bundle: Bundle) -> Summary:
+    """The bundle in brief."""
+    manifest = bundle.manifest
+    return Summary(
+        name=manifest.name,
+        format=manifest.format,
+        created=manifest.created,
+        variants=[variant.name for variant in manifest.variants],
+        fingerprints={variant.name: variant.fingerprint for variant in manifest.variants},
+        rule=manifest.rule,
+        calibration=operations(manifest),
+        signed_by=bundle.signed_by,
+        bytes=len(bundle.content),
+        sha256=bundle.sha256,
+        files=[_model_file(variant) for variant in manifest.variants],
+        input=manifest.input,
+        embedding=manifest.embedding,
+        provenance=manifest.provenance,
+    )
+
+
+def operations(manifest: Manifest) -> list[Operation]:
+    """Every calibration of a manifest at its default target."""
+    metric = manifest.embedding.metric
+    return [_operation(calibration, metric) for calibration in manifest.calibration]
+
+
+def _model_file(variant: Variant) -> ModelFile:
+    return ModelFile(
+        variant=variant.name,
+        format=variant.format,
+        bytes=variant.bytes,
+        input_dtype=variant.input.dtype,
+        output_dtype=variant.output.dtype,
+        runtimes=list(variant.runtimes),
+        drift=variant.drift,
+        fingerprint=variant.fingerprint,
+        compiled=variant.compiled,
+    )
+
+
+def _operation(calibration: Calibration, metric: Metric) -> Operation:
+    point = _default_point(calibration)
+    return Operation(
+        variant=calibration.variant,
+        rule=calibration.rule,
+        templates=calibration.templates,
+        target_far=point.target_far,
+        threshold=point.threshold,
+        far_upper_95=point.far_upper_95,
+        frr=point.frr,
+        people=calibration.people,
+        failures_to_enrol=calibration.failures_to_enrol,
+        failures_to_acquire=calibration.failures_to_acquire,
+        failures_by_reason=calibration.failures_by_reason,
+        data=calibration.data,
+        provisional=calibration.provisional,
+        gallery=[_threshold(calibration, metric, people) for people in _GALLERIES],
+    )
+
+
+def _threshold(calibration: Calibration, metric: Metric, people: int) -> GalleryThreshold:
+    found = threshold_for(calibration, metric, calibration.target_far, people)
+    return GalleryThreshold(people, found.value, found.provisional)
+
+
+def _default_point(calibration: Calibration) -> OperatingPoint:
+    return next(point for point in calibration.points if point.target_far == calibration.target_far)

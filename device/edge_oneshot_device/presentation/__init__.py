@@ -1,0 +1,1 @@
+"""Every text that the program prints for a person: results, tables, help."""
