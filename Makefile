@@ -81,8 +81,8 @@ soak: setup ## long campaigns, whole: how often bounds hold, what a gallery live
 	$(BIN)/edge-oneshot export --pretrained base --out build/base.oneshot
 	$(BIN)/python benchmarks/day.py build/base.oneshot --out benchmarks/results/day.json
 
-schema: setup ## renew docs/bundle.schema.json from the manifest's types
-	$(BIN)/python -m edge_oneshot_device.bundle.schema > docs/bundle.schema.json
+schema: setup ## renew docs/reference/bundle.schema.json from the manifest's types
+	$(BIN)/python -m edge_oneshot_device.bundle.schema > docs/reference/bundle.schema.json
 
 lock: setup ## renew both requirements files: the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \

@@ -1,4 +1,4 @@
-"""The plain recipe that docs/recognition.md compares the shipped encoder with.
+"""The plain recipe that docs/experiments/omniglot.md compares the shipped encoder with.
 
     python benchmarks/rough_recipe.py --out rough
     edge-oneshot export rough --out rough.oneshot

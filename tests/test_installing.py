@@ -18,7 +18,12 @@ from edge_oneshot.faces import packages
 from edge_oneshot_device.encoding import runtimes
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "device" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "device" / "README.md",
+    *sorted(ROOT.glob("docs/**/*.md")),
+]
 CODE = [path for folder in ("edge_oneshot", "export", "device", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
 LINE = re.compile(r"""pip (?:install|wheel)(?: (?:"[^"\n]*"|'[^'\n]*'|[^\s"'`#;&,(){}]+))+""")
 
@@ -49,7 +54,7 @@ LINES = found()
 
 
 def test_the_lines_of_pages_docstrings_and_messages_are_found():
-    pages = {"README.md", "device/README.md", "docs/matching.md", "docs/training.md"}
+    pages = {"README.md", "device/README.md", "docs/explanation/matching.md", "docs/guides/training.md"}
     programs = {"edge_oneshot/faces/packages.py", "device/edge_oneshot_device/encoding/runtimes.py"}
     assert pages | programs | {"benchmarks/search.py"} <= {place for places in LINES.values() for place in places}
 

@@ -1,4 +1,4 @@
-"""docs/security.md: each line of its tables names tests, and they exist."""
+"""docs/reference/security.md: each line of its tables names tests, and they exist."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-PAGE = TESTS.parent / "docs" / "security.md"
+PAGE = TESTS.parent / "docs" / "reference" / "security.md"
 COLUMNS = ["attacker", "capability", "what holds", "what does not", "tests"]
 
 

@@ -140,7 +140,7 @@ def consistent(plain: dict[str, Any], members: dict[str, bytes]) -> bytes:
     """A manifest with the digests, sizes and fingerprints that these members have."""
     digests = {path: hashlib.sha256(data).hexdigest() for path, data in members.items()}
     plain["members"] = [{"path": path, "bytes": len(data), "sha256": digests[path]} for path, data in members.items()]
-    # as docs/bundle.md says, so that sections which no type allows have one as well
+    # as docs/reference/bundle.md says, so that sections which no type allows have one as well
     embedding, section = (msgspec.json.encode(plain[name]).decode() for name in ("embedding", "input"))
     for variant in plain["variants"]:
         bound = f'{{"embedding":{embedding},"input":{section},"model":"{digests[variant["file"]]}"}}'

@@ -43,7 +43,7 @@ def export_faces(
     """Export the face encoder: ported, held against dlib's own answers, quantized, with provisional thresholds.
 
     Drift is measured on pictures of packages. The thresholds come from people in one room thirty years
-    ago, see docs/faces.md: every decision says `provisional` until `calibrate` has seen others.
+    ago, see docs/reference/faces.md: every decision says `provisional` until `calibrate` has seen others.
 
     Args:
         out: ``NAME.oneshot``.

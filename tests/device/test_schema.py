@@ -10,7 +10,7 @@ from edge_oneshot_device.bundle.codec import encode_manifest
 from edge_oneshot_device.bundle.schema import manifest_schema
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is of the workstation's environment")
-PUBLISHED = Path(__file__).parents[2] / "docs" / "bundle.schema.json"
+PUBLISHED = Path(__file__).parents[2] / "docs" / "reference" / "bundle.schema.json"
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from edge_oneshot_device.bundle.signature import (
 )
 from edge_oneshot_device.errors import InputError, IntegrityError
 
-DOCUMENTATION = Path(__file__).parents[2] / "docs" / "bundle.md"
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "reference" / "bundle.md"
 MANIFEST = b'{"name": "door"}'
 ORDER = 2**252 + 27742317777372353535851937790883648493  # of the group, RFC 8032 5.1
 
@@ -168,7 +168,7 @@ def test_openssl_agrees_with_signatures_right_and_wrong(key, public_file, tmp_pa
 
 
 def documented(language: str, what: str) -> str:
-    """A block of code of docs/bundle.md."""
+    """A block of code of docs/reference/bundle.md."""
     blocks = DOCUMENTATION.read_text().split(f"```{language}\n")[1:]
     return next(block.split("```")[0] for block in blocks if what in block.split("```")[0])
 

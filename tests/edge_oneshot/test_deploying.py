@@ -11,7 +11,7 @@ from edge_oneshot.deploying import archive
 from edge_oneshot.deploying.remote import check_host
 from edge_oneshot.errors import DeployError
 
-PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "deploy.md"
 USERLAND = Path(__file__).parents[1] / "arm64" / "userland.py"
 
 

@@ -1,4 +1,4 @@
-"""The table of docs/export.md: what `export --model` does with each kind of file that others write."""
+"""The table of docs/reference/export.md: what `export --model` does with each kind of file that others write."""
 
 import re
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from .model_files import (
     with_signature,
 )
 
-DOCS = Path(__file__).parents[2] / "docs" / "export.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "export.md"
 FREE = {"size": (SIDE, SIDE)}
 NAMED = {"output": ["embedding", "output"]}
 HALF = TensorProto.FLOAT16
@@ -311,7 +311,7 @@ def people(tmp_path_factory):
 
 
 def table() -> dict[str, str]:
-    """The rows of docs/export.md: what is given, and what becomes of it."""
+    """The rows of docs/reference/export.md: what is given, and what becomes of it."""
     section = DOCS.read_text().split("### Kinds of files")[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| ")][1:]
     cells = (re.split(r" \| ", line.strip("| ")) for line in lines)

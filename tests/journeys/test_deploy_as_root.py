@@ -22,7 +22,7 @@ from edge_oneshot_device.installation.installer import Installation
 
 PYTHON = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
 USER = "edge-oneshot"
-PAGE = Path(__file__).parents[2] / "docs" / "deploy.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "deploy.md"
 PLACES = ("etc", "opt", "run", "srv", "usr/local/bin", "usr/local/sbin", "var/backups", "var/lib")
 MOUNT = f'for one in {" ".join(PLACES)}; do mount --bind "$root/$one" "/$one" || exit 99; done'
 ENTER = ("unshare", "--mount", "sh", "-c", f'root=$1; shift; {MOUNT}; exec "$@"', "sh")

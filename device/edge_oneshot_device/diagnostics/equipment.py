@@ -174,7 +174,7 @@ def _pci(root: Path) -> Iterator[Finding]:
 def _accessible(node: Path, what: str) -> Finding:
     if os.access(node, os.R_OK | os.W_OK):
         return Finding("edgetpu", "ok", f"{what}, {node}")
-    text = f"{what}, but {node} is closed to this user: give it a udev rule (docs/deploy.md), and plug it in again"
+    text = f"{what}, but {node} is closed to this user: give it a udev rule (docs/guides/deploy.md) and replug it"
     return Finding("edgetpu", "warning", text)
 
 

@@ -2,7 +2,7 @@
 
 A scan gives for each template an upper bound of its score. Two persons are scored; whoever has no template whose bound
 reaches the lower of these two scores fits worse than both, and the others are scored as well, by `matching`. So the
-answer is that of scoring everybody, however rough the bounds are. docs/matching.md has the proof and the speed.
+answer is that of scoring everybody, however rough the bounds are. docs/explanation/matching.md has the proof.
 """
 
 import math

@@ -17,7 +17,7 @@ LOOSE_FAR: Final = 0.01
 """A false accept rate of an attempt above which a door is said to be unfit: too many strangers get in."""
 
 EXTRAPOLATED: Final = 10.0
-"""Times below the smallest calibrated rate that the tail is trusted. docs/matching.md has what happens further out."""
+"""Times below the smallest calibrated rate that the tail is trusted; docs/explanation/matching.md says why."""
 
 _ROUNDING: Final = 1e-6  # below 1, that the cosine of equal vectors may come out; measured: 4.2e-7
 

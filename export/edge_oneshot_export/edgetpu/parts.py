@@ -5,7 +5,7 @@ application failure", its log says), and TensorFlow Lite cuts a graph for a dele
 `PartitionGraphIntoIndependentNodeSubsets` in tensorflow/lite/graph_info.cc does: the first operator
 that can run says of which kind the first part is, all of this kind that can run then belong to it,
 then comes a part of the other kind, and so on. Of the parts that can be mapped the compiler takes
-the largest: docs/edge-tpu.md, "Which part is mapped", says what that rests on.
+the largest: docs/reference/edge-tpu.md, "Which part is mapped", says what that rests on.
 """
 
 from collections import defaultdict

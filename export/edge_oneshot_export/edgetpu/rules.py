@@ -8,7 +8,7 @@ Sources, by the names that the comments use:
   learned each version of an operator; compiler 16 (July 2021) reads what TensorFlow 2.5 reads;
 - #N: reports at github.com/google-coral/edgetpu/issues/N, which quote the compiler's logs.
 
-The statuses are the compiler's own words. docs/edge-tpu.md has the rules as a table.
+The statuses are the compiler's own words. docs/reference/edge-tpu.md has the rules as a table.
 """
 
 import math
@@ -42,7 +42,7 @@ _SUPPORTED = {
     "TRANSPOSE_CONV": 3, "UNIDIRECTIONAL_SEQUENCE_LSTM": 3,
 }
 # fmt: on
-# models-intro lacks TILE; it is reported to be mapped, as docs/edge-tpu.md says
+# models-intro lacks TILE; it is reported to be mapped, as docs/reference/edge-tpu.md says
 # it reads these, and leaves them on the CPU
 _READ = {"ARG_MAX": 2, "ARG_MIN": 2, "BATCH_MATMUL": 4, "CAST": 1, "DEQUANTIZE": 4, "GATHER": 5, "LEAKY_RELU": 2}
 _NEWEST = {**_SUPPORTED, **_READ}
