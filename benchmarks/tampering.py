@@ -7,7 +7,7 @@ Each case begins with the same door: people enrolled, one expired, one forgotten
 One act is drawn: SQL without the key, bytes of the gallery's file, an operation on any file of the state folder, or a
 link in its place; before an administrator's command, in the midst of one, or before root runs one. Then everybody
 stands before the door that was running and before one that is opened anew. As root, door and attacker are another
-user. docs/reference/security.md says what has to hold.
+user. docs/experiments/tampering.md says what has to hold.
 """
 
 import argparse

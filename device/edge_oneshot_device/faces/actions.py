@@ -8,7 +8,7 @@ import numpy as np
 from edge_oneshot_device.faces.challenge import Action
 from edge_oneshot_device.faces.parallax import Reference, View
 
-# How they were chosen is in docs/explanation/liveness.md. Lengths are in distances between the eyes of the reference.
+# How they were chosen is in docs/experiments/liveness.md. Lengths are in distances between the eyes of the reference.
 _LEANING: Final = 0.04  # lean of a head that is turned
 _FORESHORTENED: Final = 0.8  # of a face's shape: a head that turns is as deep as it is wide, and hardly flattens
 _RELIEF: Final = 0.04

@@ -62,7 +62,7 @@ def far_bounds(impostor: Scores, sides: Integers, targets: Sequence[float], rng:
     comparisons of one person have in common, and counts what a pair has for itself twice, which
     makes up for how few people there are. The bound is Student's, with one degree of freedom
     fewer than people, on the logarithm of the rate, for rates of rare events are skewed; it is at
-    least 3 over the pairs of people (Hanley and Lippman-Hand 1983). docs/explanation/uncertainty.md has its coverage.
+    least 3 over the pairs of people (Hanley and Lippman-Hand 1983). docs/experiments/coverage.md has its coverage.
 
     Args:
         impostor: float32 (m,), scores of comparisons of two people.
