@@ -35,3 +35,11 @@ def test_the_index_lists_every_page_once():
     listed = [link for link in re.findall(r"\]\(([^)\s:#]+\.md)\)", INDEX.read_text()) if not link.startswith("..")]
     pages = [path.relative_to(INDEX.parent) for path in ROOT.glob("docs/**/*.md") if path != INDEX]
     assert sorted(listed) == sorted(map(str, pages))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_of_the_repository_that_a_page_names_is_there(page):
+    folders = "benchmarks|device|docs|edge_oneshot|examples|export|tests|tools"
+    named = set(re.findall(rf"(?<![\w/.~-])((?:{folders})/[\w./-]*\w)", page.read_text()))
+    outputs = set(re.findall(r"--out (\S+)", page.read_text()))
+    assert [path for path in sorted(named - outputs) if not (ROOT / path).exists()] == []
