@@ -45,7 +45,7 @@ pytest: setup
 
 # of the shipped nets, with what LiteRT answers here
 bundles: setup
-	$(BIN)/python tests/tflite_runtime/make_bundles.py build/bundles
+	$(BIN)/python -m tests.tflite_runtime.make_bundles build/bundles
 
 test-tflite-runtime: setup bundles ## bundles and the device's tests in tflite-runtime 2.14, which needs Python 3.11 and numpy 1
 	@if ! "$(TFLITE_PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then \
@@ -61,7 +61,7 @@ test-tflite-runtime: setup bundles ## bundles and the device's tests in tflite-r
 		$(TFLITE_BIN)/pip install --quiet --no-deps --no-build-isolation -e ./device; \
 		echo "$$stamp" > .venv-tflite-runtime/.stamp; \
 	fi; \
-	$(TFLITE_BIN)/pytest tests/tflite_runtime tests/device --ignore=tests/device/test_liveness_rendered.py
+	$(TFLITE_BIN)/pytest tests/tflite_runtime tests/device
 
 test-arm64: setup bundles ## the device's tests on emulated Raspberry Pis 4 and 5, ten minutes; needs root and qemu-user-static
 	$(BIN)/python tests/arm64/stage.py build/bundles build/arm64
@@ -70,14 +70,14 @@ bench: setup ## latency on this machine, side by side (pytest-benchmark)
 	$(BIN)/python -m pytest benchmarks
 
 soak: setup ## long campaigns, whole: how often bounds hold, what a gallery lives through; JSON in benchmarks/results
-	$(BIN)/python benchmarks/coverage.py --out benchmarks/results/coverage.json
-	$(BIN)/python benchmarks/coverage.py --tasks --out benchmarks/results/coverage-tasks.json
-	$(BIN)/python benchmarks/hostile_bundles.py --out benchmarks/results/hostile-bundles.json
-	$(BIN)/python benchmarks/tampering.py --out benchmarks/results/tampering.json
-	$(BIN)/python benchmarks/durable.py kills --out benchmarks/results/durability-kills.json
-	$(BIN)/python benchmarks/durable.py disks --out benchmarks/results/durability-disks.json
-	$(BIN)/python benchmarks/durable.py faults --out benchmarks/results/durability-faults.json
-	$(BIN)/python benchmarks/durable.py contention --out benchmarks/results/durability-contention.json
+	$(BIN)/python -m tests.campaigns.coverage --out benchmarks/results/coverage.json
+	$(BIN)/python -m tests.campaigns.coverage --tasks --out benchmarks/results/coverage-tasks.json
+	$(BIN)/python -m tests.campaigns.hostile_bundles --out benchmarks/results/hostile-bundles.json
+	$(BIN)/python -m tests.campaigns.tampering --out benchmarks/results/tampering.json
+	$(BIN)/python -m tests.campaigns.durable kills --out benchmarks/results/durability-kills.json
+	$(BIN)/python -m tests.campaigns.durable disks --out benchmarks/results/durability-disks.json
+	$(BIN)/python -m tests.campaigns.durable faults --out benchmarks/results/durability-faults.json
+	$(BIN)/python -m tests.campaigns.durable contention --out benchmarks/results/durability-contention.json
 	$(BIN)/edge-oneshot export --pretrained base --out build/base.oneshot
 	$(BIN)/python benchmarks/day.py build/base.oneshot --out benchmarks/results/day.json
 

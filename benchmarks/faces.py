@@ -1,7 +1,7 @@
 """The face bundle beside dlib: error rates on people, distance on photos, latency.
 
     pip install dlib-bin
-    python benchmarks/faces.py faces.oneshot --data ../shared/data/olivetti/olivetti.zip --photos FOLDER \
+    python benchmarks/faces.py faces.oneshot --data olivetti.zip --photos FOLDER \
         --out benchmarks/results/faces.json
 
 FOLDER holds colour photos, named by whom they show: a name ends before its first digit or underscore. dlib is run as

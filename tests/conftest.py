@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 
 from edge_oneshot_device.gallery.keys import ENVIRONMENT, create_key
+from tests.real_data import ENVIRONMENT as TEST_DATA
+from tests.real_data import OMNIGLOT
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 WATCHER = pytest.StashKey["subprocess.Popen[bytes]"]()
 
 
 @pytest.fixture(scope="session")
 def omniglot_dir() -> Path:
     """The folder of the real Omniglot archives; the test is skipped where there is none."""
-    folder = Path(os.environ.get("EDGE_ONESHOT_DATA") or SHARED / "omniglot")
-    if not (folder / "images_background.zip").exists():
-        pytest.skip(f"no Omniglot in {folder}; say EDGE_ONESHOT_DATA=DIR")
-    return folder
+    if not (OMNIGLOT / "images_background.zip").exists():
+        pytest.skip(f"no Omniglot in {OMNIGLOT}; set EDGE_ONESHOT_DATA or {TEST_DATA}")
+    return OMNIGLOT
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,15 +16,16 @@ import pytest
 
 from edge_oneshot.faces import packages
 from edge_oneshot_device.encoding import runtimes
+from tests import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "device" / "README.md",
     *sorted(ROOT.glob("docs/**/*.md")),
 ]
-CODE = [path for folder in ("edge_oneshot", "export", "device", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+FOLDERS = ("edge_oneshot", "export", "device", "benchmarks", "tests/campaigns", "tools")
+CODE = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
 LINE = re.compile(r"""pip (?:install|wheel)(?: (?:"[^"\n]*"|'[^'\n]*'|[^\s"'`#;&,(){}]+))+""")
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 import edge_oneshot_device
-
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
 
 
 def project(path: str) -> dict:

@@ -1,12 +1,12 @@
 """docs/reference/security.md: each line of its tables names tests, and they exist."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent
-PAGE = TESTS.parent / "docs" / "reference" / "security.md"
+from tests import ROOT
+
+PAGE = ROOT / "docs" / "reference" / "security.md"
 COLUMNS = ["attacker", "capability", "what holds", "what does not", "tests"]
 
 
@@ -26,7 +26,7 @@ def there() -> set[str]:
     """Every test, as file::name."""
     return {
         f"{path.name}::{name}"
-        for path in TESTS.rglob("test_*.py")
+        for path in (ROOT / "tests").rglob("test_*.py")
         for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
     }
 

@@ -22,7 +22,7 @@ _MIN_SCORE: Final = 0.5  # MediaPipe's own, for all three
 _MAX_OVERLAP: Final = 0.3  # likewise
 # below, the embedding moves by a quarter and more of what people differ by (docs/experiments/faces.md)
 _MIN_EYE_DISTANCE: Final = 20.0
-# where the embedding has moved by half of what people differ by at the least (benchmarks/faces_quality.py)
+# where the embedding has moved by half of what people differ by at the least (benchmarks/research/faces_quality.py)
 _LIMITS: Final = FaceLimits(
     max_outside=0.25, max_yaw=25.0, max_pitch=20.0, min_light=40.0, max_glare=0.3, max_blur=0.72
 )

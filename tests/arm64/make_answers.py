@@ -2,7 +2,7 @@
 
 Usage: python tests/arm64/make_answers.py BUNDLES OUT
 
-BUNDLES is what tests/tflite_runtime/make_bundles.py wrote. Writes OUT/files/, image files of many kinds,
+BUNDLES is what tests.tflite_runtime.make_bundles wrote. Writes OUT/files/, image files of many kinds,
 two of them, ada.png and other.png, of characters that the tiny net finds least alike,
 OUT/sections.json, input sections by name, and OUT/pixels.npz: of each file under FILE/SECTION what the preprocessing
 makes of it, and under FILE/NET the raw output of that bundle's int8 variant.

@@ -2,7 +2,7 @@
 
 Usage: python tests/arm64/stage.py BUNDLES OUT
 
-BUNDLES is what tests/tflite_runtime/make_bundles.py wrote; OUT keeps userlands, so that only the first run makes them,
+BUNDLES is what tests.tflite_runtime.make_bundles wrote; OUT keeps userlands, so that only the first run makes them,
 and a log of each pass. Ends with 1 when a test failed, or a step before the tests did. Where no userland can be had it
 says why and ends with 0, but with 1 where CI is set.
 """
@@ -43,16 +43,16 @@ _TEST_WHEELS: Final = ("hypothesis", "iniconfig", "numkong", "onnxruntime", "pac
 _GLIBC: Final = range(36, 16, -1)
 # of tests/device: what needs the workstation's packages, strace, mounts, a compiler or bounds that qemu does not keep,
 # measures, or starts the program again and again, which takes seconds each time; tests/arm64/test_door.py goes that way
-_LEFT_OUT: Final = ("test_bounded.py", "test_cli.py", "test_costly_pictures.py", "test_costs.py", "test_durability.py",
-                    "test_edgetpu.py", "test_hostile_bundles.py", "test_liveness_rendered.py",
-                    "test_schema.py")  # fmt: skip
+_LEFT_OUT: Final = ("bundle/test_hostile_bundles.py", "bundle/test_schema.py", "encoding/test_bounded.py",
+                    "encoding/test_costly_pictures.py", "encoding/test_edgetpu.py", "gallery/test_durability.py",
+                    "test_cli.py", "test_costs.py")  # fmt: skip
 _DESELECTED: Final = (
     # qemu does not tell who starts a process why it could not
-    "tests/device/test_keys.py::test_a_command_that_fails_is_told",
+    "tests/device/gallery/test_keys.py::test_a_command_that_fails_is_told",
     # about speed and memory, or about one who waits some seconds for another
-    "tests/device/test_rotation.py::test_two_rotations_at_once_lose_nobody",
-    "tests/device/test_search.py::test_a_gallery_of_more_than_a_block_is_searched_as_it_ships",
-    "tests/device/test_search.py::test_memory_is_at_most_1_4_times_the_vectors_while_people_come_and_go",
+    "tests/device/gallery/test_rotation.py::test_two_rotations_at_once_lose_nobody",
+    "tests/device/matching/test_search.py::test_a_gallery_of_more_than_a_block_is_searched_as_it_ships",
+    "tests/device/matching/test_search.py::test_memory_is_at_most_1_4_times_the_vectors_while_people_come_and_go",
 )
 _INSTALL_SECONDS, _TEST_SECONDS = 4 * 3600, 12 * 3600  # far more than a busy machine takes
 # qemu takes its core from the environment, and the installed command hands none of it on

@@ -15,8 +15,8 @@ from edge_oneshot.adopting import export_files
 from edge_oneshot_device import Bundle
 from edge_oneshot_device.errors import OneShotError
 from edge_oneshot_export.errors import ExportError, ModelError
-
-from .model_files import (
+from tests import ROOT
+from tests.samples.model_files import (
     SIDE,
     VALUES,
     beside,
@@ -28,7 +28,7 @@ from .model_files import (
     with_signature,
 )
 
-DOCS = Path(__file__).parents[2] / "docs" / "reference" / "export.md"
+DOCS = ROOT / "docs" / "reference" / "export.md"
 FREE = {"size": (SIDE, SIDE)}
 NAMED = {"output": ["embedding", "output"]}
 HALF = TensorProto.FLOAT16

@@ -14,10 +14,10 @@ from edge_oneshot import cli
 from edge_oneshot.deploying import archive
 from edge_oneshot.training.runs import Run
 from edge_oneshot_device import Bundle
+from tests import MODELS
 
 ODD = os.fsdecode(b"caf\xe9")
 SPELT = "caf\\udce9"
-MODELS = Path(__file__).parents[1] / "device" / "data"
 
 LINES = (
     (0, "train people-ODD --out run-ODD --images 64 --size 16 --net 'down8 pool 16' --embedding 8 --batch 16"

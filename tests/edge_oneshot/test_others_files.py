@@ -1,7 +1,5 @@
 """Model files as other tools write them become encoders, or are refused for what is the matter with them."""
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -14,10 +12,17 @@ from edge_oneshot_export.adopting import read_encoder
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.formats.scaling import tflite_scaling
 from edge_oneshot_export.variants import format_of
-
-from .model_files import SIDE, VALUES, beside, onnx_net, quantized, tflite_net, with_metadata, with_signature
-
-CASES = Path(__file__).parents[3] / "shared" / "data" / "cases"
+from tests.real_data import CASES, needs
+from tests.samples.model_files import (
+    SIDE,
+    VALUES,
+    beside,
+    onnx_net,
+    quantized,
+    tflite_net,
+    with_metadata,
+    with_signature,
+)
 
 
 def written(folder, content, suffix):
@@ -51,7 +56,7 @@ def noise(sides, low=-1, high=1):
     return np.random.default_rng(9).uniform(low, high, sides).astype(np.float32)
 
 
-@pytest.mark.skipif(not CASES.exists(), reason="the cases are not there")
+@needs(CASES)
 @pytest.mark.parametrize(
     ("name", "how", "variant"),
     [
@@ -77,7 +82,7 @@ def test_each_of_the_cases_becomes_an_encoder_that_answers_as_the_file_does(name
     assert answers(encoder, image) == pytest.approx(own_answer(CASES / name, image), abs=2e-3)
 
 
-@pytest.mark.skipif(not CASES.exists(), reason="the cases are not there")
+@needs(CASES)
 @pytest.mark.parametrize(
     ("name", "reason", "words"),
     [

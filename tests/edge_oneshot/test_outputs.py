@@ -19,6 +19,7 @@ from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.keys import create_key
 from edge_oneshot_export.edgetpu import compiler
 from edge_oneshot_export.signing import generate_key
+from tests import MODELS
 
 # every option of every command that names a file or folder, by what it is to the command
 OUTPUTS = {
@@ -195,7 +196,7 @@ def test_a_demo_is_not_made_in_a_state_folder_or_a_file(
 
 @pytest.mark.usefixtures("folder")
 def test_the_compiler_is_not_run_for_a_file_that_may_not_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copy(Path(__file__).parents[1] / "device" / "data" / "tiny-int8.tflite", "model.tflite")
+    shutil.copy(MODELS / "tiny-int8.tflite", "model.tflite")
     monkeypatch.setattr(compiler, "compile_for_edgetpu", lambda *_, **__: pytest.fail("was compiled"))
     monkeypatch.setattr(compiler.shutil, "which", lambda _: "/usr/bin/edgetpu_compiler")
     Path("model_edgetpu.tflite").hardlink_to("model.tflite")

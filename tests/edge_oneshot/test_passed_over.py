@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from edge_oneshot import cli
+from tests import MODELS
 
-MODEL = Path(__file__).parents[1] / "device" / "data" / "tiny-float32.tflite"
+MODEL = MODELS / "tiny-float32.tflite"
 LEFT = "left out 4: Thumbs.db (litter), handbook.pdf (no_image), visitor.jpe (no_person), nobody/ (no_image)"
 
 

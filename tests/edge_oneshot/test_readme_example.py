@@ -11,8 +11,8 @@ from PIL import Image
 from edge_oneshot import cli as workstation
 from edge_oneshot.data.glyphs import draw_alphabet
 from edge_oneshot_device import cli
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 NUMBERS = (0, 1, 2, 3, 4, 5, 13, 7, 8, 9, 10, 11)  # of the made-up alphabet's characters, in the order of the names
 STRANGER = 12

@@ -1,14 +1,14 @@
 """What pixels are scaled by has a range of sense, looked at before the work begins."""
 
 import math
-from pathlib import Path
 
 import pytest
 
 from edge_oneshot.adopting import export_files
 from edge_oneshot.errors import DataError
+from tests import MODELS
 
-MODEL = Path(__file__).parents[1] / "device" / "data" / "tiny-int8.tflite"
+MODEL = MODELS / "tiny-int8.tflite"
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ from edge_oneshot_export.adopting import adopt, read_encoder
 from edge_oneshot_export.errors import ExportError, ModelError
 from edge_oneshot_export.formats import onnx_adapting, tflite_adapting
 from edge_oneshot_export.formats.scaling import tflite_scaling
-
-from .tflite_edit import damaged, edited
+from tests.samples.tflite_edit import damaged, edited
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,11 @@ from edge_oneshot.deploying.remote import install_on
 from edge_oneshot.deploying.wheels import pack_device
 from edge_oneshot.errors import DeployError
 from edge_oneshot_device.errors import InputError
+from tests import ROOT
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 DAMAGED = "install.sh: the archive is damaged: build it again"
-FILES = Path(__file__).parents[2] / "edge_oneshot" / "deploying" / "files"
+FILES = ROOT / "edge_oneshot" / "deploying" / "files"
 
 
 @pytest.fixture

@@ -19,10 +19,11 @@ from PIL import Image
 
 from edge_oneshot.data import glyphs
 from edge_oneshot_device.installation.installer import Installation
+from tests import ROOT
 
 PYTHON = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
 USER = "edge-oneshot"
-PAGE = Path(__file__).parents[2] / "docs" / "guides" / "deploy.md"
+PAGE = ROOT / "docs" / "guides" / "deploy.md"
 PLACES = ("etc", "opt", "run", "srv", "usr/local/bin", "usr/local/sbin", "var/backups", "var/lib")
 MOUNT = f'for one in {" ".join(PLACES)}; do mount --bind "$root/$one" "/$one" || exit 99; done'
 ENTER = ("unshare", "--mount", "sh", "-c", f'root=$1; shift; {MOUNT}; exec "$@"', "sh")

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from edge_oneshot.data import glyphs
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 HEAVY = {"tensorflow", "keras", "onnx", "tf2onnx", "scikit-learn", "scipy", "edge-oneshot"}
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.real_data import CORAL, needs
+
 BIN = Path(sys.executable).parent
-CORAL = Path(__file__).parents[2] / "../shared/data/coral"
-needs_coral = pytest.mark.skipif(not CORAL.is_dir(), reason="the Coral models are not on this machine")
+needs_coral = needs(CORAL)
 
 
 def preflight(*arguments: object, code: int) -> subprocess.CompletedProcess[str]:
@@ -62,7 +63,7 @@ def test_a_compiler_on_path_is_run_and_compared(tmp_path, monkeypatch):
     model, program = tmp_path / "door.tflite", tmp_path / "bin" / "edgetpu_compiler"
     model.write_bytes((CORAL / "split_concat.tflite").read_bytes())
     program.parent.mkdir()
-    compiled = CORAL.resolve() / "split_concat_edgetpu.tflite"
+    compiled = CORAL / "split_concat_edgetpu.tflite"
     log = "Model compiled successfully in 9 ms.\nNumber of Edge TPU subgraphs: 2\nTotal number of operations: 3\n"
     program.write_text(f"#!/bin/sh\ncp {compiled} $5/model_edgetpu.tflite\ncat <<END\n{log}END\n")
     program.chmod(0o755)

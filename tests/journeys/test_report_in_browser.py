@@ -1,25 +1,20 @@
 """The report in headless Chromium: it fits wide and narrow screens, and every picture in it is drawn."""
 
 import html
-import importlib.util
 import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from edge_oneshot.report.report import render
+from tests.samples import report as report_sample
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
-_PATH = Path(__file__).parents[1] / "edge_oneshot" / "report_sample.py"
-_SPEC = importlib.util.spec_from_file_location(_PATH.stem, _PATH)
-report_sample = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(report_sample)
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

@@ -1,6 +1,6 @@
 """Bundles of the shipped nets, and what LiteRT answers, for an environment that has neither TensorFlow nor LiteRT.
 
-Usage: python tests/tflite_runtime/make_bundles.py OUT
+Usage: python -m tests.tflite_runtime.make_bundles OUT
 
 Writes OUT/NET.oneshot and OUT/NET.npz: uint8 images (n, h, w, c), and for each variant its raw outputs (n, size) on
 LiteRT's default kernels (XNNPACK) as VARIANT-xnnpack and on its plain ones as VARIANT-plain.
@@ -22,8 +22,8 @@ from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_export.exporting import export
 from edge_oneshot_export.formats.tflite import PlainModel
 from edge_oneshot_export.judging.protocols import LabelledImages
+from tests.real_data import OMNIGLOT
 
-OMNIGLOT = Path(os.environ.get("EDGE_ONESHOT_DATA") or Path(__file__).parents[2] / "../shared/data/omniglot")
 VARIANTS = ("float32", "float16", "dynamic", "int8", "coral")
 REPRESENTATIVE = 400
 IDENTITIES, IMAGES_EACH = 40, 5

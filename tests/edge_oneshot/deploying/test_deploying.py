@@ -1,0 +1,93 @@
+"""What deploy does before it builds anything: the defaults, the archive's name, a look at the device."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from edge_oneshot import cli
+from edge_oneshot.deploying import archive
+from edge_oneshot.deploying.remote import check_host
+from edge_oneshot.errors import DeployError
+from tests import ROOT
+
+PAGE = ROOT / "docs" / "guides" / "deploy.md"
+USERLAND = ROOT / "tests" / "arm64" / "userland.py"
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Puts a device at the other end of ssh: its machine, its commands, or how ssh fails."""
+
+    def ssh(machine: str = "aarch64", *programs: str, fails: str = "") -> None:
+        there, here = tmp_path / "there", tmp_path / "here"
+        there.mkdir(), here.mkdir()
+        scripts = {"uname": f"echo {machine}", **dict.fromkeys(programs, "echo Python 3.11.2")}
+        for folder, name, text in ((there, name, text) for name, text in scripts.items()):
+            (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+            (folder / name).chmod(0o755)
+        # the script on the device sets PATH: the device's folder stands in its place
+        script = f'echo welcome; printf "%s" "$7" | sed "s|^PATH=.*|PATH={there}|" | /bin/sh'
+        (here / "ssh").write_text(f"#!/bin/sh\n{f'echo {fails} >&2; exit 255' if fails else script}\n")
+        (here / "ssh").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{here}:{os.environ['PATH']}")
+
+    return ssh
+
+
+def test_a_device_that_an_archive_would_be_for_is_taken(ssh):
+    ssh("aarch64", "python3.13", "python3")
+    check_host("pi@door", "aarch64", "3.13")
+
+
+@pytest.mark.parametrize(
+    ("machine", "programs", "words"),
+    [
+        ("x86_64", ["python3.13"], "pi@door is no aarch64: uname -m says x86_64 there; deploy --machine"),
+        ("armv7l", ["python3.13"], "pi@door is no aarch64: uname -m says armv7l there; deploy --machine"),
+        ("aarch64", ["python3", "python3.11"], "pi@door has no python3.13, but Python 3.11.2: deploy --python"),
+        ("aarch64", [], "pi@door has no python3.13, but no Python 3: deploy --python"),
+    ],
+)
+def test_a_device_that_it_would_not_be_for_is_refused(ssh, machine, programs, words):
+    ssh(machine, *programs)
+    with pytest.raises(DeployError, match=re.escape(words)) as refused:
+        check_host("pi@door", "aarch64", "3.13")
+    assert refused.value.reason == "other_device"
+
+
+def test_a_host_that_is_not_to_be_reached_is_refused_before_anything_is_packed(ssh, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(archive, "pack_device", lambda _: pytest.fail("something was packed"))
+    ssh(fails="ssh: connect to host door port 22: No route to host")
+    assert cli.main(["deploy", "door.oneshot", "--host", "pi@door", "--json"]) == 4
+    said = capsys.readouterr().err
+    assert '"reason":"host_unreachable"' in said
+    assert "No route to host; see that ssh pi@door works without a password" in said
+    assert not list(tmp_path.glob("*.tar.gz"))
+
+
+def test_a_workstation_without_ssh_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DeployError, match="no ssh on this machine: install openssh-client") as refused:
+        check_host("pi@door", "aarch64", "3.13")
+    assert refused.value.reason == "no_ssh"
+
+
+def test_the_default_is_todays_raspberry_pi_os_and_the_name_says_for_what(monkeypatch):
+    def build(_bundle: Path, out: Path, *, machine: str, python: str, **_: object) -> archive.Archive:
+        built.append(out.name)
+        return archive.Archive(str(out), "0" * 12, "door", machine, python, [], 0, "0" * 64)
+
+    built: list[str] = []
+    monkeypatch.setattr(archive, "build_archive", build)
+    pythons = dict(re.findall(r'"(bookworm|trixie)": "([\d.]+)"', USERLAND.read_text()))
+    assert pythons["trixie"] == archive.TODAY
+    for words in ([], ["--python", "3.11"], ["--machine", "x86_64"]):
+        assert cli.main(["deploy", "door.oneshot", *words]) == 0
+    assert built == ["door-aarch64-py3.13.tar.gz", "door-aarch64-py3.11.tar.gz", "door-x86_64-py3.13.tar.gz"]
+    page = PAGE.read_text()
+    assert set(re.findall(r"door-[\w.-]+\.tar\.gz", page)) == {built[0]}
+    assert f"Debian 13 (trixie) | {archive.TODAY}, the default |" in page
+    assert f"Debian 12 (bookworm) | {pythons['bookworm']} |" in page

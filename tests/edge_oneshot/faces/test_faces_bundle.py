@@ -1,0 +1,206 @@
+"""The face bundle as a user has it: exported, installed, calibrated with people of one's own."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from importlib import util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from edge_oneshot import cli
+from edge_oneshot.calibrating import calibrate_bundle
+from edge_oneshot.display import evaluation_text
+from edge_oneshot.errors import DataError
+from edge_oneshot.faces.exporting import export_faces
+from edge_oneshot.faces.packages import ASTRONAUT, ENCODER, FINDER, read_package_file
+from edge_oneshot.judging import evaluate
+from edge_oneshot_device import Bundle
+from edge_oneshot_device import cli as device
+from edge_oneshot_export.judging.folds import FoldsResult
+from tests.real_data import OLIVETTI
+
+
+@pytest.fixture
+def call(capsys):
+    """Runs either program with --json; returns what it printed, as data."""
+
+    def run(main, *arguments, code=0):
+        capsys.readouterr()
+        assert main([*map(str, arguments), "--json"]) == code
+        shown = capsys.readouterr()
+        return json.loads(shown.out if code in (0, 1) else shown.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    if any(util.find_spec(file.package) is None for file in (ENCODER, FINDER, ASTRONAUT)):
+        pytest.skip("the extra faces is not installed")
+    path = tmp_path_factory.mktemp("faces") / "faces.oneshot"
+    command = [Path(sys.executable).parent / "edge-oneshot", "export", "--pretrained", "faces", "--variants", "int8"]
+    done = subprocess.run([*command, "--out", path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """Four photos each of eight people, one of them of no face."""
+    if not OLIVETTI.exists():
+        pytest.skip(f"no {OLIVETTI}; set EDGE_ONESHOT_TEST_DATA")
+    folder = tmp_path_factory.mktemp("people")
+    with zipfile.ZipFile(OLIVETTI) as archive:
+        for person in range(3, 11):
+            (folder / f"person{person:02}").mkdir()
+            for take in range(1, 5):
+                content = archive.read(f"olivetti/person{person:02}/{take:02}.png")
+                (folder / f"person{person:02}" / f"{take}.png").write_bytes(content)
+    Image.new("RGB", (64, 64), "grey").save(folder / "person03" / "4.png")
+    return folder
+
+
+@pytest.fixture
+def state(bundle, tmp_path, call):
+    folder = tmp_path / "state"
+    call(device.main, "init", bundle, "--state", folder)
+    return folder
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    path.write_bytes(read_package_file(ASTRONAUT))
+    return path
+
+
+def test_it_holds_all_nets_and_the_licence_of_each(bundle):
+    manifest = Bundle.open(bundle).manifest
+    assert [member.path for member in manifest.members] == [
+        *("faces/closer.tflite", "faces/finder.tflite", "faces/mesh.tflite"),
+        *("golden/0.png", "golden/1.png"),
+        "models/int8.tflite",
+    ]
+    assert manifest.embedding.metric == "euclidean"
+    assert [part.licence for part in manifest.provenance.licences][:4] == ["CC0-1.0"] + ["Apache-2.0"] * 3
+
+
+def test_quantization_costs_little(bundle):
+    drift = Bundle.open(bundle).manifest.variants[0].drift
+    assert drift.people == 101
+    assert drift.cosine_mean > 0.99
+    assert len(drift.layers) == 55
+    assert min(layer.sqnr_db for layer in drift.layers) > 25  # decibels
+
+
+def test_one_photo_enrols_and_another_of_the_same_person_verifies(state, photo, tmp_path, call):
+    call(device.main, "enrol", "ada", photo, "--state", state)
+    with Image.open(photo) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).rotate(10).save(tmp_path / "other.jpg")
+    decision = call(device.main, "verify", "ada", tmp_path / "other.jpg", "--state", state)
+    assert decision["accepted"] is True
+    assert decision["provisional"] is True
+
+
+def test_inspect_says_that_the_thresholds_are_provisional(bundle, call, capsys):
+    shown = call(cli.main, "inspect", bundle)
+    assert all(line["provisional"] for line in shown["calibration"])
+    assert cli.main(["inspect", str(bundle), "--all"]) == 0
+    text = capsys.readouterr().out
+    assert "found by blazeface-full, blazeface-short, facemesh" in text
+    assert "calibrate with people of your own" in text
+
+
+def test_a_photo_without_a_face_is_refused_with_its_reason(state, tmp_path, call):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8)).save(tmp_path / "x.png")
+    error = call(device.main, "enrol", "ada", tmp_path / "x.png", "--state", state, code=2)
+    assert error["reason"] == "no_face"
+
+
+def test_calibrated_with_ones_own_people_it_is_provisional_no_more(bundle, people, tmp_path):
+    report, _ = calibrate_bundle(bundle, tmp_path / "ours.oneshot", str(people))
+    before, after = Bundle.open(bundle).manifest, report.manifest
+    first = after.calibration[0]
+    assert (first.people, first.failures_to_acquire, first.provisional) == (8, 1, False)
+    assert first.failures_by_reason == {"no_face": 1}
+    assert [variant.fingerprint for variant in after.variants] == [variant.fingerprint for variant in before.variants]
+
+
+def test_it_is_judged_on_photos(bundle, people):
+    result = evaluate(bundle, str(people), "verification")
+    assert result.failures_to_acquire == 1
+    assert result.failures_by_reason == {"no_face": 1}
+    assert result.eer < 0.05
+
+
+def test_a_blurred_photo_is_refused_at_enrolment_and_at_the_door(state, photo, tmp_path, call):
+    with Image.open(photo) as image:
+        image.filter(ImageFilter.GaussianBlur(4)).save(tmp_path / "blurred.png")
+    error = call(device.main, "enrol", "ada", tmp_path / "blurred.png", "--state", state, code=2)
+    assert error["reason"] == "face_blurred"
+    assert "hold still" in error["error"]
+    call(device.main, "enrol", "ada", photo, "--state", state)
+    error = call(device.main, "verify", "ada", tmp_path / "blurred.png", "--state", state, code=2)
+    assert error["reason"] == "face_blurred"
+
+
+@pytest.fixture
+def lfw(people, tmp_path):
+    """The people in LFW's layout: two folds of eight pairs of a kind, of which one photo shows no face."""
+    for person in people.iterdir():
+        (tmp_path / "lfw" / person.name).mkdir(parents=True)
+        for take in person.iterdir():
+            copy = tmp_path / "lfw" / person.name / f"{person.name}_{int(take.stem):04}.png"
+            copy.write_bytes(take.read_bytes())
+    names = sorted(person.name for person in people.iterdir())
+    lines = ["2\t8"]
+    for fold in (1, 2):
+        lines += [f"{name}\t{fold}\t{fold + 2}" for name in names]
+        lines += [
+            f"{one}\t{fold}\t{other}\t{fold + 1}" for one, other in zip(names, names[1:] + names[:1], strict=True)
+        ]
+    (tmp_path / "lfw" / "pairs.txt").write_text("\n".join(lines))
+    return tmp_path / "lfw"
+
+
+def test_it_is_judged_by_lfws_protocol(bundle, lfw):
+    program = Path(sys.executable).parent / "edge-oneshot"
+    command = [program, "evaluate", bundle, "--data", lfw, "--protocol", "lfw", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["genuine"], found["impostor"], found["people"], len(found["folds"])) == (16, 16, 8, 2)
+    assert (found["failures_to_acquire"], found["pairs_lost"]) == (1, 1)  # person03's fourth, in one genuine pair
+    assert found["accuracy_acquired"] >= 0.9
+    assert found["accuracy"] == pytest.approx(np.mean(found["folds"]))
+    assert found["accuracy"] < found["accuracy_acquired"]
+    text = evaluation_text(FoldsResult(**found))
+    assert "1 photos show no face" in text
+    assert "1 others count as errors above" in text
+
+
+def test_lfws_protocol_without_its_list_or_with_a_figure_is_wrong_use(bundle, people, call, tmp_path):
+    with pytest.raises(DataError, match=r"0 files called pairs\.txt, one is needed: LFW's list of pairs"):
+        evaluate(bundle, str(people), "lfw")
+    with pytest.raises(DataError, match="glyphs: drawings; the lfw protocol needs the folder of LFW's photos"):
+        evaluate(bundle, "glyphs", "lfw")
+    figure = "--figure", tmp_path / "roc.svg"
+    error = call(cli.main, "evaluate", bundle, "--data", people, "--protocol", "lfw", *figure, code=2)
+    assert error["reason"] == "wrong_use"
+
+
+def test_drawings_are_no_photos(bundle):
+    with pytest.raises(DataError, match="glyphs: drawings; name a folder of photos of people") as caught:
+        evaluate(bundle, "glyphs", "verification")
+    assert caught.value.reason == "no_faces"
+
+
+def test_a_rate_without_a_provisional_threshold_is_refused_before_any_work(tmp_path):
+    with pytest.raises(DataError) as caught:
+        export_faces(tmp_path / "faces.oneshot", variants=["int8"], target_far=0.0001)
+    assert caught.value.reason == "unsupported_target"
+    assert not (tmp_path / "faces.oneshot").exists()

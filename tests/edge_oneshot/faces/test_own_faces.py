@@ -1,0 +1,187 @@
+"""Encoders of one's own faces: from a folder of photos to a bundle, and model files that somebody else made."""
+
+import hashlib
+import io
+import shutil
+import zipfile
+from importlib import util
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge_oneshot import cli
+from edge_oneshot.adopting import export_files
+from edge_oneshot.bundling import export_run
+from edge_oneshot.calibrating import calibrate_bundle
+from edge_oneshot.errors import DataError, TrainingError
+from edge_oneshot.faces.inputs import placed_faces
+from edge_oneshot.faces.packages import ASTRONAUT, ENCODER, FINDER, read_package_file
+from edge_oneshot.faces.tuning import build_tunable
+from edge_oneshot.training.loop import resume, train
+from edge_oneshot_device import Bundle, Encoder
+from tests.real_data import OLIVETTI
+
+PEOPLE = ("person03", "person04", "person06", "person07", "person08", "person09", "person10")
+ARCFACE = (0.342, 0.462, 0.657, 0.460)  # middles of the eyes in chips of 112 pixels
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """Three photos each of seven people, one of them of no face, and of one more person no face at all."""
+    if any(util.find_spec(file.package) is None for file in (ENCODER, FINDER, ASTRONAUT)):
+        pytest.skip("the extra faces is not installed")
+    if not OLIVETTI.exists():
+        pytest.skip(f"no {OLIVETTI}; set EDGE_ONESHOT_TEST_DATA")
+    folder = tmp_path_factory.mktemp("people")
+    with zipfile.ZipFile(OLIVETTI) as archive:
+        for person in PEOPLE:
+            (folder / person).mkdir()
+            for take in (1, 2, 3):
+                (folder / person / f"{take}.png").write_bytes(archive.read(f"olivetti/{person}/{take:02}.png"))
+    (folder / "nobody").mkdir()
+    for path in (folder / "person03" / "3.png", folder / "nobody" / "1.png"):
+        Image.new("RGB", (64, 64), "grey").save(path)
+    shutil.copy(folder / "person04" / "1.png", folder / "nobody" / "2.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(people, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "tuned"
+    return train(str(people), path, start="faces", images=48, batch=16, held_out=4)
+
+
+@pytest.fixture(scope="module")
+def bundle(tuned, tmp_path_factory):
+    path = tmp_path_factory.mktemp("bundles") / "tuned.oneshot"
+    export_run(tuned, path, variants=["int8"])
+    return path
+
+
+def test_photos_without_a_face_are_named_and_so_are_people_with_too_few(people, tmp_path):
+    left = []
+    run = train(
+        str(people),
+        tmp_path / "run",
+        faces=True,
+        size=32,
+        images=32,
+        batch=16,
+        skipped=lambda name, reason: left.append((name, reason)),
+    )
+    assert left == [
+        ("nobody/1.png", "no_face"),
+        ("person03/3.png", "no_face"),
+        ("nobody", "too_few_photos"),
+    ]
+    assert sorted((*run.record.trained_on, *run.record.held_out)) == list(PEOPLE)
+    assert run.record.input.shape == (32, 32, 3)
+    assert run.record.input.face == placed_faces(32, 32)
+
+
+def test_fine_tuning_moves_the_last_stage_alone(tuned):
+    before, after = build_tunable(), tuned.encoder()
+    moved = [
+        layer.name
+        for layer, other in zip(before.layers, after.layers, strict=True)
+        if any(not np.array_equal(a, b) for a, b in zip(layer.get_weights(), other.get_weights(), strict=True))
+    ]
+    assert moved == ["stage4_block0_first", "stage4_block0_second", "embedding"]
+    assert (tuned.record.settings.net, tuned.record.settings.learning_rate) == ("dlib", 1e-4)
+    assert resume(tuned.path).record == tuned.record
+
+
+def test_the_bundle_names_whom_it_was_trained_on_and_calibration_leaves_them_out(tuned, bundle, people, tmp_path):
+    provenance = Bundle.open(bundle).manifest.provenance
+    assert provenance.data == "a folder, from dlib's face recognition network v1"
+    assert provenance.trained_on == tuple(
+        f"sha256:{hashlib.sha256(name.encode()).hexdigest()}" for name in tuned.record.trained_on
+    )
+    assert [part.licence for part in provenance.licences] == ["CC0-1.0", *["Apache-2.0"] * 3, "public domain"]
+    report, seen = calibrate_bundle(bundle, tmp_path / "ours.oneshot", str(people))
+    assert seen == tuned.record.trained_on
+    assert report.manifest.calibration[0].people == 4
+
+
+def test_nobodys_photo_is_in_the_bundle(bundle):
+    opened = Bundle.open(bundle)
+    chip = Encoder.open(opened).faces.load(read_package_file(ASTRONAUT)).astype(int)
+    images = opened.manifest.self_test.images
+    for path, expected in zip(images, (chip, chip[:, ::-1] // 2), strict=True):
+        with Image.open(io.BytesIO(opened.members[path])) as image:
+            shown = np.asarray(image.resize((150, 150), Image.Resampling.BOX))
+        assert np.abs(shown - expected).mean() < 2  # levels; the members are enlarged
+
+
+def test_a_model_file_of_faces_is_given_what_the_bundle_gives_it(bundle, people, tmp_path):
+    opened = Bundle.open(bundle)
+    (tmp_path / "mine.tflite").write_bytes(opened.members["models/int8.tflite"])
+    mean, scale = opened.manifest.input.mean, opened.manifest.input.scale
+    report = export_files(
+        [tmp_path / "mine.tflite"], tmp_path / "mine.oneshot", str(people), mean=mean, scale=scale, faces=True
+    )
+    assert report.manifest.input.face == opened.manifest.input.face
+    assert report.manifest.calibration[0].failures_by_reason == {"no_face": 2}
+    photo = people / "person10" / "1.png"
+    one, other = (Encoder.open(part).embed_image(photo) for part in (opened, Bundle.open(report.path)))
+    assert np.array_equal(one, other)
+
+
+def test_the_eyes_are_laid_where_the_encoder_has_them():
+    places = {place.point: np.array((place.x, place.y)) for place in placed_faces(112, 112, ARCFACE).template}
+    assert (places[33] + places[133]) / 2 == pytest.approx(ARCFACE[:2])
+    assert (places[362] + places[263]) / 2 == pytest.approx(ARCFACE[2:])
+    assert places[2][1] == pytest.approx(0.66, abs=0.02)  # the base of the nose, a little below its tip at 0.64
+
+
+def test_an_encoder_of_faces_takes_colours(tmp_path, people, grey_model):
+    with pytest.raises(DataError, match="takes grey images") as caught:
+        export_files([grey_model], tmp_path / "x.oneshot", str(people), faces=True)
+    assert caught.value.reason == "bad_input"
+
+
+@pytest.fixture
+def grey_model(tmp_path):
+    import keras
+
+    from edge_oneshot_export.formats.tflite import to_tflite
+
+    model = keras.Sequential([keras.Input((16, 16, 1)), keras.layers.Flatten(), keras.layers.Dense(4)])
+    path = tmp_path / "grey.tflite"
+    path.write_bytes(to_tflite(model, "float32", np.zeros((1, 16, 16, 1), np.float32)))
+    return path
+
+
+@pytest.mark.parametrize(
+    "setting", [{"size": 64}, {"net": "tiny"}, {"embedding": 64}, {"precision": "bfloat16"}, {"views": 2}]
+)
+def test_the_face_encoder_has_its_own_net(tmp_path, people, setting):
+    with pytest.raises(TrainingError, match="leave out size, embedding, net, precision and views") as caught:
+        train(str(people), tmp_path / "run", start="faces", images=16, **setting)
+    assert caught.value.reason == "wrong_use"
+
+
+def test_a_face_is_not_framed_by_ink(tmp_path, people):
+    with pytest.raises(TrainingError, match="a face is framed by its points"):
+        train(str(people), tmp_path / "run", faces=True, framing="ink", images=16)
+
+
+def test_drawings_have_no_faces(tmp_path, people):  # noqa: ARG001 (skips)
+    with pytest.raises(DataError, match="drawings; name a folder of photos of people"):
+        train("glyphs", tmp_path / "run", faces=True, images=16)
+
+
+def test_people_without_usable_photos_are_refused(tmp_path, people):
+    for person in ("ada", "bob"):
+        (tmp_path / "photos" / person).mkdir(parents=True)
+        shutil.copy(people / "nobody" / "1.png", tmp_path / "photos" / person / "1.png")
+    with pytest.raises(DataError, match="no person has two photos with a face to use; add photos"):
+        train(str(tmp_path / "photos"), tmp_path / "run", faces=True, images=16)
+
+
+@pytest.mark.parametrize("eyes", ["0.3,0.4", "0.3,0.4,1.2,0.4", "0.3,0.4,0.3,0.4"])
+def test_eyes_are_two_places_in_the_picture(eyes, tmp_path, capsys):
+    command = ["export", "--model", "x.tflite", "--data", "x", "--out", str(tmp_path / "x.oneshot"), "--faces", eyes]
+    assert cli.main(command) == 2
+    assert "must be x and y of both eyes" in capsys.readouterr().err

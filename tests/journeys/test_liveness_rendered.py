@@ -1,0 +1,206 @@
+"""A share of the campaign campaigns/liveness.py: people and attacks rendered of two photos, with the real nets."""
+
+import importlib
+import random
+from importlib import util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge_oneshot_device.bundle.manifest import EmbeddingSection
+from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoding.preprocessing import load_photo
+from edge_oneshot_device.encoding.runtimes import open_model
+from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.faces.challenge import Challenge
+from edge_oneshot_device.faces.finding import FaceFinder
+from edge_oneshot_device.faces.liveness import FAILURES, PROMPTS, Watcher
+from edge_oneshot_device.faces.parallax import Reference, View
+from tests.campaigns import liveness
+from tests.campaigns.rendering.acting import Pose
+
+LEAST_SCORE = -0.55  # about where the provisional bundle accepts
+KINDS = (
+    *("moved", "tilted", "bent", "bending", "folded", "zoomed"),
+    *("cut-out eyes", "swapped", "other photos", "exchanged"),
+)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    inputs = pytest.importorskip("edge_oneshot.faces.inputs", reason="the workstation's package is not installed")
+    packages = importlib.import_module("edge_oneshot.faces.packages")
+    files = (packages.ENCODER, packages.FINDER, packages.ASTRONAUT)
+    if any(util.find_spec(file.package) is None for file in files):
+        pytest.skip("the extra faces is not installed")
+    build_net = importlib.import_module("edge_oneshot.faces.net").build_net
+    read_weights = importlib.import_module("edge_oneshot.faces.weights").read_weights
+    to_tflite = importlib.import_module("edge_oneshot_export.formats.tflite").to_tflite
+    net = build_net(read_weights(packages.read_package_file(packages.ENCODER)))
+    section = inputs.face_input()
+    content = to_tflite(net, "float32", np.zeros((1, *section.shape), np.float32))
+    return Encoder(
+        open_model("tflite", content),
+        section,
+        EmbeddingSection(size=128, metric="euclidean"),
+        variant="float32",
+        fingerprint="0" * 64,
+        faces=FaceFinder(inputs.face_files(), section, section.face),
+    )
+
+
+@pytest.fixture(scope="module")
+def campaign():
+    return liveness
+
+
+@pytest.fixture(scope="module")
+def people(encoder, campaign, tmp_path_factory):
+    packages = importlib.import_module("edge_oneshot.faces.packages")
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "astronaut.png").write_bytes(packages.read_package_file(packages.ASTRONAUT))
+    samples = Path(next(iter(util.find_spec("matplotlib").submodule_search_locations))) / "mpl-data" / "sample_data"
+    (folder / "hopper.jpg").write_bytes((samples / "grace_hopper.jpg").read_bytes())
+    return list(campaign.colour_people(folder, encoder.faces))
+
+
+def numbers(*of):
+    return random.Random("/".join(map(str, of)))  # noqa: S311 (to repeat)
+
+
+def test_both_people_are_seen_from_the_front(people):
+    assert [person.name for person in people] == ["astronaut", "hopper"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_living_head_that_does_what_is_asked_passes(campaign, encoder, people, seed):
+    chance = numbers("genuine", seed)
+    found = campaign.trial(encoder, LEAST_SCORE, campaign.genuine(chance, people), chance)
+    assert (found["reason"], found["done"]) == ("passed", 3)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_passes_never(campaign, encoder, people, kind, seed):
+    assert set(campaign.ATTACKS) == set(KINDS)
+    chance = numbers(kind, seed)
+    found = campaign.trial(encoder, LEAST_SCORE, campaign.ATTACKS[kind](chance, people), chance)
+    if len(found["shown"]) < 2 and kind == "swapped":
+        pytest.skip("the challenge was over before anybody was swapped")
+    assert not found["passed"]
+    assert found["reason"] in {*FAILURES, "not_begun"}
+
+
+@pytest.fixture
+def nearness(campaign, encoder, people):
+    """How much more the front of a head, or of a photo, grew when it came from 60 cm to 30."""
+
+    def measured(solid):
+        scene = campaign.Scene(numbers("closer"))
+        frames = [scene.frame(people[0], solid, Pose(z=z), 0.0) for z in (60.0, 30.0)]
+        far, near = (View(frame, encoder.faces.find(frame)[0].points) for frame in frames)
+        return Reference(far).nearness(near)
+
+    return measured
+
+
+def test_perspective_shows_when_a_head_comes_closer_and_not_when_a_photo_does(nearness):
+    assert nearness(solid=True) > 0.03
+    assert abs(nearness(solid=False)) < 0.01
+
+
+@pytest.fixture
+def watch(campaign, encoder, people):
+    """Feeds what an actor does; returns every progress until the end."""
+
+    def run(challenge, act, least_score=LEAST_SCORE):
+        chance = numbers("watch")
+        scene, actor = campaign.Scene(chance), campaign.genuine(chance, people[:1])
+        watcher, seconds, ask, seen = Watcher(encoder, challenge, least_score), 0.0, "look", []
+        while seconds < 30.0 and not (seen and seen[-1].result):
+            seconds += 0.125
+            frame = act(scene, actor, ask, seconds)
+            seen.append(watcher.feed(frame, seconds))
+            ask = seen[-1].ask
+        return seen
+
+    return run
+
+
+def live(scene, actor, ask, seconds):
+    return scene.frame(actor.person(seconds), True, actor.pose(ask, seconds), seconds)
+
+
+def test_what_is_asked_is_in_the_order_of_the_challenge_and_the_embedding_is_of_the_face(watch, encoder):
+    seen = watch(Challenge(("turn_left", "come_closer", "blink"), (0.5, 0.5, 0.5)), live)
+    asked = [ask for ask in dict.fromkeys(progress.ask for progress in seen) if ask not in {"look", "hold"}]
+    assert asked == ["turn_left", "come_closer", "step_back", "blink"]
+    assert {progress.ask for progress in seen} <= set(PROMPTS)
+    result = seen[-1].result
+    assert (result.passed, result.reason, result.action) == (True, "passed", None)
+    packages = importlib.import_module("edge_oneshot.faces.packages")
+    photo = load_photo(packages.read_package_file(packages.ASTRONAUT), 1000)
+    assert np.linalg.norm(result.embedding - encoder.embed(encoder.faces.chip(photo))) < 0.4
+
+
+def test_an_action_of_the_other_side_fails(watch):
+    def other_side(scene, actor, ask, seconds):
+        return live(scene, actor, "turn_right" if ask == "turn_left" else ask, seconds)
+
+    result = watch(Challenge(("turn_left",), (0.5,)), other_side)[-1].result
+    assert (result.passed, result.reason, result.action) == (False, "wrong_action", "turn_left")
+
+
+def test_an_action_before_it_is_asked_fails(watch):
+    def early(scene, actor, ask, seconds):
+        return live(scene, actor, "turn_left" if ask == "hold" else ask, seconds)
+
+    result = watch(Challenge(("turn_left",), (3.0,)), early)[-1].result
+    assert (result.passed, result.reason, result.action) == (False, "too_early", None)
+
+
+def test_nothing_done_in_time_fails(watch):
+    def idle(scene, actor, _ask, seconds):
+        return live(scene, actor, "look", seconds)
+
+    result = watch(Challenge(("turn_left",), (0.5,)), idle)[-1].result
+    assert (result.passed, result.reason, result.action) == (False, "timed_out", "turn_left")
+
+
+def test_a_face_that_is_gone_for_a_while_fails(watch):
+    def gone(scene, actor, ask, seconds):
+        return Image.new("RGB", (512, 384), "grey") if ask == "turn_left" else live(scene, actor, ask, seconds)
+
+    result = watch(Challenge(("turn_left",), (0.5,)), gone)[-1].result
+    assert (result.passed, result.reason, result.embedding) == (False, "face_lost", None)
+
+
+def test_a_second_face_fails(watch):
+    def joined(scene, actor, ask, seconds):
+        frame = live(scene, actor, ask, seconds)
+        if ask == "turn_left":
+            both = Image.new("RGB", (1024, 384))
+            both.paste(frame, (0, 0))
+            both.paste(frame, (512, 0))
+            return both
+        return frame
+
+    assert watch(Challenge(("turn_left",), (0.5,)), joined)[-1].result.reason == "several_faces"
+
+
+def test_a_face_that_jumps_fails(watch):
+    def jumps(scene, actor, ask, seconds):
+        frame = live(scene, actor, ask, seconds)
+        return frame if ask != "turn_left" else frame.transform(frame.size, Image.Transform.AFFINE, (1, 0, 90, 0, 1, 0))
+
+    assert watch(Challenge(("turn_left",), (0.5,)), jumps)[-1].result.reason == "face_jumped"
+
+
+def test_frames_come_in_their_order(encoder):
+    watcher = Watcher(encoder, Challenge.draw(), LEAST_SCORE)
+    watcher.feed(Image.new("RGB", (320, 240)), 1.0)
+    with pytest.raises(InputError, match="give frames in their order") as caught:
+        watcher.feed(Image.new("RGB", (320, 240)), 1.0)
+    assert caught.value.reason == "wrong_time"
