@@ -10,9 +10,8 @@ import pytest
 
 from edge_oneshot_device import Decision, Recognizer, cli, commands
 from edge_oneshot_device.installation.installer import install
+from tests.samples.tiny import MakeBundle, People
 
-MakeBundle = Callable[..., Path]
-People = dict[str, tuple[bytes, ...]]
 NAMES = ("ada", "alan", "grace")
 STEPS = 300
 

@@ -5,7 +5,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,9 +16,8 @@ import pytest
 import edge_oneshot_device
 from edge_oneshot_device import Bundle, cli
 from edge_oneshot_device.presentation.help_texts import GROUPS, HELP
+from tests.samples.tiny import MakeBundle, People
 
-MakeBundle = Callable[..., Path]
-People = dict[str, tuple[bytes, ...]]
 PROGRAM = "edge-oneshot-device"
 COMMANDS = ["init", "rollback", "enrol", "access", "verify", "identify", "people", "forget", "unlock", "audit",
             "backup", "restore", "rotate-key", "doctor", "bench", "inspect"]  # fmt: skip

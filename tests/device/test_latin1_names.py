@@ -5,16 +5,14 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from edge_oneshot_device import cli
 from edge_oneshot_device.gallery.keys import create_key
+from tests.samples.tiny import MakeBundle, People
 
-MakeBundle = Callable[..., Path]
-People = dict[str, tuple[bytes, ...]]
 ODD = os.fsdecode(b"caf\xe9")
 SPELT = "caf\\udce9"
 

@@ -23,9 +23,7 @@ from edge_oneshot_device.gallery.transfer import back_up, export_people
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.outputs import check_output, check_place
 from edge_oneshot_device.state import folder as state_folder
-
-MakeBundle = Callable[..., Path]
-People = dict[str, tuple[bytes, ...]]
+from tests.samples.tiny import MakeBundle, People
 
 
 def refused(call: Callable[[], object], words: str, reason: str = "bad_output") -> None:

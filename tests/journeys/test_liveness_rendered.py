@@ -1,6 +1,5 @@
 """A share of the campaign campaigns/liveness.py: people and attacks rendered of two photos, with the real nets."""
 
-import importlib
 import random
 from importlib import util
 from pathlib import Path
@@ -9,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_oneshot.faces import inputs, packages
+from edge_oneshot.faces.net import build_net
+from edge_oneshot.faces.weights import read_weights
 from edge_oneshot_device.bundle.manifest import EmbeddingSection
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import load_photo
@@ -18,7 +20,8 @@ from edge_oneshot_device.faces.challenge import Challenge
 from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_device.faces.liveness import FAILURES, PROMPTS, Watcher
 from edge_oneshot_device.faces.parallax import Reference, View
-from tests.campaigns import liveness
+from edge_oneshot_export.formats.tflite import to_tflite
+from tests.campaigns import liveness as campaign
 from tests.campaigns.rendering.acting import Pose
 
 LEAST_SCORE = -0.55  # about where the provisional bundle accepts
@@ -30,14 +33,9 @@ KINDS = (
 
 @pytest.fixture(scope="module")
 def encoder():
-    inputs = pytest.importorskip("edge_oneshot.faces.inputs", reason="the workstation's package is not installed")
-    packages = importlib.import_module("edge_oneshot.faces.packages")
     files = (packages.ENCODER, packages.FINDER, packages.ASTRONAUT)
     if any(util.find_spec(file.package) is None for file in files):
         pytest.skip("the extra faces is not installed")
-    build_net = importlib.import_module("edge_oneshot.faces.net").build_net
-    read_weights = importlib.import_module("edge_oneshot.faces.weights").read_weights
-    to_tflite = importlib.import_module("edge_oneshot_export.formats.tflite").to_tflite
     net = build_net(read_weights(packages.read_package_file(packages.ENCODER)))
     section = inputs.face_input()
     content = to_tflite(net, "float32", np.zeros((1, *section.shape), np.float32))
@@ -52,13 +50,7 @@ def encoder():
 
 
 @pytest.fixture(scope="module")
-def campaign():
-    return liveness
-
-
-@pytest.fixture(scope="module")
-def people(encoder, campaign, tmp_path_factory):
-    packages = importlib.import_module("edge_oneshot.faces.packages")
+def people(encoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     (folder / "astronaut.png").write_bytes(packages.read_package_file(packages.ASTRONAUT))
     samples = Path(next(iter(util.find_spec("matplotlib").submodule_search_locations))) / "mpl-data" / "sample_data"
@@ -75,7 +67,7 @@ def test_both_people_are_seen_from_the_front(people):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_living_head_that_does_what_is_asked_passes(campaign, encoder, people, seed):
+def test_a_living_head_that_does_what_is_asked_passes(encoder, people, seed):
     chance = numbers("genuine", seed)
     found = campaign.trial(encoder, LEAST_SCORE, campaign.genuine(chance, people), chance)
     assert (found["reason"], found["done"]) == ("passed", 3)
@@ -83,7 +75,7 @@ def test_a_living_head_that_does_what_is_asked_passes(campaign, encoder, people,
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_passes_never(campaign, encoder, people, kind, seed):
+def test_a_picture_passes_never(encoder, people, kind, seed):
     assert set(campaign.ATTACKS) == set(KINDS)
     chance = numbers(kind, seed)
     found = campaign.trial(encoder, LEAST_SCORE, campaign.ATTACKS[kind](chance, people), chance)
@@ -94,7 +86,7 @@ def test_a_picture_passes_never(campaign, encoder, people, kind, seed):
 
 
 @pytest.fixture
-def nearness(campaign, encoder, people):
+def nearness(encoder, people):
     """How much more the front of a head, or of a photo, grew when it came from 60 cm to 30."""
 
     def measured(solid):
@@ -112,7 +104,7 @@ def test_perspective_shows_when_a_head_comes_closer_and_not_when_a_photo_does(ne
 
 
 @pytest.fixture
-def watch(campaign, encoder, people):
+def watch(encoder, people):
     """Feeds what an actor does; returns every progress until the end."""
 
     def run(challenge, act, least_score=LEAST_SCORE):
@@ -140,7 +132,6 @@ def test_what_is_asked_is_in_the_order_of_the_challenge_and_the_embedding_is_of_
     assert {progress.ask for progress in seen} <= set(PROMPTS)
     result = seen[-1].result
     assert (result.passed, result.reason, result.action) == (True, "passed", None)
-    packages = importlib.import_module("edge_oneshot.faces.packages")
     photo = load_photo(packages.read_package_file(packages.ASTRONAUT), 1000)
     assert np.linalg.norm(result.embedding - encoder.embed(encoder.faces.chip(photo))) < 0.4
 

@@ -40,6 +40,10 @@ from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.encoding.runtimes import open_model
 from tests import MODELS
 
+MakeBundle = Callable[..., Path]
+"""What the fixture `make_bundle` gives."""
+People = dict[str, tuple[bytes, ...]]
+"""Encoded images, by name."""
 FILES = {
     "int8": ("tflite", "tiny-int8.tflite"),
     "float32": ("tflite", "tiny-float32.tflite"),

@@ -1,13 +1,15 @@
 """A share of the campaign of hostile bundles: nothing crashes, nothing passes. The whole is part of `make soak`."""
 
-import importlib
 import json
 import random
 from pathlib import Path
 
 import pytest
 
+pytest.importorskip("rich", reason="the campaign shows its progress with rich")
+
 from edge_oneshot_device.encoding import runtimes
+from tests.campaigns import hostile_bundles as campaign
 
 CASES = 400
 
@@ -16,11 +18,10 @@ def numbers(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311 (to repeat)
 
 
-@pytest.fixture
-def campaign(monkeypatch):
-    pytest.importorskip("rich", reason="the campaign shows its progress with rich")
-    monkeypatch.setattr(runtimes, "_import", runtimes._import)  # put back what the campaign replaces
-    return importlib.import_module("tests.campaigns.hostile_bundles")
+@pytest.fixture(autouse=True)
+def runtimes_put_back(monkeypatch):
+    """Put back what the campaign replaces."""
+    monkeypatch.setattr(runtimes, "_import", runtimes._import)
 
 
 @pytest.fixture
@@ -29,11 +30,11 @@ def bundle(make_bundle) -> Path:
 
 
 @pytest.fixture
-def subject(campaign, bundle):
+def subject(bundle):
     return campaign.subject_of(bundle.read_bytes(), seed=1)
 
 
-def test_every_attack_is_refused_or_changes_nothing(campaign, bundle, tmp_path):
+def test_every_attack_is_refused_or_changes_nothing(bundle, tmp_path):
     out = tmp_path / "counts.json"
     code = campaign.main(["--bundle", str(bundle), "--cases", str(CASES), "--seed", "1", "--out", str(out)])
     counts = json.loads(out.read_bytes())
@@ -49,7 +50,7 @@ def test_every_attack_is_refused_or_changes_nothing(campaign, bundle, tmp_path):
             assert "rewritten" not in one["untrusting"]
 
 
-def test_a_consistent_rewrite_opens_where_nobody_is_trusted_and_is_refused_elsewhere(campaign, subject):
+def test_a_consistent_rewrite_opens_where_nobody_is_trusted_and_is_refused_elsewhere(subject):
     trusted = campaign.public(subject.key)
     for attack in ("lowered_threshold", "altered_model", "altered_section", "resigned"):
         told = set()
@@ -61,7 +62,7 @@ def test_a_consistent_rewrite_opens_where_nobody_is_trusted_and_is_refused_elsew
         assert "rewritten" in told
 
 
-def test_the_campaign_would_notice_what_passes_and_what_crashes(campaign, subject, bundle, monkeypatch):
+def test_the_campaign_would_notice_what_passes_and_what_crashes(subject, bundle, monkeypatch):
     content = campaign.ATTACKS["resigned"](subject, numbers(0))
     assert campaign.judge(content, subject, trust=None, rewrites=False) == "altered"
     assert campaign.judge(subject.content, subject, trust=None, rewrites=False) == "identical"
@@ -73,12 +74,12 @@ def test_the_campaign_would_notice_what_passes_and_what_crashes(campaign, subjec
     assert opened("flipped_bit")["trusting"].startswith("refused")
     assert opened("no such attack")["trusting"].startswith("crashed: ")
     assert opened("flipped_bit")["trusting"].startswith("refused")
-    monkeypatch.setattr(campaign, "MAX_SECONDS", 0.0)
+    monkeypatch.setattr("MAX_SECONDS", 0.0)
     assert opened("flipped_bit")["untrusting"] == "too slow"
     worker.close()
 
 
-def test_the_same_seed_makes_the_same_files(campaign, subject, bundle):
+def test_the_same_seed_makes_the_same_files(subject, bundle):
     again = campaign.subject_of(bundle.read_bytes(), seed=1)
     assert again.content == subject.content
     for attack, make in campaign.ATTACKS.items():

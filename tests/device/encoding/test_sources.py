@@ -3,7 +3,7 @@
 import io
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,7 @@ from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.gallery import renewal
 from edge_oneshot_device.installation.installer import install
-
-MakeBundle = Callable[..., Path]
-People = dict[str, tuple[bytes, ...]]
+from tests.samples.tiny import MakeBundle, People
 
 
 @pytest.fixture

@@ -1,44 +1,25 @@
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 
 from edge_oneshot_device import cli
 from edge_oneshot_device.errors import InputError, IntegrityError
 from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.access import ALWAYS, Access
-from edge_oneshot_device.gallery.clock import Clock
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key
 from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.recognition import record
+from tests.samples.galleries import MINE, SIZE, Machine, names, tampering, vectors
 
-SIZE = 4
-MINE = "a" * 64
 ACTS = ["created", "enrolled", "enrolled", "added", "access", "enrolled", "forgotten", "replaced"]
-
-
-@dataclass
-class Calendar:
-    """A date that the test sets."""
-
-    now: datetime = datetime(2026, 1, 5, 12, tzinfo=UTC)
-
-    def __call__(self) -> Clock:
-        return Clock(lambda: "boot", lambda: 0.0, lambda: self.now)
-
-
-def vectors(count: int = 1, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((count, SIZE)).astype(np.float32)
 
 
 def fill(gallery: Gallery) -> None:
@@ -52,39 +33,10 @@ def fill(gallery: Gallery) -> None:
     gallery.enrol("grace", vectors(2), replace=True)
 
 
-@contextmanager
-def tampering(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file as somebody else may change it."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        yield connection
-
-
 def assert_altered(path: Path, key: KeySource, said: str = "altered") -> None:
     with Gallery.open(path, MINE, SIZE, key) as again, pytest.raises(IntegrityError, match=said) as refused:
         again.check_audit()
     assert refused.value.reason == "audit_altered"
-
-
-@pytest.fixture
-def calendar() -> Calendar:
-    return Calendar()
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> KeySource:
-    create_key(tmp_path / "key")
-    return KeySource(tmp_path / "key")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "gallery.db"
-
-
-@pytest.fixture
-def gallery(path: Path, key: KeySource, calendar: Calendar) -> Iterator[Gallery]:
-    with Gallery.open(path, MINE, SIZE, key, calendar(), create=True) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +171,7 @@ def test_somebody_forgotten_who_is_put_back_is_found(written: Path, key: KeySour
         connection.executemany("INSERT OR IGNORE INTO person VALUES (?, ?, ?)", people)
         connection.executemany("INSERT INTO template (person, fingerprint, sealed) VALUES (?, ?, ?)", templates[-2:])
     with Gallery.open(written, MINE, SIZE, key) as again:
-        assert [person.person for person in again.people()] == ["ada", "grace"]
+        assert names(again) == ["ada", "grace"]
         with pytest.raises(IntegrityError, match="was enrolled without a record"):
             again.check_audit()
 
@@ -296,12 +248,12 @@ def test_what_is_no_head_is_refused(text: str) -> None:
 # retention
 
 
-def test_old_rows_are_let_go_of_twice_and_what_is_left_holds(gallery: Gallery, calendar: Calendar) -> None:
+def test_old_rows_are_let_go_of_twice_and_what_is_left_holds(gallery: Gallery, machine: Machine) -> None:
     fill(gallery)
-    calendar.now += timedelta(days=10)
+    machine.now += timedelta(days=10)
     gallery.set_access("ada", ALWAYS)
     old = record.head(gallery)
-    calendar.now += timedelta(days=10)
+    machine.now += timedelta(days=10)
     pruned = record.prune(gallery, days=15)
     assert (pruned.rows, pruned.head) == (8, str(record.head(gallery)))
     assert [row.act for row in gallery.rows()] == ["access", "checkpoint"]
@@ -309,7 +261,7 @@ def test_old_rows_are_let_go_of_twice_and_what_is_left_holds(gallery: Gallery, c
     assert (report.rows, report.first, report.people, report.since) == (2, 9, 2, "2026-01-15T12:00:00.000Z")
     assert record.prune(gallery, days=15).rows == 0
     assert gallery.check_audit().rows == 2  # nothing was old, so there is no further checkpoint
-    calendar.now += timedelta(days=1)
+    machine.now += timedelta(days=1)
     gallery.forget("ada")
     assert record.prune(gallery, days=5).rows == 1
     assert [row.act for row in gallery.rows()] == ["checkpoint", "forgotten", "checkpoint"]
@@ -320,9 +272,9 @@ def test_old_rows_are_let_go_of_twice_and_what_is_left_holds(gallery: Gallery, c
     assert refused.value.reason == "head_too_old"
 
 
-def test_a_record_that_is_old_as_a_whole_is_let_go_of_as_a_whole(gallery: Gallery, calendar: Calendar) -> None:
+def test_a_record_that_is_old_as_a_whole_is_let_go_of_as_a_whole(gallery: Gallery, machine: Machine) -> None:
     fill(gallery)
-    calendar.now += timedelta(days=40)
+    machine.now += timedelta(days=40)
     assert record.prune(gallery, days=30).rows == 8
     assert [row.act for row in gallery.rows()] == ["checkpoint"]
     assert gallery.check_audit().people == 2
@@ -342,10 +294,10 @@ def test_a_record_that_is_old_as_a_whole_is_let_go_of_as_a_whole(gallery: Galler
     ],
 )
 def test_what_is_altered_after_older_rows_were_let_go_of_is_found(
-    gallery: Gallery, calendar: Calendar, key: KeySource, forgery: str
+    gallery: Gallery, machine: Machine, key: KeySource, forgery: str
 ) -> None:
     fill(gallery)
-    calendar.now += timedelta(days=10)
+    machine.now += timedelta(days=10)
     gallery.set_access("ada", ALWAYS)
     assert record.prune(gallery, days=5).rows == 8
     gallery.set_access("grace", ALWAYS)
@@ -355,11 +307,11 @@ def test_what_is_altered_after_older_rows_were_let_go_of_is_found(
 
 
 def test_rows_let_go_of_before_and_after_a_new_key_leave_a_record_that_holds(
-    gallery: Gallery, calendar: Calendar, key: KeySource
+    gallery: Gallery, machine: Machine, key: KeySource
 ) -> None:
     fill(gallery)
     for _ in range(2):
-        calendar.now += timedelta(days=10)
+        machine.now += timedelta(days=10)
         rotate_key(gallery)
         gallery.set_access("ada", ALWAYS)
     assert [row.act for row in gallery.rows()][8:] == ["key_rotated", "access"] * 2
@@ -367,7 +319,7 @@ def test_rows_let_go_of_before_and_after_a_new_key_leave_a_record_that_holds(
     for days, first in ((15, 9), (5, 11)):
         record.prune(gallery, days=days)
         assert gallery.check_audit().first == first
-        with Gallery.open(gallery.path, MINE, SIZE, key, calendar()) as again:
+        with Gallery.open(gallery.path, MINE, SIZE, key, machine.clock()) as again:
             assert again.check_audit().first == first
     with tampering(gallery.path) as connection:
         connection.execute("UPDATE audit SET at = at + 1 WHERE seq = 11")
@@ -382,9 +334,9 @@ def test_an_age_that_is_none_is_refused(gallery: Gallery, days: int) -> None:
     assert refused.value.reason == "bad_age"
 
 
-def test_dates_of_the_record_never_run_backwards(gallery: Gallery, calendar: Calendar) -> None:
+def test_dates_of_the_record_never_run_backwards(gallery: Gallery, machine: Machine) -> None:
     gallery.enrol("ada", vectors())
-    calendar.now -= timedelta(days=3)
+    machine.now -= timedelta(days=3)
     gallery.set_access("ada", ALWAYS)
     gallery.set_access("ada", ALWAYS)
     assert {row.at for row in gallery.rows()} == {int(datetime(2026, 1, 5, 12, tzinfo=UTC).timestamp() * 1e6)}
@@ -406,15 +358,15 @@ def test_a_record_of_several_chunks_is_walked_whole(gallery: Gallery, monkeypatc
 
 @pytest.mark.parametrize("act", ["prune", "rotate", "enrol"])
 def test_what_another_process_does_meanwhile_is_no_alteration(
-    gallery: Gallery, calendar: Calendar, key: KeySource, monkeypatch: pytest.MonkeyPatch, act: str
+    gallery: Gallery, machine: Machine, key: KeySource, monkeypatch: pytest.MonkeyPatch, act: str
 ) -> None:
     fill(gallery)
-    calendar.now += timedelta(days=10)
+    machine.now += timedelta(days=10)
     gallery.set_access("ada", ALWAYS)
     walked = audit._chunk
     done = []
 
-    with Gallery.open(gallery.path, MINE, SIZE, key, calendar()) as other:
+    with Gallery.open(gallery.path, MINE, SIZE, key, machine.clock()) as other:
 
         def meanwhile(connection: sqlite3.Connection, after: int) -> list[audit.Row]:
             found = walked(connection, after)

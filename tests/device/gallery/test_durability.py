@@ -1,6 +1,5 @@
 """A share of the campaigns against a gallery's file; whole they are part of `make soak`."""
 
-import importlib
 import json
 import random
 import sqlite3
@@ -9,35 +8,51 @@ from contextlib import ExitStack, closing
 
 import pytest
 
+pytest.importorskip("rich", reason="the campaigns show their progress with rich")
+
+from tests.campaigns import durable
+from tests.campaigns.durability import (
+    acts,
+    campaign,
+    children,
+    contention,
+    cuts,
+    devices,
+    disks,
+    faults,
+    filesystem,
+    kills,
+    media,
+    mounts,
+    tracing,
+)
+
 NEVER = ("FAILED", "not reached")
 SEEN = ("identify", "person 0")
 
 
-@pytest.fixture
-def module():
-    """Imports a module of the campaigns; skips where nothing can be traced."""
-    pytest.importorskip("rich", reason="the campaigns show their progress with rich")
-    why = importlib.import_module("tests.campaigns.durability.tracing").why_not()
+@pytest.fixture(scope="module", autouse=True)
+def tracing_works():
+    why = tracing.why_not()
     if why is not None:
         pytest.skip(why)
-    return lambda name: importlib.import_module(f"tests.campaigns.{name}")
 
 
 @pytest.fixture
-def server(module):
-    with closing(module("durability.children").Server()) as started:
+def server():
+    with closing(children.Server()) as started:
         yield started
 
 
 @pytest.fixture
-def subject(module, tmp_path):
-    return module("durability.acts").prepare(tmp_path / "ready")
+def subject(tmp_path):
+    return acts.prepare(tmp_path / "ready")
 
 
 @pytest.fixture
-def mounting(module, tmp_path):
+def mounting(tmp_path):
     """Skips where nothing can be mounted."""
-    why = module("durability.mounts").why_not(tmp_path)
+    why = mounts.why_not(tmp_path)
     if why is not None:
         pytest.skip(why)
 
@@ -56,12 +71,11 @@ def of_part(parts, name):
 # kills
 
 
-def test_a_process_killed_at_a_system_call_or_an_instant_leaves_all_or_nothing(module, tmp_path):
+def test_a_process_killed_at_a_system_call_or_an_instant_leaves_all_or_nothing(tmp_path):
     out = tmp_path / "counts.json"
-    code = module("durable").main(["kills", "--cases", "4", "--kills", "10", "--seed", "1", "--out", str(out)])
+    code = durable.main(["kills", "--cases", "4", "--kills", "10", "--seed", "1", "--out", str(out)])
     counts = json.loads(out.read_bytes())
     assert (code, counts["failed"]) == (0, 0)
-    kills = module("durability.kills")
     assert set(counts["parts"]) == {*kills.COMMANDS, *kills.OPENINGS, "random instants"}
     for name in kills.COMMANDS:
         part = counts["parts"][name]
@@ -72,8 +86,7 @@ def test_a_process_killed_at_a_system_call_or_an_instant_leaves_all_or_nothing(m
     assert counts["parts"]["random instants"]["cases"] == 10
 
 
-def test_a_campaign_goes_on_after_the_parts_that_are_done(module, tmp_path):
-    campaign = module("durability.campaign")
+def test_a_campaign_goes_on_after_the_parts_that_are_done(tmp_path):
     out, ran = tmp_path / "counts.json", []
 
     def part(name, outcome):
@@ -99,8 +112,7 @@ def test_a_campaign_goes_on_after_the_parts_that_are_done(module, tmp_path):
 # power cuts
 
 
-def test_disks_that_a_power_cut_may_leave_hold_all_that_was_acknowledged(module, server, tmp_path):
-    disks = module("durability.disks")
+def test_disks_that_a_power_cut_may_leave_hold_all_that_was_acknowledged(server, tmp_path):
     parts = disks.parts(tmp_path, server, seed=1, runs=2, cases=60)
     for name in ("mixed run 0", "mixed run 1"):
         tally = of_part(parts, name)
@@ -109,20 +121,20 @@ def test_disks_that_a_power_cut_may_leave_hold_all_that_was_acknowledged(module,
     assert dict(of_part(parts, "first opening").outcomes) == {"opened": 60}
 
 
-def test_disks_that_lie_about_syncs_are_seen_to_lose(module, server, tmp_path):
-    for name in (parts := module("durability.disks").controls(tmp_path, server, seed=1, cases=60)):
+def test_disks_that_lie_about_syncs_are_seen_to_lose(server, tmp_path):
+    for name in (parts := disks.controls(tmp_path, server, seed=1, cases=60)):
         assert of_part(parts, name).outcomes["loss or damage seen"] > 0
 
 
 @pytest.mark.usefixtures("mounting")
-def test_a_real_ext4_that_is_cut_holds_all_that_was_acknowledged(module, server, tmp_path):
-    parts = module("durability.cuts").parts(tmp_path, server, seed=1, cases=8)
+def test_a_real_ext4_that_is_cut_holds_all_that_was_acknowledged(server, tmp_path):
+    parts = cuts.parts(tmp_path, server, seed=1, cases=8)
     assert sum(of_part(parts, "cuts of a real ext4").outcomes.values()) == 8
 
 
 @pytest.mark.usefixtures("mounting")
-def test_a_disk_is_read_anew_though_another_process_keeps_a_copy_of_its_mount(module, tmp_path):
-    mounts, image = module("durability.mounts"), tmp_path / "disk.img"
+def test_a_disk_is_read_anew_though_another_process_keeps_a_copy_of_its_mount(tmp_path):
+    image = tmp_path / "disk.img"
     mounts.make_image(image)
     with ExitStack() as copies:
 
@@ -136,14 +148,13 @@ def test_a_disk_is_read_anew_though_another_process_keeps_a_copy_of_its_mount(mo
             keep_a_copy()
         with mounts.mounted(image, tmp_path / "mounted") as disk:
             keep_a_copy()
-            module("durability.cuts").stop(disk)
+            cuts.stop(disk)
         with mounts.mounted(image, tmp_path / "mounted") as disk:
             (disk / "more").touch()
             assert (disk / "kept").read_bytes() == b"before the cut"
 
 
-def test_what_was_synced_is_left_and_the_rest_may_go(module, tmp_path):
-    filesystem = module("durability.filesystem")
+def test_what_was_synced_is_left_and_the_rest_may_go(tmp_path):
     event = filesystem.Event
     events = [
         event("create", 1, "a"),
@@ -172,42 +183,39 @@ def test_what_was_synced_is_left_and_the_rest_may_go(module, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["fdatasync EIO", "pwrite64 ENOSPC", "rename EIO"])
-def test_a_call_that_fails_is_told_and_nothing_is_lost(module, server, tmp_path, fault):
-    faults = module("durability.faults")
+def test_a_call_that_fails_is_told_and_nothing_is_lost(server, tmp_path, fault):
     tally = faults.parts(tmp_path, server, seed=1, cases=1)[fault][1](lambda: None)
     assert tally.failures == []
     assert tally.facts["injected"] >= sum(tally.outcomes.values()) > 0
 
 
 @pytest.mark.parametrize("fault", ["fdatasync:error=EIO:when=4+", "pwrite64:error=ENOSPC:when=10+"])
-def test_who_was_seen_is_told_where_a_disk_goes_on_failing(module, server, subject, tmp_path, fault):
-    request = module("durability.children").Request(str(subject.place.root), str(tmp_path / "told"), [SEEN])
+def test_who_was_seen_is_told_where_a_disk_goes_on_failing(server, subject, tmp_path, fault):
+    request = children.Request(str(subject.place.root), str(tmp_path / "told"), [SEEN])
     options = ("-e", f"trace={fault.partition(':')[0]}", "-e", f"inject={fault}")
-    outcome = module("durability.tracing").traced(server, request, tmp_path / "log", *options)
+    outcome = tracing.traced(server, request, tmp_path / "log", *options)
     assert "(INJECTED)" in (tmp_path / "log").read_text()
     assert outcome.error is None
     (decision,) = outcome.done
-    assert module("durability.faults").reported(decision, SEEN, "before") == "nobody let in, who was seen is told"
+    assert faults.reported(decision, SEEN, "before") == "nobody let in, who was seen is told"
     states = {"before": subject.state}
-    assert module("durability.devices").judge(subject.place, states) == "before"
+    assert devices.judge(subject.place, states) == "before"
 
 
-def test_a_rotation_whose_key_file_cannot_be_renamed_is_told_as_done_but_not_confirmed(
-    module, server, subject, tmp_path
-):
-    request = module("durability.children").Request(str(subject.place.root), str(tmp_path / "told"), [("rotate",)])
+def test_a_rotation_whose_key_file_cannot_be_renamed_is_told_as_done_but_not_confirmed(server, subject, tmp_path):
+    request = children.Request(str(subject.place.root), str(tmp_path / "told"), [("rotate",)])
     options = ("-e", "trace=rename", "-e", "inject=rename:error=EIO:when=2")
-    outcome = module("durability.tracing").traced(server, request, tmp_path / "log", *options)
+    outcome = tracing.traced(server, request, tmp_path / "log", *options)
     assert "(INJECTED)" in (tmp_path / "log").read_text()
-    after = module("durability.acts").expected(subject.state, ("rotate",), subject.backup)
-    assert module("durability.devices").judge(subject.place, {"after": after}) == "after"
+    after = acts.expected(subject.state, ("rotate",), subject.backup)
+    assert devices.judge(subject.place, {"after": after}) == "after"
     assert outcome.error is not None
     assert outcome.error["reason"] == "not_confirmed"
 
 
 @pytest.mark.usefixtures("mounting")
-def test_a_full_disk_and_a_read_only_one_let_nobody_in_and_lose_nothing(module, server, tmp_path, make_bundle):
-    parts = module("durability.media").parts(tmp_path, server, make_bundle(variants=("int8",), counts=(1,)))
+def test_a_full_disk_and_a_read_only_one_let_nobody_in_and_lose_nothing(server, tmp_path, make_bundle):
+    parts = media.parts(tmp_path, server, make_bundle(variants=("int8",), counts=(1,)))
     for name in parts:
         assert set(of_part(parts, name).outcomes) == {"as it should be"}
 
@@ -215,8 +223,8 @@ def test_a_full_disk_and_a_read_only_one_let_nobody_in_and_lose_nothing(module, 
 # contention
 
 
-def test_writers_and_readers_side_by_side_lose_no_update(module, tmp_path):
-    parts = module("durability.contention").parts(tmp_path, seed=1, seconds=2.0, patience=600.0)
+def test_writers_and_readers_side_by_side_lose_no_update(tmp_path):
+    parts = contention.parts(tmp_path, seed=1, seconds=2.0, patience=600.0)
     tally = parts["writers, readers and a rotated key"][1](lambda: None)
     # how long somebody waited is for a machine that does nothing else
     assert [one for one in tally.failures if "waited" not in one["outcome"]] == []
@@ -228,23 +236,22 @@ def test_writers_and_readers_side_by_side_lose_no_update(module, tmp_path):
 # what the campaigns would notice
 
 
-def test_half_a_change_is_noticed(module, subject):
-    judge = module("durability.devices").judge
+def test_half_a_change_is_noticed(subject):
+    judge = devices.judge
     assert judge(subject.place, {"whole": subject.state}, go_on=False) == "whole"
     with closing(sqlite3.connect(subject.place.gallery, isolation_level=None)) as connection:
         connection.execute("DELETE FROM template WHERE id = 1")
     assert judge(subject.place, {"whole": subject.state}).startswith("FAILED to open: audit_altered")
 
 
-def test_a_lost_change_is_noticed(module, subject):
-    acts, devices = module("durability.acts"), module("durability.devices")
+def test_a_lost_change_is_noticed(subject):
     after = acts.expected(subject.state, ("forget", "person 0"), subject.backup)
     found = devices.judge(subject.place, {"after": after})
     assert found.startswith("FAILED: not after: people {'person 0': 3, ")
 
 
-def test_a_decision_without_its_row_that_lets_somebody_in_is_noticed(module):
-    reported = module("durability.faults").reported
+def test_a_decision_without_its_row_that_lets_somebody_in_is_noticed():
+    reported = faults.reported
     told = {"accepted": False, "person": None, "reason": "audit_unavailable", "candidate": {"person": "ada"}}
     assert reported(told, ("identify", "ada"), "before") == "nobody let in, who was seen is told"
     for change in ({"accepted": True}, {"person": "ada"}, {"reason": "match"}, {"candidate": None}):

@@ -12,7 +12,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +27,7 @@ from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, re
 from edge_oneshot_device.gallery.people import Enrolment, person_name
 from edge_oneshot_device.gallery.vault import Vault
 from tests import MODELS
-
-SIZE = 4
-MINE = "a" * 64
-OTHER = "b" * 64
-
-
-def vectors(count: int = 1, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((count, SIZE)).astype(np.float32)
-
-
-def names(gallery: Gallery) -> list[str]:
-    return [person.person for person in gallery.people()]
+from tests.samples.galleries import MINE, OTHER, SIZE, names, tampering, vectors
 
 
 def matched(gallery: Gallery) -> list[str]:
@@ -55,26 +43,15 @@ def held(gallery: Gallery, name: str) -> np.ndarray:
     return gallery.mirror("cosine", "best").index.templates_of(gallery.number_of(name) or 0)
 
 
-@contextmanager
-def tampering(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file as somebody else may change it."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        yield connection
+@pytest.fixture
+def gallery(path: Path) -> Iterator[Gallery]:
+    """With the key of the environment."""
+    with Gallery.open(path, MINE, SIZE, create=True) as opened:
+        yield opened
 
 
 def execute(gallery: Gallery, statement: str) -> None:
     gallery.change(lambda connection: connection.execute(statement))
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "gallery.db"
-
-
-@pytest.fixture
-def gallery(path: Path) -> Iterator[Gallery]:
-    with Gallery.open(path, MINE, SIZE, create=True) as opened:
-        yield opened
 
 
 # enrol, people, forget
@@ -668,7 +645,7 @@ with Gallery.open(sys.argv[1], "a" * 64, 4) as gallery:
             told[name] = gallery.enrol(name, np.ones((1, 4), np.float32)).reason
         except MachineError as error:
             told[name] = error.reason
-    there = [person.person for person in gallery.people()]
+    there = names(gallery)
 print(json.dumps([told, there]))
 """
 

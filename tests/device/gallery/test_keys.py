@@ -1,7 +1,6 @@
 import os
 import stat
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from edge_oneshot_device.gallery import key_command, keys
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, read_key
 from edge_oneshot_device.installation import installer
+from tests.samples.galleries import names
+from tests.samples.tiny import MakeBundle
 
-MakeBundle = Callable[..., Path]
 DIGITS = "0123456789abcdef" * 4
 
 
@@ -279,7 +279,7 @@ def test_a_gallery_opens_with_its_own_key_only(tmp_path: Path) -> None:
     assert refused.value.reason == "key_missing"
     assert path.read_bytes() == content
     with Gallery.open(path, "a" * 64, 4, KeySource(None, ("cat", str(mine)))) as gallery:
-        assert [person.person for person in gallery.people()] == ["ada"]
+        assert names(gallery) == ["ada"]
 
 
 def test_a_key_is_made_for_a_new_gallery_and_never_where_a_sealed_one_lies(

@@ -1,15 +1,14 @@
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.gallery.clock import SYSTEM, Clock
+from edge_oneshot_device.gallery.clock import SYSTEM
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.gallery.keys import KeySource, create_key
+from edge_oneshot_device.gallery.keys import KeySource
 from edge_oneshot_device.gallery.limits import (
     Limits,
     Refusal,
@@ -20,24 +19,9 @@ from edge_oneshot_device.gallery.limits import (
     unlock,
 )
 from edge_oneshot_device.installation import installer
+from tests.samples.galleries import MINE, SIZE, Machine
 
 LIMITS = Limits()
-
-
-@dataclass
-class Machine:
-    """A machine that the test restarts, and whose clock it turns; `clock` is what it tells."""
-
-    boot: str = "first"
-    seconds: float = 100.0
-
-    @property
-    def clock(self) -> Clock:
-        return Clock(lambda: self.boot, lambda: self.seconds, SYSTEM.now)
-
-    def restart(self) -> None:
-        self.boot += "'"
-        self.seconds = 0.0
 
 
 class Door:
@@ -52,18 +36,18 @@ class Door:
         assert number is not None
 
         def work(connection: sqlite3.Connection) -> Refusal | None:
-            refusal = refuse_verification(connection, self.limits, self.machine.clock, number, renew=True)
+            refusal = refuse_verification(connection, self.limits, self.machine.clock(), number, renew=True)
             if refusal is None:
-                note_verification(connection, self.machine.clock, number, accepted=accepted)
+                note_verification(connection, self.machine.clock(), number, accepted=accepted)
             return refusal
 
         return self.gallery.change(work)
 
     def identify(self, accepted: bool = False) -> Refusal | None:
         def work(connection: sqlite3.Connection) -> Refusal | None:
-            refusal = refuse_identification(connection, self.limits, self.machine.clock, renew=True)
+            refusal = refuse_identification(connection, self.limits, self.machine.clock(), renew=True)
             if refusal is None and not accepted:
-                note_rejection(connection, self.limits, self.machine.clock)
+                note_rejection(connection, self.limits, self.machine.clock())
             return refusal
 
         return self.gallery.change(work)
@@ -75,14 +59,8 @@ class Door:
 
 
 @pytest.fixture
-def machine() -> Machine:
-    return Machine()
-
-
-@pytest.fixture
-def reopen(tmp_path: Path) -> Callable[[], Gallery]:
-    create_key(tmp_path / "key")
-    return lambda: Gallery.open(tmp_path / "gallery.db", "a" * 64, 4, KeySource(tmp_path / "key"), create=True)
+def reopen(path: Path, key: KeySource) -> Callable[[], Gallery]:
+    return lambda: Gallery.open(path, MINE, SIZE, key, create=True)
 
 
 @pytest.fixture
@@ -190,7 +168,7 @@ def test_looking_alone_changes_nothing_and_waits_all_the_same_after_a_restart(do
     assert number is not None
     for _ in range(2):
         refusal = door.gallery.read(
-            lambda connection: refuse_verification(connection, LIMITS, door.machine.clock, number)
+            lambda connection: refuse_verification(connection, LIMITS, door.machine.clock(), number)
         )
         assert refusal == Refusal("delayed", 30.0)
         door.machine.seconds += 10.0

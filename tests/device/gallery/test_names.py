@@ -9,6 +9,7 @@ import pytest
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.people import new_name, person_name
+from tests.samples.galleries import names
 
 # DerivedCoreProperties.txt of Unicode 16: Default_Ignorable_Code_Point
 IGNORABLE = (
@@ -60,7 +61,7 @@ def test_two_people_cannot_have_names_that_differ_by_what_nobody_sees(tmp_path: 
         for other in (one + chr(code), chr(code) + one, one[:1] + chr(code) + one[1:]):
             with pytest.raises(InputError, match="is no name for a person"):
                 gallery.enrol(other, template)
-        assert [person.person for person in gallery.people()] == [one]
+        assert names(gallery) == [one]
 
 
 def test_whoever_was_enrolled_under_such_a_name_before_can_be_forgotten(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 
 from edge_oneshot_device import cli
@@ -18,13 +17,7 @@ from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, ke
 from edge_oneshot_device.gallery.rotation import Dropped, Rotation, drop_former, rotate_key
 from edge_oneshot_device.gallery.transfer import back_up, restore
 from edge_oneshot_device.gallery.vault import Vault
-
-SIZE = 4
-MINE = "a" * 64
-
-
-def vectors(count: int = 1, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((count, SIZE)).astype(np.float32)
+from tests.samples.galleries import MINE, SIZE, names, vectors
 
 
 def sealed_values(path: Path) -> set[bytes]:
@@ -62,9 +55,8 @@ def put_back(key: Path, former: bytes) -> None:
 
 
 @pytest.fixture
-def key(tmp_path: Path) -> Path:
-    create_key(tmp_path / "key")
-    return tmp_path / "key"
+def key(key_file: Path) -> Path:
+    return key_file
 
 
 @pytest.fixture
@@ -82,7 +74,7 @@ def gallery(reopen: Callable[..., Gallery]) -> Iterator[Gallery]:
 
 
 def assert_whole(gallery: Gallery) -> None:
-    assert [person.person for person in gallery.people()] == ["ada", "grace"]
+    assert names(gallery) == ["ada", "grace"]
     assert gallery.mirror("cosine", "best").index.people == 2
     assert photos(gallery, "ada") == [b"the first", b"the second"]
     assert gallery.check_audit().people == 2

@@ -19,9 +19,8 @@ from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key
 from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.gallery.transfer import back_up, restore
+from tests.samples.galleries import MINE, SIZE, names
 
-SIZE = 4
-MINE = "a" * 64
 ROUNDS = 30  # of two processes at once
 KILLS = 6
 
@@ -54,7 +53,7 @@ for number in range(rounds):
         print(number, flush=True)
         back_up(gallery, root / "backups" / f"{own}-{number}")
         rotate_key(gallery)
-        assert [person.person for person in gallery.people()] == [own]
+        assert names(gallery) == [own]
 """
 
 
@@ -84,7 +83,7 @@ def start(root: Path, own: str, other: str, rounds: int, how: str) -> "subproces
 def assert_both_open(root: Path) -> None:
     for name in ("one", "two"):
         with opened(root, name) as gallery:
-            assert [person.person for person in gallery.people()] == [name]
+            assert names(gallery) == [name]
             assert gallery.mirror("cosine", "best").index.people == 1
             assert gallery.check_audit().people == 1
 
@@ -95,7 +94,7 @@ def assert_every_backup_opens(root: Path) -> None:
         copy = Path(shutil.copy(file, root / "copy.db"))
         for key in sorted((root / "keys").iterdir()):
             with suppress(IntegrityError), Gallery.open(copy, MINE, SIZE, KeySource(key)) as gallery:
-                assert [person.person for person in gallery.people()] == [file.name.partition("-")[0]]
+                assert names(gallery) == [file.name.partition("-")[0]]
                 break
         else:
             pytest.fail(f"no key opens {file.name} any more")
@@ -128,7 +127,7 @@ def test_a_state_that_rotates_twice_leaves_the_other_one_its_key(root: Path) -> 
         for number in range(3):
             back_up(gallery, root / "backups" / f"one-{number}")
             rotate_key(gallery)
-            assert [person.person for person in running.people()] == ["two"]
+            assert names(running) == ["two"]
     assert_both_open(root)
     assert_every_backup_opens(root)
 

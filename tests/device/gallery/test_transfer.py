@@ -22,23 +22,12 @@ from edge_oneshot_device.gallery.sealed import write_template
 from edge_oneshot_device.gallery.transfer import back_up, export_people, import_people, restore
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.recognition import record
+from tests.samples.galleries import MINE, OTHER, SIZE, names, vectors
+from tests.samples.tiny import MakeBundle, People
 
-SIZE = 4
-MINE = "a" * 64
-OTHER = "b" * 64
 UNTIL = Access(valid_until="2030-01-01T00:00:00Z", hours="mon 07:00-19:00")
 
 Opener = Callable[..., Gallery]
-MakeBundle = Callable[..., Path]
-People = dict[str, tuple[bytes, ...]]
-
-
-def vectors(count: int = 1, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((count, SIZE)).astype(np.float32)
-
-
-def names(gallery: Gallery) -> list[str]:
-    return [person.person for person in gallery.people()]
 
 
 def matched(gallery: Gallery, name: str) -> np.ndarray:
@@ -52,9 +41,8 @@ def acts(gallery: Gallery) -> list[str]:
 
 
 @pytest.fixture
-def key(tmp_path: Path) -> Path:
-    create_key(tmp_path / "key")
-    return tmp_path / "key"
+def key(key_file: Path) -> Path:
+    return key_file
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 import random
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,37 +19,11 @@ from edge_oneshot_device.gallery.people import Enrolment
 from edge_oneshot_device.gallery.vault import NONCE_BYTES, TAG_BYTES, SealError, Vault
 from edge_oneshot_device.installation import installer
 from tests import MODELS
+from tests.samples.galleries import MINE, OTHER, SIZE, names, tampering, vectors
+from tests.samples.tiny import MakeBundle, People
 
-MakeBundle = Callable[..., Path]
-People = dict[str, tuple[bytes, ...]]
-SIZE = 4
-MINE = "a" * 64
-OTHER = "b" * 64
 KEY = bytes(range(32))
 ONE_MORE = "INSERT INTO template (person, fingerprint, sealed) SELECT person, fingerprint, sealed FROM template LIMIT 1"
-
-
-def vectors(count: int = 1, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((count, SIZE)).astype(np.float32)
-
-
-@contextmanager
-def tampering(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file as somebody else may change it."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        yield connection
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> KeySource:
-    create_key(tmp_path / "key")
-    return KeySource(tmp_path / "key")
-
-
-@pytest.fixture
-def gallery(tmp_path: Path, key: KeySource) -> Iterator[Gallery]:
-    with Gallery.open(tmp_path / "gallery.db", MINE, SIZE, key, create=True) as opened:
-        yield opened
 
 
 # the seal
@@ -294,7 +267,7 @@ def test_a_file_whose_unused_parts_cannot_be_overwritten_is_told_and_the_person_
             gallery.forget("ada")
     assert failed.value.reason == "not_wiped"
     monkeypatch.undo()
-    assert [person.person for person in gallery.people()] == ["grace"]
+    assert names(gallery) == ["grace"]
     assert gallery.check_audit().people == 1
 
 
@@ -307,7 +280,7 @@ def test_a_gallery_of_the_first_version_leaves_nothing_in_the_clear(tmp_path: Pa
         path = tmp_path / f"{name}.db"
         path.write_bytes(former)
         with Gallery.open(path, MINE, SIZE, key, create=True) as gallery:
-            assert [person.person for person in gallery.people()] == ["Zoë", "ada"]
+            assert names(gallery) == ["Zoë", "ada"]
         left = {secret for secret in left if secret in path.read_bytes()}
     assert left == set()
 

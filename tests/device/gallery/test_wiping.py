@@ -1,7 +1,6 @@
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,28 +10,10 @@ import pytest
 
 from edge_oneshot_device.gallery import wiping
 from edge_oneshot_device.gallery.gallery import Gallery, new_number
-from edge_oneshot_device.gallery.keys import KeySource, create_key
+from edge_oneshot_device.gallery.keys import KeySource
 from edge_oneshot_device.gallery.people import Record
 from edge_oneshot_device.gallery.sealed import write_person, write_template
-
-SIZE = 4
-MINE, OTHER = "a" * 64, "b" * 64
-
-
-def vectors(count: int = 1, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((count, SIZE)).astype(np.float32)
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> KeySource:
-    create_key(tmp_path / "key")
-    return KeySource(tmp_path / "key")
-
-
-@pytest.fixture
-def gallery(tmp_path: Path, key: KeySource) -> Iterator[Gallery]:
-    with Gallery.open(tmp_path / "gallery.db", MINE, SIZE, key, create=True) as opened:
-        yield opened
+from tests.samples.galleries import MINE, OTHER, SIZE, vectors
 
 
 def sealed_in(gallery: Gallery) -> set[bytes]:

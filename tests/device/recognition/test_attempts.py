@@ -4,7 +4,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,28 +14,15 @@ from edge_oneshot_device import Decision, Recognizer, cli
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.gallery.access import parse_access
-from edge_oneshot_device.gallery.clock import Clock
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.matching.decision import Candidate
 from edge_oneshot_device.recognition import attempts
+from tests.samples.galleries import Machine
+from tests.samples.tiny import MakeBundle, People
 
-MakeBundle = Callable[..., Path]
-People = dict[str, tuple[bytes, ...]]
 Opener = Callable[..., Recognizer]
-
-
-@dataclass
-class Machine:
-    """A machine that the test restarts, and whose clocks it turns."""
-
-    boot: str = "first"
-    seconds: float = 100.0
-    now: datetime = datetime(2026, 1, 5, 12, tzinfo=UTC)  # a Monday
-
-    def clock(self) -> Clock:
-        return Clock(lambda: self.boot, lambda: self.seconds, lambda: self.now)
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,31 +15,15 @@ from edge_oneshot_device import Bundle, Encoder, Recognizer
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.faces.challenge import Challenge
 from edge_oneshot_device.faces.liveness import FAILURES, Liveness, Watcher
-from edge_oneshot_device.gallery.clock import Clock
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, Refusal
 from edge_oneshot_device.recognition.challenges import draw
+from tests.samples.galleries import Machine
+from tests.samples.tiny import MakeBundle, People
 
-MakeBundle = Callable[..., Path]
-People = dict[str, tuple[bytes, ...]]
 FRAME = Image.new("RGB", (320, 240))
 ENCODER: Any = SimpleNamespace(faces=SimpleNamespace(find=lambda _: []))
 """With nets that find no face."""
-
-
-@dataclass
-class Machine:
-    """A machine whose clock the test turns."""
-
-    seconds: float = 100.0
-
-    def clock(self) -> Clock:
-        return Clock(lambda: "boot", lambda: self.seconds, lambda: datetime(2026, 1, 5, 12, tzinfo=UTC))
-
-
-@pytest.fixture
-def machine() -> Machine:
-    return Machine()
 
 
 @pytest.fixture

@@ -20,9 +20,7 @@ from edge_oneshot_device.diagnostics.doctor import Diagnosis, examine
 from edge_oneshot_device.diagnostics.equipment import Finding
 from edge_oneshot_device.gallery.reserve import RESERVE, RESERVE_BYTES, keep_reserve, release_reserve
 from edge_oneshot_device.installation import installer
-
-MakeBundle = Callable[..., Path]
-People = dict[str, tuple[bytes, ...]]
+from tests.samples.tiny import MakeBundle, People
 
 
 @pytest.fixture

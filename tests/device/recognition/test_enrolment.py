@@ -1,6 +1,6 @@
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,7 @@ from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.access import ALWAYS, parse_access
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.matching.decision import scores
-
-MakeBundle = Callable[..., Path]
-People = dict[str, tuple[bytes, ...]]
+from tests.samples.tiny import MakeBundle, People
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A share of the campaign against whoever writes in the state folder; the whole is part of `make soak`."""
 
-import importlib
 import json
 import os
 import random
@@ -9,30 +8,31 @@ import sys
 
 import pytest
 
+pytest.importorskip("rich", reason="the campaign shows its progress with rich")
+
 from edge_oneshot_device import Recognizer
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.installation.installer import install
 from tests import ROOT
+from tests.campaigns import tampering
+from tests.campaigns.intrusion.cases import KINDS
+from tests.campaigns.intrusion.commands import BEGINNING
+from tests.campaigns.intrusion.contents import journal_of
+from tests.campaigns.intrusion.judge import Seen, judge
+from tests.campaigns.intrusion.processes import Told
+from tests.campaigns.intrusion.seeing import Attempt, Look
 
 CASES = 60
 
 
-@pytest.fixture
-def module():
-    """Imports a module of the campaign."""
-    pytest.importorskip("rich", reason="the campaign shows its progress with rich")
-    return lambda name: importlib.import_module(f"tests.campaigns.{name}")
-
-
-def test_who_writes_in_the_state_folder_lets_nobody_in_and_loses_nobody(module, tmp_path):
+def test_who_writes_in_the_state_folder_lets_nobody_in_and_loses_nobody(tmp_path):
     out = tmp_path / "counts.json"
     words = ["--cases", str(CASES), "--seed", "1", "--workers", "1", "--out", str(out)]
-    code = module("tampering").main(words)
+    code = tampering.main(words)
     counts = json.loads(out.read_bytes())
     assert [failure for part in counts["parts"].values() for failure in part["failures"]] == []
     assert (code, counts["failed"]) == (0, 0)
-    kinds = module("intrusion.cases").KINDS
-    assert counts["parts"].keys() | counts["skipped"].keys() == set(kinds)
+    assert counts["parts"].keys() | counts["skipped"].keys() == set(KINDS)
     assert ("links" in counts["skipped"]) == (os.geteuid() != 0)
     if not counts["skipped"]:
         assert counts["cases"] == CASES
@@ -40,7 +40,7 @@ def test_who_writes_in_the_state_folder_lets_nobody_in_and_loses_nobody(module, 
         assert part["outcomes"].keys() - {"the attacker was refused"}  # not all of it comes to nothing
 
 
-def test_a_journal_that_names_another_file_deletes_nothing(module, make_bundle, people, tmp_path):
+def test_a_journal_that_names_another_file_deletes_nothing(make_bundle, people, tmp_path):
     state, key, other = tmp_path / "state", tmp_path / "key", tmp_path / "other.txt"
     other.write_text("somebody else's")
     install(make_bundle(variants=("int8",), counts=(1,)), state, key=key)
@@ -53,7 +53,7 @@ def test_a_journal_that_names_another_file_deletes_nothing(module, make_bundle, 
         journal = gallery.with_name(f"{gallery.name}-journal")
         for victim in (key, other):
             written = (numbers, content[:size], 1, len(content) // size, size, victim)
-            journal.write_bytes(module("intrusion.contents").journal_of(*written))
+            journal.write_bytes(journal_of(*written))
             for attempt in (lambda: door.identify(people["ada"][1]), lambda: Recognizer.open(state, key=key)):
                 with pytest.raises(IntegrityError):
                     attempt()
@@ -73,36 +73,34 @@ def decision(shown, **other):
 
 
 @pytest.fixture
-def judged(module):
+def judged():
     """Judges a look at a door where all is well but for what is changed.
 
     Keywords: `attempts` (what somebody is told: shown to decision, or an answer), `row` (of an acceptance), `kept`,
     `limit` (what the last of many strangers is told), `listed`, `check` and `against` (exit codes), and the fields of
     `Seen`.
     """
-    seeing, judge = module("intrusion.seeing"), module("intrusion.judge")
-    told, expected = module("intrusion.processes").Told, module("intrusion.commands").BEGINNING
 
     def answer(said, code=0, reason=None):
-        return told({"code": code, "said": [said], "error": {"error": "", "reason": reason}})
+        return Told({"code": code, "said": [said], "error": {"error": "", "reason": reason}})
 
     def attempt(shown, came, row, kept):
-        value = came if isinstance(came, told) else answer(came)
+        value = came if isinstance(came, Told) else answer(came)
         accepted = value.value is not None and value.value["said"][0].get("accepted")
         own = {"act": "identify", "detail": {"accepted": True}} if row is True else row
-        return seeing.Attempt(shown, None, value, own if accepted else None, kept)
+        return Attempt(shown, None, value, own if accepted else None, kept)
 
     def judged(*, attempts=None, row=True, kept=True, limit="rate_limited", listed=("ada", "alan", "edsger"), check=0,
                against=0, **fields):  # fmt: skip
         came = {shown: decision(shown) for shown in ("ada", "alan", "stranger", "grace")} | (attempts or {})
-        look = seeing.Look("fresh", expected)
+        look = Look("fresh", BEGINNING)
         look.attempts = [attempt(shown, one, row, kept) for shown, one in came.items()]
         look.limit = [attempt("stranger", decision("stranger", reason=limit), row, kept)]
         look.listed = answer([{"person": name} for name in listed])
         look.check, look.against = answer({}, check), answer({}, against)
-        return judge.judge(judge.Seen("sql", "an act", looks=[look], **fields))
+        return judge(Seen("sql", "an act", looks=[look], **fields))
 
-    judged.answer, judged.told = answer, told
+    judged.answer = answer
     return judged
 
 
@@ -147,9 +145,7 @@ def test_what_must_not_be_is_noticed(judged, seen, fault):
 def test_a_bug_and_a_hang_are_noticed_and_a_clear_refusal_is_none(judged):
     bug = judged.answer({}, 4, "bug")
     assert judged(attempts={"ada": bug}).startswith("FAILED: gives no clear error: the fresh door: ")
-    assert judged(attempts={"ada": judged.told(fault="hung")}).startswith(
-        "FAILED: gives no answer: the fresh door: hung"
-    )
+    assert judged(attempts={"ada": Told(fault="hung")}).startswith("FAILED: gives no answer: the fresh door: hung")
     refused = {"ada": judged.answer({}, 3, "gallery_corrupt")}
     assert judged(attempts=refused) == "refused: gallery_corrupt"
     assert "out of order though nothing was altered" in judged(attempts=refused, harmless=True)
@@ -206,8 +202,7 @@ print(json.dumps(told))
 """
 
 
-def test_a_door_that_lets_everybody_in_and_a_key_that_is_gone_are_noticed(module, tmp_path):
-    module("intrusion")  # skips where the campaign cannot run
+def test_a_door_that_lets_everybody_in_and_a_key_that_is_gone_are_noticed(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
     command = [sys.executable, "-c", SABOTAGE, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

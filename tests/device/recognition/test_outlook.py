@@ -1,7 +1,6 @@
 """From how many people on a door cannot keep the wanted rate: nobody is locked out, and the programs say so."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.diagnostics.doctor import examine
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.installation.installer import install, rollback
+from tests.samples.tiny import MakeBundle, People
 
-MakeBundle = Callable[..., Path]
-People = dict[str, tuple[bytes, ...]]
 MANY = 186
 
 

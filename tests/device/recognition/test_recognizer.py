@@ -1,5 +1,4 @@
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.matching.decision import scores
 from edge_oneshot_device.matching.thresholds import calibration_for, threshold_for
 from tests import ROOT
+from tests.samples.tiny import MakeBundle, People
 
-MakeBundle = Callable[..., Path]
-People = dict[str, tuple[bytes, ...]]
 README = ROOT / "device" / "README.md"
 
 

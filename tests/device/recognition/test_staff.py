@@ -3,7 +3,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,7 @@ from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.image_files import PassedOver
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.recognition.staff import Chosen, enrol_folder
-
-MakeBundle = Callable[..., Path]
-People = dict[str, tuple[bytes, ...]]
+from tests.samples.tiny import MakeBundle, People
 
 
 @pytest.fixture

@@ -28,8 +28,7 @@ from edge_oneshot_device.recognition.recognizer import Recognizer
 from edge_oneshot_device.state.folder import state_dir
 from edge_oneshot_device.state.opening import open_installed
 from edge_oneshot_device.state.settings import DeviceSettings, decode_settings
-
-MakeBundle = Callable[..., Path]
+from tests.samples.tiny import MakeBundle
 
 
 @pytest.fixture

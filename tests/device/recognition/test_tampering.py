@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from edge_oneshot_device.gallery import database, transfer
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.recognition import enrolment, recognizer
+from tests.samples.galleries import tampering
+from tests.samples.tiny import MakeBundle, People
 
-MakeBundle = Callable[..., Path]
-People = dict[str, tuple[bytes, ...]]
 Run = Callable[..., dict[str, Any]]
 
 SWALLOW = "CREATE TRIGGER x BEFORE INSERT ON {} BEGIN SELECT RAISE(IGNORE); END;"
@@ -78,13 +78,6 @@ def run(state: Path, capfd: pytest.CaptureFixture[str]) -> Run:
         return {"code": code, "out": out, "reason": json.loads(err)["reason"] if err else None, "err": err}
 
     return call
-
-
-@contextmanager
-def tampering(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file as somebody else may change it."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        yield connection
 
 
 def tamper(state: Path, script: str) -> None:

@@ -7,16 +7,11 @@ from scipy.stats import binom
 from edge_oneshot_export.judging.bounds import far_bounds, mean_interval, rate_interval, supports
 from edge_oneshot_export.judging.metrics import far_at, proportion_interval, threshold_at
 from edge_oneshot_export.judging.protocols import genuine_and_impostor, one_shot, one_shot_episodes
-from tests.campaigns import coverage
+from tests.campaigns import coverage as campaign
 
 
 @pytest.fixture(scope="module")
-def campaign():
-    return coverage
-
-
-@pytest.fixture(scope="module")
-def everybody(campaign):
+def everybody():
     return campaign.truth(1, people=3000)
 
 
@@ -27,7 +22,7 @@ def test_three_over_the_pairs_of_people_is_the_smallest_supported_rate():
     assert not supports(77, 1e-3)
 
 
-def test_bounds_and_intervals_cover_the_truth_of_ten_people_who_differ(campaign, everybody):
+def test_bounds_and_intervals_cover_the_truth_of_ten_people_who_differ(everybody):
     simulations = 120
     found = {(one.what, one.rate): one for one in campaign.simulate(10, simulations, 0, everybody)}
     bound, interval = found[campaign.CALIBRATION, 0.1], found[campaign.EER, None]
@@ -38,7 +33,7 @@ def test_bounds_and_intervals_cover_the_truth_of_ten_people_who_differ(campaign,
     assert bound.true_rate < bound.stated <= 3 * bound.true_rate
 
 
-def test_a_bound_that_takes_comparisons_as_independent_would_not(campaign, everybody):
+def test_a_bound_that_takes_comparisons_as_independent_would_not(everybody):
     simulations = 120
     covered = 0
     labels = np.repeat(np.arange(10), 10)
@@ -51,7 +46,7 @@ def test_a_bound_that_takes_comparisons_as_independent_would_not(campaign, every
     assert covered < binom.ppf(1e-4, simulations, 0.93)
 
 
-def test_forty_people_need_disjoint_people_and_what_comparisons_share(campaign, everybody):
+def test_forty_people_need_disjoint_people_and_what_comparisons_share(everybody):
     simulations, labels = 60, np.repeat(np.arange(40), 4)
     held, alone = 0, 0
     for number in range(simulations):
