@@ -1,10 +1,10 @@
-"""The bundle that is timed, and what the figures were taken on. Timings are printed, never asserted.
+"""Fixtures of the latency benchmarks: the bundle and the machine. Timings are printed, never asserted.
 
     pytest benchmarks
     EDGE_ONESHOT_BUNDLE=door.oneshot pytest benchmarks
 
-Without EDGE_ONESHOT_BUNDLE a small untrained encoder is exported for the drawn glyphs: good
-for times, not for accuracy. Compare figures of one run, or of one machine, only.
+Without EDGE_ONESHOT_BUNDLE the benchmarks export a small untrained encoder for the drawn glyphs: good for times, not
+for accuracy. Compare only figures of one run, or of one machine.
 """
 
 import os

@@ -1,11 +1,11 @@
-"""A day of identifications, one a second, at full speed in one process: does its memory grow, does it slow down?
+"""Run a day of identifications, one a second, at full speed in one process: does memory grow, does it slow down?
 
     python benchmarks/day.py base.oneshot --out benchmarks/results/day.json
 
-Half of the probes show people of whom one image is enrolled, the other half strangers or worse images; each is decided
-among --people and recorded in a gallery on the disk of --folder. Time is that of the processor, which other
-processes disturb least. What the first tenth reaches is the warm-up; growth is from its end to the end of the day, of
-straight lines laid through the rest (least squares).
+Half of the probes show enrolled people, who have one image each; the other half show strangers or blurred images.
+Each probe is compared with --people people, and the decision is recorded in a gallery on the disk of --folder. Times
+are processor time, which other processes disturb least. The first tenth is the warm-up; growth is measured from its
+end to the end of the day, along a straight line fitted to the rest (least squares).
 """
 
 import argparse

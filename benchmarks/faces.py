@@ -1,13 +1,13 @@
-"""The face bundle beside dlib: error rates on people, distance on photos, latency.
+r"""Compare the face bundle with dlib side by side: error rates on people, distance on photos, latency.
 
     pip install dlib-bin
     python benchmarks/faces.py faces.oneshot --data olivetti.zip --photos FOLDER \
         --out benchmarks/results/faces.json
 
-FOLDER holds colour photos, named by whom they show: a name ends before its first digit or underscore. dlib is run as
-face_recognition runs it: its HOG detector, five landmarks, its own chip and its own network; on people, whose
-pictures are small and tight, its network is given the chips that the device cut. A dlib of one's own build is taken
-with PYTHONPATH=FOLDER (and OPENBLAS_NUM_THREADS=1).
+FOLDER holds colour photos, named after the people they show: a name ends before its first digit or underscore. dlib
+runs as face_recognition runs it: HOG detector, five landmarks, its own chip and its own network. On DATA, whose
+pictures are small and tightly cropped, its network gets the chips that the device cut. PYTHONPATH=FOLDER (with
+OPENBLAS_NUM_THREADS=1) selects a dlib that you built yourself.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""What a synced decision costs with a rollback journal and with WAL, by turns in one run; on the disk of --folder.
+"""Compare a synced decision with a rollback journal and with WAL, by turns in one run, on the disk of --folder.
 
     python benchmarks/journal.py --folder . --json
 
-WAL is quicker. It is not used: the SQLite of today's Raspberry Pi OS has the WAL-reset fault, and what `forget` deletes
-would stay in the log until a checkpoint that no reader delays.
+WAL is faster. The gallery does not use it: the SQLite of today's Raspberry Pi OS has the WAL-reset fault, and what
+`forget` deletes would stay in the log until a checkpoint, which readers can delay.
 """
 
 import argparse

@@ -1,17 +1,17 @@
-"""What the device's code costs beside the bare libraries on the same input, both sides by turns in one run.
+"""Measure what the device's code costs beside the bare libraries on the same input, by turns in one run.
 
     python benchmarks/overhead.py base.oneshot --folder . --out benchmarks/results/overhead-base.json
 
-Three comparisons, one thread each:
+There are three comparisons, with one thread each:
 
-- embedding: `Encoder.embed` beside the bare interpreter, which is given the quantized input.
-- identification: JPEG in, decision out, recorded and synced, among --people enrolled with one template each, beside the
-  decoding of the same file, the bare interpreters on the same inputs, and one transaction of SQLite of the same
-  settings that writes a row of the same size. With the gallery on the disk of --folder.
+- embedding: `Encoder.embed` beside the bare interpreter, which gets the quantized input;
+- identification among --people people with one template each, from a JPEG to the recorded and synced decision, beside
+  the decoding of the same file, the bare interpreters on the same inputs, and one SQLite transaction with the same
+  settings that writes a row of the same size. The gallery lies on the disk of --folder;
 - start: the command that identifies, from its start to its printed decision, beside a script that imports the same
-  modules, loads the same models, and does the same without any care; and the memory of both.
+  modules, loads the same models and does the same work without any safeguard; also the memory of both.
 
-The photo's own person is among those enrolled.
+The person in the photo is one of those enrolled.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""What each part of the recipe brings: trainings that differ from it in one thing, judged on held-out alphabets.
+"""Measure what each part of the recipe contributes: trainings that differ from it in one thing, on held-out alphabets.
 
     python benchmarks/research/ablations.py --images 128000 --seeds 0 --out benchmarks/results/ablations.json
 
-Exact 20-way errors of the Keras encoder over all tasks of the five held-out alphabets, no episodes drawn. What is in
-the file already is not trained again, so that a campaign goes on where it was stopped.
+Errors are exact 20-way errors of the Keras encoder over all tasks of the five held-out alphabets; no episodes are
+drawn. Trainings whose results are in the file already are skipped, so that an interrupted campaign can be resumed.
 """
 
 import argparse

@@ -1,12 +1,13 @@
-"""Where the limits of the face bundle's quality gate stand: photos made worse step by step.
+r"""Find the limits of the face bundle's quality gate: degrade photos step by step.
 
     python -m benchmarks.research.faces_quality faces.oneshot --photos FOLDER --data olivetti.zip \
         --out benchmarks/results/faces-quality.json
 
-Each face of FOLDER is cut out with what is about it, brought to 60 pixels between the eyes and degraded: out of focus,
-moved, dark (with noise of two levels), bright, cut by the frame; those that look into the camera are also rendered as
-a turned head. Of each step: how far the int8 embedding lies from that of the same face undegraded (two people differ
-by 0.6 and more), and how many the gate refuses. Of the people in DATA, whose photos are good: how many it refuses.
+Each face of FOLDER is cut out with its surroundings, scaled to 60 pixels between the eyes and degraded: defocus,
+motion blur, darkness (with two levels of noise), glare, cropping by the frame. Faces that look into the camera are
+also rendered as turned heads. For each step the command prints how far the int8 embedding lies from that of the
+undegraded face (two people differ by 0.6 and more), and how many faces the gate rejects. Of the people in DATA, whose
+photos are good, it counts those that the gate rejects.
 """
 
 import argparse

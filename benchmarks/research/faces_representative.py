@@ -1,10 +1,10 @@
-"""What the images that set the int8 ranges of the face encoder cost: pictures of packages beside real faces.
+r"""Compare representative images for the face encoder's int8 ranges: pictures of packages beside real faces.
 
     python benchmarks/research/faces_representative.py --data olivetti.zip \
         --out benchmarks/results/faces-representative.json
 
-Each set quantizes the network anew; rates are those of all pairs of the people's photos, cosines those to the float
-network. Half of the people's own photos are the best that there could be.
+Each set quantizes the network anew. Rates are over all pairs of the people's photos; cosines are to the float
+network. The people's own photos (half of the people) are the best possible set.
 """
 
 import argparse

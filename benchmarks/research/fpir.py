@@ -1,17 +1,17 @@
-"""How often 1:N identification accepts somebody who is not enrolled, at thresholds that come from other people.
+"""Measure how often 1:N identification accepts people who are not enrolled (FPIR), at thresholds from other people.
 
     python benchmarks/research/fpir.py base.oneshot --out benchmarks/results/fpir.json
 
 The int8 file of a bundle of Omniglot's base encoder embeds drawings as a device does. Identities are
 
-- characters of the alphabets that the encoder was not trained on, upright, turned and mirrored. An orientation
-  in which a character looks as it does in another (an O) is no further identity. Half of the characters calibrate, the
-  other half are enrolled and asked for, with all their orientations; over random halvings, and both ways round;
-- characters of made-up alphabets (glyphs): 50 alphabets calibrate, others are enrolled and asked for.
+- characters of the alphabets that the encoder was not trained on, upright, turned and mirrored. An orientation in
+  which a character looks the same (an O) is not another identity. Half of the characters calibrate; the other half,
+  with all their orientations, are the gallery and the probes. This is repeated over random halvings, both ways round;
+- characters of made-up alphabets (glyphs): 50 alphabets calibrate, others are the gallery and the probes.
 
-Everybody enrolled has one template. An attempt is a drawing of somebody who is not enrolled (in no orientation), or
-another drawing of somebody who is; it is decided as `edge_oneshot_device.matching.decision` does: threshold for so many
-people, margin to the runner-up.
+Every enrolled identity has one template. A probe is a drawing of somebody who is not enrolled (in no orientation), or
+another drawing of somebody who is. It is decided as `edge_oneshot_device.matching.decision` does: with the threshold
+for that many people and the margin to the runner-up.
 """
 
 import argparse

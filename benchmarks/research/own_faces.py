@@ -1,9 +1,10 @@
-"""What training on a user's own people brings: of 40 people 30 are trained on and ten others judged, four times.
+"""Measure what training on a user's own people brings: train on 30 of 40 people, judge the other ten; four splits.
 
     python benchmarks/research/own_faces.py --data olivetti.zip --out benchmarks/results/own-faces.json
 
-Each ten are judged once, by encoders that saw none of them. `train` gets the 30 as a folder and holds five of them out.
-Rates are over all pairs of photos of the ten, by the Keras encoders; an interval is Student's over the four tens.
+Each person is judged once, by an encoder that was not trained on them. `train` gets the 30 people as a folder and
+holds five of them out. Rates are over all pairs of photos of the ten, by the Keras encoders; an interval is Student's
+t over the four splits.
 """
 
 import argparse

@@ -1,12 +1,11 @@
-"""Whether thresholds hold on real people that they do not come from: calibrate on one half, count on the other.
+r"""Check whether thresholds hold on real people that they do not come from: calibrate on one half, count on the other.
 
     python benchmarks/research/real_bounds.py base.oneshot --data omniglot \
         --out benchmarks/results/real-bounds-omniglot.json
 
-Over random halvings of the identities, the bundle's int8 file is calibrated on one half (one template
-a person); at each threshold the false accept rate of the other half is counted. The other half is few
-people itself, so its rate varies as much as that of the first: a bound of the true rate is passed by
-it more often than by the truth.
+For each random halving of the identities, the bundle's int8 file is calibrated on one half (one template a person),
+and the false accept rate of the other half is counted at each threshold. That half is itself a small sample, so its
+rate varies as much as the first half's: it exceeds a bound of the true rate more often than the true rate does.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""The plain recipe that docs/experiments/omniglot.md compares the shipped encoder with.
+"""Train with the plain recipe that docs/experiments/omniglot.md compares the shipped encoder with.
 
     python benchmarks/research/rough_recipe.py --out rough
     edge-oneshot export rough --out rough.oneshot
 
-Six convolutions flattened to a dense embedding; characters in four rotations as classes; mild pose,
-elastic field and stroke; the whole image, not framed by its ink; hardly any weight decay; no whitening.
+The recipe: six convolutions flattened to a dense embedding; characters in four rotations as classes; mild pose,
+elastic and stroke augmentation; the whole image, not framed by its ink; hardly any weight decay; no whitening.
 """
 
 import argparse

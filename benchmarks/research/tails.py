@@ -1,10 +1,10 @@
-"""What false accept rate an extrapolated threshold really has: by how far it lies below what the calibration supports.
+"""Measure the true false accept rate of extrapolated thresholds, by how far they lie below the supported rates.
 
     python benchmarks/research/tails.py tiny.oneshot --out benchmarks/results/tails.json
 
-A few identities of Omniglot or of made-up alphabets (glyphs) calibrate, and their generalized Pareto tail is asked for
-rates below the smallest that they support. How often such a threshold accepts is counted over all pairs of
-identities there are, of which those that calibrate are few. Identities as `fpir.py` has them.
+A few identities of Omniglot or of made-up alphabets (glyphs) calibrate. Their generalized Pareto tail gives
+thresholds for rates below the smallest supported one. How often such a threshold accepts is counted over all pairs of
+identities there are, of which the calibrating ones are few. Identities are those of `fpir.py`.
 """
 
 import argparse

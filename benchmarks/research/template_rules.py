@@ -1,13 +1,13 @@
-r"""Which rule joins the templates of a person: best, mean or trimmed mean of three and five.
+r"""Compare the rules that combine a person's templates: best, mean or trimmed mean of three and five.
 
     python benchmarks/research/template_rules.py base.oneshot --data omniglot \
         --out benchmarks/results/template-rules-omniglot.json
     python benchmarks/research/template_rules.py faces.oneshot --data olivetti.zip \
         --out benchmarks/results/template-rules-olivetti.json
 
-Galleries are drawn of the identities that the encoder was not trained on, as calibration draws them; every other image
-is compared with every person. The trimmed mean leaves out the highest and the lowest score: of three it is the median.
-The rules score the same images, so their difference has the paired interval of `verification.rate_changes`.
+Galleries are drawn from the identities that the encoder was not trained on, as calibration draws them; every other
+image is compared with every person. The trimmed mean leaves out the highest and the lowest score: of three it is the
+median. The rules score the same images, so their difference has the paired interval of `verification.rate_changes`.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Thousands of hostile bundles, opened in processes of their own: none may crash one, none may pass.
+"""Open thousands of hostile bundles in separate processes: none may crash one, none may pass.
 
     python -m tests.campaigns.hostile_bundles --cases 14000 --out benchmarks/results/hostile-bundles.json
 
-Every file of `attacks` is opened twice: by a device that trusts no key in particular, and by one that
-trusts the maker's. It has to be refused with a reason before an interpreter sees a byte, or
-all its members are those of the original, byte for byte. A bundle that was rewritten as a whole,
-digests and all, opens where nobody is trusted (it is told apart below), and nowhere else.
+Every file of `attacks` is opened twice: by a device that trusts no key, and by one that trusts the maker's. Either it
+is refused with a reason before an interpreter sees a byte, or all its members are those of the original, byte for
+byte. A bundle that was rewritten as a whole, digests included, opens where no key is trusted (counted separately),
+and nowhere else.
 """
 
 import argparse

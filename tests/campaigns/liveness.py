@@ -1,11 +1,11 @@
-"""The challenge before rendered people and rendered attacks: who passes.
+r"""Show the liveness challenge rendered people and rendered attacks, and count who passes.
 
     python -m tests.campaigns.liveness faces.oneshot --photos FOLDER --data olivetti.zip \
         --attacks 1000 --genuine 200 --out benchmarks/results/liveness.json
 
-FOLDER holds colour photos, named by whom they show as in benchmarks/faces.py. Of Olivetti the people from --first on
-are taken, each from the first photo that shows them from the front: grey, 64 pixels, cropped tightly. They are counted
-apart when they are living, and show on every fourth attack. A run that was broken off goes on where its --out ends.
+FOLDER holds colour photos, named after the people they show as in benchmarks/faces.py. From Olivetti, the people from
+--first on are taken, each from the first frontal photo: grey, 64 pixels, tightly cropped. They are counted separately
+among the living, and they show on every fourth attack. An interrupted run resumes where its --out ends.
 """
 
 import argparse

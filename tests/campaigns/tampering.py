@@ -1,13 +1,13 @@
-"""Somebody writes in the state folder of a running door, without its key: what they get, and what they break.
+"""Attack the state folder of a running door without its key: who is let in, and what breaks?
 
     python -m tests.campaigns.tampering --out benchmarks/results/tampering.json
     python -m tests.campaigns.tampering --case 17
 
 Each case begins with the same door: people enrolled, one expired, one forgotten, two bundles, a rotated key, backups.
-One act is drawn: SQL without the key, bytes of the gallery's file, an operation on any file of the state folder, or a
-link in its place; before an administrator's command, in the midst of one, or before root runs one. Then everybody
-stands before the door that was running and before one that is opened anew. As root, door and attacker are another
-user. docs/experiments/tampering.md says what has to hold.
+One act is drawn: SQL without the key, changed bytes of the gallery's file, an operation on any file of the state
+folder, or a link in its place. It happens before an administrator's command, during one, or before root runs one.
+Then everybody stands before the door that was running and before one that is opened anew. When the campaign runs as
+root, the door and the attacker are another user. docs/experiments/tampering.md says what must hold.
 """
 
 import argparse

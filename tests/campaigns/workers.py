@@ -1,4 +1,4 @@
-"""Processes that are asked line by line and answer in JSON; one that dies or hangs is told, and replaced."""
+"""Worker processes that answer each line with JSON; one that dies or hangs is reported and replaced."""
 
 import json
 import select

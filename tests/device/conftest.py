@@ -24,6 +24,7 @@ from edge_oneshot_device.bundle.manifest import (
     fingerprint,
 )
 from tests import MODELS
+from tests.samples.galleries import Machine
 from tests.samples.tiny import bundle_maker, draw_people, png, sign_bundle, tiny_section, zip_stored
 
 
@@ -68,6 +69,12 @@ def public_file(tmp_path: Path) -> Callable[[Ed25519PrivateKey], Path]:
 def png_of() -> Callable[[np.ndarray], bytes]:
     """Encodes an array as PNG."""
     return png
+
+
+@pytest.fixture
+def machine() -> Machine:
+    """A machine that the test restarts, and whose clocks it turns."""
+    return Machine()
 
 
 @pytest.fixture(scope="session")

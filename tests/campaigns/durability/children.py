@@ -2,7 +2,7 @@
 
     python -m tests.campaigns.durability.children
 
-A request is a line of JSON. What a process did is acknowledged in a file, a line each, once the call has returned.
+A request is a line of JSON. A process acknowledges each act in a file, one line each, once the call has returned.
 """
 
 import json

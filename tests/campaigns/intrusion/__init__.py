@@ -1,1 +1,1 @@
-"""What somebody does who can write in the state folder and has no key; and whether the door still holds."""
+"""Attacks by somebody who can write in the state folder but has no key, and whether the door still holds."""

@@ -1,4 +1,4 @@
-"""What an attacker does once: said so that it can be read, and done in a process of theirs."""
+"""One act of an attacker: a text that describes it, and the function that does it in a process of its own."""
 
 import random
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A case by its number: the ground is laid, the door runs, somebody acts, an administrator goes on, all is seen."""
+"""One case by its number: lay the ground, start the door, attack, let an administrator go on, look at everything."""
 
 import os
 import random

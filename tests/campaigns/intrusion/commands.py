@@ -1,4 +1,4 @@
-"""What an administrator does meanwhile, and what has to hold of whom afterwards."""
+"""The administrator's commands during an attack, and what must hold afterwards."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

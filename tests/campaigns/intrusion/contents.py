@@ -1,4 +1,4 @@
-"""The gallery's file as bytes: bytes of it changed, another file in its place, a journal that somebody wrote."""
+"""Attacks on the bytes of the gallery's file: changed bytes, another file in its place, a forged journal."""
 
 import os
 import random

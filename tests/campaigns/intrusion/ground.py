@@ -1,11 +1,11 @@
-"""The ground that each case begins from: a door in use, what its attacker has of before, and files of others.
+"""The ground on which each case begins: a door in use, older copies that its attacker has, and files of others.
 
-state/       the state folder of the door: two bundles were in use, people enrolled, one expired, one forgotten
+state/       the door's state folder: two bundles were in use; people enrolled, one expired, one forgotten
 other/       another state folder, under the same key
 keys/        the key and its neighbours, which the attacker can neither read nor write
-elsewhere/   of the administrator: bundles, backups, images
-loot/        of the attacker: an older copy of the state folder, and a template of their own
-canaries/    of others: nothing of it may change
+elsewhere/   the administrator's bundles, backups and images
+loot/        the attacker's: an older copy of the state folder, and a template of their own
+canaries/    files of others: nothing of it may change
 """
 
 import hashlib

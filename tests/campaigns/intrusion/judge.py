@@ -1,4 +1,4 @@
-"""What became of a case: pure, of what was seen."""
+"""The verdict on a case: a pure function of what was seen."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

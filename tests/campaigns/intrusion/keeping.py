@@ -1,4 +1,4 @@
-"""Whether every gallery and every backup still opens with a key that is there, once the attacker's act is undone."""
+"""Whether every gallery and every backup still opens with a key that exists, once the attacker's act is undone."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""File operations, and links, at every name of a state folder: which names there are is looked up, not known."""
+"""Attacks by file operations and links, at every name of a state folder; the names are listed, not hard-coded."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Children that act as somebody: a door that is asked, a command, an attacker; each bounded by processor time."""
+"""Child processes that act as somebody: a door, a command, an attacker; each is bounded by processor time."""
 
 import ctypes
 import io

@@ -1,4 +1,4 @@
-"""What is seen of a door from outside: whom it lets in, what it lists, what it records."""
+"""What a door shows to the outside: whom it lets in, what it lists, what it records."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress

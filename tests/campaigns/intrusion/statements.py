@@ -1,4 +1,4 @@
-"""SQL without the key: statements drawn from a grammar over whatever schema the gallery's file has."""
+"""Attacks by SQL without the key: statements drawn from a grammar over the schema that the gallery's file has."""
 
 # ruff: noqa: S608 (SQL is what it makes)
 

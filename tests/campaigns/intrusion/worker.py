@@ -1,8 +1,8 @@
-"""A process that has imported everything, and forks: it prepares the ground, or runs cases whose numbers it reads.
+"""A process that has imported everything and forks: it prepares the ground, or runs cases whose numbers it reads.
 
     python -m tests.campaigns.intrusion.worker GROUND PLACE --seed 0
 
-A number is a line on stdin, what became of the case a line of JSON on stdout.
+Each number is a line on stdin; the outcome of the case is a line of JSON on stdout.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Who stands before the camera, and how they follow what is asked: people, and pictures in the hands of attackers."""
+"""Who stands before the camera and how they follow the challenge: people, and pictures in the hands of attackers."""
 
 import random
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A room with a camera, and who or what is before it."""
+"""A room with a camera, and the person or picture before it."""
 
 import random
 from typing import Final

@@ -74,7 +74,7 @@ def test_the_campaign_would_notice_what_passes_and_what_crashes(subject, bundle,
     assert opened("flipped_bit")["trusting"].startswith("refused")
     assert opened("no such attack")["trusting"].startswith("crashed: ")
     assert opened("flipped_bit")["trusting"].startswith("refused")
-    monkeypatch.setattr("MAX_SECONDS", 0.0)
+    monkeypatch.setattr(campaign, "MAX_SECONDS", 0.0)
     assert opened("flipped_bit")["untrusting"] == "too slow"
     worker.close()
 

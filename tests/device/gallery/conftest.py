@@ -30,12 +30,6 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def machine() -> Machine:
-    """Its clocks are those of the gallery."""
-    return Machine()
-
-
-@pytest.fixture
 def gallery(path: Path, key: KeySource, machine: Machine) -> Iterator[Gallery]:
     """An empty gallery."""
     with Gallery.open(path, MINE, SIZE, key, machine.clock(), create=True) as opened:
