@@ -45,6 +45,7 @@ def main() -> int:
     detector = dlib.get_frontal_face_detector()
     landmarks = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
     section = face_input()
+    assert section.face is not None
     finder = FaceFinder(face_files(), section, section.face)
     mean = (np.array(MEAN_FACE) + PADDING) / (1.0 + 2.0 * PADDING)
     places = []
