@@ -12,8 +12,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from edge_oneshot.data.loading import default_input, load_data
 from edge_oneshot.training.augmentation import DRAWINGS
 from edge_oneshot.training.batches import Batch, Source, batches
-from edge_oneshot.training.loop import oversampled
-from edge_oneshot.training.runs import RECORD_FORMAT, Record, Settings
+from edge_oneshot.training.images import oversampled
+from edge_oneshot.training.runs import RECORD_FORMAT, RunRecord, RunSettings
 from edge_oneshot.training.strategies import open_devices
 from edge_oneshot.training.trainer import Step, Trainer
 
@@ -28,7 +28,7 @@ def source() -> Source:
 
 @pytest.fixture(scope="module")
 def step(source: Source) -> Step:
-    settings = Settings(
+    settings = RunSettings(
         data="glyphs",
         minutes=None,
         images=BATCH,
@@ -43,7 +43,7 @@ def step(source: Source) -> Step:
         objective="cosine",
         precision="float32",
     )
-    record = Record(
+    record = RunRecord(
         format=RECORD_FORMAT,
         version="0",
         settings=settings,

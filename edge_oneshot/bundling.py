@@ -8,12 +8,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_oneshot.data.loading import load_data
 from edge_oneshot.errors import DataError, TrainingError
-from edge_oneshot.faces import packages, tuning
 from edge_oneshot.faces.inputs import face_files, open_finder
+from edge_oneshot.faces.packages import FINDING
 from edge_oneshot.faces.representative import golden_faces
 from edge_oneshot.judging import published_data, published_names
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Run
+from edge_oneshot.training.trainable import encoder_of
 from edge_oneshot_device.bundle.manifest import Licence, Provenance
 from edge_oneshot_device.encoding.preprocessing import has_content
 from edge_oneshot_export.assembling import ExportReport
@@ -94,15 +95,15 @@ def export_run(
 def _provenance(run: Run) -> Provenance:
     record = run.record
     name = published_data(record.settings.data)
-    tuned = record.settings.start == tuning.START
-    used = [*([packages.ENCODER] if tuned else []), *(packages.FINDING if record.input.face else [])]
+    origin = encoder_of(record).origin
+    licences = [*([origin.licence] if origin else []), *(file.licence for file in FINDING if record.input.face)]
     return Provenance(
-        data=f"{name}, from dlib's face recognition network v1" if tuned else name,
+        data=f"{name}, from {origin.name}" if origin else name,
         seed=record.settings.seed,
         images_seen=record.images_seen,
         trained_on=published_names(record.settings.data, record.trained_on),
         held_out=published_names(record.settings.data, record.held_out),
         versions={},
         commit=None,
-        licences=(_OMNIGLOT,) if "omniglot" in name.split("+") else tuple(file.licence for file in used),
+        licences=(_OMNIGLOT,) if "omniglot" in name.split("+") else tuple(licences),
     )

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from edge_oneshot import commands
 from edge_oneshot.help_texts import GROUPS, HELP
+from edge_oneshot.training.options import ExecutionOptions, TrainOptions
 from edge_oneshot.ways import WaysRange, parse_ways
 from edge_oneshot_device import console
+from edge_oneshot_device.options import add_options
 
 PROGRAM = "edge-oneshot"
 
@@ -69,80 +71,9 @@ def _add_train(subparsers: "_Commands[console.Parser]") -> None:
         "data", metavar="DATA", help="glyphs, omniglot, glyphs+omniglot, or a folder with one folder of images a person"
     )
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
-    train.add_argument("--resume", action="store_true", help="go on with RUN from its last checkpoint")
-    length = train.add_mutually_exclusive_group()
-    length.add_argument(
-        "--minutes",
-        type=_positive,
-        metavar="M",
-        help="length by the clock, from the first step on (20; 2 for --start faces)",
-    )
-    length.add_argument(
-        "--images", type=_count, metavar="N", help="length in images seen; repeats exactly with its seed"
-    )
-    train.add_argument("--seed", type=_natural, help="of everything random (0)")
-    train.add_argument("--size", type=_side, help="side of the encoder's input in pixels, 16 to 256 (48)")
-    train.add_argument("--embedding", type=_count, help="size of the embedding of a view (128)")
-    train.add_argument("--batch", type=_count, help="images a step (64)")
-    train.add_argument(
-        "--held-out", type=_count, metavar="N", help="alphabets or people kept out of training (a sixth)"
-    )
-    train.add_argument(
-        "--augment", choices=("drawings", "photos"), help="how images vary (drawings; photos for a folder)"
-    )
-    train.add_argument("--learning-rate", type=_positive, help="the highest (0.002; 0.0001 for --start faces)")
-    train.add_argument(
-        "--orientations",
-        type=int,
-        choices=(1, 4, 8, 16),
-        help="upright; turned by quarters, each a class; mirrored too; and turned by 45 degrees "
-        "(4 for drawings, 1 for photos)",
-    )
-    train.add_argument(
-        "--views",
-        type=int,
-        choices=(1, 2),
-        help="2: the encoder sees each image also turned by a quarter, which halves its speed and makes it surer "
-        "(2 where turned images are classes of their own)",
-    )
-    train.add_argument(
-        "--framing", choices=("whole", "ink"), help="of an image: all of it, or centred on its ink (ink for drawings)"
-    )
-    train.add_argument(
-        "--net",
-        metavar="NET",
-        help="base, tiny, or the encoder's layers, such as 'down16 24 pool 32 res32 1x16' (base)",
-    )
-    train.add_argument(
-        "--objective",
-        choices=("cosine", "contrastive", "triplet", "prototypical", "koch"),
-        help="what it is trained by (cosine: softmax with a margin)",
-    )
-    train.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16"),
-        help="of the step (float32); bfloat16 is faster on processors with AMX and on GPUs",
-    )
-    train.add_argument(
-        "--start",
-        metavar="RUN",
-        help="begin with this run's encoder, in place of a random one; faces: with dlib's, whose last stage goes on "
-        "learning",
-    )
-    train.add_argument(
-        "--faces",
-        action="store_true",
-        default=None,
-        help="of photos of people: cut the faces out, as the device does (goes without saying for --start faces)",
-    )
-    train.add_argument(
-        "--strategy",
-        choices=("one", "mirrored", "multiworker"),
-        default="one",
-        help="one device; all GPUs of this machine; or a process on each machine of TF_CONFIG (one)",
-    )
-    train.add_argument("--tensorboard", action="store_true", help="keep logs for TensorBoard in RUN/tensorboard")
-    _add_data_dir(train)
+    train.add_argument("--resume", action="store_true", help="resume RUN from its last checkpoint")
+    add_options(train, TrainOptions)
+    add_options(train, ExecutionOptions)
     console.add_json(train)
     train.set_defaults(command=commands.train)
 
@@ -331,13 +262,6 @@ def _count(text: str) -> int:
     return value
 
 
-def _positive(text: str) -> float:
-    value = console.number(text)
-    if not 0.0 < value < math.inf:
-        raise argparse.ArgumentTypeError("must be a positive number")
-    return value
-
-
 def _rate(text: str) -> float:
     value = console.number(text)
     if not 0.0 < value < 1.0:
@@ -357,13 +281,6 @@ def _eyes(text: str) -> tuple[float, ...]:
     if len(values) != 4 or values[:2] == values[2:] or not all(0.0 <= value <= 1.0 for value in values):
         raise argparse.ArgumentTypeError("must be x and y of both eyes, in 0 to 1")
     return values
-
-
-def _side(text: str) -> int:
-    value = console.whole_number(text)
-    if not 16 <= value <= 256:
-        raise argparse.ArgumentTypeError("must be 16 to 256")
-    return value
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 from edge_oneshot_device import console
 from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.options import given, options_from
 from edge_oneshot_device.outputs import check_folder, check_output
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from edge_oneshot_export.assembling import ExportReport
-
-_DEFAULT_MINUTES = 20.0
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -36,7 +35,10 @@ def demo(arguments: argparse.Namespace) -> int:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Train an encoder, or go on with it."""
+    """Train an encoder, or resume its training."""
+    from edge_oneshot.training.options import ExecutionOptions, TrainOptions
+
+    options, execution = options_from(arguments, TrainOptions), options_from(arguments, ExecutionOptions)
     check_folder(arguments.out, folders=[_data_path(arguments.data)])
     if not arguments.resume:
         from edge_oneshot.training.folder import require_no_run
@@ -46,17 +48,11 @@ def train(arguments: argparse.Namespace) -> int:
     from edge_oneshot import display
     from edge_oneshot.data.loading import passed_over
     from edge_oneshot.errors import StoppedError
-    from edge_oneshot.faces import tuning
-    from edge_oneshot.training import loop
+    from edge_oneshot.training import train as training
+    from edge_oneshot.training.results import SkippedPhoto, summarise
     from edge_oneshot.training.runs import Run
-    from edge_oneshot.training.summary import SkippedPhoto, summarise
 
-    names = [
-        *("minutes", "images", "seed", "size", "embedding", "batch", "held_out", "augment", "framing"),
-        *("orientations", "views", "learning_rate", "net", "objective", "precision", "start", "faces"),
-    ]
-    how = {name: getattr(arguments, name) for name in ("strategy", "tensorboard", "data_dir")}
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    out, data = arguments.out, arguments.data
     skipped: list[SkippedPhoto] = []
 
     def skip(name: str, reason: str) -> None:
@@ -66,21 +62,19 @@ def train(arguments: argparse.Namespace) -> int:
     try:
         with display.training_progress() as report:
             if arguments.resume:
-                loop.require_same(arguments.out, arguments.data, given)
-                run = loop.resume(arguments.out, report=report, skipped=skip, **how)
+                training.require_same(out, data, given(arguments, TrainOptions))
+                run = training.resume(out, execution, report=report, skipped=skip)
             else:
-                if not {"minutes", "images"} & given.keys():
-                    given["minutes"] = tuning.MINUTES if arguments.start == tuning.START else _DEFAULT_MINUTES
-                run = loop.train(arguments.data, arguments.out, report=report, skipped=skip, **how, **given)
+                run = training.train(data, out, options, execution, report=report, skipped=skip)
     except KeyboardInterrupt:
-        if not (arguments.out / "run.json").exists():
+        if not (out / "run.json").exists():
             raise
-        seen = Run.open(arguments.out).record.images_seen
-        message = f"{arguments.out}: stopped after {seen:,} images; it can be exported as it is; go on with --resume"
+        seen = Run.open(out).record.images_seen
+        message = f"{out}: stopped after {seen:,} images; export it as it is, or go on with --resume"
         raise StoppedError(message, reason="interrupted") from None
     if not (run.path / "run.json").exists():
-        return 0  # a worker beside the first, which writes the run
-    passed = passed_over(arguments.data)
+        return 0  # of several workers only the first writes the run
+    passed = passed_over(data)
     result = summarise(run, [*skipped, *(SkippedPhoto(one.name, one.reason) for one in passed)])
     console.print_result(result, arguments.json, display.with_passed_over(display.training_text(result), passed))
     return 0
@@ -140,7 +134,7 @@ def _export_encoder(
     variants = tuple(arguments.variants.split(",")) if asked else every
     target_far = arguments.target_far
     if arguments.pretrained == "faces":
-        from edge_oneshot.faces.exporting import export_faces
+        from edge_oneshot.faces.face_export import export_faces
 
         return export_faces(
             arguments.out, variants=variants, target_far=target_far, asked=asked, key=key, progress=progress

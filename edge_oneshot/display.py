@@ -23,14 +23,14 @@ from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationRe
 from edge_oneshot_export.judging.folds import FoldsResult
 
 if TYPE_CHECKING:  # training imports TensorFlow, which evaluate has no need of
-    from edge_oneshot.training import session
-    from edge_oneshot.training.summary import TrainingSummary
+    from edge_oneshot.training.loop import TrainingProgress
+    from edge_oneshot.training.results import TrainingSummary
 
 _PLAIN_EVERY_SECONDS = 15.0
 
 
 @contextmanager
-def training_progress() -> Iterator[Callable[["session.Progress"], None]]:
+def training_progress() -> Iterator[Callable[["TrainingProgress"], None]]:
     """A bar with loss, images/s and time left; a line now and then where there is no terminal."""
     with _console() as console:
         if not console.is_terminal:
@@ -49,7 +49,7 @@ def training_progress() -> Iterator[Callable[["session.Progress"], None]]:
         with bar:
             task = bar.add_task("training", total=1.0, line="loading the data")
 
-            def report(now: "session.Progress") -> None:
+            def report(now: "TrainingProgress") -> None:
                 bar.update(task, completed=now.done, line=_progress_line(now))
 
             yield report
@@ -253,12 +253,12 @@ def _console() -> Iterator[Console]:
             stream.close()
 
 
-def _plain_reporter(console: Console) -> Callable[["session.Progress"], None]:
+def _plain_reporter(console: Console) -> Callable[["TrainingProgress"], None]:
     last = 0.0
 
-    def report(now: "session.Progress") -> None:
+    def report(now: "TrainingProgress") -> None:
         nonlocal last
-        if time.monotonic() - last >= _PLAIN_EVERY_SECONDS or now.done >= 1.0 or now.at:
+        if time.monotonic() - last >= _PLAIN_EVERY_SECONDS or now.done >= 1.0 or now.activity:
             last = time.monotonic()
             console.print(f"{now.done:4.0%}  {_progress_line(now)}", highlight=False, soft_wrap=True)
 
@@ -286,9 +286,9 @@ def _text(field: str) -> TextColumn:
     return TextColumn(field, markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
 
 
-def _progress_line(now: "session.Progress") -> str:
-    if now.at:
-        return now.at
+def _progress_line(now: "TrainingProgress") -> str:
+    if now.activity:
+        return now.activity
     held_out = "" if now.accuracy is None else f"  held-out {now.accuracy:.1%}"
     minutes, seconds = divmod(round(min(now.seconds_left, 359_999)), 60)
     return (

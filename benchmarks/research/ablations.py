@@ -28,7 +28,7 @@ WAYS = 20
 
 def variants() -> Mapping[str, tuple[dict[str, Any], Callable[[ExitStack], None]]]:
     """Of each variant: what `train` is told, and what is changed beside it."""
-    from edge_oneshot.training import augmentation, objectives, session, trainer
+    from edge_oneshot.training import augmentation, loop, objectives, trainer
 
     def patched(target: Any, name: str, value: Any) -> Callable[[ExitStack], None]:
         return lambda stack: stack.enter_context(mock.patch.object(target, name, value))
@@ -51,7 +51,7 @@ def variants() -> Mapping[str, tuple[dict[str, Any], Callable[[ExitStack], None]
         "the recipe": ({}, as_it_is),
         "plain net": ({"net": NET}, as_it_is),
         "whole image, not framed": ({"framing": "whole"}, as_it_is),
-        "no whitening": ({}, patched(session, "whiten", lambda *_: None)),
+        "no whitening": ({}, patched(loop, "whiten", lambda *_: None)),
         "one view": ({"views": 1}, as_it_is),
         "8 orientations": ({"orientations": 8}, as_it_is),
         "upright alone": ({"orientations": 1}, as_it_is),
@@ -70,7 +70,7 @@ def variants() -> Mapping[str, tuple[dict[str, Any], Callable[[ExitStack], None]
 
 def judge(run: Any, data_dir: Path | None) -> dict[str, float]:
     """Errors within alphabets and over random characters, 0..1, of a finished run's encoder."""
-    from edge_oneshot.training.loop import load_held_out
+    from edge_oneshot.training.images import load_held_out
     from edge_oneshot.training.objectives import OBJECTIVES
     from edge_oneshot_export.formats.conversion import reference_embeddings
     from edge_oneshot_export.judging.drift import unit
@@ -100,7 +100,8 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from edge_oneshot import display
-    from edge_oneshot.training.loop import train
+    from edge_oneshot.training.options import ExecutionOptions, TrainOptions
+    from edge_oneshot.training.train import train
 
     known = variants()
     chosen = arguments.only.split(",") if arguments.only else list(known)
@@ -119,7 +120,8 @@ def main() -> int:
                 print(f"{name}, seed {seed}", file=sys.stderr)
                 report = stack.enter_context(display.training_progress())
                 how = {"images": arguments.images, "seed": seed, "precision": arguments.precision, **told}
-                run = train("omniglot", Path(folder) / "run", data_dir=arguments.data_dir, report=report, **how)
+                where = ExecutionOptions(data_dir=arguments.data_dir)
+                run = train("omniglot", Path(folder) / "run", TrainOptions(**how), where, report=report)
                 errors = judge(run, arguments.data_dir)
             done.append({"variant": name, "images": arguments.images, "seed": seed, **errors,
                          "seconds": round(run.record.seconds)})  # fmt: skip

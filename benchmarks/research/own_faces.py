@@ -68,8 +68,9 @@ def main() -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from edge_oneshot.faces.inputs import face_input
     from edge_oneshot.faces.tuning import build_tunable
-    from edge_oneshot.training.loop import train
-    from edge_oneshot.training.photos import load_faces
+    from edge_oneshot.training.images import load_faces
+    from edge_oneshot.training.options import TrainOptions
+    from edge_oneshot.training.train import train
 
     found: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -83,7 +84,7 @@ def main() -> int:
                 "a small one from nothing": {"faces": True, "images": arguments.anew, "size": 64},
             }.items():
                 began = time.monotonic()
-                run = train(str(trained), folder / f"{split}" / name, seed=arguments.seed, **told)
+                run = train(str(trained), folder / f"{split}" / name, TrainOptions(seed=arguments.seed, **told))
                 section = run.record.input
                 one = rates(run.encoder(), load_faces(str(judged), section), section, "cosine")
                 found.setdefault(name, []).append({**one, "seconds": round(time.monotonic() - began)})

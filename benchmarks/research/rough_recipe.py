@@ -28,8 +28,10 @@ def main() -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
     from edge_oneshot import display
-    from edge_oneshot.training import augmentation, loop, objectives, session, trainer
-    from edge_oneshot.training.summary import summarise
+    from edge_oneshot.training import augmentation, loop, objectives, trainer
+    from edge_oneshot.training.options import ExecutionOptions, TrainOptions
+    from edge_oneshot.training.results import summarise
+    from edge_oneshot.training.train import train
 
     augmentation.PRESETS["rough"] = augmentation.Augmentation(
         orientations=4,
@@ -48,20 +50,12 @@ def main() -> int:
         loss=lambda e, head, y: objectives.cosine_softmax(e, head[0], y, margin=0.15, scale=20.0),
     )
     trainer.WEIGHT_DECAY = 1e-4
-    session.whiten = lambda *_: None
+    loop.whiten = lambda *_: None
+    options = TrainOptions(
+        images=arguments.images, seed=arguments.seed, net=NET, augment="rough", framing="whole", objective="cosine"
+    )
     with display.training_progress() as report:
-        run = loop.train(
-            "omniglot",
-            arguments.out,
-            images=arguments.images,
-            seed=arguments.seed,
-            net=NET,
-            augment="rough",
-            framing="whole",
-            objective="cosine",
-            data_dir=arguments.data_dir,
-            report=report,
-        )
+        run = train("omniglot", arguments.out, options, ExecutionOptions(data_dir=arguments.data_dir), report=report)
     print(display.training_text(summarise(run)))
     return 0
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from edge_oneshot.bundling import export_run
 from edge_oneshot.data import glyphs
-from edge_oneshot.demo import measurements, session
-from edge_oneshot.demo.stages import Clock, Watch, shown
+from edge_oneshot.demo import device_commands, measurements
+from edge_oneshot.demo.progress import StageClock, Watch, shown
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.judging import load_unseen
 from edge_oneshot.report.report import ReportData, VariantRow, slower_than_float, write_report
@@ -52,7 +52,7 @@ _SUMMARY: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommandResult:
     """One command on the device and what came of it; `expected` is the exit code if nothing goes wrong."""
 
     command: str
@@ -91,7 +91,7 @@ class DemoResult:
     left_out: tuple[LeftOut, ...]
     accuracy: tuple[OneShotResult, ...]
     verification: VerificationResult
-    session: tuple[Answer, ...]
+    session: tuple[CommandResult, ...]
 
 
 def demo(
@@ -122,15 +122,17 @@ def demo(
     _make_room(out)
     with held(out):
         _remove_run(out)
-        return _demo(out, Clock(progress or (lambda _stage: None)), seed, images, size)
+        return _demo(out, StageClock(progress or (lambda _stage: None)), seed, images, size)
 
 
-def _demo(out: Path, clock: Clock, seed: int, images: int, size: int) -> DemoResult:
-    from edge_oneshot.training.loop import train
+def _demo(out: Path, clock: StageClock, seed: int, images: int, size: int) -> DemoResult:
+    from edge_oneshot.training.options import TrainOptions
+    from edge_oneshot.training.train import train
 
     bundle_path = out / "demo.oneshot"
     clock.start("train", "drawing the alphabets")
-    run = train("glyphs", out / "run", images=images, seed=seed, size=size, batch=BATCH, net=NET, report=clock.training)
+    options = TrainOptions(images=images, seed=seed, size=size, batch=BATCH, net=NET)
+    run = train("glyphs", out / "run", options, report=clock.training)
     clock.start("export", "loading the data")
     left_out = _export(run, bundle_path, clock.say)
 
@@ -146,7 +148,7 @@ def _demo(out: Path, clock: Clock, seed: int, images: int, size: int) -> DemoRes
         encoder,
         calibration,
         measurements.labelled_drawings(drawings, bundle.manifest.input),
-        target_far=session.TARGET_FAR / len(session.CHARACTERS),
+        target_far=device_commands.TARGET_FAR / len(device_commands.CHARACTERS),
         data=f"All pairs of drawings of {FRESH_ALPHABETS} more alphabets, which neither training nor calibration saw.",
         seed=seed,
     )
@@ -158,10 +160,10 @@ def _demo(out: Path, clock: Clock, seed: int, images: int, size: int) -> DemoRes
     )
 
     clock.start("use", "enrolling from one drawing each")
-    paths = session.Paths(bundle=bundle_path, images=out / "images", state=out / "state", key=out / "key")
-    session.write_drawings(paths.images, drawings)
-    session.clear_state(paths)
-    steps = session.run_session(paths)
+    paths = device_commands.Paths(bundle=bundle_path, images=out / "images", state=out / "state", key=out / "key")
+    device_commands.write_drawings(paths.images, drawings)
+    device_commands.clear_state(paths)
+    steps = device_commands.run_session(paths)
 
     clock.start("report", "drawing the figures")
     ways = ",".join(str(one.ways) for one in accuracy if one.protocol == accuracy[0].protocol)
@@ -204,7 +206,7 @@ def _demo(out: Path, clock: Clock, seed: int, images: int, size: int) -> DemoRes
         left_out=left_out,
         accuracy=accuracy,
         verification=scores.verification,
-        session=tuple(Answer(step.command, step.exit_code, step.expected, step.output) for step in steps),
+        session=tuple(CommandResult(step.command, step.exit_code, step.expected, step.output) for step in steps),
     )
 
 
@@ -252,11 +254,11 @@ def summary(result: DemoResult) -> str:
 def _next_commands(result: DemoResult) -> list[str]:
     bundle, at = shlex.quote(result.bundle), f"--state {shlex.quote(result.state)} --key {shlex.quote(result.key)}"
     images = Path(result.images)
-    known = shlex.quote(str(images / session.file_name(session.CHARACTERS[0], 2)))
-    stranger = shlex.quote(str(images / session.file_name(session.STRANGER, 2)))
+    known = shlex.quote(str(images / device_commands.file_name(device_commands.CHARACTERS[0], 2)))
+    stranger = shlex.quote(str(images / device_commands.file_name(device_commands.STRANGER, 2)))
     commands = [
         f"edge-oneshot-device identify {known} {at}",
-        f"edge-oneshot-device enrol {session.STRANGER} {stranger} {at}",
+        f"edge-oneshot-device enrol {device_commands.STRANGER} {stranger} {at}",
         f"edge-oneshot-device bench {bundle}",
         f"edge-oneshot evaluate {bundle} --data glyphs --protocol verification",
         "edge-oneshot train omniglot --out runs/omniglot --minutes 20",

@@ -1,4 +1,4 @@
-"""dlib's face encoder as a training begins with it: what it learned stays, its last stage goes on learning."""
+"""dlib's face encoder for fine-tuning: its last stage is trained, all other weights stay fixed."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -9,19 +9,14 @@ from edge_oneshot.faces.weights import read_weights
 if TYPE_CHECKING:
     import keras
 
-START: Final = "faces"
-"""What a training begins with that begins with this encoder; a run of that name is ./faces."""
-
 NET: Final = "dlib"
-LEARNING_RATE: Final = 1e-4
-MINUTES: Final = 2.0
-"""How long a training is unless told otherwise; a few hundred photos teach nothing more after that."""
+"""Its name in run.json."""
 
 _LEARNING: Final = ("stage4", "embedding")
 
 
 def build_tunable() -> "keras.Model":
-    """See `edge_oneshot.faces.net.build_net`; all but its last residual block and the dense layer are frozen.
+    """Dlib's network from `build_net` with its own weights, all frozen but the last residual block and the dense layer.
 
     Raises:
         DataError: ``extra_missing`` or ``wrong_file``.

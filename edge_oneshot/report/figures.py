@@ -31,7 +31,7 @@ from edge_oneshot_device.bundle.manifest import Calibration
 from edge_oneshot_export.judging.evaluation import OneShotResult
 
 if TYPE_CHECKING:
-    from edge_oneshot.training.runs import Moment
+    from edge_oneshot.training.runs import HistoryEntry
 
 _VARIABLES: Final = {
     INK: "--ink", MUTED: "--muted", LINE: "--line", PAGE: "--page", FIRST: "--first", SECOND: "--second",
@@ -70,7 +70,7 @@ class Map:
     spots: tuple[Spot, ...]
 
 
-def loss_chart(history: Sequence["Moment"]) -> str:
+def loss_chart(history: Sequence["HistoryEntry"]) -> str:
     """The loss against the images seen."""
     with chart() as axes:
         axes.plot([moment.images for moment in history], [moment.loss for moment in history], color=FIRST)
@@ -80,7 +80,7 @@ def loss_chart(history: Sequence["Moment"]) -> str:
         return svg(axes, "loss")
 
 
-def held_out_chart(history: Sequence["Moment"]) -> str:
+def held_out_chart(history: Sequence["HistoryEntry"]) -> str:
     """One-shot accuracy on the held-out groups against the images seen."""
     with chart() as axes:
         images, accuracy = [moment.images for moment in history], [moment.accuracy for moment in history]
@@ -223,7 +223,7 @@ def _spread(places: NDArray[np.float64], room: NDArray[np.float64]) -> NDArray[n
     return places
 
 
-def _images_axis(axes: Axes, history: Sequence["Moment"]) -> None:
+def _images_axis(axes: Axes, history: Sequence["HistoryEntry"]) -> None:
     axes.set_xlim(0, history[-1].images * 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda images, _: f"{images / 1000:g}k" if images else "0"))

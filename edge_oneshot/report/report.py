@@ -18,7 +18,7 @@ from edge_oneshot_export.assembling import ExportReport, LeftOut
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 
 if TYPE_CHECKING:
-    from edge_oneshot.training.runs import Moment
+    from edge_oneshot.training.runs import HistoryEntry
 
 _PROTOCOLS: Final = {
     "lake": "The official 20 runs within alphabets",
@@ -158,7 +158,7 @@ class ReportData:
 
     title: str
     summary: str
-    history: tuple["Moment", ...] = ()
+    history: tuple["HistoryEntry", ...] = ()
     accuracy: tuple[OneShotResult, ...] = ()
     accuracy_data: str = ""
     accuracy_command: str = ""

@@ -6,15 +6,13 @@ a still image comes out averaged down, as sharp as one that the device's preproc
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from edge_oneshot.errors import TrainingError
-
-Orientations = Literal[1, 4, 8, 16]
+from edge_oneshot.training.options import Orientations
 
 OVERSAMPLING = 2
 _ELASTIC_GRID = 6

@@ -9,9 +9,9 @@ from typing import Final
 import tensorflow as tf
 
 from edge_oneshot.errors import TrainingError
-from edge_oneshot.training.runs import Moment
+from edge_oneshot.training.runs import HistoryEntry
 
-Log = Callable[[Moment], None]
+Log = Callable[[HistoryEntry], None]
 
 INSTALL: Final = 'pip install "tensorboard>=2.20,<3"'
 """What pyproject.toml asks for in the extra ``tensorboard``."""
@@ -28,14 +28,14 @@ def open_log(run: Path) -> Log:
         raise TrainingError(message, reason="no_tensorboard")
     writer = tf.summary.create_file_writer(os.fsencode(run / "tensorboard"))
 
-    def log(moment: Moment) -> None:
-        with writer.as_default(step=moment.images):
+    def log(entry: HistoryEntry) -> None:
+        with writer.as_default(step=entry.images):
             for name in ("loss", "accuracy", "images_per_second", "seconds"):
-                tf.summary.scalar(name, getattr(moment, name))
+                tf.summary.scalar(name, getattr(entry, name))
         writer.flush()
 
     return log
 
 
-def no_log(_moment: Moment) -> None:
+def no_log(_entry: HistoryEntry) -> None:
     """Keep no log."""

@@ -1,23 +1,23 @@
-"""What training pulls together and pushes apart: one loss a paper, over the embeddings of a batch.
+"""Training objectives: the loss of each paper over the embeddings of a batch.
 
-Embeddings come float32 (n, d), of any length, with the class of each, int (n,). Losses over pairs
-and triplets take all that a batch holds, so a batch has several images a class.
+Embeddings are float32 (n, d), not normalised, with the class of each, int (n,). Losses over pairs and triplets use
+all pairs of a batch, so that a batch holds several images per class.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from edge_oneshot.training.options import ObjectiveName
 from edge_oneshot_device.bundle.manifest import Metric
 
 MARGIN = 0.15
 SCALE = 12.0
 
-ObjectiveName = Literal["cosine", "contrastive", "triplet", "prototypical", "koch"]
 Head = list[npt.NDArray[np.float32]]
 
 
@@ -27,31 +27,36 @@ class Objective:
 
     Attributes:
         loss: From embeddings, the head's variables and the classes to the mean loss, a scalar.
-        head: From the embedding's size, the number of classes and a generator to where the
-            variables begin that the loss learns beside the encoder's.
+        head: From the embedding's size, the number of classes and a generator to the initial values of the
+            variables that are trained beside the encoder's.
         metric: How embeddings that were trained so are compared.
-        images_a_class: That come together in a batch; 0 where the loss needs no pairs.
+        images_a_class: Images per class in a batch; 0 where the loss needs no pairs.
+        imprinted: Whether the head is one prototype per class, which begins at the mean of the class's embeddings.
     """
 
     loss: Callable[[tf.Tensor, Sequence[tf.Tensor], tf.Tensor], tf.Tensor]
     head: Callable[[int, int, np.random.Generator], Head]
     metric: Metric
     images_a_class: int
+    imprinted: bool = False
 
 
 def cosine_softmax(
     embeddings: tf.Tensor, prototypes: tf.Tensor, labels: tf.Tensor, *, margin: float = MARGIN, scale: float = SCALE
 ) -> tf.Tensor:
-    """Softmax over the cosines to one learned prototype a class, less a margin for the right one.
+    """Softmax over the cosines to one learned prototype per class, with a margin on the true class.
 
-    CosFace, Wang et al. 2018, equation 4: cross-entropy of ``scale * (cos - margin * [own class])``.
+    CosFace, Wang et al. 2018, equation 4: cross-entropy of ``scale * (cos - margin * [true class])``.
 
     Args:
         embeddings: float32 (n, d).
         prototypes: float32 (d, classes), of any length.
         labels: int (n,), 0..classes - 1.
-        margin: By how much the own class must win, in cosine.
+        margin: Subtracted from the cosine to the true class.
         scale: Inverse temperature.
+
+    Returns:
+        The mean loss, a scalar.
     """
     cosines = tf.math.l2_normalize(embeddings, -1) @ tf.math.l2_normalize(prototypes, 0)
     own = tf.one_hot(labels, tf.shape(prototypes)[1])
@@ -60,10 +65,18 @@ def cosine_softmax(
 
 
 def contrastive(embeddings: tf.Tensor, labels: tf.Tensor, *, margin: float = 1.0) -> tf.Tensor:
-    """Genuine pairs together, impostor pairs at least `margin` apart, by unit embeddings.
+    """Contrastive loss over unit embeddings: genuine pairs close together, impostor pairs at least `margin` apart.
 
-    Hadsell, Chopra & LeCun 2006, equation 4: ``D^2 / 2`` for genuine, ``max(0, margin - D)^2 / 2``
-    for impostor pairs, here the mean over each kind, so that the many impostors do not drown the rest.
+    Hadsell, Chopra & LeCun 2006, equation 4: ``D^2 / 2`` for genuine, ``max(0, margin - D)^2 / 2`` for impostor
+    pairs. The mean is taken over each kind, because impostor pairs are far more numerous.
+
+    Args:
+        embeddings: float32 (n, d).
+        labels: int (n,).
+        margin: Distance beyond which an impostor pair costs nothing.
+
+    Returns:
+        The mean loss, a scalar.
     """
     distances = tf.sqrt(_squared_distances(tf.math.l2_normalize(embeddings, -1)) + 1e-12)
     genuine, impostor = _kinds(labels)
@@ -73,11 +86,18 @@ def contrastive(embeddings: tf.Tensor, labels: tf.Tensor, *, margin: float = 1.0
 
 
 def triplet(embeddings: tf.Tensor, labels: tf.Tensor, *, margin: float = 0.2) -> tf.Tensor:
-    """Each genuine pair nearer than any impostor by `margin`, by squared distances of unit embeddings.
+    """Triplet loss with semi-hard negatives, over squared distances of unit embeddings.
 
-    FaceNet, Schroff et al. 2015, equation 3: ``max(0, D(a, p)^2 - D(a, n)^2 + margin)`` over all
-    genuine pairs (a, p) of the batch, n being the semi-hard negative: the nearest that is farther
-    than p, else the farthest of all.
+    FaceNet, Schroff et al. 2015, equation 3: ``max(0, D(a, p)^2 - D(a, n)^2 + margin)`` over all genuine pairs
+    (a, p) of the batch. The semi-hard negative n is the nearest that is farther than p, else the farthest of all.
+
+    Args:
+        embeddings: float32 (n, d).
+        labels: int (n,).
+        margin: By how much the negative must be farther than the positive.
+
+    Returns:
+        The mean loss, a scalar.
     """
     squared = _squared_distances(tf.math.l2_normalize(embeddings, -1))
     genuine, impostor = _kinds(labels)
@@ -91,10 +111,17 @@ def triplet(embeddings: tf.Tensor, labels: tf.Tensor, *, margin: float = 0.2) ->
 
 
 def prototypical(embeddings: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """One-shot episodes out of a batch: softmax over squared Euclidean distances to one image a class.
+    """Prototypical loss: a batch as a one-shot episode, softmax over squared distances to the support images.
 
-    Snell et al. 2017, equation 2, with one support image: the first image of each class in the
-    batch supports it, all others are queries.
+    Snell et al. 2017, equation 2, with one support image per class: the first image of each class in the batch is
+    its support, all others are queries.
+
+    Args:
+        embeddings: float32 (n, d).
+        labels: int (n,).
+
+    Returns:
+        The mean loss over the queries, a scalar.
     """
     same = labels[:, None] == labels[None, :]
     first = tf.argmax(same, axis=1, output_type=tf.int32)
@@ -106,17 +133,20 @@ def prototypical(embeddings: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def koch(embeddings: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy of a weighted L1 distance's sigmoid over pairs: the siamese head of Koch et al. 2015.
+    """The siamese head of Koch et al. 2015: cross-entropy of the sigmoid of a weighted L1 distance, over pairs.
 
-    Section 3.1: ``p = sigmoid(sum_j alpha_j |h1_j - h2_j|)`` with ``h`` in 0..1 (a sigmoid of the
-    embedding), 1 meaning the same. The mean over genuine and over impostor pairs counts alike, as
-    in Koch's balanced pairs; the bias lets equal features mean the same.
+    Section 3.1: ``p = sigmoid(sum_j alpha_j |h1_j - h2_j|)`` with ``h`` in 0..1, the sigmoid of the embedding; 1 means
+    the same class. Genuine and impostor pairs have equal weight, as in Koch's balanced pairs. With the bias, two equal
+    embeddings can have a probability near 1.
 
     Args:
         embeddings: float32 (n, d).
         weights: alpha, float32 (d,).
         bias: float32 scalar.
         labels: int (n,).
+
+    Returns:
+        The mean loss, a scalar.
     """
     features = tf.sigmoid(embeddings)
     logits = tf.abs(features[:, None, :] - features[None, :, :]) @ weights[:, None]
@@ -132,13 +162,13 @@ def _squared_distances(rows: tf.Tensor) -> tf.Tensor:
 
 
 def _kinds(labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Which pairs (n, n) of different images show the same class, and which two."""
+    """The genuine pairs (n, n) of two different images, and the impostor pairs."""
     same = labels[:, None] == labels[None, :]
     return same & ~tf.eye(tf.shape(labels)[0], dtype=tf.bool), ~same
 
 
 def _mean(values: tf.Tensor, where: tf.Tensor) -> tf.Tensor:
-    """Mean of the values at the places that count, 0 when there are none."""
+    """Mean of the values where `where` is true, 0 when it is nowhere."""
     return tf.math.divide_no_nan(
         tf.reduce_sum(tf.where(where, values, 0.0)), tf.reduce_sum(tf.cast(where, values.dtype))
     )
@@ -153,12 +183,12 @@ def _prototypes(embedding: int, classes: int, rng: np.random.Generator) -> Head:
 
 
 def _koch_head(embedding: int, _classes: int, _rng: np.random.Generator) -> Head:
-    # equal features mean the same, any difference less so
+    # equal embeddings begin near 1, and any difference lowers that
     return [np.full(embedding, -8.0 / embedding, np.float32), np.full((), 2.0, np.float32)]
 
 
 OBJECTIVES: Final[dict[ObjectiveName, Objective]] = {
-    "cosine": Objective(lambda e, head, y: cosine_softmax(e, head[0], y), _prototypes, "cosine", 0),
+    "cosine": Objective(lambda e, head, y: cosine_softmax(e, head[0], y), _prototypes, "cosine", 0, imprinted=True),
     "contrastive": Objective(lambda e, _, y: contrastive(e, y), _no_head, "cosine", 4),
     "triplet": Objective(lambda e, _, y: triplet(e, y), _no_head, "cosine", 4),
     "prototypical": Objective(lambda e, _, y: prototypical(e, y), _no_head, "euclidean", 4),

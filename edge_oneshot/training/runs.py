@@ -1,9 +1,9 @@
-"""A training run on disk: what it was asked, how far it got, and the encoder it made.
+"""A training run on disk: its settings, its progress, and the encoder that it made.
 
 RUN/run.json        the record: data, settings, alphabets, progress; written last
-RUN/encoder.keras   the encoder, whole and usable after every checkpoint
+RUN/encoder.keras   the encoder, complete and usable after every checkpoint
 RUN/checkpoint.npz  every variable of encoder, prototypes and optimizer, for --resume
-RUN/history.jsonl   one line a checkpoint: images, seconds, loss, images/s, validation
+RUN/history.jsonl   one line per checkpoint: images, seconds, loss, images/s, validation
 """
 
 import io
@@ -20,49 +20,27 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_oneshot.errors import TrainingError
-from edge_oneshot.training.augmentation import Orientations
-from edge_oneshot.training.encoders import Precision, Views, build_siamese
 from edge_oneshot.training.folder import CHECKPOINT, ENCODER, HISTORY, RECORD
-from edge_oneshot.training.objectives import ObjectiveName
+from edge_oneshot.training.nets import build_siamese
+from edge_oneshot.training.options import Orientations, Recipe, Views
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.files import write_atomically
 
 RECORD_FORMAT = 2
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a run was asked to do; with the data it determines the result.
+class RunSettings(Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The recipe of a run, with its data and with every default filled in; a run from before an option has its default.
 
     Attributes:
-        data: glyphs, omniglot, or the folder's path.
-        minutes: Length of the training by the clock, or None.
-        images: Length of the training in images seen, or None; just one of both is set.
-        seed: Of the initial weights, the order and the augmentation.
-        augment: A preset of `edge_oneshot.training.augmentation`.
-        orientations: In which each identity is a class of its own, see there.
-        held_out: Groups (alphabets, or people of a folder) kept out of training.
-        embedding: Size of the embedding of a view.
-        net: The encoder, see `edge_oneshot.training.encoders.NETS`.
-        objective: What it is trained by, see `edge_oneshot.training.objectives`.
-        precision: What the step computes in; the encoder is kept in float32.
-        start: The run whose encoder it began with, as it was given; None: with a random one.
-        views: 2: the encoder sees each image turned as well, `edge_oneshot.training.encoders.beside_turned`.
+        data: glyphs, omniglot, both with a + between, or the folder's path.
     """
 
     data: str
-    minutes: Annotated[float, msgspec.Meta(gt=0)] | None
-    images: Annotated[int, msgspec.Meta(ge=1)] | None
-    seed: Annotated[int, msgspec.Meta(ge=0)]
+    learning_rate: Annotated[float, msgspec.Meta(gt=0)]
+    held_out: Annotated[int, msgspec.Meta(ge=1)]
     augment: str
     orientations: Orientations
-    held_out: Annotated[int, msgspec.Meta(ge=1)]
-    batch: Annotated[int, msgspec.Meta(ge=2)]
-    embedding: Annotated[int, msgspec.Meta(ge=2, le=4096)]
-    learning_rate: Annotated[float, msgspec.Meta(gt=0)]
-    net: str
-    objective: ObjectiveName
-    precision: Precision
-    start: str | None = None
     views: Views = 1
 
 
@@ -73,21 +51,21 @@ class Similarity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     offset: float
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """run.json: settings and progress.
 
     Attributes:
-        trained_on, held_out: Group names, apart from each other.
-        compiler: What ran the step faster on this machine, kept for an exact resume.
-        images_seen, seconds: Progress; the seconds of all sessions, validation
-            included; the clock begins at each one's first step.
-        finished: False after Ctrl-C or a crash; --resume goes on.
-        similarity: Fitted on held-out groups when training ended.
+        trained_on, held_out: Group names; no group is in both.
+        compiler: The compiler that ran the step faster on this machine, kept for an exact resume.
+        images_seen, seconds: Progress. The seconds are those since the first step, and since that of each resume;
+            validation counts.
+        finished: False after Ctrl-C or a crash, until --resume has finished the run.
+        similarity: Fitted on the held-out groups when the training ended.
     """
 
     format: int
     version: str
-    settings: Settings
+    settings: RunSettings
     input: InputSection
     classes: int
     trained_on: tuple[str, ...]
@@ -99,7 +77,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     similarity: Similarity | None
 
 
-class Moment(msgspec.Struct, frozen=True, kw_only=True):
+class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One line of history.jsonl.
 
     Attributes:
@@ -123,7 +101,7 @@ class Run:
     """A run folder, opened."""
 
     path: Path
-    record: Record
+    record: RunRecord
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -146,7 +124,7 @@ class Run:
             if version != RECORD_FORMAT:
                 made_by = f"run format {version!r}, this version reads {RECORD_FORMAT}"
                 raise TrainingError(f"{path}: made by another version ({made_by}); train again", reason="run_version")
-            return cls(path, msgspec.convert(plain, Record))
+            return cls(path, msgspec.convert(plain, RunRecord))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise TrainingError(f"{path}/{RECORD}: {error}; train again", reason="run_damaged") from None
 
@@ -172,11 +150,11 @@ class Run:
             raise TrainingError(f"{self.path}: not finished; go on with --resume", reason="run_unfinished")
         return build_siamese(self.encoder(), self.record.similarity.slope, self.record.similarity.offset)
 
-    def history(self) -> list[Moment]:
+    def history(self) -> list[HistoryEntry]:
         """The checkpoints so far, oldest first."""
         try:
             lines = (self.path / HISTORY).read_bytes().splitlines()
-            return [msgspec.json.decode(line, type=Moment) for line in lines]
+            return [msgspec.json.decode(line, type=HistoryEntry) for line in lines]
         except (OSError, msgspec.DecodeError) as error:
             raise TrainingError(f"{self.path}/{HISTORY}: {error}; train again", reason="run_damaged") from None
 
@@ -190,7 +168,11 @@ class Run:
 
 
 def save_checkpoint(
-    path: Path, record: Record, encoder: keras.Model, variables: list[npt.NDArray[np.generic]], history: list[Moment]
+    path: Path,
+    record: RunRecord,
+    encoder: keras.Model,
+    variables: list[npt.NDArray[np.generic]],
+    history: list[HistoryEntry],
 ) -> Run:
     """Write a checkpoint; a kill at any instant leaves the former one or this one.
 
@@ -204,12 +186,12 @@ def save_checkpoint(
         model = (Path(folder) / ENCODER).read_bytes()
     write_atomically(path / CHECKPOINT, buffer.getvalue())
     write_atomically(path / ENCODER, model)
-    write_atomically(path / HISTORY, b"".join(msgspec.json.encode(moment) + b"\n" for moment in history))
+    write_atomically(path / HISTORY, b"".join(msgspec.json.encode(entry) + b"\n" for entry in history))
     write_atomically(path / RECORD, _encoded(record) + b"\n")
     return Run(path, record)
 
 
-def _encoded(record: Record) -> bytes:
+def _encoded(record: RunRecord) -> bytes:
     try:
         return msgspec.json.format(msgspec.json.encode(record), indent=1)
     except UnicodeEncodeError:  # of a folder or a person: kept as it is, for --resume and export have to find it

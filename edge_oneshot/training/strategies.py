@@ -1,24 +1,23 @@
-"""One device, several, or several machines: TensorFlow's strategies, and who of several workers this is."""
+"""TensorFlow's distribution strategies: one device, several, or several machines with one worker each."""
 
 import os
 from dataclasses import dataclass
-from typing import Literal
 
 import msgspec
 import tensorflow as tf
 
 from edge_oneshot.errors import TrainingError
-
-StrategyName = Literal["one", "mirrored", "multiworker"]
+from edge_oneshot.training.options import StrategyName
 
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """Where a training runs.
+    """The devices that share each step.
 
     Attributes:
-        strategy: Of TensorFlow.
-        worker, workers: Which of how many processes this is; 0 alone writes the run.
+        strategy: TensorFlow's.
+        worker: Number of this process, from 0 on; worker 0 alone writes the run.
+        workers: Count of the processes.
     """
 
     strategy: tf.distribute.Strategy
@@ -27,7 +26,7 @@ class Devices:
 
     @property
     def replicas(self) -> int:
-        """Devices in all, each of which takes an equal part of a batch."""
+        """Count of all devices; each takes an equal part of a batch."""
         return int(self.strategy.num_replicas_in_sync)
 
 
@@ -37,10 +36,11 @@ def open_devices(name: StrategyName, batch: int) -> Devices:
     Args:
         name: ``one``: TensorFlow's default device. ``mirrored``: all GPUs of this machine.
             ``multiworker``: a process on each machine that the environment variable TF_CONFIG names.
-        batch: Images a step, over all devices.
+        batch: Images per step, over all devices.
 
     Raises:
-        TrainingError: TF_CONFIG is missing or wrong, or the batch cannot be shared out.
+        TrainingError: Reason ``bad_cluster``: TF_CONFIG is missing or wrong; ``bad_batch``: the batch cannot be divided
+            equally.
     """
     if name == "one":
         devices = Devices(tf.distribute.get_strategy(), 0, 1)
@@ -50,7 +50,7 @@ def open_devices(name: StrategyName, batch: int) -> Devices:
         worker, workers = _place()
         devices = Devices(tf.distribute.MultiWorkerMirroredStrategy(), worker, workers)
     if batch % devices.replicas:
-        message = f"a batch of {batch} images cannot be shared out to {devices.replicas} devices; change --batch"
+        message = f"a batch of {batch} images cannot be divided among {devices.replicas} devices; change --batch"
         raise TrainingError(message, reason="bad_batch")
     return devices
 
@@ -74,6 +74,6 @@ def _place() -> tuple[int, int]:
         raise TrainingError(message, reason="bad_cluster") from None
     workers = found.cluster.get("worker", [])
     if set(found.cluster) != {"worker"} or found.task.type != "worker" or not 0 <= found.task.index < len(workers):
-        message = f"TF_CONFIG: needs a cluster of workers alone, and this one's index among them, such as {example}"
+        message = f"TF_CONFIG: needs a cluster of workers only, with the index of this one, such as {example}"
         raise TrainingError(message, reason="bad_cluster")
     return found.task.index, len(workers)

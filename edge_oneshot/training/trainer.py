@@ -1,4 +1,4 @@
-"""The encoder in training: its variables, the step that moves them, and where they begin."""
+"""The encoder in training: its variables, their initial values, and the step that updates them."""
 
 import time
 from collections.abc import Callable
@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from edge_oneshot.faces import tuning
 from edge_oneshot.training.batches import Batch, Source, batches
-from edge_oneshot.training.encoders import beside_turned, build_encoder, build_trainee
+from edge_oneshot.training.nets import beside_turned
 from edge_oneshot.training.objectives import OBJECTIVES
-from edge_oneshot.training.runs import Record
+from edge_oneshot.training.runs import RunRecord
 from edge_oneshot.training.strategies import Devices
+from edge_oneshot.training.trainable import encoder_of
 
 WEIGHT_DECAY = 0.05
-_IMPRINTED = 5  # images a class that its prototype begins with
+_IMPRINTED = 5  # images per class whose mean is its first prototype
 _TRIAL_STEPS = 6
 _TRIAL_WORTH_SECONDS = 120.0
 
@@ -28,28 +28,24 @@ Step = Callable[[Batch], float]
 
 
 class Trainer:
-    """Encoder, head and optimizer, and the step that moves them, on one device or on several.
+    """Encoder, head and optimizer, and the step that updates them, on one device or on several.
 
     Args:
         record: Of the run.
-        devices: That the step is spread over.
+        devices: The devices that share each step.
     """
 
-    def __init__(self, record: Record, devices: Devices) -> None:
+    def __init__(self, record: RunRecord, devices: Devices) -> None:
         settings = record.settings
         self.devices = devices
         self.objective = OBJECTIVES[settings.objective]
+        self.trainable = encoder_of(record)
         keras.utils.set_random_seed(settings.seed)
-        shape = (*record.input.shape, settings.embedding)
-        self.tuned = settings.start == tuning.START
-        self._view = tuning.build_tunable() if self.tuned else build_encoder(*shape, net=settings.net)
+        self._view = self.trainable.build()
         self._encoder = beside_turned(self._view) if settings.views == 2 else self._view
         head = self.objective.head(settings.embedding, record.classes, np.random.default_rng((settings.seed, 2)))
         with devices.strategy.scope():
-            if self.tuned:
-                self.trainee = tuning.build_tunable()
-            else:
-                self.trainee = build_trainee(*shape, net=settings.net, precision=settings.precision)
+            self.trainee = self.trainable.build_trainee()
             self.trainee.set_weights(self._view.get_weights())
             self.head = [keras.Variable(first, name=f"head{number}") for number, first in enumerate(head)]
             self.optimizer = keras.optimizers.AdamW(weight_decay=WEIGHT_DECAY)
@@ -59,7 +55,7 @@ class Trainer:
 
     @property
     def encoder(self) -> keras.Model:
-        """The encoder as it stands, in float32 and of stock layers alone: what is judged, kept and exported."""
+        """The encoder with its current weights, in float32 from stock layers: for validation, saving and export."""
         self._view.set_weights(self.trainee.get_weights())
         return self._encoder
 
@@ -68,10 +64,10 @@ class Trainer:
         return tf.cast(self.trainee(images, training=training), tf.float32)
 
     def step(self, compiler: Compiler) -> Step:
-        """The compiled training step: this process's part of a batch to the loss over all of it."""
+        """The compiled training step: from this process's part of a batch to the mean loss over the whole batch."""
         replicas, strategy = self.devices.replicas, self.devices.strategy
 
-        def move(images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+        def update(images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
                 head = [variable.value for variable in self.head]
                 loss = self.objective.loss(self.embed(images, training=True), head, classes) / replicas
@@ -82,13 +78,13 @@ class Trainer:
         @tf.function(jit_compile=compiler == "xla")  # type: ignore[untyped-decorator]
         def compiled(images: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
             if replicas == 1:
-                return move(images, classes)
-            return strategy.reduce("SUM", strategy.run(move, args=(images, classes)), axis=None)
+                return update(images, classes)
+            return strategy.reduce("SUM", strategy.run(update, args=(images, classes)), axis=None)
 
         return lambda batch: float(compiled(*self._placed(batch)))
 
     def _placed(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        """This process's part of a batch on its devices, an equal part each."""
+        """This process's part of a batch, divided equally among its devices."""
         if self.devices.replicas == 1:
             return tf.constant(batch[0]), tf.constant(batch[1])
         local = self.devices.replicas // self.devices.workers
@@ -104,7 +100,7 @@ class Trainer:
         return [keras.ops.convert_to_numpy(variable) for variable in self._variables()]
 
     def restore(self, state: list[npt.NDArray[np.generic]]) -> None:
-        """Put back what `state` gave.
+        """Set every variable to what `state` gave.
 
         Raises:
             ValueError: It is the state of another net.
@@ -117,12 +113,16 @@ class Trainer:
 
 
 def imprint(trainer: Trainer, source: Source, *, trained: bool) -> None:
-    """Start each prototype of a cosine softmax at the mean of its class's embeddings (Qi et al. 2018).
+    """Set each prototype of a cosine softmax to the mean of its class's embeddings (Qi et al. 2018).
 
-    Untrained convolutions tell characters apart already; from random prototypes the training
-    would first unlearn that. Classes that are not met keep their random start. The same passes
-    give batch normalisation its averages, which a short training would not come to by itself. One
-    epoch at most is spent on it, but by an encoder that is `trained` enough to meet every class.
+    Untrained convolutions separate characters already, and random prototypes would undo that first. Classes of which
+    no image comes keep their random prototype. The same passes give batch normalisation its averages, which a short
+    training would not reach. They take one epoch at most, unless the encoder is trained and worth meeting every class.
+
+    Args:
+        trainer: Its head is changed in place.
+        source: Of the run.
+        trained: The encoder starts from trained weights.
     """
     prototypes = trainer.head[0].numpy()
     images = _IMPRINTED * source.classes
@@ -142,17 +142,22 @@ def imprint(trainer: Trainer, source: Source, *, trained: bool) -> None:
 
 
 def compile_step(trainer: Trainer, step: Step, source: Source) -> None:
-    """Take a step and undo it: TensorFlow compiles at the first call, which is no training and not on its clock."""
+    """Take a step and undo it, so that the compilation at the first call is not counted as training time."""
     before = trainer.state()
     step(source.batch(0))
     trainer.restore(before)
 
 
 def faster_compiler(trainer: Trainer, source: Source, minutes: float | None) -> Compiler:
-    """Which way runs the step faster here: it depends on processor and net by a factor of two.
+    """The compiler that runs the step faster here; processor and net change the ratio by a factor of two.
 
-    Not tried for short trainings, where compiling twice would cost more than it brings, nor for
-    those by images, which repeat exactly.
+    Short trainings, for which compiling twice would cost more than it saves, take the graph; so do trainings by
+    images, because they repeat exactly.
+
+    Args:
+        trainer: Of the run; its state stays the same.
+        source: Of the run.
+        minutes: Length of the training, or None where it is given in images.
     """
     if (minutes or 0.0) * 60.0 < _TRIAL_WORTH_SECONDS:
         return "graph"

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.errors import DataError
 from edge_oneshot.training.objectives import OBJECTIVES
-from edge_oneshot.training.runs import Record, Similarity
+from edge_oneshot.training.runs import RunRecord, Similarity
 from edge_oneshot_device.bundle.manifest import Metric
 from edge_oneshot_export.formats.conversion import reference_embeddings
 from edge_oneshot_export.judging.bounds import mean_interval
@@ -22,7 +22,7 @@ _WAYS = 20
 class Validation:
     """Held-out images and the one-shot episodes over them, drawn once."""
 
-    def __init__(self, held_out: Dataset, record: Record) -> None:
+    def __init__(self, held_out: Dataset, record: RunRecord) -> None:
         self.held_out, self.section = held_out, record.input
         self.metric = OBJECTIVES[record.settings.objective].metric
         self.last: float | None = None

@@ -2,7 +2,7 @@ import pytest
 
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import default_input, load_data
-from edge_oneshot.training.loop import oversampled
+from edge_oneshot.training.images import oversampled
 
 SIZE = 24
 

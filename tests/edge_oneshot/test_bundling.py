@@ -5,8 +5,9 @@ from PIL import Image
 from edge_oneshot.bundling import export_run
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.judging import evaluate, load_unseen, published_names
-from edge_oneshot.training.loop import train
+from edge_oneshot.training.options import TrainOptions
 from edge_oneshot.training.runs import Run
+from edge_oneshot.training.train import train
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_export.errors import ModelError
 
@@ -14,7 +15,8 @@ from edge_oneshot_export.errors import ModelError
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Run:
     """A small encoder of glyphs, trained enough to tell most of them apart."""
-    return train("glyphs", tmp_path_factory.mktemp("runs") / "glyphs", images=9_600, size=24, embedding=32, batch=32)
+    options = TrainOptions(images=9_600, size=24, embedding=32, batch=32)
+    return train("glyphs", tmp_path_factory.mktemp("runs") / "glyphs", options)
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from edge_oneshot import display
-from edge_oneshot.demo import stages
-from edge_oneshot.training.session import Progress
+from edge_oneshot.demo import progress as stages
+from edge_oneshot.training.loop import TrainingProgress
 
-NOW = Progress(
+NOW = TrainingProgress(
     done=0.4321, images=1_234_567, loss=12.345, images_per_second=12_345.6, seconds_left=75_000.0, accuracy=0.9876
 )
 
@@ -47,7 +47,7 @@ def test_the_bar_of_a_training_keeps_to_one_line(console):
 
 def test_the_bars_of_a_demo_keep_to_a_line_each(console):
     with stages.shown(("train", "export")) as watch:
-        clock = stages.Clock(watch)
+        clock = stages.StageClock(watch)
         clock.start("train", "x" * 150)
         clock.start("export", "onnx-float16: measuring drift")
         clock.stop()

@@ -40,7 +40,7 @@ def test_every_command_has_a_description_examples_and_exit_codes(name: str, caps
         (["enroll"], "choose from demo, train, "),
         (["train", "x", "--out", "r", "--minutes", "long"], "argument --minutes: 'long' is no number"),
         (["train", "x", "--out", "r", "--batch", "big"], "argument --batch: 'big' is no whole number"),
-        (["train", "x", "--out", "r", "--minutes", "-1"], "argument --minutes: must be a positive number"),
+        (["train", "x", "--out", "r", "--minutes", "-1"], "--minutes -1.0: must be above 0 and at most 525600"),
         (["export", "--model", "m", "--out", "o", "--mean", "a,b"], "argument --mean: 'a' is no number"),
     ],
 )

@@ -13,7 +13,8 @@ import pytest
 
 from edge_oneshot import cli, commands
 from edge_oneshot.errors import TrainingError
-from edge_oneshot.training import loop
+from edge_oneshot.training.options import TrainOptions
+from edge_oneshot.training.train import train
 from edge_oneshot_device import console
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.keys import create_key
@@ -172,7 +173,7 @@ def test_a_file_that_looks_like_that_of_a_run_is_not_trained_over(name: str) -> 
     Path("mine").mkdir()
     Path("mine", name).write_bytes(b"twenty hours of training")
     with pytest.raises(TrainingError, match=f"mine: holds {name} already") as caught:
-        loop.train("glyphs", "mine", images=64)
+        train("glyphs", "mine", TrainOptions(images=64))
     assert caught.value.reason == "run_exists"
     assert Path("mine", name).read_bytes() == b"twenty hours of training"
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from edge_oneshot.report.report import EmbeddingMap, ReportData, Scores, Step, Task, VariantRow
-from edge_oneshot.training.runs import Moment
+from edge_oneshot.training.runs import HistoryEntry
 from edge_oneshot_device.bundle.manifest import (
     Calibration,
     Change,
@@ -44,7 +44,7 @@ def sample(title: str = "A report") -> ReportData:
         title=title,
         summary="What this is, in one line.",
         history=tuple(
-            Moment(
+            HistoryEntry(
                 images=100 * n,
                 seconds=float(n),
                 loss=10.0 / n,

@@ -13,9 +13,9 @@ from PIL import Image
 from edge_oneshot.data import glyphs
 from edge_oneshot.demo import demo as demos
 from edge_oneshot.demo import measurements
-from edge_oneshot.demo.stages import Clock, shown
+from edge_oneshot.demo.progress import StageClock, shown
 from edge_oneshot.errors import TrainingError
-from edge_oneshot.training import loop as training
+from edge_oneshot.training import train as training
 from edge_oneshot.training.folder import held
 from edge_oneshot.training.runs import Run
 from edge_oneshot_device import Bundle, Recognizer, cli, console
@@ -227,7 +227,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
 
 def test_plain_lines_are_written_where_there_is_no_terminal(capsys):
     with shown(("one", "two")) as watch:
-        clock = Clock(watch)
+        clock = StageClock(watch)
         clock.start("one", "beginning")
         clock.say("not worth a line of its own")
         clock.start("two", "going on [sic]")
@@ -253,7 +253,7 @@ def test_bars_on_a_terminal_stay_out_of_what_is_captured_meanwhile(monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     with shown(("one", "two")) as watch:
-        clock = Clock(watch)
+        clock = StageClock(watch)
         clock.start("one", "half way [sic]")
         with contextlib.redirect_stderr(captured), contextlib.redirect_stdout(captured):
             time.sleep(0.3)  # long enough to be drawn a few times

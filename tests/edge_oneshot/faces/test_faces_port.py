@@ -8,7 +8,7 @@ import pytest
 
 from edge_oneshot.errors import DataError
 from edge_oneshot.faces import packages, parity
-from edge_oneshot.faces.exporting import provisional_thresholds
+from edge_oneshot.faces.face_export import provisional_thresholds
 from edge_oneshot.faces.inputs import face_input
 from edge_oneshot.faces.net import build_net
 from edge_oneshot.faces.packages import ENCODER, PackageFile, read_package_file

@@ -18,7 +18,8 @@ from edge_oneshot.errors import DataError, TrainingError
 from edge_oneshot.faces.inputs import placed_faces
 from edge_oneshot.faces.packages import ASTRONAUT, ENCODER, FINDER, read_package_file
 from edge_oneshot.faces.tuning import build_tunable
-from edge_oneshot.training.loop import resume, train
+from edge_oneshot.training.options import TrainOptions
+from edge_oneshot.training.train import resume, train
 from edge_oneshot_device import Bundle, Encoder
 from tests.real_data import OLIVETTI
 
@@ -49,7 +50,7 @@ def people(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tuned(people, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "tuned"
-    return train(str(people), path, start="faces", images=48, batch=16, held_out=4)
+    return train(str(people), path, TrainOptions(start="faces", images=48, batch=16, held_out=4))
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +62,8 @@ def bundle(tuned, tmp_path_factory):
 
 def test_photos_without_a_face_are_named_and_so_are_people_with_too_few(people, tmp_path):
     left = []
-    run = train(
-        str(people),
-        tmp_path / "run",
-        faces=True,
-        size=32,
-        images=32,
-        batch=16,
-        skipped=lambda name, reason: left.append((name, reason)),
-    )
+    options = TrainOptions(faces=True, size=32, images=32, batch=16)
+    run = train(str(people), tmp_path / "run", options, skipped=lambda name, reason: left.append((name, reason)))
     assert left == [
         ("nobody/1.png", "no_face"),
         ("person03/3.png", "no_face"),
@@ -158,18 +152,18 @@ def grey_model(tmp_path):
 )
 def test_the_face_encoder_has_its_own_net(tmp_path, people, setting):
     with pytest.raises(TrainingError, match="leave out size, embedding, net, precision and views") as caught:
-        train(str(people), tmp_path / "run", start="faces", images=16, **setting)
+        train(str(people), tmp_path / "run", TrainOptions(start="faces", images=16, **setting))
     assert caught.value.reason == "wrong_use"
 
 
 def test_a_face_is_not_framed_by_ink(tmp_path, people):
     with pytest.raises(TrainingError, match="a face is framed by its points"):
-        train(str(people), tmp_path / "run", faces=True, framing="ink", images=16)
+        train(str(people), tmp_path / "run", TrainOptions(faces=True, framing="ink", images=16))
 
 
 def test_drawings_have_no_faces(tmp_path, people):  # noqa: ARG001 (skips)
     with pytest.raises(DataError, match="drawings; name a folder of photos of people"):
-        train("glyphs", tmp_path / "run", faces=True, images=16)
+        train("glyphs", tmp_path / "run", TrainOptions(faces=True, images=16))
 
 
 def test_people_without_usable_photos_are_refused(tmp_path, people):
@@ -177,7 +171,7 @@ def test_people_without_usable_photos_are_refused(tmp_path, people):
         (tmp_path / "photos" / person).mkdir(parents=True)
         shutil.copy(people / "nobody" / "1.png", tmp_path / "photos" / person / "1.png")
     with pytest.raises(DataError, match="no person has two photos with a face to use; add photos"):
-        train(str(tmp_path / "photos"), tmp_path / "run", faces=True, images=16)
+        train(str(tmp_path / "photos"), tmp_path / "run", TrainOptions(faces=True, images=16))
 
 
 @pytest.mark.parametrize("eyes", ["0.3,0.4", "0.3,0.4,1.2,0.4", "0.3,0.4,0.3,0.4"])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edge_oneshot.training.encoders import beside_turned, build_encoder, build_siamese, first_view
+from edge_oneshot.training.nets import beside_turned, build_encoder, build_siamese, first_view
 
 
 def test_the_encoder_maps_an_image_to_a_vector_of_128():

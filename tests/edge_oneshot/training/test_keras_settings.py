@@ -7,7 +7,8 @@ from pathlib import Path
 import keras
 import pytest
 
-from edge_oneshot.training.loop import resume, train
+from edge_oneshot.training.options import TrainOptions
+from edge_oneshot.training.train import resume, train
 from edge_oneshot_device.errors import OneShotError
 
 SESSION = """if True:
@@ -54,7 +55,7 @@ def test_the_programs_leave_no_keras_json_in_the_home_folder(tmp_path):
 )
 def test_training_from_python_refuses_other_settings_by_name(name, value, usual, tmp_path, monkeypatch):
     monkeypatch.setattr(keras.config, name, lambda: value)
-    for begin in (lambda: train("glyphs", tmp_path / "run", images=64), lambda: resume(tmp_path / "run")):
+    for begin in (lambda: train("glyphs", tmp_path / "run", TrainOptions(images=64)), lambda: resume(tmp_path / "run")):
         with pytest.raises(OneShotError, match=f"Keras has {name} {value} here; say keras.config.set_{name}.'{usual}'"):
             begin()
     assert not Path(tmp_path / "run").exists()
@@ -63,5 +64,5 @@ def test_training_from_python_refuses_other_settings_by_name(name, value, usual,
 def test_training_from_python_refuses_another_backend_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
     with pytest.raises(OneShotError, match="Keras runs on jax here; set KERAS_BACKEND=tensorflow") as raised:
-        train("glyphs", tmp_path / "run", images=64)
+        train("glyphs", tmp_path / "run", TrainOptions(images=64))
     assert raised.value.exit_code == 2

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from edge_oneshot.errors import TrainingError
-from edge_oneshot.training.loop import train
+from edge_oneshot.training.options import ExecutionOptions, TrainOptions
 from edge_oneshot.training.runs import Run
 from edge_oneshot.training.strategies import open_devices
+from edge_oneshot.training.train import train
 
 SMALL = {"images": 384, "size": 16, "embedding": 16, "batch": 64}
 
@@ -25,13 +26,15 @@ def test_two_worker_processes_train_one_model_and_the_first_writes_it(tmp_path):
     cluster = {"worker": [f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"]}
     code = """if True:
         import sys, numpy as np
-        from edge_oneshot.training import loop, session
-        keep = session.Session._keep
+        from edge_oneshot.training import loop, train
+        from edge_oneshot.training.options import ExecutionOptions, TrainOptions
+        keep = loop.TrainingLoop._save
         def kept(self, encoder, **last):
             np.savez(sys.argv[2], *self.trainer.trainee.get_weights())
             return keep(self, encoder, **last)
-        session.Session._keep = kept
-        loop.train("glyphs", sys.argv[1], strategy="multiworker", images=384, size=16, embedding=16, batch=64)
+        loop.TrainingLoop._save = kept
+        small = TrainOptions(images=384, size=16, embedding=16, batch=64)
+        train.train("glyphs", sys.argv[1], small, ExecutionOptions(strategy="multiworker"))
     """
     workers = [
         subprocess.Popen(
@@ -54,7 +57,7 @@ def test_two_worker_processes_train_one_model_and_the_first_writes_it(tmp_path):
         assert len(first.files) > 10
         assert all(np.array_equal(first[name], second[name]) for name in first.files)
     # the same model as one process would train, but for what each normalises its half by
-    alone = train("glyphs", tmp_path / "alone", **SMALL)
+    alone = train("glyphs", tmp_path / "alone", TrainOptions(**SMALL))
     apart = [
         np.corrcoef(a.numpy().ravel(), b.numpy().ravel())[0, 1]
         for a, b in zip(run.encoder().trainable_weights, alone.encoder().trainable_weights, strict=True)
@@ -64,8 +67,8 @@ def test_two_worker_processes_train_one_model_and_the_first_writes_it(tmp_path):
 
 
 def test_mirrored_training_on_one_device_is_training_on_one_device(tmp_path):
-    mirrored = train("glyphs", tmp_path / "mirrored", **SMALL, strategy="mirrored")
-    one = train("glyphs", tmp_path / "one", **SMALL)
+    mirrored = train("glyphs", tmp_path / "mirrored", TrainOptions(**SMALL), ExecutionOptions(strategy="mirrored"))
+    one = train("glyphs", tmp_path / "one", TrainOptions(**SMALL))
     for a, b in zip(mirrored.encoder().weights, one.encoder().weights, strict=True):
         assert a.numpy() == pytest.approx(b.numpy(), abs=1e-4)
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from edge_oneshot.data.loading import default_input, load_data
-from edge_oneshot.training.encoders import build_encoder
-from edge_oneshot.training.loop import oversampled
+from edge_oneshot.training.images import oversampled
+from edge_oneshot.training.nets import build_encoder, projection
 from edge_oneshot.training.whitening import whiten
 from edge_oneshot_export.formats.conversion import reference_embeddings
 
@@ -20,7 +20,7 @@ def training():
 def encoder():
     encoder = build_encoder(24, 24, embedding=16, net="down8 pool 16")
     rng = np.random.default_rng(0)
-    normalisation = encoder.layers[-1]
+    normalisation = projection(encoder).normalisation
     normalisation.set_weights([1 + rng.random(weights.shape) for weights in normalisation.get_weights()])
     return encoder
 

@@ -142,7 +142,7 @@ def test_the_coral_variant_of_a_residual_encoder_is_wholly_mapped(coral):
 
 @pytest.mark.parametrize("net", ["tiny", "base"])
 def test_the_coral_variant_of_the_shipped_nets_is_wholly_mapped(net, representative):
-    from edge_oneshot.training.encoders import build_encoder
+    from edge_oneshot.training.nets import build_encoder
 
     assert preflight(to_tflite(build_encoder(32, 32, net=net), "coral", representative)).mapped is True
 

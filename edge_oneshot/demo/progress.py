@@ -12,13 +12,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Column
 
 if TYPE_CHECKING:  # training imports TensorFlow
-    from edge_oneshot.training import session
+    from edge_oneshot.training.loop import TrainingProgress
 
 _PLAIN_EVERY_SECONDS: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class DemoStage:
     """Where a demo is.
 
     Attributes:
@@ -32,10 +32,10 @@ class Stage:
     detail: str
 
 
-Watch = Callable[[Stage], None]
+Watch = Callable[[DemoStage], None]
 
 
-class Clock:
+class StageClock:
     """Tells a watcher where the demo is, and how long each stage took."""
 
     def __init__(self, watch: Watch) -> None:
@@ -54,21 +54,21 @@ class Clock:
         """End the stage."""
         if self._stage:
             self.seconds[self._stage] = round(time.monotonic() - self._began, 1)
-            self._watch(Stage(self._stage, 1.0, "done"))
+            self._watch(DemoStage(self._stage, 1.0, "done"))
             self._stage = ""
 
     def say(self, detail: str) -> None:
         """Tell what the stage is at."""
-        self._watch(Stage(self._stage, None, detail))
+        self._watch(DemoStage(self._stage, None, detail))
 
-    def training(self, now: "session.Progress") -> None:
+    def training(self, now: "TrainingProgress") -> None:
         """Tell how far the training is."""
-        if now.at:
-            self.say(now.at)
+        if now.activity:
+            self.say(now.activity)
             return
         held_out = "" if now.accuracy is None else f", held-out {now.accuracy:.1%}"
         detail = f"loss {now.loss:.2f}{held_out}, {now.images_per_second:.0f} images/s"
-        self._watch(Stage(self._stage, min(now.done, 0.999), detail))
+        self._watch(DemoStage(self._stage, min(now.done, 0.999), detail))
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def shown(names: Sequence[str]) -> Iterator[Watch]:
     width = max(len(name) for name in names)
     tasks: dict[str, TaskID] = {}
 
-    def show(stage: Stage) -> None:
+    def show(stage: DemoStage) -> None:
         if stage.name not in tasks:
             tasks[stage.name] = bars.add_task(stage.name.ljust(width), total=None, detail="")
         if stage.done is not None:
@@ -111,7 +111,7 @@ def _lines(console: Console, names: Sequence[str]) -> Watch:
     """A line when a stage begins and ends, and now and then in a long one."""
     last, latest = 0.0, ""
 
-    def show(stage: Stage) -> None:
+    def show(stage: DemoStage) -> None:
         nonlocal last, latest
         now = time.monotonic()
         if stage.name == latest and stage.done != 1.0 and now - last < _PLAIN_EVERY_SECONDS:

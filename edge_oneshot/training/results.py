@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_oneshot.errors import TrainingError
-from edge_oneshot.training.runs import Record, Run
+from edge_oneshot.training.runs import Run, RunRecord
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedPhoto:
-    """A photo, or a person, that was not trained on, and why: see `edge_oneshot.training.photos`."""
+    """A photo, or a person, that was not trained on, and why: see `edge_oneshot.training.images`."""
 
     name: str
     reason: str
@@ -70,7 +70,7 @@ def summarise(run: Run, skipped: Sequence[SkippedPhoto] = ()) -> TrainingSummary
     )
 
 
-def _too_short(record: Record) -> str | None:
+def _too_short(record: RunRecord) -> str | None:
     if not record.finished or record.images_seen >= record.classes:
         return None
     seen = f"{record.images_seen:,} images, fewer than its {record.classes:,} classes"

@@ -1,8 +1,9 @@
-"""The siamese encoder, and the siamese view of it: two images in, a degree of similarity out."""
+"""The convolutional encoder as a Keras model, its second view, and the siamese model that compares two images."""
 
 import re
 from collections.abc import Callable
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Final
 
 import keras
 import numpy as np
@@ -10,18 +11,17 @@ import tensorflow as tf
 from keras import layers
 
 from edge_oneshot.errors import TrainingError
-
-Precision = Literal["float32", "bfloat16"]
-Views = Literal[1, 2]
+from edge_oneshot.training.options import Precision
 
 NETS: Final = {
     "base": "down32 res32 pool 64 res64 res64 pool 128 res128 1x64",
     "tiny": "down16 res16 pool 32 res32 pool 48 1x8",
 }
-"""Layers in order: N is a 3x3 convolution to N channels, downN a 5x5 one of stride 2, 1xN a 1x1
-one, resN two 3x3 ones with a skip from N channels to N (He et al. 2016), pool a 2x2 maximum."""
+"""Layers in order: N is a 3x3 convolution to N channels, downN a 5x5 convolution of stride 2, 1xN a 1x1
+convolution, resN two 3x3 convolutions with a skip from N channels to N (He et al. 2016), pool a 2x2 maximum."""
 
-_MOMENTUM = 0.97  # Keras' 0.99 has not forgotten its start after a training of a minute
+_EMBEDDING: Final = "embedding"  # name of the last layer
+_MOMENTUM = 0.97  # with Keras' 0.99 the averages still hold their initial values after a training of a minute
 
 
 def build_encoder(
@@ -29,22 +29,21 @@ def build_encoder(
 ) -> keras.Model:
     """A plain convolutional encoder, flattened to a dense embedding.
 
-    The spatial layout reaches the dense layer unpooled: for drawn characters it is what tells
-    near twins apart. The embedding leaves without L2 normalisation, which int8 has no room for;
-    the device normalises on the host.
+    The maps reach the dense layer unpooled: where a stroke lies is what separates similar characters. The
+    embedding is not L2-normalised, because int8 would leave too few levels; the device normalises on the host.
 
     Args:
         height: Of the input in pixels, 16 at least.
         width: Likewise.
         channels: 1 for grey, 3 for RGB.
         embedding: Size of the embedding.
-        net: ``base``; ``tiny``, a tenth of its bytes; or layers spelled out as in `NETS`.
+        net: ``base``; ``tiny``, a tenth of its bytes; or layers as in `NETS`.
 
     Returns:
         A model from float32 (n, height, width, channels) to float32 (n, embedding).
 
     Raises:
-        TrainingError: `net` is neither.
+        TrainingError: Reason ``bad_net``: `net` is none of these.
     """
     return _build((height, width, channels), embedding, net, layers.BatchNormalization, "float32")
 
@@ -52,26 +51,32 @@ def build_encoder(
 def build_trainee(
     height: int, width: int, channels: int, embedding: int, *, net: str, precision: Precision
 ) -> keras.Model:
-    """`build_encoder` as it is trained: the same weights in the same order, but faster in the step.
+    """The encoder of `build_encoder` with a faster training step: the same weights in the same order.
 
     Args:
-        height: As for `build_encoder`, as are `width`, `channels`, `embedding` and `net`.
-        width: See there.
-        channels: See there.
-        embedding: See there.
-        net: See there.
-        precision: ``bfloat16`` computes in it and keeps the weights in float32; on processors with
-            AMX or AVX512-BF16, and on GPUs, that is faster.
+        height: Of the input in pixels, 16 at least.
+        width: Likewise.
+        channels: 1 for grey, 3 for RGB.
+        embedding: Size of the embedding.
+        net: As for `build_encoder`.
+        precision: ``bfloat16`` computes in bfloat16 and keeps the weights in float32; it is faster on
+            processors with AMX or AVX512-BF16, and on GPUs.
+
+    Returns:
+        A model from float32 (n, height, width, channels) to float32 (n, embedding).
+
+    Raises:
+        TrainingError: As for `build_encoder`.
     """
     policy = "float32" if precision == "float32" else "mixed_bfloat16"
     return _build((height, width, channels), embedding, net, _FusedBatchNormalization, policy)
 
 
 def beside_turned(view: keras.Model) -> keras.Model:
-    """An encoder that sees each image as it is and turned by a quarter.
+    """An encoder that sees each image as it is and turned by 90 degrees.
 
-    Test-time augmentation (Krizhevsky et al. 2012) that costs a second pass and no weights. It pays where
-    the turned images of an identity were a class of their own, so that `view` is no less sure of them.
+    This is test-time augmentation (Krizhevsky et al. 2012); it costs a second pass and no weights. It lowers the
+    error where the turned images of an identity were a class of their own, so that `view` knows them as well.
 
     Args:
         view: From `build_encoder`, for square images. It is shared, not copied.
@@ -82,25 +87,39 @@ def beside_turned(view: keras.Model) -> keras.Model:
     """
     shape = side, _, channels = view.input_shape[1:]
     row = side * channels
-    # neither XNNPACK nor the Edge TPU reverses: each row, taken for the channels of a pixel, goes through a permutation
+    # neither XNNPACK nor the Edge TPU can reverse a row: as the channels of one pixel it goes through a 1x1 convolution
     reverse = layers.Conv2D(row, 1, use_bias=False, kernel_initializer="zeros", trainable=False, name="reversed")
     image = keras.Input(shape, name="image")
     rows = reverse(layers.Reshape((side, 1, row), name="rows")(image))
     turned = layers.Permute((2, 1, 3), name="turned")(layers.Reshape(shape, name="mirrored")(rows))
     permutation = np.kron(np.eye(side)[::-1], np.eye(channels))
-    # tflite-runtime 2.14 takes 8-bit scales of channels that are all the same for none, and answers 0
+    # tflite-runtime 2.14 ignores per-channel scales that are all equal, and answers 0
     permutation[:, 0] *= 1.0 + 2.0**-20
     reverse.set_weights([permutation.reshape(1, 1, row, row)])
     return keras.Model(image, layers.Concatenate(name="views")([view(image), view(turned)]), name="encoder")
 
 
 def first_view(encoder: keras.Model) -> keras.Model:
-    """What `beside_turned` was given, or the encoder itself if it sees each image once."""
+    """The view that `beside_turned` was given, or the encoder itself if it sees each image once."""
     return next((layer for layer in encoder.layers if isinstance(layer, keras.Model)), encoder)
 
 
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """The last two layers of a view, which make the embedding: a dense layer without bias and its normalisation."""
+
+    dense: layers.Dense
+    normalisation: layers.BatchNormalization
+
+
+def projection(view: keras.Model) -> Projection:
+    """The last two layers of a model from `build_encoder` or `build_trainee`."""
+    (dense,) = (layer for layer in view.layers if isinstance(layer, layers.Dense))
+    return Projection(dense, view.get_layer(_EMBEDDING))
+
+
 def build_siamese(encoder: keras.Model, slope: float, offset: float) -> keras.Model:
-    """Two images through one encoder to a degree of similarity (Bromley et al. 1993).
+    """A siamese model: two images through one encoder to a degree of similarity (Bromley et al. 1993).
 
     Args:
         encoder: Maps an image to an embedding.
@@ -125,7 +144,7 @@ def build_siamese(encoder: keras.Model, slope: float, offset: float) -> keras.Mo
 class _FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
     """Batch normalisation as one op in training, where Keras makes about ten passes over the maps.
 
-    With several replicas each normalises by its own images, and the averages are of all.
+    With several replicas, each normalises by its own images, and the moving averages are over all of them.
     """
 
     def call(self, x: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
@@ -171,7 +190,7 @@ def _build(
             x = relu(convolution(x, filters, size, stride))
     x = layers.Flatten(dtype=policy)(x)
     x = layers.Dense(embedding, use_bias=False, dtype=policy)(x)
-    return keras.Model(image, normalise(momentum=_MOMENTUM, dtype="float32", name="embedding")(x), name="encoder")
+    return keras.Model(image, normalise(momentum=_MOMENTUM, dtype="float32", name=_EMBEDDING)(x), name="encoder")
 
 
 def _layers(net: str, channels: int) -> list[tuple[str, int]]:
