@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_oneshot import commands
-from edge_oneshot.help_texts import GROUPS, HELP
+from edge_oneshot.demo.options import DemoOptions
+from edge_oneshot.presentation.help_texts import GROUPS, HELP
 from edge_oneshot.training.options import ExecutionOptions, TrainOptions
 from edge_oneshot.ways import WaysRange, parse_ways
 from edge_oneshot_device import console
@@ -59,8 +60,10 @@ _Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 def _add_demo(subparsers: "_Commands[console.Parser]") -> None:
     demo = subparsers.add_parser("demo", help="the whole way on embedded data, two to five minutes; ends with a report")
-    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="folder of the results (demo)")
-    demo.add_argument("--seed", type=_natural, default=0, help="of everything random (0)")
+    demo.add_argument(
+        "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder of the results (default: demo)"
+    )
+    add_options(demo, DemoOptions)
     console.add_json(demo)
     demo.set_defaults(command=commands.demo)
 

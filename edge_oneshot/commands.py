@@ -24,14 +24,23 @@ if TYPE_CHECKING:
 
 def demo(arguments: argparse.Namespace) -> int:
     """The whole way on embedded data."""
+    from edge_oneshot.demo.options import DemoOptions
+
+    options = options_from(arguments, DemoOptions)
     check_folder(arguments.out)
     if not arguments.json:
-        says = "train an encoder on made-up alphabets, export it, judge it, use it as a device does, write a report"
+        says = "train an encoder on generated alphabets, export it, judge it, use it on a device, write a report"
         print(f"The demo: {says}; two to five minutes on two cores. TensorFlow starts ...", file=sys.stderr)
     _import_tensorflow()
-    from edge_oneshot.demo.demo import run_demo
+    from edge_oneshot.demo.demo import STAGES
+    from edge_oneshot.demo.demo import demo as run_demo
+    from edge_oneshot.presentation.demo import demo_text
+    from edge_oneshot.presentation.progress import demo_progress
 
-    return run_demo(arguments.out, seed=arguments.seed, as_json=arguments.json)
+    with demo_progress(STAGES) as progress:
+        result = run_demo(arguments.out, options, progress=progress)
+    console.print_result(result, arguments.json, demo_text(result))
+    return 0
 
 
 def train(arguments: argparse.Namespace) -> int:
@@ -45,11 +54,12 @@ def train(arguments: argparse.Namespace) -> int:
 
         require_no_run(arguments.out)  # before the seconds that TensorFlow takes, and those of the data
     _import_tensorflow()
-    from edge_oneshot import display
     from edge_oneshot.data.loading import passed_over
     from edge_oneshot.errors import StoppedError
+    from edge_oneshot.presentation import results
+    from edge_oneshot.presentation.progress import training_progress
     from edge_oneshot.training import train as training
-    from edge_oneshot.training.results import SkippedPhoto, summarise
+    from edge_oneshot.training.run_summary import SkippedPhoto, summarise
     from edge_oneshot.training.runs import Run
 
     out, data = arguments.out, arguments.data
@@ -60,7 +70,7 @@ def train(arguments: argparse.Namespace) -> int:
         print(f"{name}: {reason}, left out", file=sys.stderr)
 
     try:
-        with display.training_progress() as report:
+        with training_progress() as report:
             if arguments.resume:
                 training.require_same(out, data, given(arguments, TrainOptions))
                 run = training.resume(out, execution, report=report, skipped=skip)
@@ -76,7 +86,7 @@ def train(arguments: argparse.Namespace) -> int:
         return 0  # of several workers only the first writes the run
     passed = passed_over(data)
     result = summarise(run, [*skipped, *(SkippedPhoto(one.name, one.reason) for one in passed)])
-    console.print_result(result, arguments.json, display.with_passed_over(display.training_text(result), passed))
+    console.print_result(result, arguments.json, results.with_passed_over(results.training_text(result), passed))
     return 0
 
 
@@ -101,13 +111,13 @@ def export(arguments: argparse.Namespace) -> int:
         raise InputError(f"--{next(iter(own))} goes with --model: a run knows its own", reason="wrong_use")
     if not arguments.model:
         _import_tensorflow()
-    from edge_oneshot import display
+    from edge_oneshot.presentation.progress import step_progress
 
     if arguments.report:
         from edge_oneshot.report.report import require_page, write_drift_report
 
         require_page(arguments.report)
-    with display.steps() as progress:
+    with step_progress() as progress:
         if arguments.model:
             from edge_oneshot.adopting import export_files
 
@@ -153,14 +163,14 @@ def _export_encoder(
 
 def calibrate(arguments: argparse.Namespace) -> int:
     """Write a bundle with thresholds from other images."""
-    from edge_oneshot import display
     from edge_oneshot.calibrating import calibrate_bundle
+    from edge_oneshot.presentation.progress import step_progress
     from edge_oneshot_export.signing import load_key
 
     check_output(arguments.out, inputs=[arguments.bundle, _data_path(arguments.data), arguments.sign])
     key = load_key(arguments.sign) if arguments.sign else None
     how = {name: getattr(arguments, name) for name in ("target_far", "data_dir")}
-    with display.steps() as progress:
+    with step_progress() as progress:
         report, seen = calibrate_bundle(
             arguments.bundle, arguments.out, arguments.data, key=key, progress=progress, **how
         )
@@ -169,21 +179,23 @@ def calibrate(arguments: argparse.Namespace) -> int:
 
 
 def _print_export(report: "ExportReport", seen: Sequence[str], arguments: argparse.Namespace) -> None:
-    from edge_oneshot import display
     from edge_oneshot.data.loading import passed_over
+    from edge_oneshot.presentation import results
     from edge_oneshot_device import Bundle
     from edge_oneshot_device.inspection.bundle_summary import summarise
 
     summary = summarise(Bundle.open(report.path))
     passed = passed_over(arguments.data)
-    text = display.with_passed_over(display.export_text(report, summary, seen), passed)
-    console.print_result(display.bundle_summary(report, summary, seen, passed), arguments.json, text)
+    text = results.with_passed_over(results.export_text(report, summary, seen), passed)
+    console.print_result(results.bundle_summary(report, summary, seen, passed), arguments.json, text)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Judge a bundle."""
-    from edge_oneshot import display, judging
+    from edge_oneshot import judging
     from edge_oneshot.data.loading import passed_over
+    from edge_oneshot.presentation import results
+    from edge_oneshot.presentation.progress import evaluation_progress
     from edge_oneshot_export.judging.folds import FoldsResult
 
     if arguments.figure is not None and arguments.protocol == "lfw":
@@ -194,7 +206,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         charts.require_figure(arguments.figure)
         data = _data_path(arguments.data)
         check_output(arguments.figure, inputs=[arguments.bundle, data], folders=[data])
-    with display.evaluation_progress(as_json=arguments.json) as progress:
+    with evaluation_progress(as_json=arguments.json) as progress:
         result = judging.evaluate(
             arguments.bundle,
             arguments.data,
@@ -211,13 +223,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
         assert not isinstance(result, FoldsResult)
         charts.write_figure(arguments.figure, result)
     passed = [] if arguments.protocol == "lfw" else passed_over(arguments.data)
-    console.print_result(result, arguments.json, display.with_passed_over(display.evaluation_text(result), passed))
+    console.print_result(result, arguments.json, results.with_passed_over(results.evaluation_text(result), passed))
     return 0
 
 
 def preflight(arguments: argparse.Namespace) -> int:
     """Say what the Edge TPU compiler would do with a file; 1 when an operator stays on the CPU."""
-    from edge_oneshot.preflight_text import preflight_text
+    from edge_oneshot.presentation.preflight import preflight_text
     from edge_oneshot_export.edgetpu.compiler import check
 
     report = check(arguments.model)
@@ -237,29 +249,25 @@ def inspect(arguments: argparse.Namespace) -> int:
 
 def keygen(arguments: argparse.Namespace) -> int:
     """Make a pair of keys."""
+    from edge_oneshot.presentation import results
     from edge_oneshot_export.signing import generate_key
 
     pair = generate_key(arguments.out)
-    text = (
-        f"{pair.private}: the private key: keep it secret, and a copy of it safe\n"
-        f"{pair.public}: the public key {pair.key}\n"
-        f"next: edge-oneshot export RUN --out NAME.oneshot --sign {pair.private}; "
-        f"edge-oneshot-device init NAME.oneshot --trust {pair.public}"
-    )
-    console.print_result(pair, arguments.json, text)
+    console.print_result(pair, arguments.json, results.key_pair_text(pair))
     return 0
 
 
 def deploy(arguments: argparse.Namespace) -> int:
     """Build the archive for a device, and install it there."""
-    from edge_oneshot import display
     from edge_oneshot.deploying.archive import Options, build_archive
     from edge_oneshot.deploying.remote import check_host, install_on
+    from edge_oneshot.presentation import results
+    from edge_oneshot.presentation.progress import step_progress
 
     names = ("variant", "runtime", "allow_cpu", "target_far", "trust", "re_enrol", "empty")
     options = Options(**{name: getattr(arguments, name) for name in names})
     out = arguments.out or Path(f"{arguments.bundle.stem}-{arguments.machine}-py{arguments.python}.tar.gz")
-    with display.steps() as say:
+    with step_progress() as say:
         if arguments.host is not None:
             say(f"looking at {arguments.host}")
             check_host(arguments.host, arguments.machine, arguments.python)
@@ -270,12 +278,7 @@ def deploy(arguments: argparse.Namespace) -> int:
             say(f"installing on {arguments.host}")
             done = install_on(arguments.host, out, made.release)
     if arguments.host is None:
-        text = (
-            f"{made.file}: {made.bytes:,} bytes, for {made.machine} and Python {made.python}\n"
-            f"sha256 {made.sha256}: sha256sum {out.name} on the device has to print the same\n"
-            f"next, on the device: tar xf {out.name} && cd edge-oneshot-{made.release} && sudo ./install.sh"
-        )
-        console.print_result(made, arguments.json, text)
+        console.print_result(made, arguments.json, results.archive_text(made))
     else:
         console.print_result(done, arguments.json, f"{done.output}\n{done.host}: release {done.release} is in use")
     return 0

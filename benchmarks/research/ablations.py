@@ -99,7 +99,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="the results")
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from edge_oneshot import display
+    from edge_oneshot.presentation.progress import training_progress
     from edge_oneshot.training.options import ExecutionOptions, TrainOptions
     from edge_oneshot.training.train import train
 
@@ -118,7 +118,7 @@ def main() -> int:
                 folder = stack.enter_context(tempfile.TemporaryDirectory())
                 change(stack)
                 print(f"{name}, seed {seed}", file=sys.stderr)
-                report = stack.enter_context(display.training_progress())
+                report = stack.enter_context(training_progress())
                 how = {"images": arguments.images, "seed": seed, "precision": arguments.precision, **told}
                 where = ExecutionOptions(data_dir=arguments.data_dir)
                 run = train("omniglot", Path(folder) / "run", TrainOptions(**how), where, report=report)

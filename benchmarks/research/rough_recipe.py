@@ -27,10 +27,11 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-    from edge_oneshot import display
+    from edge_oneshot.presentation.progress import training_progress
+    from edge_oneshot.presentation.results import training_text
     from edge_oneshot.training import augmentation, loop, objectives, trainer
     from edge_oneshot.training.options import ExecutionOptions, TrainOptions
-    from edge_oneshot.training.results import summarise
+    from edge_oneshot.training.run_summary import summarise
     from edge_oneshot.training.train import train
 
     augmentation.PRESETS["rough"] = augmentation.Augmentation(
@@ -54,9 +55,9 @@ def main() -> int:
     options = TrainOptions(
         images=arguments.images, seed=arguments.seed, net=NET, augment="rough", framing="whole", objective="cosine"
     )
-    with display.training_progress() as report:
+    with training_progress() as report:
         run = train("omniglot", arguments.out, options, ExecutionOptions(data_dir=arguments.data_dir), report=report)
-    print(display.training_text(summarise(run)))
+    print(training_text(summarise(run)))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The demo's last part: the bundle in use on a device, command by command, as a user would type them."""
+"""The last stage of the demo: the bundle in use on a device, with the commands that a user would type."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_oneshot.report.report import Step
+from edge_oneshot.report.report import CommandResult, SessionStep
 from edge_oneshot_device import cli
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import write_atomically
@@ -21,8 +21,8 @@ from edge_oneshot_device.state.bundle_files import remove_bundles
 from edge_oneshot_device.state.folder import GALLERY
 
 TARGET_FAR: Final = 0.05
-"""Looser than the smallest that the calibration supports: an encoder trained for a minute or two
-would turn too many away there."""
+"""Larger than the smallest that the calibration supports, where an encoder that was trained for a minute or two
+would reject too many."""
 
 CHARACTERS: Final = ("ash", "birch", "cedar", "elm", "fir")
 STRANGER: Final = "stranger"
@@ -30,8 +30,8 @@ _TARGET: Final = ("--target-far", f"{TARGET_FAR:g}")
 
 
 @dataclass(frozen=True, slots=True)
-class Paths:
-    """Where the session's files lie, as they stand in the commands."""
+class SessionPaths:
+    """The paths of the session, as they stand in the commands."""
 
     bundle: Path
     images: Path
@@ -40,23 +40,23 @@ class Paths:
 
 
 def write_drawings(folder: Path, alphabets: Sequence[NDArray[np.uint8]]) -> None:
-    """Write the drawings of the session: a few hands of each character, and one of a stranger.
+    """Write the drawings of the session: each character by three drawers, and a stranger by one.
 
     Args:
-        folder: Where; it exists.
-        alphabets: Each uint8 (characters, drawers, h, w), ink 0 on paper 255. The characters
-            are taken by turns: the first of the first, the second of the second, and so on.
+        folder: An existing folder.
+        alphabets: Each uint8 (characters, drawers, h, w), ink 0 on paper 255. The first character is taken from
+            the first alphabet, the second from the second, and so on.
     """
     for number, name in enumerate((*CHARACTERS, STRANGER)):
         drawings = alphabets[number % len(alphabets)][number]
-        for hand in (2,) if name == STRANGER else (1, 2, 3):
+        for drawer in (2,) if name == STRANGER else (1, 2, 3):
             buffer = io.BytesIO()
-            Image.fromarray(drawings[hand - 1]).save(buffer, "PNG", optimize=True)
-            write_atomically(folder / file_name(name, hand), buffer.getvalue())
+            Image.fromarray(drawings[drawer - 1]).save(buffer, "PNG", optimize=True)
+            write_atomically(folder / file_name(name, drawer), buffer.getvalue())
 
 
-def clear_state(paths: Paths) -> None:
-    """Remove the state and the key that an earlier session left; anything else stays.
+def clear_state(paths: SessionPaths) -> None:
+    """Remove the state and the key that an earlier session left, and nothing else.
 
     Raises:
         MachineError: It cannot be removed.
@@ -72,51 +72,46 @@ def clear_state(paths: Paths) -> None:
         raise MachineError(f"cannot clear {folder}: {error.strerror}", reason="cannot_write") from error
 
 
-def run_session(paths: Paths) -> tuple[Step, ...]:
+def run_session(paths: SessionPaths) -> tuple[SessionStep, ...]:
     """Install the bundle, enrol from one drawing each, verify, identify, forget.
 
-    Every command is run as the program runs it. What it answers stands in the steps, right or wrong.
+    Each command runs as the program runs it, and its step holds the outcome, right or wrong.
     """
     return tuple(_run(paths, *line) for line in _script(paths))
 
 
-def _script(paths: Paths) -> list[tuple[str, list[str], str | None, int]]:
-    """What each command shows, its words, the drawing it is given, and the exit code to expect."""
+def _script(paths: SessionPaths) -> list[tuple[str, list[str], str | None, int]]:
+    """Of each command its caption, its words, the drawing that it is given, and the expected exit code."""
     first, second, third, *_, last = CHARACTERS
     return [
-        ("Check the bundle, run its self-test, put it in use.", ["init", str(paths.bundle), *_TARGET], None, 0),
+        ("Check the bundle, run its self-test, and install it.", ["init", str(paths.bundle), *_TARGET], None, 0),
         *((f"Enrol {name} from one drawing.", ["enrol", name], file_name(name, 1), 0) for name in CHARACTERS),
         ("Who is enrolled?", ["people"], None, 0),
-        (f"Is this {first}? It is, by another hand.", ["verify", first], file_name(first, 2), 0),
+        (f"Is this {first}? It is, by another drawer.", ["verify", first], file_name(first, 2), 0),
         (f"Is this {second}? It is {first} again.", ["verify", second], file_name(first, 2), 1),
         *(
-            (f"Which one is this? It is {name}, by another hand.", ["identify"], file_name(name, 2), 0)
+            (f"Which one is this? It is {name}, by another drawer.", ["identify"], file_name(name, 2), 0)
             for name in (second, third, last)
         ),
         ("Which one is this? None of them: it was never enrolled.", ["identify"], file_name(STRANGER, 2), 1),
-        (f"A second drawing of {second} helps: add it.", ["enrol", "--add", second], file_name(second, 2), 0),
-        (f"Which one is this? It is {second}, by a third hand.", ["identify"], file_name(second, 3), 0),
+        (f"Add a second drawing of {second}.", ["enrol", "--add", second], file_name(second, 2), 0),
+        (f"Which one is this? It is {second}, by a third drawer.", ["identify"], file_name(second, 3), 0),
         (f"Forget {last}.", ["forget", last], None, 0),
-        (f"The drawing of {last} once more, now that it is forgotten.", ["identify"], file_name(last, 2), 1),
+        (f"The drawing of {last} again, after it was forgotten.", ["identify"], file_name(last, 2), 1),
     ]
 
 
-def _run(paths: Paths, says: str, words: list[str], drawing: str | None, expected: int) -> Step:
+def _run(paths: SessionPaths, caption: str, words: list[str], drawing: str | None, expected: int) -> SessionStep:
     path = None if drawing is None else paths.images / drawing
     arguments = [*words, *([] if path is None else [str(path)]), "--state", str(paths.state), "--key", str(paths.key)]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         code = cli.main(arguments)
-    return Step(
-        command=shlex.join([cli.PROGRAM, *arguments]),
-        output=printed.getvalue().rstrip(),
-        exit_code=code,
-        expected=expected,
-        image=None if path is None else path.read_bytes(),
-        says=says,
-    )
+    command = shlex.join([cli.PROGRAM, *arguments])
+    result = CommandResult(command, code, expected, printed.getvalue().rstrip())
+    return SessionStep(caption, result, None if path is None else path.read_bytes())
 
 
-def file_name(name: str, hand: int) -> str:
-    """Name of a drawing's file: the first hand's was enrolled."""
-    return f"{name}.png" if name == STRANGER else f"{name}-{hand}.png"
+def file_name(name: str, drawer: int) -> str:
+    """File name of a drawing; the first drawer's is the one that is enrolled."""
+    return f"{name}.png" if name == STRANGER else f"{name}-{drawer}.png"

@@ -1,6 +1,7 @@
-"""What the report shows of a bundle, measured through the device's runtime."""
+"""The measurements that the report shows of a bundle, made through the device's runtime."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -13,18 +14,86 @@ from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.bundle.manifest import Calibration, InputSection
 from edge_oneshot_device.encoding.preprocessing import prepare
 from edge_oneshot_device.matching.decision import scores
-from edge_oneshot_device.matching.thresholds import similarity
+from edge_oneshot_device.matching.thresholds import calibration_for, similarity
 from edge_oneshot_device.measuring.bench import bench
 from edge_oneshot_export.judging.evaluation import OneShotResult, evaluate_episodes, evaluate_verification
 from edge_oneshot_export.judging.protocols import LabelledImages, genuine_and_impostor, one_shot, one_shot_episodes
 
 EPISODES: Final = 2000
 MOST_WAYS: Final = 20
-"""Of tasks within an alphabet: what the literature on Omniglot reports."""
+"""Largest N of tasks within an alphabet, as the literature on Omniglot reports it."""
 
 _WAYS: Final = (2, 5, 10)
 _MAPPED: Final = 12
 _TIMED: Final = 200
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BundleMeasurements:
+    """What was measured of a bundle.
+
+    Attributes:
+        runtime: Of the headline variant.
+        accuracy: Of the headline variant against N, on held-out identities.
+        scores: Of the headline variant, on identities that neither training nor calibration saw.
+        embedding_map: Of the headline variant.
+        tasks: A solved and a failed one-shot task of the headline variant.
+        variants: One row per variant of the bundle, the headline variant first.
+    """
+
+    runtime: str
+    accuracy: tuple[OneShotResult, ...]
+    scores: Scores
+    embedding_map: EmbeddingMap
+    tasks: tuple[Task, ...]
+    variants: tuple[VariantRow, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FreshDrawings:
+    """Drawings that neither training nor calibration saw.
+
+    Attributes:
+        alphabets: Each uint8 (characters, drawers, h, w).
+        target_far: The false accept rate whose threshold is shown.
+        source: Where the scores come from, in words.
+    """
+
+    alphabets: Sequence[NDArray[np.uint8]]
+    target_far: float
+    source: str
+
+
+def measure_bundle(
+    bundle: Bundle, variant: str, unseen: Dataset, fresh: FreshDrawings, *, seed: int, progress: Callable[[str], None]
+) -> BundleMeasurements:
+    """Measure the headline variant in every way that the report shows, and each variant's accuracy and latency.
+
+    Args:
+        bundle: The bundle.
+        variant: The headline variant.
+        unseen: Identities that the encoder was not trained on.
+        fresh: Drawings for the verification scores.
+        seed: Random seed of the tasks.
+        progress: Called with each step's name as it begins.
+    """
+    encoder = Encoder.open(bundle, variant)
+    calibration = calibration_for(bundle.manifest, variant, 1)
+    accuracy = one_shot_curves(encoder, unseen, seed=seed)
+    progress("scores of pairs")
+    people = labelled_drawings(fresh.alphabets, bundle.manifest.input)
+    pairs = verification_scores(encoder, calibration, people, target_far=fresh.target_far, data=fresh.source, seed=seed)
+    progress("a map of the embeddings")
+    return BundleMeasurements(
+        runtime=encoder.runtime,
+        accuracy=accuracy,
+        scores=pairs,
+        embedding_map=embedding_map(encoder, unseen, seed=seed),
+        tasks=tasks(encoder, calibration, unseen, seed=seed),
+        variants=measure_variants(
+            bundle, tuple(one.name for one in bundle.manifest.variants), unseen, seed=seed, progress=progress
+        ),
+    )
 
 
 def one_shot_curves(encoder: Encoder, data: Dataset, *, seed: int) -> tuple[OneShotResult, ...]:
@@ -33,7 +102,10 @@ def one_shot_curves(encoder: Encoder, data: Dataset, *, seed: int) -> tuple[OneS
     Args:
         encoder: The variant on its runtime.
         data: Identities that the encoder was not trained on.
-        seed: Of the tasks.
+        seed: Random seed of the tasks.
+
+    Returns:
+        By protocol and rising N.
     """
     found: list[OneShotResult] = []
     everybody = len(data.identities)
@@ -53,7 +125,15 @@ def measure_variants(
     seed: int,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[VariantRow, ...]:
-    """One-shot accuracy, drift and latency of each variant; all solve the same tasks."""
+    """One-shot accuracy, drift and latency of each variant; all solve the same tasks.
+
+    Args:
+        bundle: The bundle.
+        variants: Names of its variants.
+        data: Identities that the encoder was not trained on.
+        seed: Random seed of the tasks.
+        progress: Called with the name of each variant as its turn comes.
+    """
     rows = []
     for name in variants:
         if progress is not None:
@@ -68,14 +148,20 @@ def measure_variants(
 
 
 def embedding_map(encoder: Encoder, data: Dataset, *, seed: int) -> EmbeddingMap:
-    """The embeddings of some identities on a plane, by t-SNE (van der Maaten, Hinton 2008)."""
+    """The embeddings of some identities projected to a plane by t-SNE (van der Maaten, Hinton 2008).
+
+    Args:
+        encoder: The variant on its runtime.
+        data: Identities that the encoder was not trained on.
+        seed: Random seed of the projection.
+    """
     from sklearn.manifold import TSNE
 
     chosen = np.unique(np.linspace(0, len(data.identities) - 1, _MAPPED).astype(int))
     mask = np.isin(data.labels, chosen)
     images, labels = data.images[mask], np.searchsorted(chosen, data.labels[mask])
     perplexity = min(15.0, (len(images) - 1) / 3)
-    # exact: with so few drawings quicker than the approximation, and the same on any number of cores
+    # the exact method is faster for so few drawings, and gives the same on any number of cores
     projection = TSNE(2, perplexity=perplexity, init="pca", method="exact", random_state=seed)
     points = projection.fit_transform(encoder.embed_many(images)).astype(np.float64)
     method = (
@@ -85,7 +171,14 @@ def embedding_map(encoder: Encoder, data: Dataset, *, seed: int) -> EmbeddingMap
 
 
 def tasks(encoder: Encoder, calibration: Calibration, data: Dataset, *, seed: int) -> tuple[Task, ...]:
-    """Of the headline's tasks the first that the encoder solves, and the first that it fails."""
+    """The first one-shot task that the encoder solves, and the first that it fails.
+
+    Args:
+        encoder: The variant on its runtime.
+        calibration: Turns scores into degrees of similarity.
+        data: Identities that the encoder was not trained on.
+        seed: Random seed of the tasks.
+    """
     within = data.drawers is not None
     episodes = one_shot_episodes(
         data.labels,
@@ -115,7 +208,16 @@ def tasks(encoder: Encoder, calibration: Calibration, data: Dataset, *, seed: in
 def verification_scores(
     encoder: Encoder, calibration: Calibration, people: LabelledImages, *, target_far: float, data: str, seed: int
 ) -> Scores:
-    """Scores of all pairs of images, and the error rates."""
+    """Scores of all pairs of images, and the error rates.
+
+    Args:
+        encoder: The variant on its runtime.
+        calibration: Gives the threshold and the degrees of similarity.
+        people: The images.
+        target_far: The false accept rate whose threshold is shown.
+        data: Where the images come from, in words.
+        seed: Random seed of the sample of pairs.
+    """
     embeddings = encoder.embed_many(people.images)
     pairs = genuine_and_impostor(embeddings, people.labels, encoder.embedding.metric, seed=seed)
     verification = evaluate_verification(encoder, people, seed=seed)
@@ -123,7 +225,7 @@ def verification_scores(
 
 
 def labelled_drawings(alphabets: Sequence[NDArray[np.uint8]], section: InputSection) -> LabelledImages:
-    """Drawings as they were drawn, prepared for an encoder.
+    """Drawings, prepared for an encoder.
 
     Args:
         alphabets: Each uint8 (characters, drawers, h, w).

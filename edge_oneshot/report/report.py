@@ -115,24 +115,35 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One command of the session on the device.
+class CommandResult:
+    """A command on the device and its outcome.
 
     Attributes:
         command: As typed.
-        output: What it printed, stderr included.
         exit_code: As the program returned it.
         expected: The exit code if nothing goes wrong.
-        image: The PNG that it was given, if any.
-        says: What it shows, in a few words.
+        output: What it printed, stderr included.
     """
 
     command: str
-    output: str
     exit_code: int
     expected: int
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStep:
+    """One command of the session on the device, as the report shows it.
+
+    Attributes:
+        caption: What it shows, in a few words.
+        result: The command and its outcome.
+        image: The PNG that it was given, if any.
+    """
+
+    caption: str
+    result: CommandResult
     image: bytes | None
-    says: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,7 +179,7 @@ class ReportData:
     variants: tuple[VariantRow, ...] = ()
     drift: tuple[tuple[str, Drift], ...] = ()
     left_out: tuple[LeftOut, ...] = ()
-    session: tuple[Step, ...] = ()
+    session: tuple[SessionStep, ...] = ()
     made: tuple[tuple[str, str], ...] = ()
 
 

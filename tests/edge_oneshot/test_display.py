@@ -5,8 +5,8 @@ import re
 import pytest
 from rich.console import Console
 
-from edge_oneshot import display
-from edge_oneshot.demo import progress as stages
+from edge_oneshot.demo.progress import StageClock
+from edge_oneshot.presentation import progress
 from edge_oneshot.training.loop import TrainingProgress
 
 NOW = TrainingProgress(
@@ -27,13 +27,13 @@ def lines(console):
 @pytest.fixture(params=[40, 60, 80, 120])
 def console(request, monkeypatch):
     made = terminal(request.param)
-    monkeypatch.setattr(display, "_console", lambda: contextlib.nullcontext(made))
-    monkeypatch.setattr(stages, "Console", lambda **_: made)
+    monkeypatch.setattr(progress, "_console", lambda: contextlib.nullcontext(made))
+    monkeypatch.setattr(progress, "Console", lambda **_: made)
     return made
 
 
 def test_the_bar_of_a_training_keeps_to_one_line(console):
-    with display.training_progress() as report:
+    with progress.training_progress() as report:
         report(NOW)
     drawn = lines(console)
     assert all(line.startswith("training") for line in drawn)
@@ -46,8 +46,8 @@ def test_the_bar_of_a_training_keeps_to_one_line(console):
 
 
 def test_the_bars_of_a_demo_keep_to_a_line_each(console):
-    with stages.shown(("train", "export")) as watch:
-        clock = stages.StageClock(watch)
+    with progress.demo_progress(("train", "export")) as watch:
+        clock = StageClock(watch)
         clock.start("train", "x" * 150)
         clock.start("export", "onnx-float16: measuring drift")
         clock.stop()
@@ -57,7 +57,7 @@ def test_the_bars_of_a_demo_keep_to_a_line_each(console):
 
 
 def test_an_evaluation_says_what_it_is_at(console):
-    with display.evaluation_progress() as report:
+    with progress.evaluation_progress() as report:
         report("judging [sic]", 12_345)
     drawn = lines(console)
     assert any("judging [sic]: 12,345 images" in line for line in drawn)
@@ -65,11 +65,11 @@ def test_an_evaluation_says_what_it_is_at(console):
 
 
 def test_an_evaluation_without_a_terminal_says_its_steps_and_not_each_image(capfd):
-    with display.evaluation_progress() as report:
+    with progress.evaluation_progress() as report:
         report("loading the data", 0)
         for count in range(1, 100):
             report("judging", count)
     assert capfd.readouterr().err.splitlines() == ["loading the data", "judging: 1 image"]
-    with display.evaluation_progress(as_json=True) as report:
+    with progress.evaluation_progress(as_json=True) as report:
         report("loading the data", 0)
     assert capfd.readouterr().err == ""

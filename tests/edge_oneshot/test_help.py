@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from edge_oneshot import __version__, cli
-from edge_oneshot.help_texts import GROUPS, HELP
+from edge_oneshot.presentation.help_texts import GROUPS, HELP
 
 
 def test_the_help_groups_every_command(capsys: pytest.CaptureFixture[str]) -> None:

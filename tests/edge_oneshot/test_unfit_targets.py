@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_oneshot import display
+from edge_oneshot.presentation import results
 from edge_oneshot_device.inspection.bundle_summary import Operation, Summary
 from edge_oneshot_export.assembling import ExportReport
 
@@ -14,10 +14,10 @@ def text(monkeypatch: pytest.MonkeyPatch, *targets: float) -> str:
         Operation("int8", "best", count, target, 0.9, target, 0.1, 20, 0, 0, {}, "made up", True, [])
         for count, target in enumerate(targets, start=1)
     ]
-    monkeypatch.setattr(display, "describe", lambda _: "a bundle")
+    monkeypatch.setattr(results, "describe", lambda _: "a bundle")
     values = dict.fromkeys(Summary.__struct_fields__) | {"calibration": operations}
     report = ExportReport(Path("few.oneshot"), None, (), 1.0)  # type: ignore[arg-type]
-    return display.export_text(report, Summary(**values), ())
+    return results.export_text(report, Summary(**values), ())
 
 
 def test_a_default_above_one_percent_is_said_to_be_unfit_for_a_door(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from edge_oneshot.report.report import EmbeddingMap, ReportData, Scores, Step, Task, VariantRow
+from edge_oneshot.report.report import CommandResult, EmbeddingMap, ReportData, Scores, SessionStep, Task, VariantRow
 from edge_oneshot.training.runs import HistoryEntry
 from edge_oneshot_device.bundle.manifest import (
     Calibration,
@@ -79,12 +79,17 @@ def sample(title: str = "A report") -> ReportData:
         drift=tuple((name, variant(name).drift) for name in ("int8", "float32")),
         left_out=(LeftOut("onnx-int8", "mean cosine to the Keras model 0.9012"),),
         session=(
-            Step("edge-oneshot-device identify a.png", "accepted  ada", 0, 0, png(rng), "Which one is this?"),
-            Step("edge-oneshot-device people", "person  templates\nada     1", 0, 0, None, "Who is enrolled?"),
-            Step("edge-oneshot-device identify b.png", "unknown  below_threshold", 1, 0, png(rng), "And this?"),
+            step("Which one is this?", "identify a.png", 0, "accepted  ada", png(rng)),
+            step("Who is enrolled?", "people", 0, "person  templates\nada     1", None),
+            step("And this?", "identify b.png", 1, "unknown  below_threshold", png(rng)),
         ),
         made=(("command", "edge-oneshot demo"), ("bundle", "demo")),
     )
+
+
+def step(caption: str, words: str, exit_code: int, output: str, image: bytes | None) -> SessionStep:
+    """A command that is expected to exit with 0."""
+    return SessionStep(caption, CommandResult(f"edge-oneshot-device {words}", exit_code, 0, output), image)
 
 
 def task(rng: np.random.Generator, title: str, answer: int) -> Task:

@@ -13,8 +13,10 @@ from PIL import Image
 from edge_oneshot.data import glyphs
 from edge_oneshot.demo import demo as demos
 from edge_oneshot.demo import measurements
-from edge_oneshot.demo.progress import StageClock, shown
+from edge_oneshot.demo.progress import StageClock
 from edge_oneshot.errors import TrainingError
+from edge_oneshot.presentation.demo import demo_text
+from edge_oneshot.presentation.progress import demo_progress
 from edge_oneshot.training import train as training
 from edge_oneshot.training.folder import held
 from edge_oneshot.training.runs import Run
@@ -66,7 +68,7 @@ def trained_before(run):
     """In place of a training: puts a copy of a run that is there into an empty folder."""
     files = {path.name: path.read_bytes() for path in run.iterdir()}
 
-    def train(_data, out, **_):
+    def train(_data, out, *_, **__):
         assert not out.exists() or not list(out.iterdir())
         out.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
@@ -101,7 +103,7 @@ def test_a_variant_that_fails_its_gate_is_named_not_fatal(remade):
     assert [row.variant for row in result.variants] == [name for name in DEMO if name != "onnx-int8"]
     assert [left.variant for left in result.left_out] == ["onnx-int8"]
     assert all("onnx-int8: too far" in left.reason for left in result.left_out)
-    assert "left out: onnx-int8" in demos.summary(result)
+    assert "left out: onnx-int8" in demo_text(result)
     assert "too far" in Path(result.report).read_text()
 
 
@@ -159,12 +161,12 @@ def test_the_drawings_are_there_to_repeat_the_commands_with(made):
 
 def test_the_summary_is_a_table_with_the_report_and_what_to_try_next(made):
     _, result, _ = made
-    lines = demos.summary(result).splitlines()
+    lines = demo_text(result).splitlines()
     assert lines[0].split()[0] == "variant"
     assert lines[1].split()[0] == "int8"
     assert f"{result.variants[0].accuracy.accuracy:.1%}" in lines[1]
     assert f"report: {result.report}" in lines
-    assert "edge-oneshot-device identify" in demos.summary(result)
+    assert "edge-oneshot-device identify" in demo_text(result)
 
 
 def test_the_report_repeats_the_figures_of_the_result(made):
@@ -226,7 +228,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
 
 
 def test_plain_lines_are_written_where_there_is_no_terminal(capsys):
-    with shown(("one", "two")) as watch:
+    with demo_progress(("one", "two")) as watch:
         clock = StageClock(watch)
         clock.start("one", "beginning")
         clock.say("not worth a line of its own")
@@ -252,7 +254,7 @@ def test_bars_on_a_terminal_stay_out_of_what_is_captured_meanwhile(monkeypatch):
     terminal, captured = Terminal(), io.StringIO()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    with shown(("one", "two")) as watch:
+    with demo_progress(("one", "two")) as watch:
         clock = StageClock(watch)
         clock.start("one", "half way [sic]")
         with contextlib.redirect_stderr(captured), contextlib.redirect_stdout(captured):

@@ -13,11 +13,11 @@ from PIL import Image, ImageFilter
 
 from edge_oneshot import cli
 from edge_oneshot.calibrating import calibrate_bundle
-from edge_oneshot.display import evaluation_text
 from edge_oneshot.errors import DataError
 from edge_oneshot.faces.face_export import export_faces
 from edge_oneshot.faces.packages import ASTRONAUT, ENCODER, FINDER, read_package_file
 from edge_oneshot.judging import evaluate
+from edge_oneshot.presentation.results import evaluation_text
 from edge_oneshot_device import Bundle
 from edge_oneshot_device import cli as device
 from edge_oneshot_export.judging.folds import FoldsResult

@@ -22,7 +22,7 @@ from edge_oneshot.training.images import oversampled
 from edge_oneshot.training.nets import first_view
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.options import ExecutionOptions, TrainOptions
-from edge_oneshot.training.results import summarise
+from edge_oneshot.training.run_summary import summarise
 from edge_oneshot.training.runs import Run
 from edge_oneshot.training.strategies import open_devices
 from edge_oneshot.training.train import require_same, resume, train

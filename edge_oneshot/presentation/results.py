@@ -1,15 +1,9 @@
-"""What the workstation's commands show: progress on stderr, results as text."""
+"""The results of the workstation's commands as text."""
 
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Column
 
 from edge_oneshot.judging import handful
 from edge_oneshot_device.bundle.manifest import Drift
@@ -21,70 +15,11 @@ from edge_oneshot_device.presentation.bundles import describe
 from edge_oneshot_export.assembling import ExportReport, LeftOut
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.judging.folds import FoldsResult
+from edge_oneshot_export.signing import KeyPair
 
-if TYPE_CHECKING:  # training imports TensorFlow, which evaluate has no need of
-    from edge_oneshot.training.loop import TrainingProgress
-    from edge_oneshot.training.results import TrainingSummary
-
-_PLAIN_EVERY_SECONDS = 15.0
-
-
-@contextmanager
-def training_progress() -> Iterator[Callable[["TrainingProgress"], None]]:
-    """A bar with loss, images/s and time left; a line now and then where there is no terminal."""
-    with _console() as console:
-        if not console.is_terminal:
-            yield _plain_reporter(console)
-            return
-        # on a narrow terminal the bar is short, and the line is cut instead of broken
-        narrow = console.width < 100
-        bar = Progress(
-            TextColumn("training", table_column=Column(no_wrap=True)),
-            BarColumn(bar_width=8 if narrow else 40),
-            TaskProgressColumn(table_column=Column(no_wrap=True)),
-            _text("{task.fields[line]}"),
-            console=console,
-            expand=True,
-        )
-        with bar:
-            task = bar.add_task("training", total=1.0, line="loading the data")
-
-            def report(now: "TrainingProgress") -> None:
-                bar.update(task, completed=now.done, line=_progress_line(now))
-
-            yield report
-
-
-@contextmanager
-def steps() -> Iterator[Callable[[str], None]]:
-    """The name of the step at hand, with a spinner; a line each where there is no terminal."""
-    with _console() as console:
-        if not console.is_terminal:
-            yield lambda step: console.print(step, highlight=False, soft_wrap=True)
-            return
-        with Progress(
-            SpinnerColumn(), _text("{task.description}"), TimeElapsedColumn(), console=console, transient=True
-        ) as spinner:
-            task = spinner.add_task("starting", total=None)
-            yield lambda step: spinner.update(task, description=step)
-
-
-@contextmanager
-def evaluation_progress(*, as_json: bool = False) -> Iterator[Callable[[str, int], None]]:
-    """The step at hand and a count within it, with a spinner; lines now and then where there is no terminal.
-
-    Args:
-        as_json: A program reads along, which wants no lines.
-    """
-    with _console() as console:
-        if not console.is_terminal:
-            yield (lambda _step, _count: None) if as_json else _plain_steps(console)
-            return
-        with Progress(
-            SpinnerColumn(), _text("{task.description}"), TimeElapsedColumn(), console=console, transient=True
-        ) as spinner:
-            task = spinner.add_task("starting", total=None)
-            yield lambda step, count: spinner.update(task, description=_counted(step, count))
+if TYPE_CHECKING:  # training imports TensorFlow, which evaluate does not need
+    from edge_oneshot.deploying.archive import Archive
+    from edge_oneshot.training.run_summary import TrainingSummary
 
 
 def training_text(summary: "TrainingSummary") -> str:
@@ -173,6 +108,26 @@ def export_text(report: ExportReport, summary: Summary, seen: Sequence[str]) -> 
     return "\n".join(lines)
 
 
+def key_pair_text(pair: KeyPair) -> str:
+    """The paths of a new key pair, and how to use them."""
+    return (
+        f"{pair.private}: the private key; keep it secret, and keep a safe copy\n"
+        f"{pair.public}: the public key {pair.key}\n"
+        f"next: edge-oneshot export RUN --out NAME.oneshot --sign {pair.private}; "
+        f"edge-oneshot-device init NAME.oneshot --trust {pair.public}"
+    )
+
+
+def archive_text(made: "Archive") -> str:
+    """A new archive for a device, and how to install it there."""
+    name = Path(made.file).name
+    return (
+        f"{made.file}: {made.bytes:,} bytes, for {made.machine} and Python {made.python}\n"
+        f"sha256 {made.sha256}: sha256sum {name} on the device has to print the same\n"
+        f"next, on the device: tar xf {name} && cd edge-oneshot-{made.release} && sudo ./install.sh"
+    )
+
+
 def evaluation_text(result: Sequence[OneShotResult] | VerificationResult | FoldsResult) -> str:
     """One line an N, a handful of many, or the verification rates."""
     if isinstance(result, VerificationResult):
@@ -240,58 +195,3 @@ def _interval(interval: tuple[float, float] | None) -> str:
 
 def _bound(bound: float | None) -> str:
     return "too few people" if bound is None else f"{bound:.2g}"
-
-
-@contextmanager
-def _console() -> Iterator[Console]:
-    """A console on a duplicate of stderr, which stays while converters are kept off the original."""
-    stream = os.fdopen(os.dup(2), "w", errors="backslashreplace")
-    try:
-        yield Console(file=stream)
-    finally:
-        with suppress(OSError):  # nobody reads it any more, which is no failure of the command
-            stream.close()
-
-
-def _plain_reporter(console: Console) -> Callable[["TrainingProgress"], None]:
-    last = 0.0
-
-    def report(now: "TrainingProgress") -> None:
-        nonlocal last
-        if time.monotonic() - last >= _PLAIN_EVERY_SECONDS or now.done >= 1.0 or now.activity:
-            last = time.monotonic()
-            console.print(f"{now.done:4.0%}  {_progress_line(now)}", highlight=False, soft_wrap=True)
-
-    return report
-
-
-def _plain_steps(console: Console) -> Callable[[str, int], None]:
-    latest, last = "", 0.0
-
-    def report(step: str, count: int) -> None:
-        nonlocal latest, last
-        if step != latest or time.monotonic() - last >= _PLAIN_EVERY_SECONDS:
-            latest, last = step, time.monotonic()
-            console.print(_counted(step, count), highlight=False, soft_wrap=True, markup=False)
-
-    return report
-
-
-def _counted(step: str, count: int) -> str:
-    return f"{step}: {count:,} image{'s' * (count != 1)}" if count else step
-
-
-def _text(field: str) -> TextColumn:
-    """A column that takes what room is left, in one line whatever the width; words in brackets are no markup."""
-    return TextColumn(field, markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
-
-
-def _progress_line(now: "TrainingProgress") -> str:
-    if now.activity:
-        return now.activity
-    held_out = "" if now.accuracy is None else f"  held-out {now.accuracy:.1%}"
-    minutes, seconds = divmod(round(min(now.seconds_left, 359_999)), 60)
-    return (
-        f"{minutes}:{seconds:02} left  loss {now.loss:.3f}{held_out}  {now.images_per_second:.0f} images/s"
-        f"  {now.images:,} images"
-    )
