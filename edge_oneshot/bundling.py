@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from edge_oneshot.data.catalogue import DATASETS, names_in
 from edge_oneshot.data.loading import load_data
 from edge_oneshot.errors import DataError, TrainingError
 from edge_oneshot.faces.inputs import face_files, open_finder
@@ -15,7 +16,7 @@ from edge_oneshot.judging import published_data, published_names
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Run
 from edge_oneshot.training.trainable import encoder_of
-from edge_oneshot_device.bundle.manifest import Licence, Provenance
+from edge_oneshot_device.bundle.manifest import Provenance
 from edge_oneshot_device.encoding.preprocessing import has_content
 from edge_oneshot_export.assembling import ExportReport
 from edge_oneshot_export.exporting import check_arguments, export
@@ -23,11 +24,6 @@ from edge_oneshot_export.judging.protocols import LabelledImages
 
 DEFAULT_VARIANTS = ("int8", "float32")
 _REPRESENTATIVE = 400
-_OMNIGLOT = Licence(
-    what="training data: Omniglot (Lake, Salakhutdinov, Tenenbaum 2015)",
-    licence="MIT",
-    source="https://github.com/brendenlake/omniglot",
-)
 
 
 def export_run(
@@ -96,7 +92,9 @@ def _provenance(run: Run) -> Provenance:
     record = run.record
     name = published_data(record.settings.data)
     origin = encoder_of(record).origin
-    licences = [*([origin.licence] if origin else []), *(file.licence for file in FINDING if record.input.face)]
+    licences = [licence for part in names_in(record.settings.data) if (licence := DATASETS[part].licence)]
+    licences += [origin.licence] if origin else []
+    licences += [file.licence for file in FINDING if record.input.face]
     return Provenance(
         data=f"{name}, from {origin.name}" if origin else name,
         seed=record.settings.seed,
@@ -105,5 +103,5 @@ def _provenance(run: Run) -> Provenance:
         held_out=published_names(record.settings.data, record.held_out),
         versions={},
         commit=None,
-        licences=(_OMNIGLOT,) if "omniglot" in name.split("+") else tuple(licences),
+        licences=tuple(licences),
     )

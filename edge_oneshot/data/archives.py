@@ -34,7 +34,7 @@ _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOF
 
 
 @dataclass(frozen=True, slots=True)
-class Archive:
+class ImageArchive:
     """An open folder or zip file.
 
     Attributes:
@@ -53,7 +53,7 @@ class Archive:
 
 
 @contextmanager
-def open_archive(path: Path, *, depth: int = 3) -> Iterator[Archive]:
+def open_archive(path: Path, *, depth: int = 3) -> Iterator[ImageArchive]:
     """Open a folder, down to `depth` levels, or a zip file.
 
     Links to folders are followed unless they lead to the folder itself or above it. Names in a
@@ -81,7 +81,7 @@ def open_archive(path: Path, *, depth: int = 3) -> Iterator[Archive]:
 
 
 def decode(
-    archive: Archive,
+    archive: ImageArchive,
     names: Sequence[str],
     section: InputSection,
     progress: Progress | None = None,
@@ -117,7 +117,7 @@ def decode(
     return images
 
 
-def _open_folder(root: Path, depth: int) -> Archive:
+def _open_folder(root: Path, depth: int) -> ImageArchive:
     real_root = root.resolve()
     files: list[str] = []
     folders: list[str] = []
@@ -138,10 +138,10 @@ def _open_folder(root: Path, depth: int) -> Archive:
         return read_file(root / name, MAX_FILE_BYTES)
 
     walk(root, depth)
-    return Archive(root, tuple(sorted(files)), tuple(sorted(folders)), read, tuple(sorted(litter)))
+    return ImageArchive(root, tuple(sorted(files)), tuple(sorted(folders)), read, tuple(sorted(litter)))
 
 
-def _open_zip(path: Path, unpacker: zipfile.ZipFile) -> Archive:
+def _open_zip(path: Path, unpacker: zipfile.ZipFile) -> ImageArchive:
     litter = {info.filename: _litter_in(info.filename) for info in unpacker.infolist()}
     members = {info.filename: info for info in unpacker.infolist() if litter[info.filename] is None}
 
@@ -158,7 +158,7 @@ def _open_zip(path: Path, unpacker: zipfile.ZipFile) -> Archive:
     # many archives list no folders of their own
     folders.update(str(parent) for name in files for parent in list(PurePosixPath(name).parents)[:-1])
     left = sorted({top for top in litter.values() if top is not None})
-    return Archive(path, tuple(files), tuple(sorted(folders)), read, tuple(left))
+    return ImageArchive(path, tuple(files), tuple(sorted(folders)), read, tuple(left))
 
 
 def _litter_in(name: str) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot.data.archives import Archive, decode, open_archive
+from edge_oneshot.data.archives import ImageArchive, decode, open_archive
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.encoding.preprocessing import load_photo
@@ -95,7 +95,7 @@ def load_lfw(
 
 
 def _cut_all(
-    archive: Archive,
+    archive: ImageArchive,
     photos: list[str],
     section: InputSection,
     faces: FaceFinder,
@@ -123,7 +123,7 @@ def _cut_all(
     return images, shown, dict(sorted(refused.items()))
 
 
-def _photos(archive: Archive) -> dict[str, str]:
+def _photos(archive: ImageArchive) -> dict[str, str]:
     """From ``PERSON/PHOTO``, without its suffix, to the file.
 
     Raises:
@@ -141,7 +141,7 @@ def _photos(archive: Archive) -> dict[str, str]:
     return files
 
 
-def _read_pairs(archive: Archive, listing: str) -> list[tuple[int, str, str]]:
+def _read_pairs(archive: ImageArchive, listing: str) -> list[tuple[int, str, str]]:
     """Fold and both photos of each pair, as ``PERSON/PERSON_0001``.
 
     The first line has the number of folds and that of pairs of a kind in each; then come, for each

@@ -5,7 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from edge_oneshot.data.archives import Archive, Progress, Skipped, decode, open_archive
+from edge_oneshot.data.archives import ImageArchive, Progress, Skipped, decode, open_archive
+from edge_oneshot.data.catalogue import DATASETS, Loader, names_in
 from edge_oneshot.data.dataset import Dataset, joined
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.bundle.manifest import InputSection
@@ -24,17 +25,20 @@ Subset = Literal["background", "evaluation"]
 
 
 def is_named(name_or_path: str) -> bool:
-    """Whether it names data sets of drawings that the project knows, one or several with + between, not a folder."""
-    names = name_or_path.split("+")
-    return set(names) <= {"glyphs", "omniglot"} and len(set(names)) == len(names)
+    """Whether it names data sets of the catalogue, joined with +, and not a folder."""
+    return bool(names_in(name_or_path))
 
 
 def default_input(name_or_path: str, size: int = 48, framing: Literal["whole", "ink"] | None = None) -> InputSection:
     """How images of a data set become the encoder's input: size x size, grey.
 
-    Drawings are framed by their ink unless told otherwise, and ink becomes 1 on paper 0; photos lie
-    in -1..1. Of Pillow's filters, bilinear keeps the 1-bit strokes of Omniglot even (box and
-    hamming make them step where 105 does not divide by 48).
+    The ink of drawings becomes 1 and their paper 0; the pixels of photos become -1..1. Of Pillow's filters, bilinear
+    keeps the 1-bit strokes of Omniglot even; box and hamming make steps, because 105 is no multiple of 48.
+
+    Args:
+        name_or_path: As `load_data` takes it.
+        size: Side in pixels.
+        framing: What is seen of an image; by default the ink of drawings, and all of a photo.
     """
     drawn = is_named(name_or_path)
     return InputSection(
@@ -60,46 +64,48 @@ def load_data(
     faces: FaceFinder | None = None,
     skipped: Skipped | None = None,
 ) -> Dataset:
-    """Load a data set by its name, or a folder (or zip) with one folder of images an identity.
+    """Load a data set by its name, or a folder (or zip file) with one folder of images per identity.
 
     Args:
-        name_or_path: ``glyphs``, ``omniglot``, both as ``glyphs+omniglot``, or a path. A folder of
-            either name is ``./glyphs``.
-        section: What the images are prepared for.
-        data_dir: Where Omniglot's archives lie; see `edge_oneshot.data.omniglot`.
-        subset: Which half of Omniglot; other data sets have ``background`` only.
+        name_or_path: A name of `edge_oneshot.data.catalogue.DATASETS`, several as ``glyphs+omniglot``, or a path. A
+            folder of such a name is ``./glyphs``.
+        section: The encoder's input, for which the images are prepared.
+        data_dir: Folder of Omniglot's archives; see `edge_oneshot.data.omniglot`.
+        subset: ``evaluation``: what Omniglot's publishers keep for evaluation; other data sets have none.
         progress: Called with the images done and the images in all.
         faces: Cuts the face out of each photo of a folder, see `edge_oneshot.data.archives.decode`.
         skipped: Called with each photo that has no face to use, and why.
 
     Raises:
-        DataError: It is not there, broken or too small, or drawings where photos of faces are needed.
+        DataError: It is missing, broken or too small, or holds drawings where photos of faces are needed.
     """
-    if faces is not None and is_named(name_or_path):
+    names = names_in(name_or_path)
+    if faces is not None and names:
         raise DataError(f"{name_or_path}: drawings; name a folder of photos of people", reason="no_faces")
-    if "+" in name_or_path and is_named(name_or_path):
-        names = name_or_path.split("+")
-        parts = [load_data(name, section, data_dir=data_dir, subset=subset, progress=progress) for name in names]
-        return joined(parts)
-    # both of the named ones make their data sets with what is above
-    if name_or_path == "omniglot":
-        from edge_oneshot.data import omniglot
-
-        load = omniglot.load_background if subset == "background" else omniglot.load_evaluation
-        return load(section, data_dir, progress=progress)
+    if names:
+        parts = [_loader(name, subset)(section, data_dir, progress) for name in names]
+        return parts[0] if len(parts) == 1 else joined(parts)
     if subset != "background":
-        raise DataError(f"{name_or_path}: only omniglot has an evaluation set", reason="no_such_subset")
-    if name_or_path == "glyphs":
-        from edge_oneshot.data import glyphs
-
-        return glyphs.load_glyphs(section, progress=progress)
+        raise _no_evaluation_set(name_or_path)
     if not Path(name_or_path).exists():
         raise DataError(
-            f"{name_or_path}: no such data set or folder; name glyphs, omniglot, or a folder with one folder of "
+            f"{name_or_path}: no such data set or folder; name {', '.join(DATASETS)}, or a folder with one folder of "
             "images an identity",
             reason="not_found",
         )
     return load_folder(Path(name_or_path), section, progress=progress, faces=faces, skipped=skipped)
+
+
+def _loader(name: str, subset: Subset) -> Loader:
+    known = DATASETS[name]
+    loader = known.load if subset == "background" else known.load_evaluation
+    if loader is None:
+        raise _no_evaluation_set(name)
+    return loader
+
+
+def _no_evaluation_set(data: str) -> DataError:
+    return DataError(f"{data}: only omniglot has an evaluation set", reason="no_such_subset")
 
 
 def load_folder(
@@ -110,12 +116,19 @@ def load_folder(
     faces: FaceFinder | None = None,
     skipped: Skipped | None = None,
 ) -> Dataset:
-    """Load a folder, or a zip of one, that holds one folder of images an identity.
+    """Load a folder, or a zip file of one, that holds one folder of images per identity.
 
-    What is litter or no image, or lies deeper, is passed over, and so is a folder without an image: see `passed_over`.
+    Files that are litter, no images, or deeper are left out, and so are folders without an image: see `passed_over`.
+
+    Args:
+        path: The folder or zip file.
+        section: The encoder's input, for which the images are prepared.
+        progress: Called with the images done and the images in all.
+        faces: Cuts the face out of each photo, see `edge_oneshot.data.archives.decode`.
+        skipped: Called with each photo that has no face to use, and why.
 
     Raises:
-        DataError: It is not there, an image cannot be read, or there are fewer than two identities.
+        DataError: It does not exist, an image cannot be read, or there are fewer than two identities.
     """
     with open_archive(path) as archive:
         people, _ = _people(archive)
@@ -131,12 +144,12 @@ def load_folder(
     labels = np.repeat(np.arange(len(people), dtype=np.int64), [len(names) for names in people.values()])
     identities = tuple(people)
     name = path.resolve().name.removesuffix(".zip")
-    why = None if faces is None else tuple(map(faults.get, photos))
-    return Dataset(name, images, labels, identities, labels.copy(), identities, None, why)
+    reasons = None if faces is None else tuple(map(faults.get, photos))
+    return Dataset(name, images, labels, identities, labels.copy(), identities, None, reasons)
 
 
 def passed_over(name_or_path: str | None) -> list[PassedOver]:
-    """What `load_data` does not take from a folder, or a zip of one; nothing where a data set has a name.
+    """What `load_data` leaves out of a folder or a zip file; nothing for data sets that go by a name.
 
     Raises:
         DataError: It cannot be read.
@@ -147,8 +160,8 @@ def passed_over(name_or_path: str | None) -> list[PassedOver]:
         return _people(archive)[1]
 
 
-def _people(archive: Archive) -> tuple[dict[str, list[str]], list[PassedOver]]:
-    """Images of each identity, both in order of their names, and what is neither."""
+def _people(archive: ImageArchive) -> tuple[dict[str, list[str]], list[PassedOver]]:
+    """The images of each identity, both sorted by name, and what is left out."""
     # a zip of a folder of folders has that folder's name in front of every name
     tops = {name.split("/")[0] for name in archive.files if "/" in name}
     wrapped = len(tops) == 1 and not archive.path.is_dir()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_dir
 
-from edge_oneshot.data.archives import Archive, Progress, decode, open_archive
+from edge_oneshot.data.archives import ImageArchive, Progress, decode, open_archive
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.download import Remote, download
 from edge_oneshot.errors import DataError
@@ -204,7 +204,7 @@ def _check_whole(
             raise DataError(f"{path}: {identity} has no drawing by drawer {missing[0]}", reason="incomplete")
 
 
-def _load_run(archive: Archive, run: str, section: InputSection) -> OneShotRun:
+def _load_run(archive: ImageArchive, run: str, section: InputSection) -> OneShotRun:
     listing = f"{run}/class_labels.txt"
     support = [f"{run}/training/class{number:02}.png" for number in range(1, WAYS + 1)]
     queries = [f"{run}/test/item{number:02}.png" for number in range(1, WAYS + 1)]
