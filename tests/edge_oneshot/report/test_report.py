@@ -182,7 +182,7 @@ def test_hostile_names_stay_text():
         summary=hostile,
         accuracy_data=hostile,
         embedding_map=dataclasses.replace(data.embedding_map, names=(hostile, "b", "c"), method=hostile),
-        session=(dataclasses.replace(data.session[0], command=hostile, output=hostile, says=hostile),),
+        session=(report.SessionStep(hostile, report.CommandResult(hostile, 0, 0, hostile), image=None),),
         made=((hostile, hostile),),
     )
     html = report.render(data)
