@@ -20,7 +20,7 @@ from edge_oneshot_device.faces.finding import FaceFinder
 
 _MIN_SCORE: Final = 0.5  # MediaPipe's own, for all three
 _MAX_OVERLAP: Final = 0.3  # likewise
-# below, the embedding moves by a quarter and more of what people differ by (docs/experiments/faces.md)
+# below, the embedding moves by a quarter and more of what people differ by (docs/faces.md)
 _MIN_EYE_DISTANCE: Final = 20.0
 # where the embedding has moved by half of what people differ by at the least (benchmarks/research/faces_quality.py)
 _LIMITS: Final = FaceLimits(
@@ -59,8 +59,7 @@ def open_finder(section: InputSection) -> FaceFinder:
 
 def face_input() -> InputSection:
     """How the device makes the face encoder's input from a photo."""
-    # both detectors are made for more, and are as good at this size for less time (docs/experiments/faces.md)
-    kinds: tuple[tuple[FaceKind, int], ...] = (("blazeface-full", 160), ("blazeface-short", 96), ("facemesh", 192))
+    kinds: tuple[tuple[FaceKind, int], ...] = (("blazeface-full", 192), ("blazeface-short", 128), ("facemesh", 192))
     finder, closer, mesh = (
         FaceModel(file=path, sha256=file.sha256, kind=kind, size=size, min_score=_MIN_SCORE)
         for (path, file), (kind, size) in zip(_FILES.items(), kinds, strict=True)

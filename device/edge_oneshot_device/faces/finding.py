@@ -93,7 +93,7 @@ class FaceFinder:
         """
         for share in _SHARES:
             faces: list[Face] = []
-            scale = share * self._face.finder.size / max(photo.size)
+            scale = share * self._finder.shown / max(photo.size)
             for candidate in self._finder.detect(photo, share):
                 enough = not closely and _is_seen_well(candidate, scale)
                 closer = candidate if enough else self._look_closer(photo, candidate)
@@ -195,8 +195,8 @@ class FaceFinder:
         """The face that the second detector finds in the same place; what lies outside the photo is black."""
         if face.eye_distance < _LEAST_EYES:
             return None
-        side = self._face.closer.size
-        scale = side / (2.0 * _REACH * face.eye_distance)
+        side = self._closer.side
+        scale = self._closer.shown / (2.0 * _REACH * face.eye_distance)
         corner = face.points[:4].mean(axis=0) - side / 2 / scale
         square = cut_square(photo, corner, scale, side)
         found = [

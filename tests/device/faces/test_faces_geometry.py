@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from edge_oneshot_device.faces.alignment import cut_chip, cut_square, similarity_transform
-from edge_oneshot_device.faces.detection import Detection, anchors, logistic, overlaps, resized, suppress
+from edge_oneshot_device.faces.detection import Detection, anchors, logistic, overlaps, suppress
 
 
 def box(left, upper, right, lower):
@@ -13,7 +13,7 @@ def box(left, upper, right, lower):
 
 
 def test_the_short_range_has_two_anchors_a_cell_of_8_pixels_and_six_of_16():
-    centres = anchors("blazeface-short", 128, 128)
+    centres = anchors("blazeface-short")
     assert centres.shape == (896, 2)
     assert centres[0].tolist() == centres[1].tolist() == [4, 4]
     assert centres[2].tolist() == [12, 4]  # x first
@@ -21,16 +21,9 @@ def test_the_short_range_has_two_anchors_a_cell_of_8_pixels_and_six_of_16():
 
 
 def test_the_full_range_has_one_anchor_a_cell_of_4_pixels():
-    centres = anchors("blazeface-full", 192, 192)
+    centres = anchors("blazeface-full")
     assert centres.shape == (2304, 2)
     assert centres[-1].tolist() == [190, 190]
-    assert anchors("blazeface-full", 96, 192).shape == (1152, 2)
-
-
-@pytest.mark.parametrize("kind", ["blazeface-short", "blazeface-full"])
-def test_a_file_that_is_laid_out_otherwise_is_not_resized(kind):
-    assert resized(b"no such sizes", kind, 96, 192) is None
-    assert resized(b"no such sizes", kind, 100, 192) is None
 
 
 def test_the_logistic_function_does_not_overflow():

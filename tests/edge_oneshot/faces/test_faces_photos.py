@@ -54,6 +54,19 @@ def test_the_only_face_is_found_with_its_eyes_where_they_are(finder, photo):
     assert face.points.shape == (468, 2)
 
 
+def test_a_bundle_made_when_images_were_shown_smaller_than_the_inputs_finds_the_same_face(finder, photo):
+    section = face_input()
+    small = msgspec.structs.replace(
+        section.face,
+        finder=msgspec.structs.replace(section.face.finder, size=160),
+        closer=msgspec.structs.replace(section.face.closer, size=96),
+    )
+    former = FaceFinder(face_files(), section, small)
+    for closely in (False, True):
+        (face,), (same,) = finder.find(photo, closely=closely), former.find(photo, closely=closely)
+        assert same.points == pytest.approx(face.points, abs=0.12 * face.detection.eye_distance)
+
+
 def test_pixels_and_open_files_give_the_chip_of_their_file(finder, photo, chip):
     for source in (photo, np.asarray(photo), io.BytesIO(encoded(photo)), Image.open(io.BytesIO(encoded(photo)))):
         np.testing.assert_array_equal(finder.load(source), finder.load(encoded(photo)))
