@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edge_oneshot_device.bundle.bundle import Bundle
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.measuring.machine import look_at_health, look_at_machine
 from tests.samples.untrained import export_untrained

@@ -13,7 +13,8 @@ from edge_oneshot.faces.inputs import Eyes, face_files, open_finder, placed_face
 from edge_oneshot.faces.packages import FINDING
 from edge_oneshot.faces.representative import golden_faces
 from edge_oneshot.judging import published_data, published_names
-from edge_oneshot_device.bundle.manifest import MAX_LEVEL, MIN_SCALE, InputSection, Metric, Provenance, value_range
+from edge_oneshot_device.bundle.fields import MAX_LEVEL, MIN_SCALE
+from edge_oneshot_device.bundle.manifest import InputSection, Metric, Provenance, value_range
 from edge_oneshot_export.adopting import EncoderFile, adopt, check_scaling, read_encoder
 from edge_oneshot_export.assembling import ExportReport, check_target
 from edge_oneshot_export.formats.scaling import Scaling

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_oneshot.judging import load_unseen, published_data
 from edge_oneshot_device import Bundle
-from edge_oneshot_device.encoding.encoder import open_faces
+from edge_oneshot_device.encoder import open_faces
 from edge_oneshot_device.encoding.trial import try_variant
 from edge_oneshot_export.assembling import ExportReport, check_target
 from edge_oneshot_export.judging.protocols import LabelledImages

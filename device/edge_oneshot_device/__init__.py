@@ -8,7 +8,7 @@ from edge_oneshot_device.lazy import attribute_of
 if TYPE_CHECKING:
     __version__: str
     from edge_oneshot_device.bundle.bundle import Bundle
-    from edge_oneshot_device.encoding.encoder import Encoder
+    from edge_oneshot_device.encoder import Encoder
     from edge_oneshot_device.gallery.people import Person
     from edge_oneshot_device.matching.decision import Decision
     from edge_oneshot_device.recognition.recognizer import Recognizer
@@ -30,7 +30,7 @@ _attribute = attribute_of(
     {
         "Bundle": "bundle.bundle",
         "Decision": "matching.decision",
-        "Encoder": "encoding.encoder",
+        "Encoder": "encoder",
         "Person": "gallery.people",
         "Recognizer": "recognition.recognizer",
     },

@@ -347,14 +347,14 @@ def _transfer(arguments: argparse.Namespace) -> int:
 
 
 def _print_decision(decision: "Decision", refusal: str, as_json: bool, scores: bool) -> int:
-    from edge_oneshot_device.matching.decision import Answer
+    from edge_oneshot_device.matching.decision import PublicDecision
 
     text = ""
     if not as_json:
         from edge_oneshot_device.presentation import results
 
         text = results.decision_text(decision, refusal, scores)
-    console.print_result(decision if scores else Answer.to(decision), as_json, text)
+    console.print_result(decision if scores else PublicDecision.of(decision), as_json, text)
     if decision.fault is not None:
         raise MachineError(decision.fault, reason=decision.reason)
     return 0 if decision.accepted else REJECTED

@@ -7,15 +7,8 @@ import msgspec
 
 from edge_oneshot.faces import packages
 from edge_oneshot.faces.net import SCALE, SIDE
-from edge_oneshot_device.bundle.manifest import (
-    FaceKind,
-    FaceLimits,
-    FaceModel,
-    FacePoint,
-    FaceSection,
-    InputSection,
-    value_range,
-)
+from edge_oneshot_device.bundle.face_section import FaceKind, FaceLimits, FaceModel, FacePoint, FaceSection
+from edge_oneshot_device.bundle.manifest import InputSection, value_range
 from edge_oneshot_device.faces.finding import FaceFinder
 
 _MIN_SCORE: Final = 0.5  # MediaPipe's own, for all three

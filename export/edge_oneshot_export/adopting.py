@@ -16,7 +16,7 @@ from edge_oneshot_device.bundle.manifest import (
     Provenance,
     TensorSpec,
 )
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_device.encoding.trial import try_files
 from edge_oneshot_device.errors import IntegrityError, MachineError

@@ -17,7 +17,7 @@ from edge_oneshot_device.bundle.manifest import (
     Variant,
     fingerprint,
 )
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.runtimes import RUNTIMES, open_model
 from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.formats import onnx, tflite

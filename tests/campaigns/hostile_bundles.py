@@ -33,8 +33,8 @@ from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
 from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding import runtimes
-from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.inspection.bundle_summary import summarise

@@ -25,11 +25,11 @@ from PIL import Image
 
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.encoding.preprocessing import load_photo
-from edge_oneshot_device.faces.challenge import Challenge
 from edge_oneshot_device.faces.finding import Face, FaceFinder
-from edge_oneshot_device.faces.liveness import Watcher
-from edge_oneshot_device.faces.parallax import Reference, Relief, View
 from edge_oneshot_device.files import write_atomically
+from edge_oneshot_device.liveness.challenge import Challenge
+from edge_oneshot_device.liveness.parallax import ReferenceView, Relief, View
+from edge_oneshot_device.liveness.watcher import Watcher
 from edge_oneshot_device.matching.thresholds import calibration_for
 from tests.campaigns.rendering.acting import ATTACKS, Actor, genuine
 from tests.campaigns.rendering.people import Person, person_of
@@ -93,19 +93,19 @@ def trial(encoder: Encoder, least_score: float, actor: Actor, numbers: random.Ra
     ask, seconds, frames = "look", 0.0, 0
     begun, shown = False, set()
     reliefs, near = [], []
-    measured = Reference.relief, Reference.nearness
+    measured = ReferenceView.relief, ReferenceView.nearness
 
-    def relief(self: Reference, view: View) -> Relief:
+    def relief(self: ReferenceView, view: View) -> Relief:
         found = measured[0](self, view)
         reliefs.append(found.least * found.found * (1.0 if ask == "turn_left" else -1.0))
         return found
 
-    def nearness(self: Reference, view: View) -> float:
+    def nearness(self: ReferenceView, view: View) -> float:
         found = measured[1](self, view)
         near.append(found / (self.shape(view)[0] - 1.0))
         return found
 
-    Reference.relief, Reference.nearness = relief, nearness
+    ReferenceView.relief, ReferenceView.nearness = relief, nearness
     try:
         while seconds < LONGEST:
             seconds += FRAME * numbers.uniform(0.85, 1.15)
@@ -119,7 +119,7 @@ def trial(encoder: Encoder, least_score: float, actor: Actor, numbers: random.Ra
             if progress.result is not None:
                 break
     finally:
-        Reference.relief, Reference.nearness = measured
+        ReferenceView.relief, ReferenceView.nearness = measured
     result = progress.result
     return {
         "passed": result is not None and result.passed,

@@ -192,8 +192,8 @@ def test_the_tolerance_is_one_step_more_than_other_kernels_differ_by(difference,
 
 
 def test_a_bundle_passes_its_self_test_on_the_kernels_of_tflite_runtime(exported):
-    from edge_oneshot_device.encoding.encoder import load_encoder
-    from edge_oneshot_device.encoding.encoder import self_test as check
+    from edge_oneshot_device.encoder import load_encoder
+    from edge_oneshot_device.encoder import self_test as check
     from edge_oneshot_device.encoding.runtimes import open_model
     from edge_oneshot_export.formats.tflite import PlainModel
 

@@ -97,7 +97,7 @@ def test_it_knows_a_face_again_from_one_photo(device, faces_bundle, tmp_path):
     decision = json.loads(run(program, "verify", "ada", tmp_path / "later.jpg", "--json", "--scores", *state))
     assert (decision["person"], decision["runtime"], decision["provisional"]) == ("ada", "litert", True)
     run(program, "verify", "ada", f"{folder}/data/coffee.png", *state, code=2)
-    script = "import sys, edge_oneshot_device.faces.finding, edge_oneshot_device.encoding.encoder; print(*sys.modules)"
+    script = "import sys, edge_oneshot_device.faces.finding, edge_oneshot_device.encoder; print(*sys.modules)"
     loaded = {name.split(".")[0] for name in run(device / "python", "-c", script).split()}
     assert not loaded & {"tensorflow", "keras", "onnx", "scipy", "cv2", "sklearn", "matplotlib"}
 

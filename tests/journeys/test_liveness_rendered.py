@@ -12,14 +12,14 @@ from edge_oneshot.faces import inputs, packages
 from edge_oneshot.faces.net import build_net
 from edge_oneshot.faces.weights import read_weights
 from edge_oneshot_device.bundle.manifest import EmbeddingSection
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.faces.challenge import Challenge
 from edge_oneshot_device.faces.finding import FaceFinder
-from edge_oneshot_device.faces.liveness import FAILURES, PROMPTS, Watcher
-from edge_oneshot_device.faces.parallax import Reference, View
+from edge_oneshot_device.liveness.challenge import Challenge
+from edge_oneshot_device.liveness.parallax import ReferenceView, View
+from edge_oneshot_device.liveness.watcher import FAILURES, PROMPTS, Watcher
 from edge_oneshot_export.formats.tflite import to_tflite
 from tests.campaigns import liveness as campaign
 from tests.campaigns.rendering.acting import Pose
@@ -93,7 +93,7 @@ def nearness(encoder, people):
         scene = campaign.Scene(numbers("closer"))
         frames = [scene.frame(people[0], solid, Pose(z=z), 0.0) for z in (60.0, 30.0)]
         far, near = (View(frame, encoder.faces.find(frame)[0].points) for frame in frames)
-        return Reference(far).nearness(near)
+        return ReferenceView(far).nearness(near)
 
     return measured
 

@@ -35,7 +35,7 @@ from edge_oneshot_device.bundle.manifest import (
     fingerprint,
 )
 from edge_oneshot_device.bundle.signature import SIGNATURE_NAME, Signature, encode_signature, signed_bytes
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.encoding.runtimes import open_model
 from tests import MODELS

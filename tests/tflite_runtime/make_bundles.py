@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from edge_oneshot.data.loading import load_data
 from edge_oneshot.pretrained import pretrained_run
 from edge_oneshot_device import Bundle
-from edge_oneshot_device.encoding.encoder import Encoder, load_encoder
+from edge_oneshot_device.encoder import Encoder, load_encoder
 from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_export.exporting import export
 from edge_oneshot_export.formats.tflite import PlainModel

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("tflite_runtime", reason="runs in its own environment: make test-tflite-runtime")
 
 from edge_oneshot_device import Bundle
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_device.errors import IntegrityError
 

@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from edge_oneshot_device.bundle.codec import decode_manifest
-from edge_oneshot_device.bundle.manifest import MANIFEST_NAME, MAX_BUNDLE_BYTES, Manifest
-from edge_oneshot_device.bundle.signature import SIGNATURE_NAME, short, verify
+from edge_oneshot_device.bundle.fields import MAX_BUNDLE_BYTES
+from edge_oneshot_device.bundle.manifest import MANIFEST_NAME, Manifest
+from edge_oneshot_device.bundle.signature import SIGNATURE_NAME, short_key, verify
 from edge_oneshot_device.console import one_line
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.files import read_file
@@ -138,9 +139,9 @@ def _require_trusted(signed_by: str | None, trust: str | None) -> None:
     if trust is None:
         return
     if signed_by is None:
-        raise IntegrityError(f"it is unsigned, and {short(trust)} alone is trusted", reason="unsigned")
+        raise IntegrityError(f"it is unsigned, and {short_key(trust)} alone is trusted", reason="unsigned")
     if signed_by != trust:
-        message = f"it is signed by {short(signed_by)}, and {short(trust)} alone is trusted"
+        message = f"it is signed by {short_key(signed_by)}, and {short_key(trust)} alone is trusted"
         raise IntegrityError(message, reason="untrusted_key")
 
 

@@ -6,56 +6,40 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from edge_oneshot_device.bundle.face_section import FaceSection
+from edge_oneshot_device.bundle.fields import (
+    Bytes,
+    Cosine,
+    Count,
+    Decibel,
+    Difference,
+    Digest,
+    Instant,
+    Lead,
+    Level,
+    MemberPath,
+    Output,
+    Positive,
+    Rate,
+    Score,
+    Section,
+    Slug,
+    TargetFar,
+    Text,
+    Word,
+)
+
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
-MESH_POINTS = 468
-
-MAX_BUNDLE_BYTES = 256 << 20
-MAX_LEVEL = 1e5
-MIN_SCALE = 1e-4
-"""What pixels are scaled by: the largest mean or scale, and the smallest scale, to either side of 0."""
-
-# Ranges of sense: wider than any encoder needs, and narrow enough for what is computed with them to stay finite.
-Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
-Positive = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
-Bytes = Annotated[int, msgspec.Meta(ge=0, le=MAX_BUNDLE_BYTES)]
-Rate = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
-TargetFar = Annotated[float, msgspec.Meta(ge=1e-12, lt=1.0)]
-Difference = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
-Cosine = Annotated[float, msgspec.Meta(ge=-1.001, le=1.001)]
-"""Rounding goes beyond 1, and so does the threshold above the largest score."""
-
-Score = Annotated[float, msgspec.Meta(ge=-1e9, le=1.001)]
-"""A cosine or a negative distance; `codec` looks which."""
-
-Lead = Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]
-Level = Annotated[float, msgspec.Meta(ge=-MAX_LEVEL, le=MAX_LEVEL)]
-Output = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
-Decibel = Annotated[float, msgspec.Meta(ge=-4000.0, le=100.0)]
-Text = Annotated[str, msgspec.Meta(max_length=1000)]
-Word = Annotated[str, msgspec.Meta(max_length=300)]
-
-# Python's $ also matches before a last line break, which JSON schema's does not.
-_END = r"$(?!\n)"
-_NAME = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}"
-Digest = Annotated[str, msgspec.Meta(pattern=f"^[0-9a-f]{{64}}{_END}")]
-Slug = Annotated[str, msgspec.Meta(pattern=f"^[a-z0-9][a-z0-9_.-]{{0,63}}{_END}")]
-MemberPath = Annotated[str, msgspec.Meta(pattern=f"^{_NAME}(/{_NAME}){{0,3}}{_END}")]
-Instant = Annotated[str, msgspec.Meta(pattern=f"^[0-9]{{4}}(-[0-9]{{2}}){{2}}T[0-9]{{2}}(:[0-9]{{2}}){{2}}Z{_END}")]
 
 Metric = Literal["cosine", "euclidean"]
 Rule = Literal["best", "mean"]
 Dtype = Literal["int8", "uint8", "float32"]
 Format = Literal["tflite", "onnx"]
-FaceKind = Literal["blazeface-short", "blazeface-full", "facemesh"]
 Runtime = Literal["litert", "tflite-runtime", "onnxruntime"]
 
 
-class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Strictness shared by every part of the manifest."""
-
-
-class Member(_Part, frozen=True):
+class Member(Section, frozen=True):
     """One file of the bundle other than the manifest itself."""
 
     path: MemberPath
@@ -63,80 +47,7 @@ class Member(_Part, frozen=True):
     sha256: Digest
 
 
-class FaceModel(_Part, frozen=True):
-    """A net of the way from a photo to a face: float32 TFLite, a square RGB input.
-
-    Attributes:
-        file: The member.
-        sha256: Its digest, here as well, so that it is in the fingerprints.
-        kind: What it is, and so how its outputs are read.
-        size: Side of the square that it is shown, in pixels.
-        min_score: How sure it has to be, 0..1, that something is a face.
-    """
-
-    file: MemberPath
-    sha256: Digest
-    kind: FaceKind
-    size: Annotated[int, msgspec.Meta(ge=32, le=1024)]
-    min_score: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
-
-
-class FacePoint(_Part, frozen=True):
-    """Where a point of the mesh belongs in the model's input: x and y in 0..1 of its width and height, or near it."""
-
-    point: Annotated[int, msgspec.Meta(ge=0, lt=MESH_POINTS)]
-    x: Annotated[float, msgspec.Meta(ge=-1.0, le=2.0)]
-    y: Annotated[float, msgspec.Meta(ge=-1.0, le=2.0)]
-
-
-class FaceLimits(_Part, frozen=True):
-    """What a face must be like to be embedded, see `edge_oneshot_device.faces.quality.Quality`.
-
-    Attributes:
-        max_outside: Share of it beyond the frame.
-        max_yaw: Degrees to either side.
-        max_pitch: Degrees up or down.
-        min_light: Level of 255 that its light parts reach.
-        max_glare: Share of it that is burnt out.
-        max_blur: 0..1.
-    """
-
-    max_outside: Rate
-    max_yaw: Annotated[float, msgspec.Meta(gt=0.0, le=90.0)]
-    max_pitch: Annotated[float, msgspec.Meta(gt=0.0, le=90.0)]
-    min_light: Annotated[float, msgspec.Meta(ge=0.0, le=255.0)]
-    max_glare: Rate
-    max_blur: Rate
-
-
-class FaceSection(_Part, frozen=True, omit_defaults=True):
-    """How the face in a photo becomes the model's input, see `edge_oneshot_device.faces`.
-
-    Attributes:
-        finder: Finds faces in the whole photo.
-        closer: Looks at each face again, closely, and says where it is.
-        mesh: Finds the points of a face.
-        max_overlap: Intersection over union above which two boxes are of the same face.
-        template: The points that the face is laid on.
-        min_eye_distance: In pixels of the photo; a smaller face is refused.
-        limits: Of other faces that are refused; unsaid where none is, as in bundles made before there were any.
-    """
-
-    finder: FaceModel
-    closer: FaceModel
-    mesh: FaceModel
-    max_overlap: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
-    template: Annotated[tuple[FacePoint, ...], msgspec.Meta(min_length=2, max_length=MESH_POINTS)]
-    min_eye_distance: Annotated[float, msgspec.Meta(ge=1.0, le=1000.0)]
-    limits: FaceLimits | None = None
-
-    @property
-    def models(self) -> tuple[FaceModel, FaceModel, FaceModel]:
-        """All nets."""
-        return self.finder, self.closer, self.mesh
-
-
-class InputSection(_Part, frozen=True, omit_defaults=True):
+class InputSection(Section, frozen=True, omit_defaults=True):
     """How an image becomes the model's input, enough to repeat it bit for bit.
 
     The image is decoded, turned upright by its EXIF tag, converted to `colour`, framed,
@@ -176,7 +87,7 @@ class InputSection(_Part, frozen=True, omit_defaults=True):
         return self.height, self.width, self.channels
 
 
-class EmbeddingSection(_Part, frozen=True):
+class EmbeddingSection(Section, frozen=True):
     """What the model answers: a vector of `size`, compared by `metric`.
 
     Cosine embeddings are L2-normalised on the host after dequantization, never in the graph.
@@ -186,7 +97,7 @@ class EmbeddingSection(_Part, frozen=True):
     metric: Metric
 
 
-class TensorSpec(_Part, frozen=True):
+class TensorSpec(Section, frozen=True):
     """Input or output of a model file. Scale 0 means the tensor is not quantized.
 
     real = scale * (integer - zero_point)
@@ -198,7 +109,7 @@ class TensorSpec(_Part, frozen=True):
     zero_point: Annotated[int, msgspec.Meta(ge=-128, le=255)] = 0
 
 
-class Change(_Part, frozen=True):
+class Change(Section, frozen=True):
     """A rate of the float model and of a variant, on the same images.
 
     Attributes:
@@ -212,7 +123,7 @@ class Change(_Part, frozen=True):
     interval: tuple[Difference, Difference]
 
 
-class LayerError(_Part, frozen=True):
+class LayerError(Section, frozen=True):
     """What quantization does to the output of one layer, fed with what the layers before it answer.
 
     Attributes:
@@ -226,7 +137,7 @@ class LayerError(_Part, frozen=True):
     sqnr_db: Decibel
 
 
-class Drift(_Part, frozen=True):
+class Drift(Section, frozen=True):
     """How far a variant's embeddings lie from the float model's, on held-out images.
 
     Attributes:
@@ -255,7 +166,7 @@ class Drift(_Part, frozen=True):
     layers: Annotated[tuple[LayerError, ...], msgspec.Meta(max_length=10_000)] = ()
 
 
-class Variant(_Part, frozen=True):
+class Variant(Section, frozen=True):
     """One exported model file of the bundle.
 
     Attributes:
@@ -276,7 +187,7 @@ class Variant(_Part, frozen=True):
     compiled: MemberPath | None = None
 
 
-class OperatingPoint(_Part, frozen=True):
+class OperatingPoint(Section, frozen=True):
     """A threshold and what was measured there.
 
     Attributes:
@@ -295,7 +206,7 @@ class OperatingPoint(_Part, frozen=True):
     frr: Rate
 
 
-class Tail(_Part, frozen=True):
+class Tail(Section, frozen=True):
     """Generalized Pareto tail of the impostor scores, for rates the data cannot support.
 
     For a score s above `threshold`:
@@ -309,7 +220,7 @@ class Tail(_Part, frozen=True):
     shape: Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
 
 
-class SimilarityMap(_Part, frozen=True):
+class SimilarityMap(Section, frozen=True):
     """Score to degree of similarity, linear between knots, constant outside them.
 
     The degree is the posterior, at equal priors, that both images show the same.
@@ -319,7 +230,7 @@ class SimilarityMap(_Part, frozen=True):
     degrees: Annotated[tuple[Rate, ...], msgspec.Meta(max_length=1000)]
 
 
-class Calibration(_Part, frozen=True, omit_defaults=True):
+class Calibration(Section, frozen=True, omit_defaults=True):
     """Thresholds of one variant for one template rule and count.
 
     Attributes:
@@ -352,10 +263,10 @@ class Calibration(_Part, frozen=True, omit_defaults=True):
     failures_to_acquire: Count
     data: Text
     provisional: bool
-    failures_by_reason: Annotated[dict[Word, Count], msgspec.Meta(max_length=100)] = {}
+    failures_by_reason: Annotated[dict[Word, Count], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=dict)
 
 
-class SelfTest(_Part, frozen=True):
+class SelfTest(Section, frozen=True):
     """Golden images and the raw model outputs expected for them, checked on opening.
 
     Attributes:
@@ -370,7 +281,7 @@ class SelfTest(_Part, frozen=True):
     tolerance: dict[Slug, Annotated[float, msgspec.Meta(ge=0.0, le=1e30)]]
 
 
-class Licence(_Part, frozen=True):
+class Licence(Section, frozen=True):
     """Licence of the weights or data that the bundle was made from."""
 
     what: Text
@@ -378,7 +289,7 @@ class Licence(_Part, frozen=True):
     source: Text
 
 
-class Provenance(_Part, frozen=True):
+class Provenance(Section, frozen=True):
     """Where the encoder comes from.
 
     Attributes:
@@ -396,7 +307,7 @@ class Provenance(_Part, frozen=True):
     licences: Annotated[tuple[Licence, ...], msgspec.Meta(max_length=1000)]
 
 
-class Manifest(_Part, frozen=True):
+class Manifest(Section, frozen=True):
     """Everything a device needs to know of a bundle.
 
     Attributes:

@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from edge_oneshot_device.bundle.manifest import Digest
+from edge_oneshot_device.bundle.fields import Digest
 from edge_oneshot_device.errors import InputError, IntegrityError
 from edge_oneshot_device.files import read_file
 
@@ -70,7 +70,7 @@ def verify(content: bytes, manifest: bytes) -> str:
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(parsed.key))
         key.verify(bytes.fromhex(parsed.signature), signed_bytes(manifest))
     except (InvalidSignature, ValueError) as error:
-        message = f"{SIGNATURE_NAME} is no signature of its manifest by {short(parsed.key)}"
+        message = f"{SIGNATURE_NAME} is no signature of its manifest by {short_key(parsed.key)}"
         raise IntegrityError(message, reason="bad_signature") from error
     return parsed.key
 
@@ -102,7 +102,7 @@ def load_public_key(path: str | os.PathLike[str]) -> str:
     return key.public_bytes_raw().hex()
 
 
-def short(key: str) -> str:
+def short_key(key: str) -> str:
     """The first digits of a key, for a person."""
     return key[:_SHOWN_DIGITS]
 

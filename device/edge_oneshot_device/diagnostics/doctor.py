@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from edge_oneshot_device.bundle.signature import short
+from edge_oneshot_device.bundle.signature import short_key
 from edge_oneshot_device.diagnostics.equipment import Finding, find_clock, find_edgetpu, find_runtimes
 from edge_oneshot_device.errors import MachineError, OneShotError
 from edge_oneshot_device.files import sync_folder
@@ -145,7 +145,9 @@ def _settings(opened: Installed) -> Finding:
     settings = opened.settings
     target, provisional = resolve_target(opened.bundle.manifest, settings.variant, settings.target_far)
     shown = UNCALIBRATED if target is None else f"{percent(target)}{', provisional' if provisional else ''}"
-    trust = "any bundle is taken" if settings.trust is None else f"bundles signed by {short(settings.trust)} are taken"
+    trust = (
+        "any bundle is taken" if settings.trust is None else f"bundles signed by {short_key(settings.trust)} are taken"
+    )
     photos = "photos are kept" if settings.keep_photos else "no photos are kept"
     text = f"target FAR {shown}, {count(settings.rejections_per_minute, 'rejection')} a minute, {trust}, {photos}"
     if target is not None and target > LOOSE_FAR:

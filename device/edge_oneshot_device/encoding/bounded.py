@@ -53,7 +53,7 @@ class EndedError(Exception):
         self.code = code
 
 
-class Bounded:
+class BoundedProcess:
     """Runs a function in another process, one order at a time; for any number of threads.
 
     Args:

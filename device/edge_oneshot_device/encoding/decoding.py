@@ -29,8 +29,8 @@ from PIL import (
 )
 
 from edge_oneshot_device.bundle.manifest import InputSection
-from edge_oneshot_device.encoding.eight_bit import DECODER_FAULTS, check_size, coloured, too_large
-from edge_oneshot_device.encoding.preprocessing import DETAIL, Answer, Order, prepare, reduced
+from edge_oneshot_device.encoding.eight_bit import DECODER_FAULTS, check_size, to_eight_bit, too_large_error
+from edge_oneshot_device.encoding.preprocessing import DETAIL, DecodeRequest, DecodeResult, prepare, reduced
 from edge_oneshot_device.errors import InputError
 
 FORMATS: Final = "PNG, JPEG, WebP or BMP"
@@ -51,11 +51,11 @@ _SCAN_OR_END: Final = re.compile(rb"\xff[\xda\xd9]")
 
 def work(message: bytes, content: bytes) -> tuple[bytes, bytes]:
     """An answer for an order, and its pixels; see `edge_oneshot_device.encoding.bounded`."""
-    order = msgspec.msgpack.decode(message, type=Order)
+    order = msgspec.msgpack.decode(message, type=DecodeRequest)
     try:
         answer, pixels = _photo(order, content) if order.section is None else _input(order, order.section, content)
     except InputError as error:
-        answer, pixels = Answer(reason=error.reason, error=os.fsencode(str(error))), b""
+        answer, pixels = DecodeResult(reason=error.reason, error=os.fsencode(str(error))), b""
     return msgspec.msgpack.encode(answer), pixels
 
 
@@ -66,24 +66,24 @@ def decode_image(content: bytes, section: InputSection) -> NDArray[np.uint8]:
         InputError: As `load_image`.
         MemoryError: There is not enough of it.
     """
-    _, pixels = _input(Order(b"the image"), section, content)
+    _, pixels = _input(DecodeRequest(b"the image"), section, content)
     return np.frombuffer(bytearray(pixels), np.uint8).reshape(section.shape)
 
 
-def _input(order: Order, section: InputSection, content: bytes) -> tuple[Answer, bytes]:
+def _input(order: DecodeRequest, section: InputSection, content: bytes) -> tuple[DecodeResult, bytes]:
     name, mode = os.fsdecode(order.name), "L" if section.colour == "grey" else "RGB"
     with _decoded(content, name, mode, DETAIL * max(section.height, section.width), order.most) as image:
         at = time.perf_counter_ns()
-        return Answer(section.shape, at), prepare(image, section, name).tobytes()
+        return DecodeResult(section.shape, at), prepare(image, section, name).tobytes()
 
 
-def _photo(order: Order, content: bytes) -> tuple[Answer, bytes]:
+def _photo(order: DecodeRequest, content: bytes) -> tuple[DecodeResult, bytes]:
     name = os.fsdecode(order.name)
     with _decoded(content, name, "RGB", order.least, order.most) as image:
         at = time.perf_counter_ns()
-        photo = coloured(image, "RGB", name)
+        photo = to_eight_bit(image, "RGB", name)
         photo = reduced(photo, order.least)
-        return Answer((photo.height, photo.width), at), photo.tobytes()
+        return DecodeResult((photo.height, photo.width), at), photo.tobytes()
 
 
 @contextlib.contextmanager
@@ -112,7 +112,7 @@ def _decoded(content: bytes, name: str, mode: str, least: int, most: int) -> Ite
                 _decode(image, name, mode, least)
                 yield image
         except Image.DecompressionBombError as error:
-            raise too_large(name, "far too many", most) from error
+            raise too_large_error(name, "far too many", most) from error
 
 
 def _open(content: bytes, name: str) -> ImageFile.ImageFile:

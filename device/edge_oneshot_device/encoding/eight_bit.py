@@ -29,7 +29,7 @@ _UPRIGHT: Final = {
 }
 
 
-def coloured(image: Image.Image, mode: str, name: str) -> Image.Image:
+def to_eight_bit(image: Image.Image, mode: str, name: str) -> Image.Image:
     """As 8-bit `mode` (L or RGB), upright.
 
     Raises:
@@ -48,10 +48,10 @@ def check_size(name: str, size: tuple[int, int], most: int = MAX_PIXELS) -> None
     """
     width, height = size
     if width * height > most or max(width, height) > MAX_SIDE:
-        raise too_large(name, f"{width} x {height}", most)
+        raise too_large_error(name, f"{width} x {height}", most)
 
 
-def too_large(name: str, size: str, most: int) -> InputError:
+def too_large_error(name: str, size: str, most: int) -> InputError:
     """The error for a picture of so many pixels, `most` being allowed."""
     limit = f"at most {MAX_SIDE} a side and {most:,} in all are read"
     return InputError(f"{name} is too large: {size} pixels; {limit}", reason="image_too_large")

@@ -17,8 +17,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge_oneshot_device.bundle.manifest import InputSection
-from edge_oneshot_device.encoding.bounded import MEMORY_BYTES, NO_MEMORY, PROCESSOR_SECONDS, Bounded, EndedError, Work
-from edge_oneshot_device.encoding.eight_bit import MAX_PIXELS, coloured
+from edge_oneshot_device.encoding.bounded import (
+    MEMORY_BYTES,
+    NO_MEMORY,
+    PROCESSOR_SECONDS,
+    BoundedProcess,
+    EndedError,
+    Work,
+)
+from edge_oneshot_device.encoding.eight_bit import MAX_PIXELS, to_eight_bit
 from edge_oneshot_device.encoding.sources import ImageSource, Picture, take_picture
 from edge_oneshot_device.errors import InputError
 
@@ -28,7 +35,7 @@ DETAIL: Final = 8
 Box = tuple[float, float, float, float]
 
 
-class Order(msgspec.Struct, frozen=True):
+class DecodeRequest(msgspec.Struct, frozen=True):
     """What the content becomes: an input of `section`, or a photo of `least` pixels and more."""
 
     name: bytes
@@ -37,7 +44,7 @@ class Order(msgspec.Struct, frozen=True):
     most: int = MAX_PIXELS
 
 
-class Answer(msgspec.Struct, frozen=True):
+class DecodeResult(msgspec.Struct, frozen=True):
     """Shape of the pixels, and when they were decoded; or why there are none."""
 
     shape: tuple[int, ...] = ()
@@ -74,7 +81,7 @@ def load_timed(
     if picture.pixels is not None:
         at = time.perf_counter_ns()
         return prepare(picture.pixels, section, picture.name), at
-    answer, pixels = _ask(picture, lambda name: Order(name, section, most=most), math.prod(section.shape))
+    answer, pixels = _ask(picture, lambda name: DecodeRequest(name, section, most=most), math.prod(section.shape))
     return np.frombuffer(pixels, np.uint8).reshape(section.shape), answer.at
 
 
@@ -95,7 +102,7 @@ def load_photo(source: ImageSource | Picture, least: int) -> Image.Image:
     picture = take_picture(source)
     if picture.pixels is not None:
         return reduced(picture.pixels.convert("RGB"), least)
-    answer, pixels = _ask(picture, lambda name: Order(name, least=least), 3 * MAX_PIXELS)
+    answer, pixels = _ask(picture, lambda name: DecodeRequest(name, least=least), 3 * MAX_PIXELS)
     height, width = answer.shape
     return Image.frombytes("RGB", (width, height), pixels)
 
@@ -134,7 +141,7 @@ def prepare(image: Image.Image, section: InputSection, name: str = "the image") 
     Raises:
         InputError: ``not_an_image``: its pixel type has no defined 8-bit meaning.
     """
-    picture, box = coloured(image, "L" if section.colour == "grey" else "RGB", name), None
+    picture, box = to_eight_bit(image, "L" if section.colour == "grey" else "RGB", name), None
     if section.framing == "ink":
         picture, box = frame_ink(picture)
     # averaged down first where it is far larger, which is four times as fast and looks the same
@@ -244,14 +251,14 @@ def _profile(counts: NDArray[np.unsignedinteger]) -> tuple[int, int, int, int]:
     return int(inked[0]), int(inked[-1]) + 1, int(counts @ places), int(counts @ (places * places))
 
 
-def _ask(picture: Picture, order: Callable[[bytes], Order], size: int) -> tuple[Answer, bytearray]:
+def _ask(picture: Picture, order: Callable[[bytes], DecodeRequest], size: int) -> tuple[DecodeResult, bytearray]:
     """The answer of the process that decodes, and its pixels, of at most so many bytes."""
     name, content = picture.name, picture.content
     try:
         told, pixels = _decoder.run(msgspec.msgpack.encode(order(os.fsencode(name))), content, size)
     except EndedError as error:
         raise _refusal(name, error.code) from error
-    answer = msgspec.msgpack.decode(told, type=Answer)
+    answer = msgspec.msgpack.decode(told, type=DecodeResult)
     if answer.reason:
         raise InputError(os.fsdecode(answer.error), reason=answer.reason)
     return answer, pixels
@@ -277,4 +284,4 @@ def _load() -> Work:
     return work
 
 
-_decoder: Final = Bounded(_load)
+_decoder: Final = BoundedProcess(_load)

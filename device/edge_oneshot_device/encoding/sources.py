@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_oneshot_device.encoding.eight_bit import check_size, coloured
+from edge_oneshot_device.encoding.eight_bit import check_size, to_eight_bit
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.files import read_file
 
@@ -125,7 +125,7 @@ def _pixels(image: Image.Image, name: str) -> Picture:
         raise InputError(f"{name} has no pixels: it is {image.width} x {image.height}", reason="wrong_type")
     check_size(name, image.size)
     grey = image.mode in ("1", "L") or image.mode.startswith("I")
-    upright = coloured(image, "L" if grey else "RGB", name)
+    upright = to_eight_bit(image, "L" if grey else "RGB", name)
     if upright is not image:
         upright.info = {}  # else its EXIF tag turned it once more
     return Picture(name, b"", upright)

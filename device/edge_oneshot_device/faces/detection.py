@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_oneshot_device.bundle.manifest import FaceKind, FaceModel
+from edge_oneshot_device.bundle.face_section import FaceKind, FaceModel
 from edge_oneshot_device.faces.interpreter import FaceNet
 
 # Per kind: side of a cell of each grid in pixels, anchors per cell; from MediaPipe's face_detection graphs.

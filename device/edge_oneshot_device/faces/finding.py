@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_oneshot_device.bundle.manifest import FaceSection, InputSection
+from edge_oneshot_device.bundle.face_section import FaceSection
+from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.encoding.sources import ImageSource, Picture, take_picture
 from edge_oneshot_device.errors import InputError
@@ -77,7 +78,7 @@ class FaceFinder:
         places = np.array([(place.x, place.y) for place in face.template])
         self._places = places * (section.width, section.height)
 
-    def find(self, photo: Image.Image, *, closely: bool = True) -> list[Face]:
+    def find(self, photo: Image.Image, *, refine: bool = True) -> list[Face]:
         """Every face of a photo, the surest first.
 
         What the finder takes for a face counts when the closer look and the mesh agree. Where none is
@@ -85,7 +86,7 @@ class FaceFinder:
 
         Args:
             photo: Of mode RGB, upright.
-            closely: Whether the closer look is taken even where the finder sees a face well: for points that stay in
+            refine: Whether the closer look is taken even where the finder sees a face well: for points that stay in
                 their places from frame to frame. `chip` spares it, for points that are a third less steady.
 
         Raises:
@@ -95,7 +96,7 @@ class FaceFinder:
             faces: list[Face] = []
             scale = share * self._finder.shown / max(photo.size)
             for candidate in self._finder.detect(photo, share):
-                enough = not closely and _is_seen_well(candidate, scale)
+                enough = not refine and _is_seen_well(candidate, scale)
                 closer = candidate if enough else self._look_closer(photo, candidate)
                 if closer is None or self._is_known(closer, faces):
                     continue
@@ -123,7 +124,7 @@ class FaceFinder:
         return self.take(photo, self._only(photo, name), name)
 
     def _only(self, photo: Image.Image, name: str) -> Face:
-        faces = self.find(photo, closely=False)
+        faces = self.find(photo, refine=False)
         if not faces:
             message = f"{name} shows no face; take another picture, from the front, with light on the face"
             raise InputError(message, reason="no_face")
@@ -169,12 +170,12 @@ class FaceFinder:
         return self.chip(load_photo(picture, LEAST_SIDE), picture.name)
 
     @property
-    def judges(self) -> bool:
+    def has_quality_limits(self) -> bool:
         """Whether there are limits of quality."""
         return self._face.limits is not None
 
     def rate(self, source: ImageSource | Picture) -> float:
-        """How good the face in a photo is, where `judges`: 0 is the best, see `worst_share`.
+        """How good the face in a photo is, where `has_quality_limits`: 0 is the best, see `worst_share`.
 
         Raises:
             InputError: As `load`.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_oneshot_device.bundle.manifest import MESH_POINTS, FaceModel
+from edge_oneshot_device.bundle.face_section import MESH_POINTS, FaceModel
 from edge_oneshot_device.faces.alignment import cut_chip, cut_square
 from edge_oneshot_device.faces.detection import Detection, logistic
 from edge_oneshot_device.faces.interpreter import FaceNet

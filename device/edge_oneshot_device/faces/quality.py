@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.bundle.manifest import FaceLimits
+from edge_oneshot_device.bundle.face_section import FaceLimits
 
 QUALITY_FAULTS: Final = ("face_cut_off", "face_turned_away", "face_too_dark", "face_too_bright", "face_blurred")
 """Reasons for which a face is not worth embedding, in the order in which they are looked for."""

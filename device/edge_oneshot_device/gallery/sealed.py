@@ -11,7 +11,7 @@ from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.gallery.database import corrupt, write
 from edge_oneshot_device.gallery.people import Record
 from edge_oneshot_device.gallery.vault import SealError, Vault
-from edge_oneshot_device.matching.rows import LONGEST
+from edge_oneshot_device.matching.rows import MAX_NORM
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
@@ -58,7 +58,7 @@ def as_stored(template: NDArray[np.floating]) -> bytes:
 def has_scores(template: NDArray[np.float32]) -> bool:
     """Whether the scores of a template are finite numbers."""
     # of NaN it is not
-    return float(np.linalg.norm(template.astype(np.float64))) < LONGEST
+    return float(np.linalg.norm(template.astype(np.float64))) < MAX_NORM
 
 
 def write_template(

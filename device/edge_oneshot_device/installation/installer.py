@@ -11,8 +11,8 @@ import msgspec
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.manifest import Manifest, Runtime
-from edge_oneshot_device.bundle.signature import load_public_key, short
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.bundle.signature import load_public_key, short_key
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.trial import try_variant
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import renewal
@@ -316,7 +316,7 @@ def _trusted(gallery: Gallery, *, named: bool) -> str | None:
     row = gallery.read(lambda connection: connection.execute(query).fetchone())
     trust = None if row is None else msgspec.json.decode(row[0]).get("trust")
     if trust is not None:
-        message = f"the settings in {gallery.path} are gone, and {short(str(trust))} alone was trusted: say --trust"
+        message = f"the settings in {gallery.path} are gone, and {short_key(str(trust))} alone was trusted: say --trust"
         raise IntegrityError(f"{message} KEY.pub with that key", reason="settings_missing")
     return None
 

@@ -13,7 +13,7 @@ from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.matching.thresholds import likeness, similarity, threshold_for
 
 
-class Origin(Protocol):
+class EmbeddingSource(Protocol):
     """What makes embeddings; `edge_oneshot_device.Encoder` is one."""
 
     @property
@@ -86,7 +86,7 @@ class Decision(msgspec.Struct, frozen=True):
     likeness_of_runner_up: float | None = None
 
 
-class Answer(msgspec.Struct, frozen=True):
+class PublicDecision(msgspec.Struct, frozen=True):
     """What whoever presents an image may read of a `Decision`: nothing by which a rejected image could be improved.
 
     Attributes:
@@ -103,7 +103,7 @@ class Answer(msgspec.Struct, frozen=True):
     fault: str | None
 
     @classmethod
-    def to(cls, decision: Decision) -> "Answer":
+    def of(cls, decision: Decision) -> "PublicDecision":
         """The answer to a decision."""
         return cls(*(getattr(decision, name) for name in cls.__struct_fields__))
 
@@ -162,7 +162,9 @@ def join(
     return joined
 
 
-def decide_verify(person: str, score: float, calibration: Calibration, target_far: float, origin: Origin) -> Decision:
+def decide_verify(
+    person: str, score: float, calibration: Calibration, target_far: float, origin: EmbeddingSource
+) -> Decision:
     """Decide 1:1 whether the probe shows `person`, whose templates gave `score`."""
     threshold = threshold_for(calibration, origin.embedding.metric, target_far)
     accepted = score >= threshold.value
@@ -190,7 +192,7 @@ def decide_identify(
     person_scores: NDArray[np.float32],
     calibration: Calibration,
     target_far: float,
-    origin: Origin,
+    origin: EmbeddingSource,
 ) -> Decision:
     """Decide 1:N who the probe shows, if anybody: `decide_among` the best two.
 
@@ -212,7 +214,7 @@ def decide_among(
     people: int,
     calibration: Calibration,
     target_far: float,
-    origin: Origin,
+    origin: EmbeddingSource,
 ) -> Decision:
     """Decide 1:N who the probe shows, from the best two of everybody enrolled.
 

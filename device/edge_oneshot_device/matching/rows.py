@@ -15,7 +15,7 @@ BLOCK: Final = 64_000
 ABREAST: Final = 4
 """A block's rows are room for a multiple of so many."""
 
-LONGEST: Final = 1e18
+MAX_NORM: Final = 1e18
 """Squares of the distances between shorter vectors are finite in float32."""
 
 SMALLEST: Final = 1e-30
@@ -180,7 +180,7 @@ class Rows:
         self.vectors[block][:, inside] = some.T
         lengths = np.sqrt(np.einsum("ij,ij->i", some, some, dtype=np.float64))
         if self._halved:
-            self.halves[self.count : self.count + len(some)] = np.minimum(lengths, LONGEST) ** 2 / -2
+            self.halves[self.count : self.count + len(some)] = np.minimum(lengths, MAX_NORM) ** 2 / -2
             if not self.coded:
                 self.blocks[block][-1, inside] = self.halves[self.count : self.count + len(some)]
         self.longest = max(self.longest, float(lengths.max()))

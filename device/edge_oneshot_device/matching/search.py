@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.manifest import Metric, Rule
 from edge_oneshot_device.matching.decision import best_two, join, scores
-from edge_oneshot_device.matching.rows import BLOCK, LONGEST, Rows
+from edge_oneshot_device.matching.rows import BLOCK, MAX_NORM, Rows
 from edge_oneshot_device.matching.scan import TAKEN, Keys, Scan
 from edge_oneshot_device.matching.thresholds import MAX_TEMPLATES
 
@@ -138,7 +138,7 @@ class Index:
             return ()
         wide = probe.astype(np.float64)  # where no square is too large
         square = float(wide.dot(wide))
-        if not (square < LONGEST**2 and rows.longest < LONGEST):
+        if not (square < MAX_NORM**2 and rows.longest < MAX_NORM):
             return self._score_all(probe)
         keys = self._scan.codes(probe) if rows.coded else Keys(self._scan.floats(probe), -math.inf)
         return self._select(probe, keys, square)
@@ -152,7 +152,7 @@ class Index:
             and self._rule == "best"
             and rows.people > 2
             and rows.count <= BLOCK
-            and rows.longest < LONGEST
+            and rows.longest < MAX_NORM
         )
         if self._quick:
             self._vectors = rows.vectors[0]

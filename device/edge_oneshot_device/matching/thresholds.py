@@ -22,7 +22,7 @@ EXTRAPOLATED: Final = 10.0
 _ROUNDING: Final = 1e-6  # below 1, that the cosine of equal vectors may come out; measured: 4.2e-7
 
 
-class Threshold(msgspec.Struct, frozen=True):
+class AcceptanceThreshold(msgspec.Struct, frozen=True):
     """A score to accept at or above, and what it keeps.
 
     Attributes:
@@ -44,7 +44,7 @@ class Outlook(msgspec.Struct, frozen=True):
     Attributes:
         people: How many.
         target_far: The false accept rate that is wanted of an attempt in 1:N.
-        kept_far, most_people, provisional: See `Threshold`.
+        kept_far, most_people, provisional: See `AcceptanceThreshold`.
         frr: Share of genuine comparisons below the threshold; where that is extrapolated, the least that it can be.
     """
 
@@ -99,7 +99,7 @@ def highest_score(metric: Metric) -> float:
     return 1.0 - _ROUNDING if metric == "cosine" else 0.0
 
 
-def threshold_for(calibration: Calibration, metric: Metric, target_far: float, people: int = 1) -> Threshold:
+def threshold_for(calibration: Calibration, metric: Metric, target_far: float, people: int = 1) -> AcceptanceThreshold:
     """The threshold that keeps the false accept rate of one attempt at `target_far`, as far as one can.
 
     In 1:N each person gets an equal share of the target: an attempt is compared with N people,
@@ -127,7 +127,9 @@ def threshold_for(calibration: Calibration, metric: Metric, target_far: float, p
     points = [point for point in calibration.points if point.threshold <= highest]
     if not points:  # others score as high as equal images do: then nobody is let in
         strictest = calibration.points[-1]
-        return Threshold(strictest.threshold, True, min(max(target_far, people * strictest.target_far), 1.0), 0)
+        return AcceptanceThreshold(
+            strictest.threshold, True, min(max(target_far, people * strictest.target_far), 1.0), 0
+        )
     smallest, least = points[-1].target_far, _smallest_rate(calibration, points, highest)
     share = target_far / people
     wanted = max(share, least)
@@ -137,7 +139,7 @@ def threshold_for(calibration: Calibration, metric: Metric, target_far: float, p
     else:
         value = _between_points(points, wanted)
     most = int(min(target_far / least * (1 + 1e-9), sys.maxsize))
-    return Threshold(
+    return AcceptanceThreshold(
         value=value,
         provisional=calibration.provisional or share < smallest,
         kept_far=target_far if people <= most else min(people * least, 1.0),

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from edge_oneshot_device.bundle.bundle import Bundle
-from edge_oneshot_device.encoding.encoder import load_encoder, self_test
+from edge_oneshot_device.encoder import load_encoder, self_test
 from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.measuring.machine import Health, Machine, disk_of, look_at_health, look_at_machine

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from edge_oneshot_device.bundle.manifest import Manifest
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import load_photo, load_timed, require_content
 from edge_oneshot_device.faces.finding import LEAST_SIDE
 from edge_oneshot_device.gallery.gallery import Gallery

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from edge_oneshot_device.bundle.bundle import Bundle
-from edge_oneshot_device.bundle.manifest import Change, FaceSection, InputSection, Provenance
+from edge_oneshot_device.bundle.face_section import FaceSection
+from edge_oneshot_device.bundle.manifest import Change, InputSection, Provenance
 from edge_oneshot_device.console import printable
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.formatting import align, percent

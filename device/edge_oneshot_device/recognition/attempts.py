@@ -22,7 +22,7 @@ from edge_oneshot_device.gallery.people import Record
 from edge_oneshot_device.matching.decision import (
     Candidate,
     Decision,
-    Origin,
+    EmbeddingSource,
     decide_among,
     decide_verify,
 )
@@ -44,7 +44,7 @@ class Comparison(msgspec.Struct, frozen=True):
     people: int
     calibration: Calibration
     target_far: float
-    origin: Origin
+    origin: EmbeddingSource
 
 
 Work = Callable[[sqlite3.Connection, bool], Decision]

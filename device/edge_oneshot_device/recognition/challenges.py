@@ -5,12 +5,12 @@ So whoever breaks one off, or whose frames stop, has used it up like whoever fai
 
 import sqlite3
 
-from edge_oneshot_device.encoding.encoder import Encoder
-from edge_oneshot_device.faces.challenge import Challenge
-from edge_oneshot_device.faces.liveness import Liveness, Watcher
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.gallery import limits
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, Refusal
+from edge_oneshot_device.liveness.challenge import Challenge
+from edge_oneshot_device.liveness.watcher import Liveness, Watcher
 
 
 def draw(gallery: Gallery, encoder: Encoder, least_score: float, limit: Limits | None) -> Watcher | Refusal:

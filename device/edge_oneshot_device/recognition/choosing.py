@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.sources import ImageSource
 from edge_oneshot_device.errors import InputError
 
@@ -39,7 +39,7 @@ def choose(encoder: Encoder, images: Sequence[ImageSource], most: int) -> Choice
     places = list(range(len(images)))
     if len(images) <= most:
         return Choice(places, [], "order")
-    if encoder.faces is None or not encoder.faces.judges:
+    if encoder.faces is None or not encoder.faces.has_quality_limits:
         return Choice(places[:most], [(place, NOT_AMONG_BEST) for place in places[most:]], "order")
     shares: dict[int, float] = {}
     faults: dict[int, InputError] = {}

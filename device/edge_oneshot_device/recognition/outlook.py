@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from edge_oneshot_device.bundle.manifest import Manifest
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.formatting import percent
 from edge_oneshot_device.gallery.gallery import Gallery

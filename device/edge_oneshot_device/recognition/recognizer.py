@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.manifest import Calibration, Manifest
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.sources import ImageSource, take_file, take_picture
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.access import Access
@@ -30,7 +30,7 @@ from edge_oneshot_device.recognition.outlook import outlook_of
 from edge_oneshot_device.state.opening import open_installed
 
 if TYPE_CHECKING:
-    from edge_oneshot_device.faces.liveness import Watcher
+    from edge_oneshot_device.liveness.watcher import Watcher
 
 DEFAULT_LIMITS: Final = Limits()
 

@@ -5,7 +5,7 @@ import os
 import msgspec
 
 from edge_oneshot_device.bundle.bundle import Bundle
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import start_decoder
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import find_key

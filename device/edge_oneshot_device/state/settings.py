@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from edge_oneshot_device.bundle.manifest import Digest, Positive, Runtime, Slug
+from edge_oneshot_device.bundle.fields import Digest, Positive, Slug
+from edge_oneshot_device.bundle.manifest import Runtime
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.gallery.limits import Limits
 from edge_oneshot_device.state.bundle_files import BUNDLE_NAME

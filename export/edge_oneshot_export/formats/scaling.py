@@ -14,7 +14,8 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers.number_types import Float32Flags, Uint8Flags
 from flatbuffers.table import Table
 
-from edge_oneshot_device.bundle.manifest import MAX_LEVEL, MIN_SCALE, InputSection, value_range
+from edge_oneshot_device.bundle.fields import MAX_LEVEL, MIN_SCALE
+from edge_oneshot_device.bundle.manifest import InputSection, value_range
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.formats.tflite_file import Tensor, read_tflite
 

@@ -17,7 +17,7 @@ from edge_oneshot_device.bundle.manifest import (
     SimilarityMap,
     Tail,
 )
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import has_content
 from edge_oneshot_device.matching.thresholds import threshold_for
 from edge_oneshot_export.errors import ModelError

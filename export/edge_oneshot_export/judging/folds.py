@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.matching.decision import scores
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.cells import Integers

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from edge_oneshot_device.bundle.bundle import MAX_MANIFEST_BYTES, Bundle
 from edge_oneshot_device.bundle.codec import encode_manifest
-from edge_oneshot_device.bundle.manifest import MANIFEST_NAME, MAX_BUNDLE_BYTES
+from edge_oneshot_device.bundle.fields import MAX_BUNDLE_BYTES
+from edge_oneshot_device.bundle.manifest import MANIFEST_NAME
 from edge_oneshot_device.bundle.signature import SIGNATURE_NAME
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 

@@ -8,15 +8,8 @@ import pytest
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.codec import decode_manifest, encode_manifest
-from edge_oneshot_device.bundle.manifest import (
-    EmbeddingSection,
-    FaceLimits,
-    FaceModel,
-    FacePoint,
-    FaceSection,
-    InputSection,
-    fingerprint,
-)
+from edge_oneshot_device.bundle.face_section import FaceLimits, FaceModel, FacePoint, FaceSection
+from edge_oneshot_device.bundle.manifest import EmbeddingSection, InputSection, fingerprint
 from edge_oneshot_device.errors import IntegrityError
 
 NETS = {f"faces/{name}.tflite": name.encode() for name in ("finder", "closer", "mesh")}

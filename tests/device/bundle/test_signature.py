@@ -20,7 +20,7 @@ from edge_oneshot_device.bundle.signature import (
     Signature,
     encode_signature,
     load_public_key,
-    short,
+    short_key,
     signed_bytes,
     verify,
 )
@@ -48,7 +48,7 @@ def refused(content: bytes, manifest: bytes = MANIFEST) -> None:
 
 def test_a_signature_names_who_signed(key):
     assert verify(written(key), MANIFEST) == "03a107bff3ce10be1d70dd18e74bc09967e4d6309ba50d5f1ddc8664125531b8"
-    assert short(hex_of(key)) == "03a107bff3ce10be"
+    assert short_key(hex_of(key)) == "03a107bff3ce10be"
 
 
 def test_what_is_signed_and_how_it_is_written_never_changes(key):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device.encoding import bounded, preprocessing
-from edge_oneshot_device.encoding.bounded import NO_MEMORY, Bounded, EndedError
+from edge_oneshot_device.encoding.bounded import NO_MEMORY, BoundedProcess, EndedError
 from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.state import opening
@@ -46,16 +46,16 @@ def work(order: bytes, content: bytes) -> tuple[bytes, bytes]:
 
 @pytest.fixture
 def running():
-    made = Bounded(lambda: work)
+    made = BoundedProcess(lambda: work)
     yield made
     made._stop()
 
 
-def fine(running: Bounded) -> bool:
+def fine(running: BoundedProcess) -> bool:
     return running.run(b"", b"abc", 3) == (b"done", b"cba")
 
 
-def worker(running: Bounded) -> int:
+def worker(running: BoundedProcess) -> int:
     """The worker of the moment."""
     running.start()
     children = Path(f"/proc/{running._keeper}/task/{running._keeper}/children")
@@ -133,7 +133,7 @@ def test_an_answer_that_is_larger_than_asked_for_is_refused(running):
 
 def test_an_order_given_up_leaves_nothing_for_the_next_one(running, monkeypatch):
     assert fine(running)
-    monkeypatch.setattr(Bounded, "_receive", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(BoundedProcess, "_receive", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         running.run(b"", b"secret", 6)
     monkeypatch.undo()

@@ -246,7 +246,7 @@ def test_a_model_exchanged_for_another_that_fits_is_caught_by_the_self_test(bund
         model = open_model("tflite", bundle.read("models/tiny-int8.tflite"))
         return FakeModel(model.input, model.output)
 
-    monkeypatch.setattr("edge_oneshot_device.encoding.encoder.open_model", other_weights)
+    monkeypatch.setattr("edge_oneshot_device.encoder.open_model", other_weights)
     with pytest.raises(IntegrityError, match="self-test of variant int8 on fake fails") as caught:
         Encoder.open(bundle)
     assert caught.value.reason == "self_test_failed"

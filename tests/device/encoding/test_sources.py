@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from edge_oneshot_device import Recognizer
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding import sources
-from edge_oneshot_device.encoding.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.gallery import renewal

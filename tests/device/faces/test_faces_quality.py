@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_oneshot_device.bundle.manifest import MESH_POINTS, FaceLimits
+from edge_oneshot_device.bundle.face_section import MESH_POINTS, FaceLimits
 from edge_oneshot_device.faces.quality import QUALITY_FAULTS, Quality, blur, find_fault, measure, pose, worst_share
 
 LIMITS = FaceLimits(max_outside=0.25, max_yaw=25.0, max_pitch=20.0, min_light=40.0, max_glare=0.3, max_blur=0.7)

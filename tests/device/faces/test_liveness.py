@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_oneshot_device.faces.actions import Evidence, Sighting
-from edge_oneshot_device.faces.challenge import ACTIONS, Challenge
-from edge_oneshot_device.faces.parallax import Reference, View
+from edge_oneshot_device.liveness.actions import Evidence, Sighting
+from edge_oneshot_device.liveness.challenge import ACTIONS, Challenge
+from edge_oneshot_device.liveness.parallax import ReferenceView, View
 
 SIZE = (360, 400)
 FOCAL, DISTANCE = 600.0, 60.0  # pixels and centimetres, so that a centimetre is ten pixels at the beginning
@@ -91,7 +91,7 @@ def test_waits_are_drawn_as_well_and_nobody_foresees_them():
 
 
 def test_a_nose_moves_against_its_surroundings_to_the_side_that_a_head_turns_to():
-    reference = Reference(seen(nose))
+    reference = ReferenceView(seen(nose))
     left, right = reference.relief(seen(nose, yaw=-20)), reference.relief(seen(nose, yaw=20))
     assert left.least == pytest.approx(-right.least, abs=0.05)
     assert abs(right.least) > 0.1
@@ -107,28 +107,28 @@ def cone(x, y):
 @pytest.mark.parametrize("depth", [flat, cylinder, ridge])
 @pytest.mark.parametrize("yaw", [-35, 20, 35])
 def test_a_flat_sheet_a_cylinder_and_one_crease_show_no_relief(depth, yaw):
-    assert abs(Reference(seen(depth)).relief(seen(depth, yaw=yaw)).least) < 0.035
-    assert abs(Reference(seen(flat)).relief(seen(depth, yaw=yaw)).least) < 0.035
+    assert abs(ReferenceView(seen(depth)).relief(seen(depth, yaw=yaw)).least) < 0.035
+    assert abs(ReferenceView(seen(flat)).relief(seen(depth, yaw=yaw)).least) < 0.035
 
 
 @pytest.mark.parametrize("yaw", [-20, 20, 25])
 def test_a_pleated_sheet_shows_the_relief_of_a_head_as_docs_liveness_says(yaw):
     # what is not held up: whoever mends the method turns this test round, and the page
-    relief = Reference(seen(flat)).relief(seen(cone, yaw=yaw))
+    relief = ReferenceView(seen(flat)).relief(seen(cone, yaw=yaw))
     assert abs(relief.least) > 0.04
     assert relief.round
     assert relief.found
 
 
 def test_size_and_foreshortening_are_those_of_the_view():
-    reference = Reference(seen(flat))
+    reference = ReferenceView(seen(flat))
     assert reference.shape(seen(flat, nearer=1.5)) == pytest.approx((1.5, 1.0), abs=0.01)
     assert reference.shape(seen(flat, yaw=60))[1] == pytest.approx(0.5, abs=0.03)
 
 
 def test_the_likeness_of_eyes_falls_when_they_look_different():
     view = seen(flat)
-    reference = Reference(view)
+    reference = ReferenceView(view)
     assert reference.eyes(view) > 0.99
     changed = np.asarray(Image.fromarray(view.luma.astype(np.uint8))).copy()
     for x in (-3.0, 3.0):
@@ -140,7 +140,7 @@ def test_the_likeness_of_eyes_falls_when_they_look_different():
 @pytest.fixture(scope="module")
 def turns():
     """The frame in which a turn is seen, of a nose at angles that follow each other at a rate; None when it is not."""
-    reference = Reference(seen(nose))
+    reference = ReferenceView(seen(nose))
     views = {yaw: seen(nose, yaw=yaw) for yaw in range(-25, 26, 5)}
 
     def shown(yaws, rate=10.0, action="turn_left"):
@@ -170,7 +170,7 @@ def test_who_was_not_understood_turns_once_more(turns):
 
 
 def test_a_turn_to_the_other_side_is_contrary():
-    reference = Reference(seen(nose))
+    reference = ReferenceView(seen(nose))
     evidence = Evidence("turn_right", 0.0, reference, 1.0)
     assert not evidence.shown(Sighting.of(0.1, seen(nose, yaw=20), reference))
     assert evidence.contrary

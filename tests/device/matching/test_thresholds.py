@@ -11,7 +11,7 @@ from edge_oneshot_device.bundle.manifest import Calibration
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.matching.thresholds import (
     EXTRAPOLATED,
-    Threshold,
+    AcceptanceThreshold,
     calibration_for,
     highest_score,
     likeness,
@@ -22,7 +22,7 @@ from edge_oneshot_device.matching.thresholds import (
 from tests.samples.calibrations import calibration
 
 
-def found(made: Calibration, target: float, people: int = 1) -> Threshold:
+def found(made: Calibration, target: float, people: int = 1) -> AcceptanceThreshold:
     return threshold_for(made, "cosine", target, people)
 
 

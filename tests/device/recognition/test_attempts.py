@@ -12,7 +12,7 @@ import pytest
 
 from edge_oneshot_device import Decision, Recognizer, cli
 from edge_oneshot_device.bundle.bundle import Bundle
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.gallery.access import parse_access
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits

@@ -13,10 +13,10 @@ from PIL import Image
 
 from edge_oneshot_device import Bundle, Encoder, Recognizer
 from edge_oneshot_device.errors import InputError, MachineError
-from edge_oneshot_device.faces.challenge import Challenge
-from edge_oneshot_device.faces.liveness import FAILURES, Liveness, Watcher
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, Refusal
+from edge_oneshot_device.liveness.challenge import Challenge
+from edge_oneshot_device.liveness.watcher import FAILURES, Liveness, Watcher
 from edge_oneshot_device.recognition.challenges import draw
 from tests.samples.galleries import Machine
 from tests.samples.tiny import MakeBundle, People

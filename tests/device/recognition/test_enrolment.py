@@ -10,7 +10,7 @@ from PIL import Image
 
 from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.bundle.bundle import Bundle
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.access import ALWAYS, parse_access
 from edge_oneshot_device.installation import installer

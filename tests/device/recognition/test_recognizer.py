@@ -8,7 +8,7 @@ import pytest
 
 from edge_oneshot_device import Decision, Recognizer
 from edge_oneshot_device.bundle.bundle import Bundle
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.installation.installer import install

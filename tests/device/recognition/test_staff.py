@@ -264,7 +264,7 @@ def test_of_more_photos_of_a_face_the_best_are_taken_and_those_without_one_left_
     with pytest.raises(InputError, match=r"none of 8 images can be used; the first: 0\.jpg shows no face") as refused:
         recognizer.choose(photos)
     assert refused.value.reason == "no_face"
-    faces.judges = False
+    faces.has_quality_limits = False
     assert recognizer.choose(photos).by == "order"
 
 

@@ -63,7 +63,7 @@ def test_a_bundle_made_when_images_were_shown_smaller_than_the_inputs_finds_the_
     )
     former = FaceFinder(face_files(), section, small)
     for closely in (False, True):
-        (face,), (same,) = finder.find(photo, closely=closely), former.find(photo, closely=closely)
+        (face,), (same,) = finder.find(photo, refine=closely), former.find(photo, refine=closely)
         assert same.points == pytest.approx(face.points, abs=0.12 * face.detection.eye_distance)
 
 
@@ -117,7 +117,7 @@ def test_a_narrow_photo_shows_the_same_face_as_with_black_about_it(finder, photo
 
 
 def test_a_face_that_is_seen_well_is_cut_without_the_closer_look_and_lies_where_that_puts_it(finder, photo):
-    (closely,), (quickly,) = finder.find(photo), finder.find(photo, closely=False)
+    (closely,), (quickly,) = finder.find(photo), finder.find(photo, refine=False)
     assert not np.array_equal(quickly.points, closely.points)
     assert quickly.points == pytest.approx(closely.points, abs=0.12 * closely.detection.eye_distance)
     assert np.array_equal(finder.chip(photo), finder.cut(photo, quickly))
@@ -128,7 +128,7 @@ def test_a_face_that_is_small_or_large_or_tilted_is_always_looked_at_closer(find
     small = Image.new("RGB", (512, 512))
     small.paste(photo.resize((320, 320)), (96, 96))
     shown = {"smaller": small, "larger": photo.crop((160, 40, 290, 170)), "tilted": photo.rotate(20)}[change]
-    (closely,), (quickly,) = finder.find(shown), finder.find(shown, closely=False)
+    (closely,), (quickly,) = finder.find(shown), finder.find(shown, refine=False)
     assert np.array_equal(quickly.points, closely.points)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from edge_oneshot_device.bundle.manifest import Calibration, EmbeddingSection, TensorSpec
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.fake import FakeModel
 from edge_oneshot_device.matching.decision import decide_identify, join, scores
 from edge_oneshot_device.matching.thresholds import similarity, threshold_for

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device.bundle.manifest import EmbeddingSection, TensorSpec
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.fake import FakeModel
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.folds import best_threshold, evaluate_folds

@@ -5,8 +5,8 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from edge_oneshot_device.faces.challenge import Action
-from edge_oneshot_device.faces.parallax import Reference, View
+from edge_oneshot_device.liveness.challenge import Action
+from edge_oneshot_device.liveness.parallax import ReferenceView, View
 
 # How they were chosen is in docs/experiments/liveness.md. Lengths are in distances between the eyes of the reference.
 _LEANING: Final = 0.04  # lean of a head that is turned
@@ -33,7 +33,7 @@ class Sighting(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         seconds: When it was seen.
         view: What was seen.
-        lean, size, flatness: See `Reference.lean` and `Reference.shape`.
+        lean, size, flatness: See `ReferenceView.lean` and `ReferenceView.shape`.
     """
 
     seconds: float
@@ -43,7 +43,7 @@ class Sighting(msgspec.Struct, frozen=True, eq=False):
     flatness: float
 
     @classmethod
-    def of(cls, seconds: float, view: View, reference: Reference) -> "Sighting":
+    def of(cls, seconds: float, view: View, reference: ReferenceView) -> "Sighting":
         """Measure a view."""
         return cls(seconds, view, reference.lean(view), *reference.shape(view))
 
@@ -65,14 +65,14 @@ class Evidence:
         action: What was asked.
         asked: When, in seconds.
         reference: The face before.
-        likeness: Of its open eyes, see `Reference.eyes`: the median while nothing was asked.
+        likeness: Of its open eyes, see `ReferenceView.eyes`: the median while nothing was asked.
 
     Attributes:
         action, asked: As given.
         contrary: Whether the head turned to the other side.
     """
 
-    def __init__(self, action: Action, asked: float, reference: Reference, likeness: float) -> None:
+    def __init__(self, action: Action, asked: float, reference: ReferenceView, likeness: float) -> None:
         self.action, self.asked = action, asked
         self.contrary = False
         self._reference, self._likeness = reference, likeness

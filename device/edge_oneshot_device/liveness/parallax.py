@@ -85,7 +85,7 @@ class Relief(msgspec.Struct, frozen=True):
     found: bool
 
 
-class Reference:
+class ReferenceView:
     """The view of a face from the front that later ones are held against.
 
     Its own coordinates begin at the tip of the nose, along the line through the eyes, in distances between them.

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_oneshot_device.encoding.encoder import Encoder
+from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.faces.actions import Evidence, Sighting
-from edge_oneshot_device.faces.challenge import Action, Challenge
-from edge_oneshot_device.faces.parallax import Reference, View
+from edge_oneshot_device.liveness.actions import Evidence, Sighting
+from edge_oneshot_device.liveness.challenge import Action, Challenge
+from edge_oneshot_device.liveness.parallax import ReferenceView, View
 from edge_oneshot_device.matching.decision import scores
 
 FAILURES: Final = (
@@ -77,7 +77,7 @@ class Liveness(msgspec.Struct, frozen=True, eq=False):
     embedding: NDArray[np.float32] | None
 
 
-class Progress(msgspec.Struct, frozen=True, eq=False):
+class ChallengeProgress(msgspec.Struct, frozen=True, eq=False):
     """Where a challenge stands.
 
     Attributes:
@@ -119,7 +119,7 @@ class Watcher:
         self._least_score = least_score
         self._ended = ended
         self._before = -math.inf
-        self._reference: Reference | None = None
+        self._reference: ReferenceView | None = None
         self._last: Sighting | None = None
         self._step = 0
         self._still: float | None = None  # since when the face looks straight ahead
@@ -130,7 +130,7 @@ class Watcher:
         self._embedding: NDArray[np.float32]  # of the frame before
         self._result: Liveness | None = None
 
-    def feed(self, frame: Image.Image, seconds: float) -> Progress:
+    def feed(self, frame: Image.Image, seconds: float) -> ChallengeProgress:
         """Look at the next frame.
 
         Args:
@@ -150,9 +150,9 @@ class Watcher:
         if self._result is None:
             ask = self._look(frame, seconds)
             if self._result is None:
-                return Progress(ask, self._step, None)
+                return ChallengeProgress(ask, self._step, None)
             self._record(self._result)
-        return Progress("look", self._step, self._result)
+        return ChallengeProgress("look", self._step, self._result)
 
     def _record(self, result: Liveness) -> None:
         """Tell `ended`; a result that nobody took note of is a failure."""
@@ -167,7 +167,7 @@ class Watcher:
             return self._interrupted(len(faces), seconds)
         view = View(frame, faces[0].points)
         if self._reference is None:
-            self._reference = Reference(view)
+            self._reference = ReferenceView(view)
         seen = Sighting.of(seconds, view, self._reference)
         embedding = self._encoder.embed(self._finder.cut(frame, faces[0]))
         if not self._frontal:
@@ -195,7 +195,9 @@ class Watcher:
             return self._fail("face_lost")
         return self._asked()
 
-    def _settle(self, frame: Image.Image, seen: Sighting, embedding: NDArray[np.float32], reference: Reference) -> str:
+    def _settle(
+        self, frame: Image.Image, seen: Sighting, embedding: NDArray[np.float32], reference: ReferenceView
+    ) -> str:
         """Before the first action: a face that looks straight ahead, keeps still and has room to come closer."""
         size = seen.view.eye_distance / min(frame.size)
         if size > _START[1]:
@@ -205,7 +207,7 @@ class Watcher:
         calm = calm and reference.eyes(seen.view) > _SAME_EYES
         self._last = seen
         if not calm or size < _START[0] or abs(seen.view.aside) > _ASIDE:
-            self._reference, self._still = Reference(seen.view), None
+            self._reference, self._still = ReferenceView(seen.view), None
             return "come_closer" if size < _START[0] else "look"
         if self._still is None:
             self._still = seen.seconds
@@ -216,7 +218,7 @@ class Watcher:
         self._still = seen.seconds
         return "hold"
 
-    def _wait(self, seen: Sighting, reference: Reference) -> str:
+    def _wait(self, seen: Sighting, reference: ReferenceView) -> str:
         """Before an action is asked, and after the last one."""
         if self._still is None:
             if seen.ahead:
