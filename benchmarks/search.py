@@ -30,8 +30,7 @@ from edge_oneshot.data.loading import load_data
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.bundle.manifest import Metric
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.matching import rows as memory
-from edge_oneshot_device.matching import search as searching
+from edge_oneshot_device.matching.rows import Layout
 from edge_oneshot_device.matching.search import Index
 
 SIZES = (1000, 10_000, 100_000, 1_000_000)
@@ -94,11 +93,9 @@ def engines(templates: NDArray[np.float32]) -> dict[tuple[str, Metric], tuple[Fi
     found: dict[tuple[str, Metric], tuple[Find, int, int | None]] = {}
     for metric in ("cosine", "euclidean"):
         index = _index(size, metric, owners, templates)
-        coded = count >= memory._FEW
-        found["edge-oneshot", metric] = (_ours(index), templates.nbytes // (4 if coded else 1), index.nbytes)
-        kept, searching._INSTALLED = searching._INSTALLED, False
-        plain = _index(size, metric, owners, templates)
-        searching._INSTALLED = kept
+        quantized = (least := Layout().min_quantized) is not None and count >= least
+        found["edge-oneshot", metric] = (_ours(index), templates.nbytes // (4 if quantized else 1), index.nbytes)
+        plain = _index(size, metric, owners, templates, Layout(min_quantized=None))
         found["edge-oneshot without numkong", metric] = (_ours(plain), templates.nbytes, plain.nbytes)
         flat = (faiss.IndexFlatIP if metric == "cosine" else faiss.IndexFlatL2)(size)
         flat.add(templates)
@@ -218,8 +215,14 @@ def _moved(embeddings: NDArray[np.float32], rng: np.random.Generator) -> NDArray
     return noise
 
 
-def _index(size: int, metric: Metric, owners: NDArray[np.int64], templates: NDArray[np.float32]) -> Index:
-    index = Index(size, metric, "best")
+def _index(
+    size: int,
+    metric: Metric,
+    owners: NDArray[np.int64],
+    templates: NDArray[np.float32],
+    layout: Layout | None = None,
+) -> Index:
+    index = Index(size, metric, "best", layout)
     index.load([(owners, templates)])
     return index
 

@@ -1,1 +1,1 @@
-"""From an embedding to a decision."""
+"""From an embedding to a decision: scores, thresholds, and the search for the best two persons."""

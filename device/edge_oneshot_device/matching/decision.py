@@ -14,7 +14,7 @@ from edge_oneshot_device.matching.thresholds import likeness, similarity, thresh
 
 
 class EmbeddingSource(Protocol):
-    """What makes embeddings; `edge_oneshot_device.Encoder` is one."""
+    """What made the embeddings of a decision; `edge_oneshot_device.Encoder` is one."""
 
     @property
     def variant(self) -> str:
@@ -34,35 +34,35 @@ class EmbeddingSource(Protocol):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """Somebody whom a probe may show, and how well it fits."""
+    """A person whom the probe may show, and their score."""
 
     person: str
     score: float
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """The answer to a probe.
+    """The result of comparing a probe with enrolled templates.
 
     Attributes:
-        person: Who was accepted, or None.
-        accepted: Whether anybody was.
-        score: The best score; None when there was nothing to compare with.
-        similarity: The degree of similarity, 0..1, that belongs to the score.
-        threshold: What the score was held against; in 1:N the one for the people enrolled.
-        target_far: The false accept rate that is wanted of one attempt.
-        kept_far: The one that is kept: more than `target_far` where the calibration promises no smaller one for so
-            many people.
+        person: Name of the accepted person; None when nobody was accepted.
+        accepted: Whether a person was accepted.
+        score: The best score; None when there was no template to compare with.
+        similarity: The degree of similarity for this score, 0..1.
+        threshold: The score from which the probe is accepted; in 1:N it depends on the number of people enrolled.
+        target_far: The target false accept rate of one attempt.
+        kept_far: The false accept rate that the threshold keeps. It exceeds `target_far` where the calibration supports
+            no smaller rate for so many people.
         runner_up: In 1:N, the best other person.
         reason: ``match``, ``below_threshold``, ``ambiguous`` or ``empty_gallery``; ``not_yet_valid``, ``expired``,
             ``outside_hours`` or ``unknown_zone``; ``delayed``, ``disabled`` or ``rate_limited``; ``audit_unavailable``.
-        provisional: True when the threshold rests on less data than it should.
-        variant, runtime, fingerprint: What made the embeddings.
-        candidate: The best match where it was not accepted for another reason than its score.
-        retry_after: Seconds until the next attempt is looked at, after too many.
-        fault: Why the decision could not be recorded, one line.
+        provisional: Whether the threshold rests on less data than it should.
+        variant, runtime, fingerprint: Of the encoder.
+        candidate: The best match, when it was rejected for another reason than its score.
+        retry_after: Seconds until another attempt is allowed, when there were too many.
+        fault: Why the decision could not be recorded, in one line.
         likeness: The score on a scale from 0 to 100, see `thresholds.likeness`; None without a score.
-        likeness_needed: The threshold on that scale.
-        likeness_of_runner_up: The runner-up's score on that scale.
+        likeness_needed: The threshold on the same scale.
+        likeness_of_runner_up: The runner-up's score on the same scale.
     """
 
     person: str | None
@@ -87,7 +87,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class PublicDecision(msgspec.Struct, frozen=True):
-    """What whoever presents an image may read of a `Decision`: nothing by which a rejected image could be improved.
+    """The part of a `Decision` that the person at the door may read: nothing that helps to improve a rejected image.
 
     Attributes:
         person, accepted, reason, target_far, kept_far, provisional, retry_after, fault: See `Decision`.
@@ -104,23 +104,23 @@ class PublicDecision(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, decision: Decision) -> "PublicDecision":
-        """The answer to a decision."""
+        """The public part of a decision."""
         return cls(*(getattr(decision, name) for name in cls.__struct_fields__))
 
 
 def scores(probe: NDArray[np.float32], templates: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
-    """Score of a probe against each template; higher is more alike.
+    """Score of a probe against each template; a higher score means more alike.
 
     Args:
         probe: float32 (d,); for ``cosine`` of unit length.
         templates: float32 (n, d); for ``cosine`` of unit length.
-        metric: ``cosine``: the cosine, -1..1; ``euclidean``: the negative distance, at most 0.
+        metric: ``cosine``: the score is the cosine, -1..1; ``euclidean``: the negative distance, at most 0.
 
     Returns:
         float32 (n,), always finite.
 
     Raises:
-        MachineError: A score is no finite number, because an embedding is none.
+        MachineError: ``not_finite``: a score is NaN or infinite, because an embedding is.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         if metric == "cosine":
@@ -132,7 +132,7 @@ def scores(probe: NDArray[np.float32], templates: NDArray[np.float32], metric: M
         message = "a score is no finite number: the model or its runtime is at fault; check it with inspect and bench"
         raise MachineError(message, reason="not_finite")
     if metric == "cosine":
-        # rounding lifts the cosine of equal vectors just above 1
+        # rounding can lift the cosine of equal vectors just above 1
         np.minimum(result, 1.0, out=result)
         np.maximum(result, -1.0, out=result)
     return result
@@ -145,8 +145,8 @@ def join(
 
     Args:
         template_scores: float32 (n,).
-        owners: Integers (n,): the person, 0..people-1, that each template belongs to.
-        people: How many persons there are.
+        owners: Integers (n,): the person of each template, 0..people-1.
+        people: Number of persons.
         rule: ``best``: the highest score of the person's templates; ``mean``: their mean.
 
     Returns:
@@ -165,7 +165,18 @@ def join(
 def decide_verify(
     person: str, score: float, calibration: Calibration, target_far: float, origin: EmbeddingSource
 ) -> Decision:
-    """Decide 1:1 whether the probe shows `person`, whose templates gave `score`."""
+    """Decide 1:1 whether the probe shows a person.
+
+    Args:
+        person: Name of the claimed person.
+        score: The person's score, as `join` returns it.
+        calibration: That of the person's count of templates.
+        target_far: Target false accept rate, above 0 and below 1.
+        origin: The encoder that made the embeddings.
+
+    Raises:
+        InputError: ``bad_target_far``.
+    """
     threshold = threshold_for(calibration, origin.embedding.metric, target_far)
     accepted = score >= threshold.value
     return Decision(
@@ -194,14 +205,17 @@ def decide_identify(
     target_far: float,
     origin: EmbeddingSource,
 ) -> Decision:
-    """Decide 1:N who the probe shows, if anybody: `decide_among` the best two.
+    """Decide 1:N who the probe shows, from the scores of all people enrolled.
 
     Args:
-        names: The persons enrolled.
+        names: Names of the people enrolled.
         person_scores: float32 (len(names),), as `join` returns them.
         calibration: That of the largest count of templates among them.
-        target_far: Wanted false accept rate of the attempt.
-        origin: What made the embeddings.
+        target_far: Target false accept rate of the attempt, above 0 and below 1.
+        origin: The encoder that made the embeddings.
+
+    Raises:
+        InputError: ``bad_target_far``.
     """
     found = [Candidate(names[index], float(person_scores[index])) for index in best_two(person_scores)]
     first, second, *_ = [*found, None, None]
@@ -216,18 +230,21 @@ def decide_among(
     target_far: float,
     origin: EmbeddingSource,
 ) -> Decision:
-    """Decide 1:N who the probe shows, from the best two of everybody enrolled.
+    """Decide 1:N who the probe shows, from the best two of the people enrolled.
 
-    The best person is accepted when the score clears the threshold for so many people and
-    leads the best other person by `calibration.margin`; a tie is always ambiguous.
+    The best person is accepted when the score reaches the threshold for so many people and leads the runner-up by at
+    least `calibration.margin`; a tie is always ambiguous.
 
     Args:
-        best: None when nobody is enrolled.
-        runner_up: The best other person; None when there is none.
-        people: How many are enrolled.
+        best: The person with the highest score; None when nobody is enrolled.
+        runner_up: The person with the second highest score; None when there is none.
+        people: Number of people enrolled.
         calibration: That of the largest count of templates among them.
-        target_far: Wanted false accept rate of the attempt.
-        origin: What made the embeddings.
+        target_far: Target false accept rate of the attempt, above 0 and below 1.
+        origin: The encoder that made the embeddings.
+
+    Raises:
+        InputError: ``bad_target_far``.
     """
     metric = origin.embedding.metric
     threshold = threshold_for(calibration, metric, target_far, max(people, 1))
@@ -262,7 +279,14 @@ def decide_among(
 
 
 def best_two(person_scores: NDArray[np.float32]) -> list[int]:
-    """Indices of the best and of the second best of float32 (people,); fewer where there are fewer."""
+    """Indices of the highest and the second highest score.
+
+    Args:
+        person_scores: float32 (people,).
+
+    Returns:
+        Two indices, or as many as there are people.
+    """
     if len(person_scores) == 0:
         return []
     best = int(person_scores.argmax())

@@ -1,7 +1,8 @@
-"""Templates as rows in memory, each with its person, added and deleted without copying all the others."""
+"""Templates as rows in memory, each with its person; rows are added and deleted without copying all the others."""
 
 import math
-from typing import Any, Final
+from importlib.util import find_spec
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,115 +10,138 @@ from numpy.typing import NDArray
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.matching.thresholds import MAX_TEMPLATES
 
-BLOCK: Final = 64_000
-"""Rows that lie side by side in memory; no power of two, which caches do not like as a stride."""
-
-ABREAST: Final = 4
-"""A block's rows are room for a multiple of so many."""
+ROW_MULTIPLE: Final = 4
+"""The capacity of a block, in rows, is a multiple of this: a quantized scan multiplies up to four rows at once."""
 
 MAX_NORM: Final = 1e18
-"""Squares of the distances between shorter vectors are finite in float32."""
+"""Squared distances between shorter vectors are finite in float32."""
 
-SMALLEST: Final = 1e-30
-"""Smaller values are encoded as 0, since what they would be divided by is none in float32."""
+MIN_MAGNITUDE: Final = 1e-30
+"""Components below this are quantized to 0, because their scale would be 0 in float32."""
 
-_FEW: Final = 7000  # rows, below which a product of floats is as fast as one of codes
-_ROOM: Final = 16  # one part in so many is kept free for the next rows
-_AT_ONCE: Final = 2048
-_LINE: Final = 64  # bytes
-_HEADROOM: Final = 1.05  # of the unit of the codes, lest each row a little larger has all of them made anew
+_SPARE_SHARE: Final = 16  # one row in so many is kept free for the next ones
+_CACHE_LINE: Final = 64  # bytes
+_HEADROOM: Final = 1.05  # of the scale, so that a slightly larger row does not requantize all of them
+
+
+class Layout(NamedTuple):
+    """How templates lie in memory and are scanned; the defaults were measured (docs/experiments/search.md).
+
+    Attributes:
+        block: Rows that lie side by side; not a power of two, which caches handle badly as a stride.
+        batch: Rows that are copied or quantized at once.
+        min_quantized: Rows from which an 8-bit copy is scanned in place of the float32 templates; None: never. Below,
+            a float32 product is as fast. The 8-bit product needs numkong, from the extra ``search``.
+        cached: Rows up to which the 8-bit scan multiplies four rows at once instead of two.
+    """
+
+    block: int = 64_000
+    batch: int = 2048
+    min_quantized: int | None = 7000 if find_spec("numkong") is not None else None
+    cached: int = 1 << 15
 
 
 class Rows:
     """Templates and what a search needs of each.
 
-    Rows 0..count-1 are in use; those of a person follow each other in a ring.
+    Rows 0 to count - 1 are in use. The rows of a person form a circular linked list.
 
     Args:
         size: d, length of a template.
-        halved: Whether half of the square of each length is kept.
-        encoded: Whether there are codes once there are many rows.
+        euclidean: Whether half of each squared norm is kept.
+        layout: How they lie in memory.
 
     Attributes:
         count: Rows in use.
-        people: Persons who have one.
-        owners: int64, the person of each row.
-        following: int32, the next row of the same person.
-        halves: float32, minus half of the square of each length; none unless halved.
-        coded: Whether there are so many rows that they have codes.
-        blocks: float32 (d, `BLOCK`), the last one shorter: templates side by side, which a product reads faster, with
-            `halves` as one more row; without it, and each template in one piece, where codes are multiplied instead.
-        vectors: The templates in them, used or not.
-        codes: int8 (`BLOCK`, d), likewise.
-        unit: What 1 in a code stands for.
-        longest: No row is longer.
-        rest: No row differs more from its code, in units.
-        length: No row is longer, in units.
+        people: Persons with at least one row.
+        owners: int64 (capacity,), the person of each row.
+        next_rows: int32 (capacity,), the next row of the same person.
+        half_norms: float32 (capacity,), minus half of each squared norm; empty unless `euclidean`.
+        quantized: Whether there are so many rows that they have codes.
+        blocks: float32 (d, `layout.block`), the last one narrower: templates side by side, which a product reads
+            faster, with `half_norms` as one more row. Where codes are multiplied instead: without that row, and each
+            template contiguous.
+        vectors: The templates in the blocks, used or not.
+        codes: int8 (`layout.block`, d) for each block: the quantized templates.
+        scale: What 1 in a code stands for: template = scale * (code + residual).
+        max_norm: Upper bound of the templates' norms.
+        max_residual_norm: Upper bound of the residuals' norms, in units of `scale`.
+        max_scaled_norm: Upper bound of the templates' norms, in units of `scale`.
     """
 
-    def __init__(self, size: int, *, halved: bool, encoded: bool) -> None:
+    def __init__(self, size: int, *, euclidean: bool, layout: Layout) -> None:
         self.count = 0
         self.people = 0
         self.owners = np.empty(0, np.int64)
-        self.following = np.empty(0, np.int32)
-        self.halves = np.empty(0, np.float32)
-        self.coded = False
+        self.next_rows = np.empty(0, np.int32)
+        self.half_norms = np.empty(0, np.float32)
+        self.quantized = False
         self.blocks: list[NDArray[np.float32]] = []
         self.vectors: list[NDArray[np.float32]] = []
         self.codes: list[NDArray[np.int8]] = []
-        self.unit = 0.0
-        self.longest = 0.0
-        self.rest = 0.0
-        self.length = 0.0
+        self.scale = 0.0
+        self.max_norm = 0.0
+        self.max_residual_norm = 0.0
+        self.max_scaled_norm = 0.0
         self._size = size
-        self._halved = halved
-        self._encoded = encoded
+        self._euclidean = euclidean
+        self._layout = layout
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that they take."""
-        arrays: list[NDArray[Any]] = [*self._flat(), *self.blocks, *self.codes]
+        """Bytes of memory that the rows take."""
+        arrays: list[NDArray[Any]] = [*self._per_row(), *self.blocks, *self.codes]
         return sum(array.nbytes for array in arrays)
 
     def used(self) -> list[NDArray[np.float32]]:
         """The templates in use, float32 (d, n) of each block."""
-        # there may be room for a further block
-        return [self.vectors[start // BLOCK][:, : self.count - start] for start in range(0, self.count, BLOCK)]
+        block = self._layout.block
+        # there may be spare capacity for a further block
+        return [self.vectors[start // block][:, : self.count - start] for start in range(0, self.count, block)]
 
     def gather(self, rows: list[int]) -> NDArray[np.float32]:
         """Templates of k rows, float32 (k, d)."""
-        return np.stack([self.vectors[row // BLOCK][:, row % BLOCK] for row in rows])
+        block = self._layout.block
+        return np.stack([self.vectors[row // block][:, row % block] for row in rows])
 
-    def ring(self, row: int) -> list[int]:
-        """All rows of a row's person, beginning with it."""
+    def rows_of_owner(self, row: int) -> list[int]:
+        """All rows of the person that a row belongs to, beginning with this row."""
         rows = [row]
-        following = self.following.item(row)
+        following = self.next_rows.item(row)
         while following != row:
             rows.append(following)
-            following = self.following.item(following)
+            following = self.next_rows.item(following)
         return rows
 
-    def of(self, person: int) -> list[int]:
-        """All rows of a person, rising."""
+    def rows_of(self, person: int) -> list[int]:
+        """All rows of a person in ascending order; found by a scan of `owners`."""
         return [int(row) for row in np.flatnonzero(self.owners[: self.count] == person)]
 
     def append(self, person: int, templates: NDArray[np.float32]) -> None:
-        """Add the rows of somebody who has none.
+        """Add the rows of a person who has none.
+
+        Args:
+            person: Any 64-bit integer.
+            templates: float32 (k, d).
 
         Raises:
-            MachineError: Reason ``not_finite``: a template is no finite number. Nothing was changed.
+            MachineError: Reason ``not_finite``: a template holds NaN or infinity. Nothing was changed.
         """
         start = self.count
-        self.append_loose(np.full(len(templates), person, np.int64), templates)
-        self.following[start : self.count] = np.roll(np.arange(start, self.count), -1)
+        self.append_unlinked(np.full(len(templates), person, np.int64), templates)
+        self.next_rows[start : self.count] = np.roll(np.arange(start, self.count), -1)
         self.people += 1
-        self._encode(start)
+        self._quantize(start)
 
-    def append_loose(self, owners: NDArray[np.int64], templates: NDArray[np.float32]) -> None:
-        """Add rows in any order, to be tied by `tie` before anything else is asked.
+    def append_unlinked(self, owners: NDArray[np.int64], templates: NDArray[np.float32]) -> None:
+        """Add rows in any order; `link` has to be called before any other method.
+
+        Args:
+            owners: int64 (n,), the person of each row.
+            templates: float32 (n, d).
 
         Raises:
-            MachineError: Reason ``not_finite``: a template is no finite number. Nothing was changed.
+            MachineError: Reason ``not_finite``: a template holds NaN or infinity. Nothing was changed.
         """
         if templates.shape != (len(owners), self._size):
             raise ValueError(f"templates of shape {templates.shape}: expected ({len(owners)}, {self._size})")
@@ -125,14 +149,15 @@ class Rows:
             message = "a template is no finite number: the model or its runtime is at fault"
             raise MachineError(message, reason="not_finite")
         if self.count + len(owners) > len(self.owners):
-            self._resize(self.count + len(owners), _ROOM)
-        for start in range(0, len(owners), _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
+            self._resize(self.count + len(owners), _SPARE_SHARE)
+        batch = self._layout.batch
+        for start in range(0, len(owners), batch):
+            part = slice(start, start + batch)
             while len(owners[part]):
-                part = self._append_some(owners, templates, part)
+                part = self._fill_block(owners, templates, part)
 
-    def tie(self) -> None:
-        """Tie all rows into rings anew, and keep no room.
+    def link(self) -> None:
+        """Link the rows of each person anew, and release the spare capacity.
 
         Raises:
             ValueError: A person has more than `MAX_TEMPLATES`.
@@ -146,123 +171,133 @@ class Rows:
         if counts.max() > MAX_TEMPLATES:
             raise ValueError(f"{counts.max()} templates of a person: at most {MAX_TEMPLATES} are possible")
         self._resize(self.count)
-        self.following[order[:-1]] = order[1:]
-        self.following[order[starts + counts - 1]] = order[starts]
+        self.next_rows[order[:-1]] = order[1:]
+        self.next_rows[order[starts + counts - 1]] = order[starts]
         self.people = len(starts)
-        self._encode(0)
+        self._quantize(0)
 
     def delete(self, rows: list[int]) -> None:
-        """Delete all rows of a person, none or more: the last rows move to their places."""
+        """Delete all rows of one person; the last rows move into their places. An empty list changes nothing."""
         self.people -= bool(rows)
+        block = self._layout.block
         for row in sorted(rows, reverse=True):
             last = self.count - 1
             if row != last:
-                self.following[self.ring(last)[-1]] = row
-                for array in self._flat():
+                self.next_rows[self.rows_of_owner(last)[-1]] = row
+                for array in self._per_row():
                     array[row] = array[last]
-                self.blocks[row // BLOCK][:, row % BLOCK] = self.blocks[last // BLOCK][:, last % BLOCK]
-                if self.coded:
-                    self.codes[row // BLOCK][row % BLOCK] = self.codes[last // BLOCK][last % BLOCK]
+                self.blocks[row // block][:, row % block] = self.blocks[last // block][:, last % block]
+                if self.quantized:
+                    self.codes[row // block][row % block] = self.codes[last // block][last % block]
             self.count = last
-        if len(self.owners) > self.count + self.count // 4 + _AT_ONCE:
-            self._resize(self.count, _ROOM)
+        if len(self.owners) > self.count + self.count // 4 + self._layout.batch:
+            self._resize(self.count, _SPARE_SHARE)
 
-    def _flat(self) -> list[NDArray[Any]]:
-        return [self.owners, self.following, *([self.halves] if self._halved else [])]
+    def _per_row(self) -> list[NDArray[Any]]:
+        return [self.owners, self.next_rows, *([self.half_norms] if self._euclidean else [])]
 
-    def _append_some(self, owners: NDArray[np.int64], templates: NDArray[np.float32], part: slice) -> slice:
-        """Add what the current block has room for; returns what is left."""
-        block, place = divmod(self.count, BLOCK)
-        end = min(part.stop, part.start + BLOCK - place)
-        some = templates[part.start : end]
-        inside = slice(place, place + len(some))
-        self.owners[self.count : self.count + len(some)] = owners[part.start : end]
-        self.vectors[block][:, inside] = some.T
-        lengths = np.sqrt(np.einsum("ij,ij->i", some, some, dtype=np.float64))
-        if self._halved:
-            self.halves[self.count : self.count + len(some)] = np.minimum(lengths, MAX_NORM) ** 2 / -2
-            if not self.coded:
-                self.blocks[block][-1, inside] = self.halves[self.count : self.count + len(some)]
-        self.longest = max(self.longest, float(lengths.max()))
-        self.count += len(some)
+    def _fill_block(self, owners: NDArray[np.int64], templates: NDArray[np.float32], part: slice) -> slice:
+        """Add the rows of `part` that the current block has room for, and return the others."""
+        block, place = divmod(self.count, self._layout.block)
+        end = min(part.stop, part.start + self._layout.block - place)
+        added = templates[part.start : end]
+        inside = slice(place, place + len(added))
+        self.owners[self.count : self.count + len(added)] = owners[part.start : end]
+        self.vectors[block][:, inside] = added.T
+        norms = np.sqrt(np.einsum("ij,ij->i", added, added, dtype=np.float64))
+        if self._euclidean:
+            self.half_norms[self.count : self.count + len(added)] = np.minimum(norms, MAX_NORM) ** 2 / -2
+            if not self.quantized:
+                self.blocks[block][-1, inside] = self.half_norms[self.count : self.count + len(added)]
+        self.max_norm = max(self.max_norm, float(norms.max()))
+        self.count += len(added)
         return slice(end, part.stop)
 
-    def _encode(self, start: int) -> None:
-        """Make the codes of the rows from one on; all of them anew when one is too large for the unit."""
-        if not self.coded:
+    def _quantize(self, start: int) -> None:
+        """Quantize the rows from `start` on; all rows anew when one exceeds the range of the scale."""
+        if not self.quantized:
             return
         parts = self._parts(start)
-        greatest = max(float(np.abs(vectors).max()) for vectors, _ in parts)
-        if not self.unit or greatest > 127 * self.unit:
-            self.unit = max(greatest * _HEADROOM, SMALLEST) / 127
-            self.rest = self.length = 0.0
+        largest = max(float(np.abs(vectors).max()) for vectors, _ in parts)
+        if not self.scale or largest > 127 * self.scale:
+            self.scale = max(largest * _HEADROOM, MIN_MAGNITUDE) / 127
+            self.max_residual_norm = self.max_scaled_norm = 0.0
             parts = self._parts(0)
         for vectors, codes in parts:
-            codes[:], rest, length = encode(vectors.T, self.unit)
-            self.rest, self.length = max(self.rest, rest), max(self.length, length)
+            codes[:], residual_norm, scaled_norm = quantize_rows(vectors.T, self.scale)
+            self.max_residual_norm = max(self.max_residual_norm, residual_norm)
+            self.max_scaled_norm = max(self.max_scaled_norm, scaled_norm)
 
     def _parts(self, start: int) -> list[tuple[NDArray[np.float32], NDArray[np.int8]]]:
-        """Vectors (d, k) and codes (k, d) of the rows from one on, as many at once as caches hold."""
-        found = []
+        """Vectors (d, k) and codes (k, d) of the rows from `start` on, in batches that fit the caches."""
+        found, batch = [], self._layout.batch
         for number, (vectors, codes) in enumerate(zip(self.used(), self.codes, strict=False)):
-            for place in range(max(start - number * BLOCK, 0), vectors.shape[1], _AT_ONCE):
-                end = min(place + _AT_ONCE, vectors.shape[1])
+            for place in range(max(start - number * self._layout.block, 0), vectors.shape[1], batch):
+                end = min(place + batch, vectors.shape[1])
                 found.append((vectors[:, place:end], codes[place:end]))
         return found
 
-    def _resize(self, rows: int, room: int = 0) -> None:
-        """Make room for so many rows, and for one part in `room` more."""
-        capacity = -(-(rows + (rows // room + ABREAST if room else 0)) // ABREAST) * ABREAST
-        former, self.coded = self.coded, self._encoded and rows >= _FEW
+    def _resize(self, rows: int, spare_share: int = 0) -> None:
+        """Set the capacity to so many rows, and one row in `spare_share` more."""
+        spare = rows // spare_share + ROW_MULTIPLE if spare_share else 0
+        capacity = -(-(rows + spare) // ROW_MULTIPLE) * ROW_MULTIPLE
+        least = self._layout.min_quantized
+        former, self.quantized = self.quantized, least is not None and rows >= least
         self.owners = _resized(self.owners, capacity)
-        self.following = _resized(self.following, capacity)
-        if self._halved:
-            self.halves = _resized(self.halves, capacity)
-        sizes = [min(BLOCK, capacity - start) for start in range(0, capacity, BLOCK)]
+        self.next_rows = _resized(self.next_rows, capacity)
+        if self._euclidean:
+            self.half_norms = _resized(self.half_norms, capacity)
+        full = self._layout.block
+        sizes = [min(full, capacity - start) for start in range(0, capacity, full)]
         blocks, codes = self.blocks, self.codes
         self.blocks, self.codes = [], []
         for number, size in enumerate(sizes):
             block = blocks[number] if number < len(blocks) else np.empty((self._size, 0), np.float32)
-            if block.shape[1] != size or former != self.coded:
+            if block.shape[1] != size or former != self.quantized:
                 block = self._block(block[: self._size], number, size)
             self.blocks.append(block)
-            if self.coded:
+            if self.quantized:
                 own = codes[number] if number < len(codes) else np.empty((0, self._size), np.int8)
                 self.codes.append(_resized(own, size))
         self.vectors = [block[: self._size] for block in self.blocks]
-        if former != self.coded:
-            self.unit = 0.0  # all codes are to be made
+        if former != self.quantized:
+            self.scale = 0.0  # the next call of `_quantize` makes all codes
 
     def _block(self, vectors: NDArray[np.float32], number: int, size: int) -> NDArray[np.float32]:
-        """A block of another size, with what fits in of the vectors (d, n)."""
+        """A block of another size that holds as many of the vectors (d, n) as it has room for."""
         kept = min(vectors.shape[1], size)
-        if self.coded:
+        if self.quantized:
             block = _aligned((size, self._size), vectors.dtype).T
         else:
-            block = _aligned((self._size + self._halved, size), vectors.dtype)
-            if self._halved:
-                block[-1] = self.halves[number * BLOCK : number * BLOCK + size]
+            block = _aligned((self._size + self._euclidean, size), vectors.dtype)
+            if self._euclidean:
+                start = number * self._layout.block
+                block[-1] = self.half_norms[start : start + size]
         block[: self._size, :kept] = vectors[:, :kept]
         return block
 
 
-def encode(vectors: NDArray[np.float32], unit: float) -> tuple[NDArray[np.int8], float, float]:
-    """Encode vectors (k, d), of components up to 127 units, as integers of 8 bits.
+def quantize_rows(vectors: NDArray[np.float32], scale: float) -> tuple[NDArray[np.int8], float, float]:
+    """Quantize vectors symmetrically to 8 bits: vector = scale * (code + residual).
+
+    Args:
+        vectors: float32 (k, d), with components of at most 127 times the scale.
+        scale: What 1 in a code stands for.
 
     Returns:
-        Codes, int8 (k, d), and, in units, how far a vector is from its code at most and how long one is at most.
+        Codes, int8 (k, d); upper bounds of the residuals' norms and of the vectors' norms, both in units of the scale.
     """
-    units = vectors * np.float32(1 / unit)
-    codes = np.rint(units)
-    length = float(np.einsum("ij,ij->i", units, units).max()) ** 0.5
-    units -= codes
-    rest = float(np.einsum("ij,ij->i", units, units).max()) ** 0.5
-    allowance = moved(vectors.shape[1])
-    return codes.astype(np.int8), rest * 1.0001 + allowance, length * 1.0001 + allowance
+    scaled = vectors * np.float32(1 / scale)
+    codes = np.rint(scaled)
+    norm = float(np.einsum("ij,ij->i", scaled, scaled).max()) ** 0.5
+    scaled -= codes
+    residual_norm = float(np.einsum("ij,ij->i", scaled, scaled).max()) ** 0.5
+    allowance = rounding_error(vectors.shape[1])
+    return codes.astype(np.int8), residual_norm * 1.0001 + allowance, norm * 1.0001 + allowance
 
 
-def moved(size: int) -> float:
-    """How far rounding to float32 moves a vector, in units of its code, at most; a length by less than 1e-4 of it."""
+def rounding_error(size: int) -> float:
+    """Upper bound of how far rounding to float32 moves a scaled vector; it changes a norm by less than 1e-4 of it."""
     return float(3e-5 * size**0.5)
 
 
@@ -275,7 +310,7 @@ def _resized(array: NDArray[Any], rows: int) -> NDArray[Any]:
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Zeros, since what is not in use is multiplied too; at the beginning of a line of the caches."""
-    room = np.zeros(math.prod(shape) * dtype.itemsize + _LINE, np.uint8)
-    start = -room.ctypes.data % _LINE
-    return room[start : start + len(room) - _LINE].view(dtype).reshape(shape)
+    """Zeros, because unused rows are multiplied too; aligned to a cache line."""
+    buffer = np.zeros(math.prod(shape) * dtype.itemsize + _CACHE_LINE, np.uint8)
+    start = -buffer.ctypes.data % _CACHE_LINE
+    return buffer[start : start + len(buffer) - _CACHE_LINE].view(dtype).reshape(shape)

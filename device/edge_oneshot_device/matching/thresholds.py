@@ -1,4 +1,4 @@
-"""The score that accepts: which one keeps a wanted false accept rate, and what a calibration cannot promise."""
+"""Thresholds: the score that keeps a target false accept rate, and how far a calibration supports it."""
 
 import math
 import sys
@@ -11,25 +11,25 @@ from edge_oneshot_device.bundle.manifest import Calibration, Manifest, Metric, O
 from edge_oneshot_device.errors import InputError
 
 MAX_TEMPLATES: Final = 5
-"""Templates a person may have."""
+"""Most templates that a person may have."""
 
 LOOSE_FAR: Final = 0.01
-"""A false accept rate of an attempt above which a door is said to be unfit: too many strangers get in."""
+"""A false accept rate of an attempt above which a door is reported as unfit: too many strangers get in."""
 
 EXTRAPOLATED: Final = 10.0
-"""Times below the smallest calibrated rate that the tail is trusted; docs/explanation/matching.md says why."""
+"""Factor below the smallest calibrated rate down to which the tail is trusted; docs/explanation/matching.md says why."""
 
-_ROUNDING: Final = 1e-6  # below 1, that the cosine of equal vectors may come out; measured: 4.2e-7
+_ROUNDING: Final = 1e-6  # how far below 1 the cosine of equal vectors may be; measured: 4.2e-7
 
 
 class AcceptanceThreshold(msgspec.Struct, frozen=True):
-    """A score to accept at or above, and what it keeps.
+    """The score from which a probe is accepted, and the false accept rate that it keeps.
 
     Attributes:
         value: The score.
         provisional: Whether it rests on less data than it should.
-        kept_far: The false accept rate of an attempt: the one wanted, or the smallest that can be promised.
-        most_people: Up to how many people enrolled the wanted rate is kept; 0: not even for one.
+        kept_far: The false accept rate of an attempt: the target, or the smallest rate that the calibration supports.
+        most_people: Up to how many people enrolled the target is kept; 0: not even for one.
     """
 
     value: float
@@ -39,13 +39,13 @@ class AcceptanceThreshold(msgspec.Struct, frozen=True):
 
 
 class Outlook(msgspec.Struct, frozen=True):
-    """What a door does with so many people enrolled.
+    """The error rates that a door has with so many people enrolled.
 
     Attributes:
-        people: How many.
-        target_far: The false accept rate that is wanted of an attempt in 1:N.
+        people: Number of people enrolled.
+        target_far: Target false accept rate of an attempt in 1:N.
         kept_far, most_people, provisional: See `AcceptanceThreshold`.
-        frr: Share of genuine comparisons below the threshold; where that is extrapolated, the least that it can be.
+        frr: Share of genuine comparisons below the threshold; a lower bound where the threshold is extrapolated.
     """
 
     people: int
@@ -57,21 +57,21 @@ class Outlook(msgspec.Struct, frozen=True):
 
 
 def calibration_for(manifest: Manifest, variant: str, templates: int, fewest: int | None = None) -> Calibration:
-    """The calibration of the manifest's rule for persons with so many templates, on the safe side.
+    """The calibration of the manifest's rule for people with so many templates; the stricter one between two counts.
 
-    The best of more templates scores higher, so for ``best`` it is that of the next count up from the most that
-    anybody has. The mean of fewer templates varies more, so for ``mean`` it is that of the next count down
-    from the fewest.
+    The best of more templates scores higher, so the rule ``best`` takes the next calibrated count at or above the most
+    templates of a person. The mean of fewer templates varies more, so the rule ``mean`` takes the next calibrated
+    count at or below the fewest.
 
     Args:
-        manifest: The bundle's.
+        manifest: The bundle's manifest.
         variant: Name of the variant.
-        templates: The most that a person has.
-        fewest: That a person has; None where all have `templates`.
+        templates: The most templates that a person has.
+        fewest: The fewest templates that a person has; None when all have `templates`.
 
     Raises:
         InputError: Reason ``too_many_templates`` above `MAX_TEMPLATES`, ``uncalibrated`` when
-            the bundle has none for so many.
+            the bundle has no calibration for so many.
     """
     if templates > MAX_TEMPLATES:
         message = f"{templates} templates a person: at most {MAX_TEMPLATES} are possible"
@@ -95,26 +95,26 @@ def calibration_for(manifest: Manifest, variant: str, templates: int, fewest: in
 
 
 def highest_score(metric: Metric) -> float:
-    """The score that equal images reach, whatever rounding does to it: no threshold lies above."""
+    """The score that equal images reach in spite of rounding: no threshold lies above it."""
     return 1.0 - _ROUNDING if metric == "cosine" else 0.0
 
 
 def threshold_for(calibration: Calibration, metric: Metric, target_far: float, people: int = 1) -> AcceptanceThreshold:
-    """The threshold that keeps the false accept rate of one attempt at `target_far`, as far as one can.
+    """The threshold that keeps the false accept rate of one attempt at `target_far`, or as near as is supported.
 
     In 1:N each person gets an equal share of the target: an attempt is compared with N people,
     so its false positive identification rate is at most N times the rate of one comparison.
 
-    Between calibrated points the threshold is linear in the logarithm of the rate; above the
-    largest it is that point's. Below the smallest it is extrapolated from the tail of the impostor
-    scores, and provisional, down to a tenth of that rate (`EXTRAPOLATED`) and up to the highest score
-    that there is. From there on it stays, and a smaller rate is not kept.
+    Between calibrated points the threshold is linear in the logarithm of the rate; above the largest rate it is the
+    threshold of that point. Below the smallest rate it is extrapolated from the tail of the impostor scores, and
+    provisional, down to a tenth of that rate (`EXTRAPOLATED`) and up to the highest possible score. Beyond that
+    the threshold stays the same, and a smaller target is not kept.
 
     Args:
         calibration: Operating points and tail.
         metric: How embeddings are compared.
-        target_far: Wanted rate, above 0 and below 1.
-        people: Persons in the gallery, at least 1.
+        target_far: Target rate of the attempt, above 0 and below 1.
+        people: Number of people in the gallery, at least 1.
 
     Raises:
         InputError: Reason ``bad_target_far``.
@@ -125,7 +125,7 @@ def threshold_for(calibration: Calibration, metric: Metric, target_far: float, p
         raise ValueError(f"people {people}: must be at least 1")
     highest = highest_score(metric)
     points = [point for point in calibration.points if point.threshold <= highest]
-    if not points:  # others score as high as equal images do: then nobody is let in
+    if not points:  # impostors score as high as equal images do: then nobody is accepted
         strictest = calibration.points[-1]
         return AcceptanceThreshold(
             strictest.threshold, True, min(max(target_far, people * strictest.target_far), 1.0), 0
@@ -134,7 +134,7 @@ def threshold_for(calibration: Calibration, metric: Metric, target_far: float, p
     share = target_far / people
     wanted = max(share, least)
     if wanted < smallest:
-        # held inside: rounding must not lift it above what can be reached
+        # clipped: rounding must not lift it above the highest score
         value = max(points[-1].threshold, min(_tail_threshold(calibration.tail, wanted), highest))
     else:
         value = _between_points(points, wanted)
@@ -148,7 +148,17 @@ def threshold_for(calibration: Calibration, metric: Metric, target_far: float, p
 
 
 def outlook(calibration: Calibration, metric: Metric, target_far: float, people: int) -> Outlook:
-    """What a door does with so many people enrolled; arguments and errors as of `threshold_for`."""
+    """The error rates with so many people enrolled.
+
+    Args:
+        calibration: Operating points and tail.
+        metric: How embeddings are compared.
+        target_far: Target rate of an attempt, above 0 and below 1.
+        people: Number of people in the gallery; 0 counts as 1.
+
+    Raises:
+        InputError: Reason ``bad_target_far``.
+    """
     threshold = threshold_for(calibration, metric, target_far, max(people, 1))
     thresholds = [point.threshold for point in calibration.points]
     return Outlook(
@@ -162,15 +172,20 @@ def outlook(calibration: Calibration, metric: Metric, target_far: float, people:
 
 
 def similarity(calibration: Calibration, score: float) -> float:
-    """Degree of similarity, 0..1: the posterior, at equal priors, that both show the same."""
+    """Degree of similarity, 0..1: the posterior probability, at equal priors, that both images show the same person."""
     return float(np.interp(score, calibration.similarity.scores, calibration.similarity.degrees))
 
 
 def likeness(calibration: Calibration, metric: Metric, score: float) -> float:
-    """A score, or a threshold, on a scale for people: 0 to 100, the same whatever the metric.
+    """A score or a threshold on a scale for people, 0 to 100, which does not depend on the metric.
 
-    100 is what the very same image reaches; 0 is a score that the loosest calibrated threshold, which many strangers
-    pass, lets through at best. It rises with the score, so that it decides as the score does.
+    100 is the score of the very same image; 0 is the loosest calibrated threshold, which many strangers pass, and any
+    score below. The scale rises with the score.
+
+    Args:
+        calibration: Its first operating point is the loosest.
+        metric: How embeddings are compared.
+        score: A score or a threshold.
     """
     least, most = calibration.points[0].threshold, highest_score(metric)
     if least >= most:
@@ -179,12 +194,12 @@ def likeness(calibration: Calibration, metric: Metric, score: float) -> float:
 
 
 def _smallest_rate(calibration: Calibration, points: list[OperatingPoint], highest: float) -> float:
-    """The smallest false accept rate of a comparison that can be promised.
+    """The smallest false accept rate of a comparison that the calibration supports.
 
     Args:
-        calibration: Its tail counts.
-        points: Those that can be reached. Where one cannot, what lies between it and the one before is unknown.
-        highest: The highest threshold.
+        calibration: Has the tail of the impostor scores.
+        points: The operating points whose thresholds can be reached. When some cannot, the rates below are unknown.
+        highest: The highest possible threshold.
     """
     smallest = points[-1].target_far
     if len(points) < len(calibration.points):
@@ -193,7 +208,7 @@ def _smallest_rate(calibration: Calibration, points: list[OperatingPoint], highe
 
 
 def _between_points(points: list[OperatingPoint], wanted: float) -> float:
-    """Threshold at `wanted`, at or above the smallest calibrated rate."""
+    """Threshold at the rate `wanted`, which is at or above the smallest calibrated rate."""
     right = points[0]
     if wanted >= right.target_far:
         return right.threshold
@@ -202,7 +217,7 @@ def _between_points(points: list[OperatingPoint], wanted: float) -> float:
             break
         right = left
     share = math.log(wanted / right.target_far) / math.log(left.target_far / right.target_far)
-    # held inside: rounding must not lift it above the next point
+    # clipped: rounding must not lift it above the next point
     return min(right.threshold + share * (left.threshold - right.threshold), left.threshold)
 
 
@@ -213,16 +228,16 @@ def _tail_threshold(tail: Tail, wanted: float) -> float:
         return tail.threshold
     if abs(tail.shape) < 1e-12:
         return tail.threshold + tail.scale * depth
-    # a heavy tail far out leaves the range of a float: then no score is high enough
-    excess = math.expm1(min(tail.shape * depth, 600.0)) / tail.shape
-    return min(tail.threshold + tail.scale * excess, sys.float_info.max)
+    # a heavy tail can exceed the range of a float: then no score is high enough
+    exceedance = math.expm1(min(tail.shape * depth, 600.0)) / tail.shape
+    return min(tail.threshold + tail.scale * exceedance, sys.float_info.max)
 
 
 def _tail_rate(tail: Tail, score: float) -> float:
-    """The rate that the generalized Pareto tail has at a score, the inverse of `_tail_threshold`."""
-    excess = max((score - tail.threshold) / tail.scale, 0.0)
+    """The rate of the generalized Pareto tail at a score: the inverse of `_tail_threshold`."""
+    exceedance = max((score - tail.threshold) / tail.scale, 0.0)
     if abs(tail.shape) < 1e-12:
-        return tail.far * math.exp(-excess)
-    if tail.shape * excess <= -1.0:
+        return tail.far * math.exp(-exceedance)
+    if tail.shape * exceedance <= -1.0:
         return 0.0  # beyond the end of a bounded tail
-    return tail.far * math.exp(-math.log1p(tail.shape * excess) / tail.shape)
+    return tail.far * math.exp(-math.log1p(tail.shape * exceedance) / tail.shape)
