@@ -82,7 +82,8 @@ soak: setup ## long campaigns, whole: how often bounds hold, what a gallery live
 	$(BIN)/python benchmarks/day.py build/base.oneshot --out benchmarks/results/day.json
 
 schema: setup ## renew docs/reference/bundle.schema.json from the manifest's types
-	$(BIN)/python -m edge_oneshot_device.bundle.schema > docs/reference/bundle.schema.json
+	$(BIN)/python -c "import json; from edge_oneshot_device.bundle.schema import manifest_schema; \
+	  print(json.dumps(manifest_schema(), indent=1))" > docs/reference/bundle.schema.json
 
 lock: setup ## renew both requirements files: the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \

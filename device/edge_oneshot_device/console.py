@@ -16,7 +16,7 @@ exit code (see `run`).
 
 A file's name may hold bytes that are no UTF-8, which Python keeps as surrogates. In text and in JSON
 alike they are spelt with a backslash, so the folder ``caf\xe9`` in Latin-1 is ``caf\udce9``: a result is
-always printed, and JSON is always valid UTF-8. See `spelt_out`.
+always printed, and JSON is always valid UTF-8. See `edge_oneshot_device.text.spelt_out`.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from typing import Any, Final, NamedTuple, NoReturn, TextIO
 import msgspec
 
 from edge_oneshot_device.errors import InputError, OneShotError
+from edge_oneshot_device.text import one_line, printable, spelt_out
 
 MACHINE_FAILED = 4
 INTERRUPTED = 130
@@ -221,25 +222,6 @@ def progress(noun: str) -> Iterator[Callable[[int, int], None]]:
     finally:
         if shown:
             print(file=sys.stderr)
-
-
-def one_line(text: str) -> str:
-    """The text without line breaks, terminal escapes and other unprintable characters."""
-    return printable(" ".join(text.split()))
-
-
-def printable(text: str) -> str:
-    """The text with terminal escapes and other unprintable characters spelt out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def spelt_out(value: Any) -> Any:
-    """The same plain value, with what UTF-8 cannot say, such as a name in Latin-1, as backslash escapes."""
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
-    if isinstance(value, dict):
-        return {spelt_out(key): spelt_out(one) for key, one in value.items()}
-    return [spelt_out(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _json(value: object, stream: TextIO | None) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from edge_oneshot_device.console import printable
+from edge_oneshot_device.text import printable
 
 _PLURALS: Final = {"person": "people"}
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from edge_oneshot_device.console import printable
+from edge_oneshot_device.text import printable
 
 IMAGE_SUFFIXES: Final = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 """Of the formats that are read."""

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from edge_oneshot_device.console import one_line
 from edge_oneshot_device.formatting import align
+from edge_oneshot_device.text import one_line
 from edge_oneshot_export.edgetpu.preflight import ON_CHIP_BYTES, CompilerRun, PreflightReport
 
 _TARGETS = {"edgetpu": "Edge TPU", "cpu": "CPU"}

@@ -23,11 +23,11 @@ from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.codec import encode_manifest
 from edge_oneshot_device.bundle.manifest import MANIFEST_NAME, InputSection, Manifest, Member, Provenance, SelfTest
 from edge_oneshot_device.bundle.signature import SIGNATURE_NAME
-from edge_oneshot_device.console import spelt_out
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import has_content, load_image
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.outputs import check_output
+from edge_oneshot_device.text import spelt_out
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.signing import sign
 

@@ -10,8 +10,8 @@ import msgspec
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.manifest import Calibration
-from edge_oneshot_device.console import spelt_out
 from edge_oneshot_device.encoder import Encoder
+from edge_oneshot_device.text import spelt_out
 from edge_oneshot_export.assembling import ExportReport, check_images, check_target
 from edge_oneshot_export.judging.calibration import better_rule, calibrate_embeddings, draw_sample
 from edge_oneshot_export.judging.protocols import LabelledImages

@@ -19,9 +19,9 @@ from edge_oneshot_device.bundle.codec import decode_manifest
 from edge_oneshot_device.bundle.fields import MAX_BUNDLE_BYTES
 from edge_oneshot_device.bundle.manifest import MANIFEST_NAME, Manifest
 from edge_oneshot_device.bundle.signature import SIGNATURE_NAME, short_key, verify
-from edge_oneshot_device.console import one_line
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.files import read_file
+from edge_oneshot_device.text import one_line
 
 MAX_MANIFEST_BYTES = 4 << 20
 

@@ -1,11 +1,10 @@
-"""The JSON schema of manifest.json, made from its types: ``python -m edge_oneshot_device.bundle.schema`` prints it.
+"""The JSON schema of manifest.json, generated from its types; `make schema` writes it to docs/reference/bundle.schema.json.
 
-It says what a manifest looks like. What its parts have to say of each other (digests,
-fingerprints, shapes) is checked by `decode_manifest` alone.
+The schema describes the form of a manifest. Whether its parts agree with each other (digests, fingerprints, shapes) is
+checked by `decode_manifest` alone.
 """
 
 import inspect
-import json
 from typing import Any
 
 import msgspec
@@ -16,18 +15,9 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def manifest_schema() -> dict[str, Any]:
-    """The schema, as plain data."""
+    """The schema as plain data, for `json.dumps`."""
     schema = msgspec.json.schema(Manifest)
     for definition in schema["$defs"].values():
         if "description" in definition:
             definition["description"] = inspect.cleandoc(definition["description"])
     return {"$schema": _DIALECT, "title": f"manifest.json of a .oneshot bundle, format {FORMAT}", **schema}
-
-
-def main() -> None:
-    """Print the schema."""
-    print(json.dumps(manifest_schema(), indent=1))
-
-
-if __name__ == "__main__":
-    main()

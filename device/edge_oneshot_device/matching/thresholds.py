@@ -17,7 +17,7 @@ LOOSE_FAR: Final = 0.01
 """A false accept rate of an attempt above which a door is reported as unfit: too many strangers get in."""
 
 EXTRAPOLATED: Final = 10.0
-"""Factor below the smallest calibrated rate down to which the tail is trusted; docs/explanation/matching.md says why."""
+"""Factor below the smallest calibrated rate to which the tail is trusted; docs/explanation/matching.md says why."""
 
 _ROUNDING: Final = 1e-6  # how far below 1 the cosine of equal vectors may be; measured: 4.2e-7
 

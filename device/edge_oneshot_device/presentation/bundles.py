@@ -8,11 +8,11 @@ from typing import Any, Final
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.face_section import FaceSection
 from edge_oneshot_device.bundle.manifest import Change, InputSection, Provenance
-from edge_oneshot_device.console import printable
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.formatting import align, percent
 from edge_oneshot_device.inspection.bundle_comparison import BundleComparison, compare
 from edge_oneshot_device.inspection.bundle_summary import ModelFile, Operation, Summary, summarise
+from edge_oneshot_device.text import printable
 
 UNCALIBRATED: Final = "uncalibrated: verify and identify will refuse; export it with calibration images"
 UNSIGNED: Final = "nobody: the digests say that it is intact, not where it comes from"

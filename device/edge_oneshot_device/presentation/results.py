@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from edge_oneshot_device.console import printable
 from edge_oneshot_device.formatting import align, count, percent
 from edge_oneshot_device.presentation.bundles import UNCALIBRATED, UNSIGNED
+from edge_oneshot_device.text import printable
 
 if TYPE_CHECKING:
     from edge_oneshot_device.diagnostics.doctor import Diagnosis

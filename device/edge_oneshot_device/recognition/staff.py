@@ -7,7 +7,6 @@ from typing import Literal
 
 import msgspec
 
-from edge_oneshot_device.console import one_line, printable
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.people import Enrolment, person_name
@@ -21,6 +20,7 @@ from edge_oneshot_device.image_files import (
     passed_over_text,
 )
 from edge_oneshot_device.recognition.recognizer import Recognizer
+from edge_oneshot_device.text import one_line, printable
 
 
 class Refused(msgspec.Struct, frozen=True):

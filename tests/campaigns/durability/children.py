@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_oneshot_device.console import one_line
 from edge_oneshot_device.errors import OneShotError
+from edge_oneshot_device.text import one_line
 from tests import ROOT
 from tests.campaigns.durability.acts import Act, perform, prepare
 from tests.campaigns.durability.devices import Place

@@ -22,6 +22,7 @@ from edge_oneshot.training.folder import held
 from edge_oneshot.training.runs import Run
 from edge_oneshot_device import Bundle, Recognizer, cli, console
 from edge_oneshot_device.errors import MachineError
+from edge_oneshot_device.text import spelt_out
 from edge_oneshot_export import variants
 from edge_oneshot_export.errors import ExportError, ModelError
 from edge_oneshot_export.judging import drift
@@ -123,7 +124,7 @@ def test_the_result_is_json(made, capsys):
     _, result, _ = made
     console.print_result(result, True, "")
     plain = json.loads(capsys.readouterr().out)
-    assert plain["bundle"] == console.spelt_out(result.bundle)
+    assert plain["bundle"] == spelt_out(result.bundle)
     assert plain["variants"][0]["drift"]["cosine_mean"] == result.variants[0].drift.cosine_mean
     assert plain["session"][0]["exit_code"] == 0
 
