@@ -1,4 +1,4 @@
-"""The JSON schema of manifest.json, generated from its types; `make schema` writes it to docs/reference/bundle.schema.json.
+"""The JSON schema of manifest.json, generated from its types; `make schema` writes it to docs/reference/.
 
 The schema describes the form of a manifest. Whether its parts agree with each other (digests, fingerprints, shapes) is
 checked by `decode_manifest` alone.

@@ -1,10 +1,10 @@
-"""A function run in a process of its own, which may die: bounded in processor time and memory whatever it is given.
+"""A function in a worker process with limits of processor time and memory, which a hostile input can only end.
 
-The process is forked, not started anew: most that it needs is loaded already, so that it costs a millisecond or two. It
-is asked for early, before a key is read, and only keeps a worker: it waits for the worker's end, says how that came and
-forks the next one. So no worker ever holds what this process reads later.
+The worker is forked, not started anew: most of what it needs is loaded already, so that a start takes a millisecond or
+two. A supervisor process is forked early, before any key is read. It waits for the end of its worker, reports the exit
+code and forks the next worker. So no worker ever holds what this process reads later.
 
-Order and answer are written on a sheet of memory that both sides share; through two pipes they say how much it is.
+Request and reply are written into shared memory; two pipes carry their sizes.
 """
 
 import contextlib
@@ -25,27 +25,27 @@ from typing import Final, NoReturn
 
 from edge_oneshot_device.errors import MachineError
 
-PROCESSOR_SECONDS: Final = 1.5  # for one order
-MEMORY_BYTES: Final = 400 << 20  # above what there is before the first order
+PROCESSOR_SECONDS: Final = 1.5  # for one request
+MEMORY_BYTES: Final = 400 << 20  # above what a worker has before its first request
 NO_MEMORY: Final = 3
-"""Exit code of a worker that met its bound of memory itself."""
+"""Exit code of a worker that ran out of the memory it may have."""
 
-_PATIENCE_SECONDS: Final = 60.0  # for a machine that is busy: the processor's time is what counts
-_KEPT_BYTES: Final = 8 << 20  # of the sheet, and about twice that of the heap, between orders
-_MOST_TOLD: Final = 1 << 16  # bytes of an answer without its content
-_ORDER: Final = struct.Struct("=QQ")  # bytes of the order and of its content
-_ANSWER: Final = struct.Struct("=iQQ")  # how the worker ended, 0: it did not; bytes of the answer and of its content
+_REPLY_SECONDS: Final = 60.0  # long, for a busy machine: the limit that counts is that of processor time
+_KEPT_BYTES: Final = 8 << 20  # of the shared memory, and about twice that of the heap, between requests
+_MAX_HEADER_BYTES: Final = 1 << 16  # of a reply without its content
+_REQUEST: Final = struct.Struct("=QQ")  # bytes of the request's header and of its content
+_REPLY: Final = struct.Struct("=iQQ")  # the worker's exit code, 0: it runs; bytes of the reply's header and content
 
 Work = Callable[[bytes, bytes], tuple[bytes, bytes]]
-"""From an order and its content to an answer and its content."""
+"""From a request's header and content to a reply's header and content."""
 
 
 class EndedError(Exception):
-    """The worker ended in the midst of an order.
+    """The worker ended while it handled a request.
 
     Attributes:
-        code: Its exit code, such as `NO_MEMORY`; the number of the signal that ended it, negated. SIGPROF says that
-            the processor's time was up.
+        code: Its exit code, such as `NO_MEMORY`, or the negated number of the signal that ended it. SIGPROF means that
+            it used up its processor time.
     """
 
     def __init__(self, code: int) -> None:
@@ -54,26 +54,26 @@ class EndedError(Exception):
 
 
 class BoundedProcess:
-    """Runs a function in another process, one order at a time; for any number of threads.
+    """Runs a function in a worker process, one request at a time; for any number of threads.
 
     Args:
-        load: Called in the other process: imports what it alone needs, and gives the function, which has no threads,
-            files or locks of this process, and must not print.
+        load: Is called in the supervisor process: it imports what the worker alone needs and returns the function. The
+            function has none of this process's threads, files and locks, and must not print.
     """
 
     def __init__(self, load: Callable[[], Work]) -> None:
         self._load = load
         self._forget()
-        # a copy of this process has a worker of its own
+        # a fork of this process needs a worker of its own
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
         self._close()
         self._lock = threading.Lock()
-        self._keeper = -1
+        self._supervisor = -1
 
     def start(self) -> None:
-        """Fork, unless that was done: what this process learns later stays out of the other one.
+        """Fork the supervisor unless it runs; what this process reads afterwards is unknown to it and its workers.
 
         Raises:
             MachineError: ``no_decoder``: the machine allows no further process.
@@ -81,89 +81,98 @@ class BoundedProcess:
         with self._lock:
             self._ensure()
 
-    def run(self, order: bytes, content: bytes, most: int) -> tuple[bytes, bytearray]:
-        """The answer, and its content of at most `most` bytes.
+    def run(self, header: bytes, content: bytes, most: int) -> tuple[bytes, bytearray]:
+        """Have the worker handle a request.
+
+        Args:
+            header: Of the request.
+            content: Of the request.
+            most: Largest size of the reply's content, in bytes.
+
+        Returns:
+            Header and content of the reply.
 
         Raises:
-            EndedError: A bound was reached, or the worker crashed; there is a new one already.
-            MachineError: ``no_decoder``: there is no process, or no answer from it; the next call begins anew.
+            EndedError: The worker reached a limit or crashed; the next one is running already.
+            MachineError: ``no_decoder``: there is no process, or it does not reply; the next call starts a new one.
         """
         with self._lock:
             try:
                 try:
-                    self._send(order, content)
-                except (BrokenPipeError, ConnectionResetError):  # ended by somebody, since
+                    self._send(header, content)
+                except (BrokenPipeError, ConnectionResetError):  # both processes were ended from outside
                     self._stop()
-                    self._send(order, content)
-                code, told, size = self._receive()
+                    self._send(header, content)
+                code, header_size, size = self._receive()
                 if code:
                     raise EndedError(code)
-                if told > _MOST_TOLD or size > most:
+                if header_size > _MAX_HEADER_BYTES or size > most:
                     raise _failed("gave a wrong answer")
-                answer, found = bytearray(told), bytearray(size)
-                os.preadv(self._sheet, [answer, found], 0)
+                reply, found = bytearray(header_size), bytearray(size)
+                os.preadv(self._memory, [reply, found], 0)
                 if max(size, len(content)) > _KEPT_BYTES:
-                    os.ftruncate(self._sheet, 0)
+                    os.ftruncate(self._memory, 0)
             except EndedError:
                 raise
             except OSError as error:
                 self._stop()
                 raise _failed(f"is out of reach: {error.strerror}") from error
-            except BaseException:  # an answer that nobody waits for any more must not meet the next order
+            except BaseException:  # a late reply must not be taken for that of the next request
                 self._stop()
                 raise
-        return bytes(answer), found
+        return bytes(reply), found
 
-    def _send(self, order: bytes, content: bytes) -> None:
+    def _send(self, header: bytes, content: bytes) -> None:
         self._ensure()
-        if os.pwritev(self._sheet, [order, content], 0) != len(order) + len(content):
+        if os.pwritev(self._memory, [header, content], 0) != len(header) + len(content):
             raise _failed("cannot be given so much")
-        os.write(self._orders, _ORDER.pack(len(order), len(content)))
+        os.write(self._requests, _REQUEST.pack(len(header), len(content)))
 
     def _receive(self) -> tuple[int, int, int]:
-        answers = select.poll()
-        answers.register(self._answers, select.POLLIN)
-        if not answers.poll(1000 * _PATIENCE_SECONDS):
-            raise _failed(f"did not answer within {_PATIENCE_SECONDS:g} s")
-        message = os.read(self._answers, _ANSWER.size)
+        """Exit code of the worker, 0 while it runs, and the sizes of the reply's header and content."""
+        replies = select.poll()
+        replies.register(self._replies, select.POLLIN)
+        if not replies.poll(1000 * _REPLY_SECONDS):
+            raise _failed(f"did not answer within {_REPLY_SECONDS:g} s")
+        message = os.read(self._replies, _REPLY.size)
         if not message:
             raise _failed("ended")
-        code, told, size = _ANSWER.unpack(message)
-        return code, told, size
+        code, header_size, size = _REPLY.unpack(message)
+        return code, header_size, size
 
     def _ensure(self) -> None:
-        if self._keeper != -1:
+        if self._supervisor != -1:
             return
         opened: list[int] = []
         try:
             opened += [*os.pipe(), *os.pipe()]
             opened.append(os.memfd_create("edge-oneshot"))
-            taken, orders, answers, given, sheet = opened
-            keeper = _fork(lambda: _keep(taken, given, sheet, self._load))
+            its_requests, requests, replies, its_replies, memory = opened
+            supervisor = _fork(lambda: _supervise(its_requests, its_replies, memory, self._load))
         except OSError as error:
             for descriptor in opened:
                 os.close(descriptor)
             raise _failed(f"cannot be started: {error.strerror}") from error
-        os.close(taken)
-        os.close(given)
-        # not before: the other process forgets what this one has
-        self._keeper, self._orders, self._answers, self._sheet = keeper, orders, answers, sheet
+        os.close(its_requests)
+        os.close(its_replies)
+        # not earlier, because the fork closes the descriptors that it finds here
+        self._supervisor, self._requests, self._replies, self._memory = supervisor, requests, replies, memory
 
     def _close(self) -> None:
-        for name in ("_orders", "_answers", "_sheet"):
+        for name in ("_requests", "_replies", "_memory"):
             with contextlib.suppress(OSError, AttributeError):
                 os.close(getattr(self, name))
             setattr(self, name, -1)
 
     def _stop(self) -> None:
-        """End both processes, whatever they are at."""
+        """End both processes, even in the middle of a request."""
         self._close()
-        keeper, self._keeper = self._keeper, -1
-        if keeper != -1:
+        supervisor, self._supervisor = self._supervisor, -1
+        if supervisor != -1:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(keeper, signal.SIGKILL)
+                os.killpg(supervisor, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(keeper, 0)
+                os.waitpid(supervisor, 0)
 
 
 def _failed(what: str) -> MachineError:
@@ -171,12 +180,12 @@ def _failed(what: str) -> MachineError:
 
 
 def _fork(act: Callable[[], NoReturn]) -> int:
-    """The number of a copy of this process that acts and never comes back."""
+    """Fork; the child calls `act`, which does not return, and this process gets the child's number."""
     every = signal.valid_signals()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, every)  # no handler of this process runs in the copy
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, every)  # no handler of this process runs in the child
     try:
         with warnings.catch_warnings():
-            # Threads are not copied, and Python 3.12 warns of locks that they hold: the copy decodes and takes none.
+            # Python 3.12 warns of locks that other threads hold: the child takes none of them.
             warnings.simplefilter("ignore")
             number = os.fork()
         if number == 0:
@@ -192,24 +201,24 @@ def _fork(act: Callable[[], NoReturn]) -> int:
     return number
 
 
-def _keep(orders: int, answers: int, sheet: int, load: Callable[[], Work]) -> NoReturn:
-    """Keep a worker until nobody is there for whom it could work."""
-    orders, answers, sheet = _cut_off(orders, answers, sheet)
+def _supervise(requests: int, replies: int, memory: int, load: Callable[[], Work]) -> NoReturn:
+    """Keep a worker running until the process that it works for has closed its pipes."""
+    requests, replies, memory = _detach(requests, replies, memory)
     work = load()
-    _bound()
+    _set_limits()
     busy = mmap.mmap(-1, 1)
     while True:
         busy[0] = 0
-        worker = _fork(lambda: _serve(orders, answers, sheet, work, busy))
+        worker = _fork(lambda: _serve(requests, replies, memory, work, busy))
         code = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
         if code == 0:
             os._exit(0)
-        if busy[0]:  # each order has one answer
-            os.write(answers, _ANSWER.pack(code, 0, 0))
+        if busy[0]:  # each request has one reply
+            os.write(replies, _REPLY.pack(code, 0, 0))
 
 
-def _cut_off(*kept: int) -> list[int]:
-    """Away from the terminal and the files of the process that this is a copy of, but for these."""
+def _detach(*kept: int) -> list[int]:
+    """Leave the terminal, and close all files of the parent process but these; returns their new numbers."""
     os.setsid()
     moved = [fcntl.fcntl(own, fcntl.F_DUPFD, 3) for own in kept]
     null = os.open(os.devnull, os.O_RDWR)
@@ -222,35 +231,35 @@ def _cut_off(*kept: int) -> list[int]:
     return moved
 
 
-def _bound() -> None:
-    """What workers are to keep to, and what is the same for all of them."""
-    gc.disable()  # it would write to pages that are shared, and so make copies of them
+def _set_limits() -> None:
+    """Set the limits that all workers inherit, and prepare what they share."""
+    gc.disable()  # it would write to pages that are shared, and so copy them
     logging.disable()
-    # glibc gives back at once what is as large as a picture, until it saw such a thing go: most of the time of decoding
+    # Once a block of this size was freed, glibc keeps such blocks; otherwise returning them takes most of the time.
     bytes(_KEPT_BYTES)
-    with contextlib.suppress(OSError):  # where memory is short it goes before the door does
+    with contextlib.suppress(OSError):  # when memory is short, the kernel ends a worker before the door's process
         Path("/proc/self/oom_score_adj").write_text("1000")
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     memory = pages * resource.getpagesize() + MEMORY_BYTES
-    for what, limit in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):
-        hard = resource.getrlimit(what)[1]
-        least = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(what, (least, least))
+    for kind, limit in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):
+        hard = resource.getrlimit(kind)[1]
+        stricter = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(kind, (stricter, stricter))
 
 
-def _serve(orders: int, answers: int, sheet: int, work: Work, busy: mmap.mmap) -> NoReturn:
-    """The worker: an answer for each order, until nobody gives one any more."""
-    while message := os.read(orders, _ORDER.size):
+def _serve(requests: int, replies: int, memory: int, work: Work, busy: mmap.mmap) -> NoReturn:
+    """The worker: reply to each request until the pipe is closed."""
+    while message := os.read(requests, _REQUEST.size):
         busy[0] = 1
-        # what is over its time is ended by the kernel, in whatever library it is
+        # the kernel ends the worker when its time is over, even inside a library
         signal.setitimer(signal.ITIMER_PROF, PROCESSOR_SECONDS)
-        length, size = _ORDER.unpack(message)
+        length, size = _REQUEST.unpack(message)
         try:
-            answer, content = work(os.pread(sheet, length, 0), os.pread(sheet, size, length))
+            header, content = work(os.pread(memory, length, 0), os.pread(memory, size, length))
         except MemoryError:
             os._exit(NO_MEMORY)
         signal.setitimer(signal.ITIMER_PROF, 0.0)
-        os.pwritev(sheet, [answer, content], 0)
+        os.pwritev(memory, [header, content], 0)
         busy[0] = 0
-        os.write(answers, _ANSWER.pack(0, len(answer), len(content)))
+        os.write(replies, _REPLY.pack(0, len(header), len(content)))
     os._exit(0)

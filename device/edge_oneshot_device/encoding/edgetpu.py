@@ -1,8 +1,7 @@
-"""The Edge TPU: a compiled model behind libedgetpu, in a process of its own.
+"""The Edge TPU: a compiled model runs in libedgetpu, in a worker process.
 
-A libedgetpu that does not fit the runtime ends its process by a signal, and a device that was pulled out may
-leave a call that never returns: both befall the worker, and a new one is started in its place. `python -m` of
-this module is the worker.
+A libedgetpu that does not fit the runtime crashes its process, and after the device is unplugged a call may never
+return. Both affect the worker alone, and a new worker replaces it. The worker runs this module with `python -m`.
 """
 
 import contextlib
@@ -27,14 +26,14 @@ from edge_oneshot_device.errors import DeviceError, IntegrityError, MachineError
 
 LIBRARY: Final = "libedgetpu.so.1"
 
-_START_SECONDS: Final = 60.0  # it loads firmware, and the parameters with the first inference
+_START_SECONDS: Final = 60.0  # a start loads firmware, and the first inference the parameters
 _RUN_SECONDS: Final = 5.0
-_GRACE_SECONDS: Final = 5.0  # for a killed worker to be gone, which one that waits for the kernel is not
+_GRACE_SECONDS: Final = 5.0  # until a killed worker must be gone; one that waits in the kernel stays
 _log = logging.getLogger(__name__)
 
 
-class _Order(msgspec.Struct):
-    """The first message to the worker; each that follows is an input's bytes."""
+class _LoadRequest(msgspec.Struct):
+    """The first message to the worker; each message that follows is the bytes of an input."""
 
     model: bytes
     host: str
@@ -42,8 +41,8 @@ class _Order(msgspec.Struct):
     seconds: tuple[float, float]
 
 
-class _Answer(msgspec.Struct):
-    """What the worker says to each message: first the tensors, then outputs; or an error of this kind."""
+class _Reply(msgspec.Struct):
+    """The worker's reply to each message: first the tensors, then outputs; or an error and its class."""
 
     input: TensorSpec | None = None
     output: TensorSpec | None = None
@@ -54,7 +53,7 @@ class _Answer(msgspec.Struct):
 
 
 def host_runtime() -> Runtime:
-    """What a delegate is loaded into, and runs the plain file: tflite-runtime where only that is installed."""
+    """The runtime for the delegate and for the plain file: LiteRT, or tflite-runtime where only that is installed."""
     installed = [importlib.util.find_spec(name) is not None for name in ("ai_edge_litert", "tflite_runtime")]
     return "tflite-runtime" if installed == [False, True] else "litert"
 
@@ -62,11 +61,11 @@ def host_runtime() -> Runtime:
 class EdgeTpuModel:
     """A .tflite file compiled for the Edge TPU; see `edge_oneshot_device.encoding.runtimes.Model`.
 
-    A worker that dies or does not answer in time is started anew, and given the same input once more.
+    When a worker crashes or does not reply in time, a new one is started and gets the same input once more.
 
     Args:
         content: The compiled file.
-        plain: Opens the file that it was compiled from, to be run when the Edge TPU fails; None: not allowed.
+        plain: Opens the file that it was compiled from, which runs when the Edge TPU fails; None: an error instead.
 
     Raises:
         IntegrityError: The runtime refuses the file.
@@ -86,11 +85,11 @@ class EdgeTpuModel:
 
     @property
     def runtime(self) -> str:
-        """``edgetpu``, or what runs the plain file once the Edge TPU has failed."""
+        """``edgetpu``, or the runtime of the plain file once the Edge TPU has failed."""
         return EDGE_TPU if self._instead is None else self._instead.runtime
 
     def run(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Run once, see `Model.run`; the reasons are those of the constructor as well."""
+        """Run the model once, see `Model.run`; it also raises the errors of the constructor."""
         if values.shape != self.input.shape or values.dtype != self.input.dtype:
             message = f"{EDGE_TPU} takes {self.input.dtype} {self.input.shape}, not {values.dtype} {values.shape}"
             raise MachineError(message, reason="runtime_failed")
@@ -109,7 +108,7 @@ class EdgeTpuModel:
                 return self._worker.run(values)
             except MachineError as error:
                 _log.warning("%s; it is started anew", error)
-        self._worker = None  # the former one gives the device back before
+        self._worker = None  # the former worker has to release the device first
         self._worker = _Worker(self._content)
         return self._worker.run(values)
 
@@ -122,32 +121,33 @@ class EdgeTpuModel:
 
 
 class _Worker:
-    """A process that holds the delegate; stopped with the last reference to it."""
+    """A process that holds the delegate; it is stopped with the last reference to this object."""
 
     def __init__(self, content: bytes) -> None:
         self._host = host_runtime()
         self._seconds = _START_SECONDS, _RUN_SECONDS
         own, its = socket.socketpair()
-        # what a library prints is read when it has died; of what nobody reads a full pipe takes no more
-        told, telling = os.pipe()
-        os.set_blocking(telling, False)
-        os.set_blocking(told, False)
-        with its, open(telling, "wb") as stderr:  # noqa: PTH123 (a descriptor)
+        # stderr is read only after a crash, so a pipe that is full by then must not block the worker
+        stderr_read, stderr_write = os.pipe()
+        os.set_blocking(stderr_write, False)
+        os.set_blocking(stderr_read, False)
+        with its, open(stderr_write, "wb") as stderr:  # noqa: PTH123 (a descriptor)
             command = [sys.executable, "-P", "-m", __name__]
             process = subprocess.Popen(command, stdin=its.fileno(), stdout=subprocess.DEVNULL, stderr=stderr)  # noqa: S603
-        self._channel, self._told, self._process = own, told, process
-        self._stop = weakref.finalize(self, _stop, process, own, told)
-        order = _Order(content, self._host, LIBRARY, self._seconds)
-        answer = self._ask(msgspec.msgpack.encode(order), self._seconds[0], "while it was started")
-        assert answer.input is not None
-        assert answer.output is not None
-        self.input, self.output = answer.input, answer.output
+        self._channel, self._stderr, self._process = own, stderr_read, process
+        self._stop = weakref.finalize(self, _stop, process, own, stderr_read)
+        request = _LoadRequest(content, self._host, LIBRARY, self._seconds)
+        reply = self._request(msgspec.msgpack.encode(request), self._seconds[0], "while it was started")
+        assert reply.input is not None
+        assert reply.output is not None
+        self.input, self.output = reply.input, reply.output
 
     def run(self, values: NDArray[Any]) -> NDArray[Any]:
-        answer = self._ask(values.tobytes(), self._seconds[1], "in an inference")
-        return np.frombuffer(bytearray(answer.values), self.output.dtype).reshape(self.output.shape)
+        reply = self._request(values.tobytes(), self._seconds[1], "in an inference")
+        return np.frombuffer(bytearray(reply.values), self.output.dtype).reshape(self.output.shape)
 
-    def _ask(self, message: bytes, seconds: float, when: str) -> _Answer:
+    def _request(self, message: bytes, seconds: float, when: str) -> _Reply:
+        """Send a message and wait for the reply; `when` is for the error's message."""
         self._channel.settimeout(seconds)
         try:
             _send(self._channel, message)
@@ -160,32 +160,32 @@ class _Worker:
             received = b""
         if not received:
             raise self._died(when)
-        answer = msgspec.msgpack.decode(received, type=_Answer)
-        if answer.error:
+        reply = msgspec.msgpack.decode(received, type=_Reply)
+        if reply.error:
             self._stop()
-            kind = IntegrityError if answer.kind == "IntegrityError" else MachineError
-            raise kind(answer.error, reason=answer.reason)
-        return answer
+            kind = IntegrityError if reply.kind == "IntegrityError" else MachineError
+            raise kind(reply.error, reason=reply.reason)
+        return reply
 
     def _died(self, when: str) -> MachineError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE_SECONDS)
-        code, said = self._process.returncode, b""
+        code, printed = self._process.returncode, b""
         with contextlib.suppress(OSError):
-            said = os.read(self._told, 1 << 16)
+            printed = os.read(self._stderr, 1 << 16)
         self._stop()
-        how = f"by {signal.Signals(-code).name}" if code is not None and code < 0 else f"with code {code}"
-        last = "".join(f" ({line})" for line in said.decode(errors="replace").splitlines()[-1:])
+        cause = f"by {signal.Signals(-code).name}" if code is not None and code < 0 else f"with code {code}"
+        last = "".join(f" ({line})" for line in printed.decode(errors="replace").splitlines()[-1:])
         message = (
-            f"{LIBRARY} on {self._host} ended its process {how} {when}{last}: it may be built for another version of"
+            f"{LIBRARY} on {self._host} ended its process {cause} {when}{last}: it may be built for another version of"
             " the runtime; edge-oneshot-device doctor says what there is"
         )
         return MachineError(message, reason="edgetpu_crashed")
 
 
-def _stop(process: "subprocess.Popen[bytes]", channel: socket.socket, told: int) -> None:
+def _stop(process: "subprocess.Popen[bytes]", channel: socket.socket, stderr: int) -> None:
     channel.close()
-    os.close(told)
+    os.close(stderr)
     process.kill()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_GRACE_SECONDS)
@@ -196,7 +196,7 @@ def _send(channel: socket.socket, message: bytes) -> None:
 
 
 def _receive(channel: socket.socket) -> bytes:
-    """The next message; empty at the end."""
+    """The next message; empty when the other side has closed the socket."""
     wanted, parts = 4, b""
     while len(parts) < wanted:
         part = channel.recv(min(wanted - len(parts), 1 << 20))
@@ -209,30 +209,30 @@ def _receive(channel: socket.socket) -> bytes:
 
 
 def _work() -> None:
-    """The worker: the delegate and the model from the order, then an output for each input."""
+    """The worker: load the delegate and the model, then reply to each input with an output."""
     with socket.socket(fileno=0) as channel:
-        order = msgspec.msgpack.decode(_receive(channel), type=_Order)
-        started, ran = order.seconds
+        request = msgspec.msgpack.decode(_receive(channel), type=_LoadRequest)
+        start_seconds, run_seconds = request.seconds
         try:
-            model = _until(2 * started, lambda: _load(order))
-            _send(channel, msgspec.msgpack.encode(_Answer(input=model.input, output=model.output)))
+            model = _until(2 * start_seconds, lambda: _load(request))
+            _send(channel, msgspec.msgpack.encode(_Reply(input=model.input, output=model.output)))
             while message := _receive(channel):
                 values = np.frombuffer(message, model.input.dtype).reshape(model.input.shape)
-                output = _until(2 * ran, lambda values=values: model.run(values))  # type: ignore[misc]
-                _send(channel, msgspec.msgpack.encode(_Answer(values=output.tobytes())))
+                output = _until(2 * run_seconds, lambda values=values: model.run(values))  # type: ignore[misc]
+                _send(channel, msgspec.msgpack.encode(_Reply(values=output.tobytes())))
         except DeviceError as error:
-            answer = _Answer(kind=type(error).__name__, reason=error.reason, error=str(error))
-            _send(channel, msgspec.msgpack.encode(answer))
+            reply = _Reply(kind=type(error).__name__, reason=error.reason, error=str(error))
+            _send(channel, msgspec.msgpack.encode(reply))
 
 
-def _load(order: _Order) -> TfliteModel:
-    model = TfliteModel(order.model, 1, order.host, delegate=order.library)
+def _load(request: _LoadRequest) -> TfliteModel:
+    model = TfliteModel(request.model, 1, request.host, delegate=request.library)
     model.run(np.zeros(model.input.shape, model.input.dtype))
     return model
 
 
 def _until(seconds: float, work: Callable[[], Any]) -> Any:
-    """Do it; the kernel ends a process whose call hangs, so that one without a parent does not keep the device."""
+    """Call `work`; the kernel ends the process after so many seconds, so that an orphan does not keep the device."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
     result = work()
     signal.setitimer(signal.ITIMER_REAL, 0)

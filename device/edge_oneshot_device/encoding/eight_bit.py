@@ -1,4 +1,4 @@
-"""Any picture as one of 8 bits, upright, and how large one may be."""
+"""Any image as an upright one of 8 bits, and the largest size that is read."""
 
 import struct
 import zlib
@@ -30,7 +30,12 @@ _UPRIGHT: Final = {
 
 
 def to_eight_bit(image: Image.Image, mode: str, name: str) -> Image.Image:
-    """As 8-bit `mode` (L or RGB), upright.
+    """Convert an image to 8 bits and turn it upright.
+
+    Args:
+        image: Image of any mode.
+        mode: L or RGB.
+        name: What an error calls the image.
 
     Raises:
         InputError: ``not_an_image``: its pixel type has no defined 8-bit meaning.
@@ -40,25 +45,29 @@ def to_eight_bit(image: Image.Image, mode: str, name: str) -> Image.Image:
     return eight_bit if upright is None else eight_bit.transpose(upright)
 
 
-def check_size(name: str, size: tuple[int, int], most: int = MAX_PIXELS) -> None:
-    """Refuse a picture of more than `most` pixels, or with a side longer than `MAX_SIDE`.
+def check_size(name: str, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
+    """Refuse an image of too many pixels, or with a side longer than `MAX_SIDE`.
+
+    Args:
+        name: What the error calls the image.
+        size: Width and height.
+        max_pixels: Most pixels that it may have.
 
     Raises:
         InputError: ``image_too_large``.
     """
     width, height = size
-    if width * height > most or max(width, height) > MAX_SIDE:
-        raise too_large_error(name, f"{width} x {height}", most)
+    if width * height > max_pixels or max(width, height) > MAX_SIDE:
+        raise too_large_error(name, f"{width} x {height}", max_pixels)
 
 
-def too_large_error(name: str, size: str, most: int) -> InputError:
-    """The error for a picture of so many pixels, `most` being allowed."""
-    limit = f"at most {MAX_SIDE} a side and {most:,} in all are read"
+def too_large_error(name: str, size: str, max_pixels: int) -> InputError:
+    """The error for an image of this size, where `max_pixels` are allowed."""
+    limit = f"at most {MAX_SIDE} a side and {max_pixels:,} in all are read"
     return InputError(f"{name} is too large: {size} pixels; {limit}", reason="image_too_large")
 
 
 def _to_eight_bit(image: Image.Image, mode: str, name: str) -> Image.Image:
-    """Convert any pixel type to 8-bit `mode` (L or RGB)."""
     if image.mode == mode and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
@@ -85,7 +94,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except DECODER_FAULTS:
-        return 1  # damaged metadata is no reason to refuse a picture
+        return 1  # damaged metadata is no reason to refuse an image
 
 
 def _unsupported(name: str, pixels: str) -> InputError:

@@ -1,4 +1,4 @@
-"""A runtime for tests: no model file, no native library, the same answers everywhere."""
+"""A runtime for tests: it needs no model file and no native library, and gives the same outputs on every machine."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from edge_oneshot_device.encoding.quantization import dequantize, quantize
 
 
 class FakeModel:
-    """A `Model` that projects the input on directions drawn from a seed.
+    """A `Model` that projects its input on random directions.
 
-    Different images get clearly different embeddings (random projections keep angles and
-    distances, Johnson and Lindenstrauss 1984).
+    Different images get clearly different embeddings, because random projections keep angles and distances (Johnson and
+    Lindenstrauss 1984).
 
     Args:
         input: Tensor (1, height, width, channels).
         output: Tensor (1, size).
-        seed: Draws the directions.
+        seed: Random seed of the directions.
     """
 
     runtime = "fake"
@@ -31,6 +31,6 @@ class FakeModel:
         self._directions = (directions / np.sqrt(pixels)).astype(np.float32)
 
     def run(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Run once, see `Model.run`."""
+        """Run the model once, see `Model.run`."""
         real = dequantize(values, self.input).reshape(1, -1)
         return quantize(real @ self._directions, self.output)

@@ -1,8 +1,8 @@
-"""What an .onnx file may hold, read from its bytes before ONNX Runtime sees them.
+"""A check of an .onnx file's content, before ONNX Runtime opens it.
 
-An encoder is one graph without branches or loops, and all its weights are in the file. Those that a tensor names
-elsewhere are in no digest, and ONNX Runtime looks for them in the folder that it was started in. With graphs in graphs,
-or functions that call each other, a small file's work is endless.
+An encoder is one graph without branches or loops, with all its weights in the file. No digest covers weights in another
+file, which ONNX Runtime would look for in the current folder. With nested graphs, or functions that call each other, a
+small file can run without end.
 
 The file is a ModelProto in the wire format of Protocol Buffers (https://protobuf.dev/programming-guides/encoding); the
 numbers of its fields are those of onnx/onnx.proto3 (ONNX 1.23). Unknown fields are skipped, as ONNX Runtime skips them.
@@ -14,13 +14,13 @@ from typing import Final
 from edge_oneshot_device.errors import IntegrityError
 
 _MAX_FIELDS: Final = 1_000_000
-"""That are looked at: a second of work. A net of 200 MiB has some 10,000."""
+"""Most fields that are read, which takes a second; a net of 200 MiB has some 10,000."""
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _SIZES: Final = {_FIXED64: 8, _FIXED32: 4}
 
-# Per message the fields that hold further messages; none holds itself, so that the depth is bounded.
-_INSIDE: Final[dict[str, dict[int, str]]] = {
+# Per message the fields that hold further messages; no message contains itself, so that the depth is bounded.
+_NESTED: Final[dict[str, dict[int, str]]] = {
     "ModelProto": {7: "GraphProto"},
     "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
     "NodeProto": {5: "AttributeProto"},
@@ -43,7 +43,7 @@ _OUTSIDE_OP: Final = b"EPContext"  # names a file of a compiled graph
 
 
 def check_onnx(content: bytes) -> None:
-    """Refuse a file that holds what no encoder has, or whose weights are elsewhere.
+    """Refuse a file with constructs that no encoder has, or with weights in another file.
 
     Raises:
         IntegrityError: ``model_refused``.
@@ -52,30 +52,33 @@ def check_onnx(content: bytes) -> None:
         raise _refused("is of ONNX Runtime's own format; give the .onnx that it was made from")
     try:
         _Walk(content).message("ModelProto", 0, len(content))
-    except LookupError as error:  # beyond the end, or of a kind that is out of use
+    except LookupError as error:  # a length beyond the end, or an obsolete wire type
         raise _damaged() from error
 
 
 class _Walk:
+    """Reads the fields of nested messages, at most `_MAX_FIELDS` in all."""
+
     def __init__(self, content: bytes) -> None:
         self._content = content
         self._left = _MAX_FIELDS
 
     def message(self, name: str, start: int, end: int) -> None:
-        inside = _INSIDE[name]
+        """Check a message and all messages in it."""
+        nested = _NESTED[name]
         for number, value, span in self._fields(start, end):
             field = name, number
             if field in _REFUSED or (field == _DATA_LOCATION and value != 0):
                 raise _refused(f"holds {_REFUSED.get(field, _EXTERNAL)}")
             if field == _OP_TYPE and self._content[span] == _OUTSIDE_OP:
                 raise _refused("holds an EPContext, which names another file: give the .onnx that it was made from")
-            if number in inside:
+            if number in nested:
                 if value is not None:
                     raise _damaged()
-                self.message(inside[number], span.start, span.stop)
+                self.message(nested[number], span.start, span.stop)
 
     def _fields(self, position: int, end: int) -> Iterator[tuple[int, int | None, slice]]:
-        """Number of each field, its value if it is an integer, and where its bytes are if it has a length."""
+        """Number of each field, its value if it is an integer, and the span of its bytes if it has a length."""
         while position < end:
             self._left -= 1
             if self._left < 0:
@@ -90,7 +93,7 @@ class _Walk:
                 position = start + size
             else:
                 value, position = -1, position + _SIZES[kind]
-            if position > end or not 0 < key < 1 << 32:  # ONNX Runtime would take a larger key for another field
+            if position > end or not 0 < key < 1 << 32:  # ONNX Runtime would read a larger key as another field
                 raise _damaged()
             yield number, value, slice(start, position)
 

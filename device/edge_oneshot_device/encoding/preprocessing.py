@@ -1,14 +1,13 @@
-"""The one preprocessing: image file to pixels to model input, the same in training and at the door.
+"""The one preprocessing, from an image file to pixels to the model's input: the same in training and at the door.
 
-Files are decoded, and made small, in a process of their own that may die (`edge_oneshot_device.encoding.bounded`): what
-a picture costs cannot be seen from outside it. Pixels that the program has already are prepared in its own process.
+Image files are decoded and resized in a worker process with limits (`edge_oneshot_device.encoding.bounded`), because
+what a file costs cannot be seen before it is decoded. Pixels that the caller already has are prepared in this process.
 """
 
 import math
 import os
 import signal
 import time
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -30,37 +29,51 @@ from edge_oneshot_device.encoding.sources import ImageSource, Picture, take_pict
 from edge_oneshot_device.errors import InputError
 
 DETAIL: Final = 8
-"""Times the model's side that a JPEG keeps."""
+"""A JPEG is decoded at a reduced size, as long as its shorter side keeps this many times the model's longer side."""
 
 Box = tuple[float, float, float, float]
 
 
 class DecodeRequest(msgspec.Struct, frozen=True):
-    """What the content becomes: an input of `section`, or a photo of `least` pixels and more."""
+    """What to make of an image file.
+
+    Attributes:
+        name: What an error calls the image, encoded as a path.
+        section: Prepare the image for this input; None: return it as a photo.
+        min_side: Pixels that the shorter side of a photo keeps when it is reduced.
+        max_pixels: Most pixels that the file may have.
+    """
 
     name: bytes
     section: InputSection | None = None
-    least: int = 0
-    most: int = MAX_PIXELS
+    min_side: int = 0
+    max_pixels: int = MAX_PIXELS
 
 
 class DecodeResult(msgspec.Struct, frozen=True):
-    """Shape of the pixels, and when they were decoded; or why there are none."""
+    """What comes back with the pixels, or why there are none.
+
+    Attributes:
+        shape: Of the pixels.
+        decoded_at: When decoding ended, by `time.perf_counter_ns`.
+        reason: Code of the error; empty when there is none.
+        error: Message of the error, encoded as a path.
+    """
 
     shape: tuple[int, ...] = ()
-    at: int = 0
+    decoded_at: int = 0
     reason: str = ""
     error: bytes = b""
 
 
-def load_image(source: ImageSource | Picture, section: InputSection, most: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def load_image(source: ImageSource | Picture, section: InputSection, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Decode an image and bring it to the model's size and colour.
 
     Args:
         source: An image file (PNG, JPEG, WebP, BMP) or pixels, see `edge_oneshot_device.encoding.sources`.
-            Of an animation the first frame counts.
+            The first frame of an animation is used.
         section: The bundle's input section.
-        most: Pixels that an image file may have.
+        max_pixels: Most pixels that an image file may have.
 
     Returns:
         uint8 array (height, width, channels), see `prepare`.
@@ -70,30 +83,18 @@ def load_image(source: ImageSource | Picture, section: InputSection, most: int =
             decoded), ``image_truncated``, ``image_too_costly`` or ``decoder_crashed``.
         MachineError: The file cannot be read, or ``no_decoder``.
     """
-    return load_timed(source, section, most)[0]
+    return load_timed(source, section, max_pixels)[0]
 
 
 def load_timed(
-    source: ImageSource | Picture, section: InputSection, most: int = MAX_PIXELS
+    source: ImageSource | Picture, section: InputSection, max_pixels: int = MAX_PIXELS
 ) -> tuple[NDArray[np.uint8], int]:
-    """`load_image`, and when it was decoded but not yet prepared, by `time.perf_counter_ns`."""
-    picture = take_picture(source)
-    if picture.pixels is not None:
-        at = time.perf_counter_ns()
-        return prepare(picture.pixels, section, picture.name), at
-    answer, pixels = _ask(picture, lambda name: DecodeRequest(name, section, most=most), math.prod(section.shape))
-    return np.frombuffer(pixels, np.uint8).reshape(section.shape), answer.at
-
-
-def load_photo(source: ImageSource | Picture, least: int) -> Image.Image:
-    """Decode an image as a picture of its own size, of mode RGB, turned upright by its EXIF tag.
-
-    A picture whose shorter side is twice `least` or more is made smaller: a JPEG is decoded at a half, a
-    quarter or an eighth of its size, which spares most of the time; another is averaged down.
+    """`load_image` with the time at which decoding ended and preparing began, by `time.perf_counter_ns`.
 
     Args:
-        source: As for `load_image`.
-        least: Pixels that its shorter side keeps, where it has them.
+        source: As of `load_image`.
+        section: As of `load_image`.
+        max_pixels: As of `load_image`.
 
     Raises:
         InputError: As `load_image`.
@@ -101,20 +102,44 @@ def load_photo(source: ImageSource | Picture, least: int) -> Image.Image:
     """
     picture = take_picture(source)
     if picture.pixels is not None:
-        return reduced(picture.pixels.convert("RGB"), least)
-    answer, pixels = _ask(picture, lambda name: DecodeRequest(name, least=least), 3 * MAX_PIXELS)
-    height, width = answer.shape
+        decoded_at = time.perf_counter_ns()
+        return prepare(picture.pixels, section, picture.name), decoded_at
+    request = DecodeRequest(os.fsencode(picture.name), section, max_pixels=max_pixels)
+    result, pixels = _decode(picture, request, math.prod(section.shape))
+    return np.frombuffer(pixels, np.uint8).reshape(section.shape), result.decoded_at
+
+
+def load_photo(source: ImageSource | Picture, min_side: int) -> Image.Image:
+    """Decode an image as a photo: RGB, turned upright by its EXIF tag, reduced where it is large.
+
+    A photo whose shorter side is at least twice `min_side` is reduced: a JPEG is decoded at a half, a quarter or an
+    eighth of its size, which saves most of the time; any other file is averaged down.
+
+    Args:
+        source: As of `load_image`.
+        min_side: Pixels that the shorter side keeps when the photo is reduced.
+
+    Raises:
+        InputError: As `load_image`.
+        MachineError: As `load_image`.
+    """
+    picture = take_picture(source)
+    if picture.pixels is not None:
+        return reduced(picture.pixels.convert("RGB"), min_side)
+    request = DecodeRequest(os.fsencode(picture.name), min_side=min_side)
+    result, pixels = _decode(picture, request, 3 * MAX_PIXELS)
+    height, width = result.shape
     return Image.frombytes("RGB", (width, height), pixels)
 
 
-def reduced(photo: Image.Image, least: int) -> Image.Image:
-    """A picture averaged down by a whole number, as long as its shorter side keeps `least` pixels."""
-    factor = min(photo.size) // least
+def reduced(photo: Image.Image, min_side: int) -> Image.Image:
+    """A photo averaged down by the largest whole factor that leaves its shorter side `min_side` pixels."""
+    factor = min(photo.size) // min_side
     return photo.reduce(factor) if factor > 1 else photo
 
 
 def start_decoder() -> None:
-    """Start the process that decodes, before this one learns what it should not know.
+    """Start the process that decodes; call it before this process reads secrets, which the other must not hold.
 
     Raises:
         MachineError: ``no_decoder``: the machine allows no further process.
@@ -125,10 +150,9 @@ def start_decoder() -> None:
 def prepare(image: Image.Image, section: InputSection, name: str = "the image") -> NDArray[np.uint8]:
     """Bring a decoded image to the model's size and colour.
 
-    Turned upright by its EXIF tag, laid over white where it is transparent, converted to
-    `section.colour` (grey is the luma of ITU-R 601), framed as `section.framing` says,
-    then stretched to height x width with the filter `section.resize`, whose support grows with
-    the reduction, so that nothing aliases.
+    The image is turned upright by its EXIF tag, laid over white where it is transparent, converted to `section.colour`
+    (grey is the luma of ITU-R 601), framed as `section.framing` says, then stretched to height x width with the filter
+    `section.resize`, whose support grows with the reduction, so that nothing aliases.
 
     Args:
         image: Image of any mode.
@@ -144,35 +168,34 @@ def prepare(image: Image.Image, section: InputSection, name: str = "the image") 
     picture, box = to_eight_bit(image, "L" if section.colour == "grey" else "RGB", name), None
     if section.framing == "ink":
         picture, box = frame_ink(picture)
-    # averaged down first where it is far larger, which is four times as fast and looks the same
+    # reducing_gap averages far larger images down first: four times as fast, with the same look
     filter_ = Image.Resampling[section.resize.upper()]
     resized = picture.resize((section.width, section.height), filter_, box, reducing_gap=DETAIL / 2)
     return np.array(resized, dtype=np.uint8).reshape(section.shape)
 
 
 def frame_ink(image: Image.Image) -> tuple[Image.Image, Box]:
-    """The square about what is drawn: people draw the same character here and there, large and small.
+    """Find the square around a drawing, so that its place and size on the paper do not matter.
 
-    Ink is what is darker than the middle between the darkest and the lightest pixel. Its bounding box
-    alone would let one stray stroke move all of the rest, so its mass counts as much (normalisation by
-    moments, Casey 1970). The square's middle lies half-way between those of the box and of the mass;
-    its side is 5/8 of the sum of the box's longer side and three times the mass's spread (root mean
-    square distance from its middle), but at least 5/8 of the image's longer side, so that a dot stays
-    small, and no less than holds all ink. What lies outside the image is as light as its lightest
-    pixel. Middle and side are integers of 1/16 of a pixel, the same everywhere. Where the square would be
-    of more than `MAX_PIXELS`, as of a long thin strip, the image is halved before.
+    Ink is what is darker than the middle between the darkest and the lightest pixel. With the bounding box alone one
+    stray stroke would move all of the rest, so the mass of the ink counts as much (moment normalisation, Casey 1970).
+    The square's centre lies half-way between the centres of the box and of the mass. Its side is 5/8 of the sum of the
+    box's longer side and three times the spread of the mass (root mean square distance from its centre), but at least
+    5/8 of the image's longer side, so that a dot stays small, and large enough to hold all ink. Pixels outside the
+    image are as light as its lightest pixel. Centre and side are integers in 1/16 of a pixel, the same on every
+    machine. When the square would have more than `MAX_PIXELS`, as for a long thin strip, the image is halved first.
 
     Args:
-        image: Of mode L or RGB.
+        image: Image of mode L or RGB.
 
     Returns:
-        Image with enough paper about it, and in it the square (left, top, right, bottom), whose edges lie
-        between pixels; all of the image itself where it is of one level.
+        The image, padded where the square reaches beyond it, and the square in it (left, top, right, bottom), whose
+        edges lie between pixels. An image of a single level comes back as it is, with its own borders.
     """
     grey = np.asarray(image.convert("L"))
     darkest, lightest = int(grey.min()), int(grey.max())
     ink = grey < (darkest + lightest + 1) // 2
-    # in the narrowest type that holds them: four times as fast as count_nonzero
+    # the narrowest dtype that holds the counts makes this four times as fast as count_nonzero
     counts = np.min_scalar_type(max(ink.shape))
     across, down = (np.add.reduce(ink, axis=axis, dtype=counts) for axis in (0, 1))
     if not across.any():
@@ -197,11 +220,11 @@ def frame_ink(image: Image.Image) -> tuple[Image.Image, Box]:
 
 
 def has_content(images: NDArray[np.uint8], section: InputSection) -> NDArray[np.bool_]:
-    """Which images show something: whether a channel has the contrast `section` asks for.
+    """Which images show something: those with a channel of at least the required contrast.
 
     Args:
         images: uint8 (n, height, width, channels).
-        section: Holds `min_contrast`.
+        section: Has the required contrast, `min_contrast`.
 
     Returns:
         bool (n,).
@@ -214,7 +237,7 @@ def require_content(pixels: NDArray[np.uint8], section: InputSection, name: str 
 
     Args:
         pixels: uint8 (height, width, channels).
-        section: Its `min_contrast` is asked of at least one channel.
+        section: Has the contrast that at least one channel needs, `min_contrast`.
         name: What the error calls the image.
 
     Raises:
@@ -234,7 +257,7 @@ def scale(pixels: NDArray[np.uint8], section: InputSection) -> NDArray[np.float3
 
     Args:
         pixels: uint8 (..., channels).
-        section: Holds mean and scale.
+        section: Has mean and scale.
 
     Returns:
         float32 array of the same shape, within `section.value_range`.
@@ -245,40 +268,39 @@ def scale(pixels: NDArray[np.uint8], section: InputSection) -> NDArray[np.float3
 
 
 def _profile(counts: NDArray[np.unsignedinteger]) -> tuple[int, int, int, int]:
-    """First place of ink, the one behind the last, and the sums of places and of their squares over all ink."""
-    places = np.arange(len(counts))
+    """First index with ink, the index behind the last, and sums of the indices and of their squares over all ink."""
+    indices = np.arange(len(counts))
     inked = np.flatnonzero(counts)
-    return int(inked[0]), int(inked[-1]) + 1, int(counts @ places), int(counts @ (places * places))
+    return int(inked[0]), int(inked[-1]) + 1, int(counts @ indices), int(counts @ (indices * indices))
 
 
-def _ask(picture: Picture, order: Callable[[bytes], DecodeRequest], size: int) -> tuple[DecodeResult, bytearray]:
-    """The answer of the process that decodes, and its pixels, of at most so many bytes."""
-    name, content = picture.name, picture.content
+def _decode(picture: Picture, request: DecodeRequest, max_bytes: int) -> tuple[DecodeResult, bytearray]:
+    """The worker's result, and its pixels of at most so many bytes."""
     try:
-        told, pixels = _decoder.run(msgspec.msgpack.encode(order(os.fsencode(name))), content, size)
+        header, pixels = _decoder.run(msgspec.msgpack.encode(request), picture.content, max_bytes)
     except EndedError as error:
-        raise _refusal(name, error.code) from error
-    answer = msgspec.msgpack.decode(told, type=DecodeResult)
-    if answer.reason:
-        raise InputError(os.fsdecode(answer.error), reason=answer.reason)
-    return answer, pixels
+        raise _refusal(picture.name, error.code) from error
+    result = msgspec.msgpack.decode(header, type=DecodeResult)
+    if result.reason:
+        raise InputError(os.fsdecode(result.error), reason=result.reason)
+    return result, pixels
 
 
 def _refusal(name: str, code: int) -> InputError:
     if code == -signal.SIGPROF:
-        much = f"{PROCESSOR_SECONDS:g} s"
-    elif code in (NO_MEMORY, -signal.SIGKILL):  # its own bound, or the machine's
-        much = f"{MEMORY_BYTES >> 20} MiB"
+        limit = f"{PROCESSOR_SECONDS:g} s"
+    elif code in (NO_MEMORY, -signal.SIGKILL):  # the worker's own limit, or the machine's
+        limit = f"{MEMORY_BYTES >> 20} MiB"
     else:
-        how = signal.Signals(-code).name if code < 0 else f"code {code}"
-        message = f"{name} ends its decoder by {how}: it is damaged, or made for that; use another picture"
+        cause = signal.Signals(-code).name if code < 0 else f"code {code}"
+        message = f"{name} crashes its decoder ({cause}): it is damaged, or made to do so; use another picture"
         return InputError(message, reason="decoder_crashed")
-    message = f"{name} takes more than {much} to decode: save it smaller, as a plain JPEG or PNG"
+    message = f"{name} takes more than {limit} to decode: save it smaller, as a plain JPEG or PNG"
     return InputError(message, reason="image_too_costly")
 
 
 def _load() -> Work:
-    """What decodes, loaded in the other process alone: this one is spared Pillow's plugins."""
+    """The function that decodes; imported in the supervisor process alone, so that this one loads no Pillow plugins."""
     from edge_oneshot_device.encoding.decoding import work
 
     return work

@@ -9,11 +9,11 @@ from edge_oneshot_device.bundle.manifest import TensorSpec
 
 
 def quantize(values: NDArray[np.float32], tensor: TensorSpec) -> NDArray[Any]:
-    """Real values to the integers of a tensor: rounded half to even, clipped, cast.
+    """Quantize real values to the integers of a tensor: round half to even, clip, cast.
 
     Args:
         values: float32 array of any shape, finite.
-        tensor: Says dtype, scale and zero point.
+        tensor: Has dtype, scale and zero point.
 
     Returns:
         Array of the same shape and of the tensor's dtype; for a float tensor `values` itself.
@@ -27,11 +27,11 @@ def quantize(values: NDArray[np.float32], tensor: TensorSpec) -> NDArray[Any]:
 
 
 def dequantize(raw: NDArray[Any], tensor: TensorSpec) -> NDArray[np.float32]:
-    """Integers of a tensor to the real values they stand for.
+    """Dequantize the integers of a tensor to real values.
 
     Args:
         raw: Array of any shape, of the tensor's dtype.
-        tensor: Says scale and zero point.
+        tensor: Has scale and zero point.
 
     Returns:
         float32 array of the same shape; for a float tensor a copy.

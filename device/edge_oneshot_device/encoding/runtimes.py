@@ -1,6 +1,6 @@
 """The runtimes that execute a model file: LiteRT, tflite-runtime, ONNX Runtime; the Edge TPU is in `edgetpu`.
 
-The runtime is the one asked for or the format's own, never silently another one.
+A model runs in the runtime that was asked for or in the default of its format, never silently in another one.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 EDGE_TPU = "edgetpu"
 MAX_THREADS = 256
 
-# Per format the runtimes that execute it; the first is the one taken when none is named.
+# Per format the runtimes that execute it; the first is the default.
 RUNTIMES: dict[Format, tuple[Runtime, ...]] = {"tflite": ("litert", "tflite-runtime"), "onnx": ("onnxruntime",)}
 
-# What pyproject.toml asks for, by names that a registry knows: this distribution is in none.
+# The requirements of pyproject.toml, by their names in a registry: this distribution itself is in no registry.
 INSTALL = {
     "litert": 'pip install "ai-edge-litert>=2.1,<3"',
     "tflite-runtime": 'pip install "tflite-runtime>=2.13,<3" "numpy<2"',
@@ -36,7 +36,7 @@ _quiet_lock = threading.Lock()
 
 
 class Model(Protocol):
-    """A model file in a runtime, for one thread at a time."""
+    """A model file in a runtime; for one thread at a time."""
 
     @property
     def runtime(self) -> str:
@@ -44,11 +44,11 @@ class Model(Protocol):
 
     @property
     def input(self) -> TensorSpec:
-        """Input tensor (1, height, width, channels), as the runtime says."""
+        """Input tensor (1, height, width, channels), as the runtime reports it."""
 
     @property
     def output(self) -> TensorSpec:
-        """Output tensor (1, size), as the runtime says."""
+        """Output tensor (1, size), as the runtime reports it."""
 
     def run(self, values: NDArray[Any]) -> NDArray[Any]:
         """Run once.
@@ -67,8 +67,8 @@ class Model(Protocol):
 def open_model(format: Format, content: bytes, *, runtime: str | None = None, threads: int = 1) -> Model:  # noqa: A002
     """Load a model file into a runtime.
 
-    The file's content is passed, never a path: a mapped file that is truncated later kills
-    the process. The content has to be checked before: a corrupt file can crash a runtime.
+    It takes the file's content, never a path, because a mapped file that is truncated later would crash the process.
+    The caller has to check the content's digest before, because a corrupt file can crash a runtime.
 
     Args:
         format: ``tflite`` or ``onnx``.
@@ -79,9 +79,9 @@ def open_model(format: Format, content: bytes, *, runtime: str | None = None, th
 
     Raises:
         InputError: ``wrong_runtime`` or ``wrong_threads``.
-        IntegrityError: ``model_refused`` by the runtime, or ``model_mismatch``: its input or
-            output is of no kind that a bundle can hold.
-        MachineError: ``runtime_missing`` (says what to install) or ``out_of_memory``.
+        IntegrityError: ``model_refused`` by the runtime, or ``model_mismatch``: a bundle cannot describe its input or
+            output.
+        MachineError: ``runtime_missing`` (the message says what to install) or ``out_of_memory``.
     """
     known = RUNTIMES[format]
     name = known[0] if runtime is None else runtime
@@ -96,7 +96,7 @@ def open_model(format: Format, content: bytes, *, runtime: str | None = None, th
 
 
 class TfliteModel:
-    """A .tflite file in LiteRT, or in its predecessor tflite-runtime: on the processor, or behind a delegate."""
+    """A .tflite file in LiteRT or in its predecessor tflite-runtime, on the processor or with a delegate."""
 
     def __init__(self, content: bytes, threads: int, runtime: str, delegate: str | None = None) -> None:
         interpreter = _interpreter(content, threads, runtime, delegate)
@@ -111,7 +111,7 @@ class TfliteModel:
 
     @property
     def delegated(self) -> bool:
-        """Whether a delegate computes: XNNPACK, where none was named."""
+        """Whether a delegate computes: XNNPACK, unless another one was named."""
         return any(op["op_name"] == "DELEGATE" for op in self._ops())
 
     def run(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -163,7 +163,17 @@ class OnnxModel:
 
 
 def open_tflite(content: bytes, runtime: str, threads: int) -> Any:
-    """The interpreter of a .tflite file that is no encoder; errors as those of `open_model`."""
+    """The interpreter of a .tflite file that is no encoder, such as a face detector.
+
+    Args:
+        content: The file.
+        runtime: ``litert`` or ``tflite-runtime``.
+        threads: Threads of one inference.
+
+    Raises:
+        IntegrityError: ``model_refused``.
+        MachineError: ``runtime_missing`` or ``out_of_memory``.
+    """
     with _quiet_stderr():
         return _interpreter(content, threads, runtime)
 
@@ -173,12 +183,12 @@ def _interpreter(content: bytes, threads: int, runtime: str, delegate: str | Non
     check_tflite(content, compiled=delegate is not None)
     delegates = None if delegate is None else [_delegate(module, delegate)]
     try:
-        # The default resolver applies XNNPACK: other kernels give other int8 outputs.
+        # The default resolver uses XNNPACK; other kernels give other int8 outputs.
         interpreter = module.Interpreter(model_content=content, num_threads=threads, experimental_delegates=delegates)
         interpreter.allocate_tensors()
     except MemoryError as error:
         raise _out_of_memory(runtime) from error
-    except SystemError as error:  # tflite-runtime beside numpy 2
+    except SystemError as error:  # tflite-runtime with numpy 2
         raise _broken(runtime, error.__cause__ or error) from error
     except (ValueError, RuntimeError) as error:
         raise _refused(runtime, error) from error
@@ -205,16 +215,16 @@ def _tflite_tensor(details: dict[str, Any]) -> TensorSpec:
 
 
 def _vector(tensor: TensorSpec) -> TensorSpec:
-    """An output such as (1, 1, 1, size) as (1, size)."""
+    """An output tensor of a shape such as (1, 1, 1, size), described as (1, size)."""
     shape = tensor.shape
     sizes = [side for side in shape if side > 1]
     return msgspec.structs.replace(tensor, shape=(1, *sizes)) if len(shape) > 2 and len(sizes) == 1 else tensor
 
 
 def _onnx_tensor(argument: Any) -> TensorSpec:
-    batch, *rest = argument.shape or [None]
-    # A free batch size has a name, or None, for a number; it is run with 1.
-    shape = (batch if isinstance(batch, int) else 1, *rest)
+    batch, *sides = argument.shape or [None]
+    # A free batch size is a name or None instead of a number; the model is run with a batch of 1.
+    shape = (batch if isinstance(batch, int) else 1, *sides)
     if not all(isinstance(side, int) for side in shape):
         raise _mismatch(f"an input or output of the free shape {argument.shape}; a fixed one is expected")
     dtype = "float32" if argument.type == "tensor(float)" else str(argument.type)
@@ -266,15 +276,14 @@ def _out_of_memory(runtime: str) -> MachineError:
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Keep native code off the terminal: LiteRT has no setting for its line about XNNPACK.
+    """Discard what native code prints to stderr: LiteRT has no setting for its line about XNNPACK.
 
-    Only file descriptor 2 is turned away, for the moment of loading; what Python itself wants
-    to tell comes as an exception, afterwards.
+    File descriptor 2 is redirected while a model loads; Python's own errors are exceptions and are not affected.
     """
     with _quiet_lock:
         try:
             kept = os.dup(2)
-        except OSError:  # stderr is closed: nothing to keep quiet
+        except OSError:  # stderr is closed: there is nothing to discard
             yield
             return
         try:

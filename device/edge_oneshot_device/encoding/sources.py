@@ -1,7 +1,7 @@
-"""What an image may be given as: a path, content, an open file, a Pillow image, or pixels.
+"""The forms in which a caller gives an image: a path, content, an open file, a Pillow image, or pixels.
 
-A file stays undecoded here, and so does the file behind a Pillow image that Pillow has only opened: both go on to the
-process that may die (`edge_oneshot_device.encoding.bounded`). Pixels are the program's own and need no decoder.
+A file is not decoded here, nor is the file behind a Pillow image that Pillow has only opened: the worker process of
+`edge_oneshot_device.encoding.bounded` decodes both. Pixels are the caller's own and need no decoder.
 """
 
 import io
@@ -30,12 +30,12 @@ _TAKEN: Final = (
 
 
 class Picture(NamedTuple):
-    """An image as it was given: a file's content, or pixels.
+    """An image as the caller gave it: a file's content, or pixels.
 
     Attributes:
         name: What an error calls it.
-        content: Of the image file; empty where there are pixels.
-        pixels: Of mode L or RGB, upright; None where there is a file.
+        content: Content of the image file; empty for pixels.
+        pixels: Upright image of mode L or RGB; None for a file.
     """
 
     name: str
@@ -44,11 +44,14 @@ class Picture(NamedTuple):
 
 
 def take_picture(source: ImageSource | Picture) -> Picture:
-    """What was given, looked at once: a file is read, and read from its beginning where it can be.
+    """Read an image source once; an open file is read from its beginning where it can seek.
+
+    Args:
+        source: The image; a `Picture` is returned as it is.
 
     Raises:
         InputError: ``not_found``, ``not_a_file``, ``file_too_large``, ``wrong_type`` (of another type, dtype or
-            shape), ``not_decoded`` (a Pillow image without pixels or a file), ``image_too_large`` or
+            shape), ``not_decoded`` (a Pillow image with neither pixels nor a file), ``image_too_large`` or
             ``not_an_image`` (its pixel type has no defined 8-bit meaning).
         MachineError: ``cannot_read``.
     """
@@ -70,7 +73,7 @@ def take_picture(source: ImageSource | Picture) -> Picture:
 
 
 def take_file(source: ImageSource | Picture) -> Picture:
-    """`take_picture` as an image file, to be kept: pixels become a PNG.
+    """`take_picture` as an image file that can be stored: pixels are encoded as PNG.
 
     Raises:
         InputError: As `take_picture`; ``file_too_large`` also where the PNG is.
@@ -106,10 +109,10 @@ def _from_pillow(image: Image.Image) -> Picture:
 
 
 def _is_decoded(image: Image.Image) -> bool:
-    """Whether Pillow has its pixels, so that nothing that is done with it decodes a file."""
+    """Whether Pillow has decoded it already, so that using it decodes no file."""
     try:
         return image.im is not None and not getattr(image, "tile", None)
-    except (AssertionError, ValueError):  # not read yet, or closed
+    except (AssertionError, ValueError):  # not loaded yet, or closed
         return False
 
 
@@ -127,7 +130,7 @@ def _pixels(image: Image.Image, name: str) -> Picture:
     grey = image.mode in ("1", "L") or image.mode.startswith("I")
     upright = to_eight_bit(image, "L" if grey else "RGB", name)
     if upright is not image:
-        upright.info = {}  # else its EXIF tag turned it once more
+        upright.info = {}  # otherwise its EXIF tag would turn it again
     return Picture(name, b"", upright)
 
 
@@ -137,14 +140,14 @@ def _read(file: IO[bytes], name: str) -> bytes:
     parts, size = [], 0
     try:
         if getattr(file, "seekable", bool)():
-            file.seek(0)  # what was just written to it lies before its place
-        # a raw file gives less than it is asked for
+            file.seek(0)  # a caller who has just written to it is at its end
+        # a raw file may return less than it is asked for
         while size <= MAX_FILE_BYTES and (part := file.read(MAX_FILE_BYTES + 1 - size)):
             parts.append(bytes(memoryview(part)))
             size += len(part)
     except TypeError as error:
         raise _no_bytes(name, type(part).__name__) from error
-    except ValueError as error:  # closed, or open for writing alone
+    except ValueError as error:  # closed, or open for writing only
         raise InputError(f"{name} cannot be read: {error}; open it for reading bytes", reason="wrong_type") from error
     except OSError as error:
         raise MachineError(f"cannot read {name}: {error.strerror or error}", reason="cannot_read") from error

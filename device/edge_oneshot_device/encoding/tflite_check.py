@@ -1,11 +1,11 @@
-"""What a .tflite file may hold, read from its bytes before a runtime sees them.
+"""A check of a .tflite file's content, before a runtime opens it.
 
-An encoder is one graph of built-in operators, and all its values are in the file. A second graph is the body of a
-branch or a loop, which can be endless; newer files may name others for their values.
+An encoder is one graph of built-in operators with all its weights in the file. A second graph would be the body of a
+branch or a loop, which may run without end; newer files may refer to other files for their weights.
 
-The file is a FlatBuffer (https://flatbuffers.dev/internals); places of fields and numbers of operators are those of
-LiteRT's schema.fbs (2.3). An operator that calls a graph is refused even where there is one graph alone: it could call
-itself.
+The file is a FlatBuffer (https://flatbuffers.dev/internals); the offsets of fields and the numbers of operators are
+those of LiteRT's schema.fbs (2.3). An operator that calls a graph is refused even in a file with one graph, because it
+could call itself.
 """
 
 import struct
@@ -29,17 +29,17 @@ _CALLING: Final = {
 }
 _CUSTOM: Final = 32
 _COMPILED: Final = b"edgetpu-custom-op"
-# places in a table's list of fields
+# offsets in a table's list of fields
 _MODEL_CODES, _MODEL_GRAPHS, _MODEL_OUTSIDE = 6, 8, (20, 22)
 _CODE_OLD, _CODE_NAME, _CODE_NEW = 4, 6, 10
 
 
 def check_tflite(content: bytes, *, compiled: bool = False) -> None:
-    """Refuse a file that holds what no encoder has.
+    """Refuse a file with constructs that no encoder has.
 
     Args:
         content: The file.
-        compiled: Whether it may hold what the Edge TPU's compiler makes.
+        compiled: Whether the Edge TPU's custom operator is allowed.
 
     Raises:
         IntegrityError: ``model_refused``.
@@ -47,15 +47,15 @@ def check_tflite(content: bytes, *, compiled: bool = False) -> None:
     try:
         if content[4:8] != b"TFL3":
             raise _damaged()
-        _check(_Reader(content), compiled)
-    except struct.error as error:  # beyond the end
+        _check(_FlatBuffer(content), compiled)
+    except struct.error as error:  # an offset beyond the end
         raise _damaged() from error
 
 
-def _check(file: "_Reader", compiled: bool) -> None:
+def _check(file: "_FlatBuffer", compiled: bool) -> None:
     model = file.follow(0)
     for code in file.tables(model, _MODEL_CODES):
-        # codes below 127 stand in the older field as well, and in older files in that alone
+        # codes below 127 are in the older field too, and in older files only there
         number = max(file.number(code, _CODE_OLD, "<b"), file.number(code, _CODE_NEW, "<i"))
         if number in _CALLING:
             name = _CALLING[number]
@@ -72,29 +72,29 @@ def _check(file: "_Reader", compiled: bool) -> None:
         raise _refused("holds weights outside of the file; export it with them inside")
 
 
-class _Reader:
+class _FlatBuffer:
     """Tables of a FlatBuffer, by their positions."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
 
     def follow(self, position: int) -> int:
-        """Where the offset at a position leads to."""
+        """The position that the offset at `position` points to."""
         return position + self._unpack("<I", position)
 
     def field(self, table: int, place: int) -> int:
-        """The position of a table's field; 0 where it has none."""
+        """The position of a table's field; 0 when the field is absent."""
         fields = table - self._unpack("<i", table)
         offset = self._unpack("<H", fields + place) if place < self._unpack("<H", fields) else 0
         return table + offset if offset else 0
 
     def number(self, table: int, place: int, kind: str) -> int:
-        """A number of a table; 0 where it has none."""
+        """A number in a table; 0 when the field is absent."""
         position = self.field(table, place)
         return self._unpack(kind, position) if position else 0
 
     def tables(self, table: int, place: int) -> list[int]:
-        """The tables in a field that is a list of them."""
+        """The tables in a field that is a list of tables."""
         position = self.field(table, place)
         if not position:
             return []
@@ -105,7 +105,7 @@ class _Reader:
         return [self.follow(start + 4 + 4 * index) for index in range(count)]
 
     def text(self, table: int, place: int) -> bytes:
-        """A text of a table; empty where it has none."""
+        """A text in a table; empty when the field is absent."""
         position = self.field(table, place)
         if not position:
             return b""
@@ -113,7 +113,7 @@ class _Reader:
         return self._content[start + 4 : start + 4 + self._unpack("<I", start)]
 
     def _unpack(self, kind: str, position: int) -> int:
-        if position < 0:  # would count from the end
+        if position < 0:  # struct would count it from the end
             raise _damaged()
         value: int = struct.unpack_from(kind, self._content, position)[0]
         return value

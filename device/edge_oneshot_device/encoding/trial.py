@@ -1,7 +1,7 @@
-"""The first inference of a model file that is not in use yet, in a process of its own with limits of time and memory.
+"""A trial run of model files in a child process with limits of time and memory, before they are used.
 
-What a graph costs shows only when it is run: a file of a kilobyte can ask for a tensor of terabytes, or for an hour of
-multiplications, and a corrupt one can end the process. `python -m` of this module is the process.
+Only a run shows what a graph costs: a file of a kilobyte can request a tensor of terabytes or an hour of computation,
+and a corrupt file can crash the process. The child process runs this module with `python -m`.
 """
 
 import contextlib
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from edge_oneshot_device.bundle.bundle import Bundle
 
 SECONDS: Final = 30
-"""Of processor time, to start Python, load the files and run each once; an encoder takes milliseconds at a door."""
+"""Processor time to start Python, load the files and run each once; an encoder itself takes milliseconds."""
 
 MEMORY: Final = 2 << 30
-"""Bytes. The largest file that a bundle holds needs a gigabyte while it is loaded."""
+"""Bytes of memory. Loading the largest file that a bundle can hold takes a gigabyte."""
 
-_WAITS: Final = 20  # for so many times the processor time, where other programs have the processor
+_PATIENCE: Final = 20  # times the processor time until the child is ended, because other programs may be busy
 
 
-class _Order(msgspec.Struct):
-    """What the process is to run."""
+class _TrialRequest(msgspec.Struct):
+    """The files that the child process runs, and its limits."""
 
     files: list[tuple[Format, Runtime, bytes]]
     seconds: int
@@ -41,7 +41,7 @@ class _Order(msgspec.Struct):
 
 
 class _Failure(msgspec.Struct):
-    """An error of the runtime in the process; nothing is said where all went well."""
+    """An error of the runtime in the child process, which writes nothing when all files run."""
 
     kind: str
     reason: str
@@ -49,10 +49,14 @@ class _Failure(msgspec.Struct):
 
 
 def try_variant(bundle: "Bundle", variant: str, runtime: str | None = None) -> None:
-    """Run what a variant of a bundle runs, once, in a process of its own; arguments as `Encoder.open` takes them.
+    """Run every model file of a variant once in a child process.
 
-    A name or a runtime that does not fit is left to `Encoder.open`, as is the file for the Edge TPU, which has a
-    process of its own anyway.
+    `Encoder.open` refuses a wrong name or runtime, and runs the file for the Edge TPU in a worker process anyway.
+
+    Args:
+        bundle: The bundle.
+        variant: Name of one of its variants.
+        runtime: As of `Encoder.open`.
 
     Raises:
         IntegrityError, MachineError: As `try_files`.
@@ -71,24 +75,24 @@ def try_variant(bundle: "Bundle", variant: str, runtime: str | None = None) -> N
 def try_files(
     files: Sequence[tuple[Format, bytes]], runtime: str | None = None, *, seconds: int = SECONDS, memory: int = MEMORY
 ) -> None:
-    """Load model files and run each once, on zeros, in a process of its own.
+    """Load model files and run each once, on zeros, in a child process.
 
     Args:
         files: Format and content of each.
-        runtime: Of those that execute its format; one that does not is replaced by the first.
-        seconds: Of processor time.
-        memory: In bytes.
+        runtime: Used for the files whose format it executes; the others run in the default of their format.
+        seconds: Limit of processor time.
+        memory: Limit of memory in bytes.
 
     Raises:
-        IntegrityError: ``model_refused``: it takes more than that, fails or ends the process; or as `open_model`.
+        IntegrityError: ``model_refused``: a file exceeds a limit, fails or crashes the child; or as `open_model`.
         MachineError: ``runtime_missing``.
     """
-    chosen = [(kind, _own(kind, runtime), content) for kind, content in files]
-    order = msgspec.msgpack.encode(_Order(chosen, seconds, memory))
+    chosen = [(kind, _runtime_for(kind, runtime), content) for kind, content in files]
+    request = msgspec.msgpack.encode(_TrialRequest(chosen, seconds, memory))
     command = [sys.executable, "-P", "-m", __name__]
     limits = f"{seconds} s of processor time and {memory >> 20} MiB"
     try:
-        done = subprocess.run(command, input=order, capture_output=True, timeout=_WAITS * seconds, check=False)  # noqa: S603
+        done = subprocess.run(command, input=request, capture_output=True, timeout=_PATIENCE * seconds, check=False)  # noqa: S603
     except subprocess.TimeoutExpired as error:
         raise _refused("does not end", limits) from error
     if done.returncode == 0:
@@ -101,12 +105,12 @@ def try_files(
         raise kind(failure.error, reason=failure.reason)
     if done.returncode == -signal.SIGXCPU:
         raise _refused("does not end", limits)
-    how = f"by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else f"with code {done.returncode}"
-    raise _refused(f"ends the process {how}: it is corrupt, or needs too much memory", limits)
+    cause = f"by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else f"with code {done.returncode}"
+    raise _refused(f"ends the process {cause}: it is corrupt, or needs too much memory", limits)
 
 
-def _own(kind: Format, runtime: str | None) -> Runtime:
-    """The runtime where it executes such files, otherwise the first that does."""
+def _runtime_for(kind: Format, runtime: str | None) -> Runtime:
+    """The runtime if it executes this format, otherwise the default of the format."""
     known = RUNTIMES[kind]
     return next((name for name in known if name == runtime), known[0])
 
@@ -117,16 +121,17 @@ def _refused(what: str, limits: str) -> IntegrityError:
 
 
 def _work() -> int:
-    order = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_Order)
-    with contextlib.suppress(ValueError, OSError):  # stricter ones hold already
-        resource.setrlimit(resource.RLIMIT_CPU, (order.seconds, order.seconds + 5))
+    """The child process: run the files of the request; the exit code is 1 when one fails."""
+    request = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=_TrialRequest)
+    with contextlib.suppress(ValueError, OSError):  # a stricter limit is set already
+        resource.setrlimit(resource.RLIMIT_CPU, (request.seconds, request.seconds + 5))
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_DATA, (order.memory, order.memory))
-    with contextlib.suppress(OSError):  # a machine that runs out of memory ends this process before others
+        resource.setrlimit(resource.RLIMIT_DATA, (request.memory, request.memory))
+    with contextlib.suppress(OSError):  # when memory is short, the kernel ends this process before others
         Path("/proc/self/oom_score_adj").write_text("1000")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        for kind, runtime, content in order.files:
+        for kind, runtime, content in request.files:
             _run(kind, runtime, content)
     except DeviceError as error:
         failure = _Failure(type(error).__name__, error.reason, str(error))
@@ -140,7 +145,7 @@ def _run(kind: Format, runtime: str, content: bytes) -> None:
         model = open_model(kind, content, runtime=runtime)
         model.run(np.zeros(model.input.shape, model.input.dtype))
         return
-    interpreter = open_tflite(content, runtime, 1)  # those that find a face have several outputs
+    interpreter = open_tflite(content, runtime, 1)  # unlike an encoder, face nets have several outputs
     try:
         for details in interpreter.get_input_details():
             interpreter.set_tensor(details["index"], np.zeros(details["shape"], details["dtype"]))

@@ -58,7 +58,7 @@ def fine(running: BoundedProcess) -> bool:
 def worker(running: BoundedProcess) -> int:
     """The worker of the moment."""
     running.start()
-    children = Path(f"/proc/{running._keeper}/task/{running._keeper}/children")
+    children = Path(f"/proc/{running._supervisor}/task/{running._supervisor}/children")
     while not (found := children.read_text().split()):
         pass
     return int(found[0])
@@ -97,12 +97,12 @@ def test_each_order_has_the_processors_time_anew(running):
 
 def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(running, monkeypatch):
     assert fine(running)
-    keeper, busy = running._keeper, worker(running)
-    monkeypatch.setattr(bounded, "_PATIENCE_SECONDS", 0.2)
+    supervisor, busy = running._supervisor, worker(running)
+    monkeypatch.setattr(bounded, "_REPLY_SECONDS", 0.2)
     with pytest.raises(MachineError, match=r"did not answer within 0\.2 s") as caught:
         running.run(b"sleep", b"", 0)
     assert caught.value.reason == "no_decoder"
-    assert gone(keeper)
+    assert gone(supervisor)
     assert gone(busy)
     monkeypatch.undo()
     assert fine(running)
@@ -115,10 +115,10 @@ def test_a_worker_that_somebody_ends_between_orders_is_not_missed(running):
     assert fine(running)
 
 
-def test_a_keeper_that_somebody_ends_is_started_anew_with_its_worker(running):
+def test_a_supervisor_that_somebody_ends_is_started_anew_with_its_worker(running):
     assert fine(running)
     first = worker(running)
-    os.kill(running._keeper, signal.SIGKILL)
+    os.kill(running._supervisor, signal.SIGKILL)
     assert fine(running)  # the worker does not know
     os.kill(first, signal.SIGKILL)
     assert gone(first)
@@ -164,7 +164,7 @@ def test_a_copy_of_this_process_has_a_worker_of_its_own(running):
     if copy == 0:
         code = 1
         try:
-            before = running._keeper
+            before = running._supervisor
             code = 0 if before == -1 and fine(running) else 2
             running._stop()
         finally:
@@ -176,11 +176,11 @@ def test_a_copy_of_this_process_has_a_worker_of_its_own(running):
 def test_neither_process_has_a_file_of_this_one_or_its_terminal(running, tmp_path):
     with (tmp_path / "held").open("w"):
         assert fine(running)
-        for process in (worker(running), running._keeper):
+        for process in (worker(running), running._supervisor):
             links = [str(one.readlink()) for one in Path(f"/proc/{process}/fd").iterdir()]
             kinds = sorted(link.split(":")[0].split(" ")[0] for link in links)
             assert kinds == ["/dev/null"] * 3 + ["/memfd", "pipe", "pipe"]
-            assert os.getsid(process) == running._keeper  # Ctrl-C is not for it
+            assert os.getsid(process) == running._supervisor  # Ctrl-C is not for it
             told = dict(line.split(":\t", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
             assert int(told["SigCgt"], 16) & ~GLIBCS == 0
             assert int(told["SigBlk"], 16) == 0
@@ -203,7 +203,7 @@ def test_what_this_process_learns_later_is_in_no_worker(running):
     assert holds(os.getpid(), here)
     assert holds(worker(running), other)  # so it would be seen
     assert not holds(worker(running), here)
-    assert not holds(running._keeper, here)
+    assert not holds(running._supervisor, here)
 
 
 def holds(process: int, secret: bytes) -> bool:
@@ -228,11 +228,11 @@ import sys, time
 from pathlib import Path
 from edge_oneshot_device.encoding import preprocessing
 preprocessing.start_decoder()
-keeper = preprocessing._decoder._keeper
-children = Path(f"/proc/{keeper}/task/{keeper}/children")
+supervisor = preprocessing._decoder._supervisor
+children = Path(f"/proc/{supervisor}/task/{supervisor}/children")
 while not children.read_text().split():
     pass
-print(keeper, children.read_text(), flush=True)
+print(supervisor, children.read_text(), flush=True)
 if sys.argv[1] == "stay":
     time.sleep(600)
 """
@@ -241,12 +241,12 @@ if sys.argv[1] == "stay":
 @pytest.mark.parametrize("how", ["leave", "stay"])
 def test_both_end_with_this_process_however_it_ends(how):
     with subprocess.Popen([sys.executable, "-W", "error", "-c", PARENT, how], stdout=subprocess.PIPE) as process:
-        keeper, child = map(int, process.stdout.readline().split())
+        supervisor, child = map(int, process.stdout.readline().split())
         if how == "stay":
             process.kill()
         assert process.stdout.read() == b""  # nobody else has its output open
     assert gone(child)
-    assert gone(keeper)
+    assert gone(supervisor)
 
 
 CLOSED = """
@@ -271,7 +271,7 @@ def test_a_crash_of_the_decoder_is_the_pictures_fault(monkeypatch):
         raise EndedError(-signal.SIGSEGV)
 
     monkeypatch.setattr(preprocessing._decoder, "run", crash)
-    with pytest.raises(InputError, match="ends its decoder by SIGSEGV") as caught:
+    with pytest.raises(InputError, match=r"crashes its decoder \(SIGSEGV\)") as caught:
         load_photo(b"x", 1)
     assert caught.value.reason == "decoder_crashed"
 
@@ -280,7 +280,7 @@ def test_it_is_started_before_the_key_is_looked_for(monkeypatch):
     preprocessing._decoder._stop()
 
     def find_key(_: object) -> None:
-        assert preprocessing._decoder._keeper != -1
+        assert preprocessing._decoder._supervisor != -1
         raise InterruptedError
 
     monkeypatch.setattr(opening, "find_key", find_key)

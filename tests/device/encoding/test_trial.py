@@ -91,7 +91,7 @@ def test_what_waits_for_ever_is_refused(monkeypatch, tmp_path):
     program.write_text("#!/bin/sh\nexec sleep 1000\n")
     program.chmod(0o755)
     monkeypatch.setattr(trial.sys, "executable", str(program))
-    monkeypatch.setattr(trial, "_WAITS", 0.5)
+    monkeypatch.setattr(trial, "_PATIENCE", 0.5)
     with pytest.raises(IntegrityError, match="does not end"):
         try_files([("tflite", TFLITE)], seconds=1)
 
