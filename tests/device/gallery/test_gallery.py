@@ -645,7 +645,7 @@ with Gallery.open(sys.argv[1], "a" * 64, 4) as gallery:
             told[name] = gallery.enrol(name, np.ones((1, 4), np.float32)).reason
         except MachineError as error:
             told[name] = error.reason
-    there = names(gallery)
+    there = [person.person for person in gallery.people()]
 print(json.dumps([told, there]))
 """
 

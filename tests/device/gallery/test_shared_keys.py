@@ -53,7 +53,7 @@ for number in range(rounds):
         print(number, flush=True)
         back_up(gallery, root / "backups" / f"{own}-{number}")
         rotate_key(gallery)
-        assert names(gallery) == [own]
+        assert [person.person for person in gallery.people()] == [own]
 """
 
 

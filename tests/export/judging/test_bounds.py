@@ -63,7 +63,7 @@ def test_forty_people_need_disjoint_people_and_what_comparisons_share(everybody)
     assert alone < least
 
 
-def test_accuracy_on_tasks_about_few_identities_needs_what_tasks_share(campaign):
+def test_accuracy_on_tasks_about_few_identities_needs_what_tasks_share():
     true = campaign.true_accuracies(1, people=3000)
     assert true[2] > true[5] > true[20]
     simulations, labels = 60, np.repeat(np.arange(10), 10)
