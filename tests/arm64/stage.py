@@ -65,7 +65,7 @@ exec /usr/bin/env "$@"
 def main(bundles: Path, out: Path) -> int:
     """Everything, see the module."""
     try:
-        check_machine()
+        check_machine(out)
         userlands = {suite: make_userland(suite, out) for suite in PYTHONS}
     except NotHereError as error:
         print(f"test-arm64: {'failed' if 'CI' in os.environ else 'skipped'}: {error}")

@@ -27,6 +27,7 @@ _PROGRAMS: Final = {
     "arch-test": "arch-test",
     "unshare": "util-linux",
 }
+_ROOM: Final = 2 * 10**9  # two userlands, a device installed in a copy of each, wheels
 _WAIT = 'until [ "$(id -u)" = 0 ]; do sleep 0.02; done; exec "$@"'
 _NAMESPACES: Final = ("unshare", "--user", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _WAIT, "sh")
 _REGISTRY: Final = "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc"
@@ -55,8 +56,11 @@ class Userland:
     root: Path
 
 
-def check_machine() -> None:
-    """Look whether this machine can make and enter a userland.
+def check_machine(folder: Path) -> None:
+    """Check that this machine can make userlands in a folder and enter them.
+
+    Args:
+        folder: Where they are kept; it need not exist.
 
     Raises:
         NotHereError: It cannot.
@@ -66,6 +70,11 @@ def check_machine() -> None:
             raise NotHereError(f"{program} is missing: apt-get install {package}")
     if os.geteuid() != 0:
         raise NotHereError("a userland takes root: run it as root, or in a container")
+    folder.mkdir(parents=True, exist_ok=True)
+    # what lies there is made anew or is what is needed
+    free = shutil.disk_usage(folder).free + sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())
+    if free < _ROOM:
+        raise NotHereError(f"{free / 1e9:.1f} GB free in {folder}, {_ROOM / 1e9:.0f} GB are needed")
     with tempfile.NamedTemporaryFile() as log:
         if _in_namespaces(["sh", "-c", _REGISTRY], Path(log.name), timeout=3600):
             told = last_line(Path(log.name).read_text())
