@@ -1,1 +1,1 @@
-"""Data sets: Omniglot, folders of folders, and the glyphs that are always there."""
+"""Data sets: Omniglot, generated glyphs, LFW, and folders with one folder of images per identity."""

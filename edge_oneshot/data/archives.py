@@ -1,4 +1,4 @@
-"""Folders and zip files of images, read alike and never unpacked."""
+"""Folders and zip files of images, read in the same way; zip files are never unpacked."""
 
 import lzma
 import struct
@@ -21,7 +21,7 @@ from edge_oneshot_device.files import read_file
 from edge_oneshot_device.image_files import is_litter
 
 Progress = Callable[[int, int], None]
-"""Called with the images done and the images in all."""
+"""Called with the count of images done and of all images."""
 
 Skipped = Callable[[str, str], None]
 """Called with the name of a photo that has no face to use, and the reason, one of `FACE_FAULTS`."""
@@ -29,7 +29,7 @@ Skipped = Callable[[str, str], None]
 MAX_FILE_BYTES = 64 * 2**20
 _PROGRESS_STEP = 100
 
-# what zipfile raises for an archive or member that is damaged, encrypted or packed in an unknown way
+# what zipfile raises where an archive or a member is damaged, encrypted or compressed by an unknown method
 _ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError)
 
 
@@ -39,10 +39,11 @@ class ImageArchive:
 
     Attributes:
         path: The folder or zip file.
-        files: Names of its files, with slashes, sorted; litter is left out.
-        folders: Likewise its folders.
+        files: Names of its files, with slashes, sorted, without litter.
+        folders: Names of its folders, likewise.
         read: From a file's name to its bytes.
-        litter: What is hidden or left by a system, see `edge_oneshot_device.image_files`; a folder ends in a slash.
+        litter: Hidden files and those that systems leave, see `edge_oneshot_device.image_files`; the name of a folder
+            ends in a slash.
     """
 
     path: Path
@@ -54,13 +55,17 @@ class ImageArchive:
 
 @contextmanager
 def open_archive(path: Path, *, depth: int = 3) -> Iterator[ImageArchive]:
-    """Open a folder, down to `depth` levels, or a zip file.
+    """Open a folder or a zip file.
 
-    Links to folders are followed unless they lead to the folder itself or above it. Names in a
-    zip file cannot lead anywhere, since nothing is unpacked.
+    Links to folders are followed unless they lead to the folder itself or above it. Names in a zip file cannot write
+    anywhere, because nothing is unpacked.
+
+    Args:
+        path: The folder or zip file.
+        depth: Levels of folders that are read.
 
     Raises:
-        DataError: It is not there, cannot be read, or is no whole zip file.
+        DataError: Reason ``not_found``, ``unreadable``, or ``bad_archive``: it is no complete zip file.
     """
     try:
         if path.is_dir():
@@ -72,7 +77,7 @@ def open_archive(path: Path, *, depth: int = 3) -> Iterator[ImageArchive]:
             unpacker = zipfile.ZipFile(path)
         except _ZIP_FAULTS as error:
             raise DataError(
-                f"{path}: is no whole zip file ({error}); use an intact copy", reason="bad_archive"
+                f"{path}: is no complete zip file ({error}); use an intact copy", reason="bad_archive"
             ) from error
         with unpacker:
             yield _open_zip(path, unpacker)
@@ -89,14 +94,23 @@ def decode(
     skipped: Skipped | None = None,
     load: Callable[[bytes, InputSection], NDArray[np.uint8]] = load_image,
 ) -> NDArray[np.uint8]:
-    """Read and prepare images: uint8 (n, h, w, c).
+    """Read images and prepare them for an encoder.
 
-    With `faces` they are photos, from each of which the face is cut. Where there is none, or another
-    of `FACE_FAULTS`, the image is black: it shows nothing, and counts as a failure to acquire;
-    `skipped` is called with its name and the reason. Without `faces` they go through `load`.
+    Args:
+        archive: Holds the images.
+        names: Of their files.
+        section: The encoder's input.
+        progress: Called with the images done and the images in all.
+        faces: Cuts the face out of each image, which is a photo. Where it finds none, or one of `FACE_FAULTS`, the
+            image is black and counts as a failure to acquire.
+        skipped: Called with each such photo and the reason.
+        load: Prepares an image where there are no `faces`.
+
+    Returns:
+        uint8 (n, h, w, c).
 
     Raises:
-        DataError: An image cannot be read; it is named.
+        DataError: An image cannot be read; the message names it.
     """
     images = np.empty((len(names), *section.shape), np.uint8)
     for number, name in enumerate(names):
@@ -155,14 +169,14 @@ def _open_zip(path: Path, unpacker: zipfile.ZipFile) -> ImageArchive:
 
     files = sorted(name for name, info in members.items() if not info.is_dir())
     folders = {name.rstrip("/") for name, info in members.items() if info.is_dir()}
-    # many archives list no folders of their own
+    # many archives have no entries for folders
     folders.update(str(parent) for name in files for parent in list(PurePosixPath(name).parents)[:-1])
     left = sorted({top for top in litter.values() if top is not None})
     return ImageArchive(path, tuple(files), tuple(sorted(folders)), read, tuple(left))
 
 
 def _litter_in(name: str) -> str | None:
-    """The topmost part of a member's name that is litter, or leads elsewhere; None where none is."""
+    """The topmost part of a member's name that is litter or empty; None where there is none."""
     parts = name.rstrip("/").split("/")
     for place, part in enumerate(parts):
         if not part or is_litter(part):

@@ -1,4 +1,4 @@
-"""What every data set is once loaded: labelled images, in groups that can be held out."""
+"""The form of every loaded data set: labelled images, in groups that can be held out."""
 
 import hashlib
 import itertools
@@ -13,21 +13,20 @@ from edge_oneshot.errors import DataError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """Images that went through the device's preprocessing, with what they show.
+    """Labelled images, prepared by the device's preprocessing.
 
-    An identity is what the encoder learns to tell apart: a character, a person. Groups are
-    what may be held out as a whole: an alphabet, or the identity itself.
+    An identity is a character or a person, which the encoder learns to separate from others. A group is held out as a
+    whole: an alphabet, or a single identity.
 
     Attributes:
-        name: Where the images come from.
+        name: Source of the images.
         images: uint8 (n, h, w, c).
         labels: int64 (n,), index into `identities`, every one of them used.
         identities: Name of each label.
         groups: int64 (n,), index into `group_names`, every one of them used.
         group_names: Name of each group.
-        drawers: int64 (n,), who drew the image, or None where nobody did. Numbers are only
-            comparable within a group.
-        faults: Of photos of faces, for which reason no face could be cut from each; None where one was.
+        drawers: int64 (n,), a number of who drew the image, comparable within a group only; None for photos.
+        faults: For photos of faces, the reason why no face could be cut from each, or None where one was.
     """
 
     name: str
@@ -66,12 +65,19 @@ class Dataset:
         return self._take(mask)
 
     def split(self, held_out: int, seed: int) -> tuple["Dataset", "Dataset"]:
-        """Hold out whole groups: (the rest, `held_out` groups), the same for the same seed.
+        """Hold out whole groups; the same seed holds out the same ones.
 
-        The choice goes by SHA-256 of seed and name, so it depends on no library's generator.
+        The groups are chosen by the SHA-256 of seed and name, so that no library's generator matters.
+
+        Args:
+            held_out: Count of the groups to hold out.
+            seed: Random seed.
+
+        Returns:
+            The other groups, and the groups held out.
 
         Raises:
-            DataError: `held_out` is below 1 or leaves no group to train on.
+            DataError: Reason ``bad_split``: `held_out` is below 1 or leaves no group to train on.
         """
         if not 1 <= held_out < len(self.group_names):
             raise DataError(
@@ -111,10 +117,10 @@ class Dataset:
 
 
 def joined(parts: Sequence[Dataset]) -> Dataset:
-    """Several data sets as one; no group may be in two of them, and all know who drew or none does.
+    """Several data sets as one. The drawers are kept if all of them have drawers.
 
     Raises:
-        DataError: A group is in two of them.
+        DataError: Reason ``bad_mix``: a group is in two of them.
     """
     names = [name for part in parts for name in part.group_names]
     if twice := sorted({name for name in names if names.count(name) > 1}):

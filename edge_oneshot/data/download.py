@@ -1,4 +1,4 @@
-"""Fetches a file of known SHA-256, whole or not at all; what broke off is resumed."""
+"""Download of a file of known SHA-256: completely or not at all, and resumed after an interruption."""
 
 import fcntl
 import hashlib
@@ -17,8 +17,8 @@ from edge_oneshot.errors import DataError
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import sync_folder
 
-ATTEMPTS = 4  # in a row without a single new byte
-TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two pieces
+ATTEMPTS = 4  # in a row that bring no new byte
+TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two pieces of content
 _PIECE = 1 << 14
 
 
@@ -27,7 +27,7 @@ class Remote:
     """A file on the web.
 
     Attributes:
-        url: Where it lies.
+        url: Its address.
         bytes: Its size.
         sha256: Its digest, in hexadecimal.
     """
@@ -43,23 +43,23 @@ class Remote:
 
 
 def download(remote: Remote, target: Path, *, pause: float = 1.0) -> Path:
-    """Fetch `remote` to `target`, which appears once it is whole and its SHA-256 is right.
+    """Download `remote` to `target`, which appears when it is complete and its SHA-256 is right.
 
-    Until then it grows in ``TARGET.part``, from where a later call goes on. Of two processes
-    that fetch the same, the second waits.
+    Until then the content is in ``TARGET.part``, from which a later call resumes. Of two processes that download the
+    same file, the second waits.
 
     Args:
-        remote: What to fetch.
-        target: Where to; missing folders are made.
-        pause: Seconds before the second attempt, doubled before each one after it.
+        remote: What to download.
+        target: Path of the file; missing folders are made.
+        pause: Seconds before the second attempt, doubled before each further one.
 
     Returns:
         `target`.
 
     Raises:
-        DataError: ``download_failed``: the server cannot be reached, refuses, or breaks off again
-            and again; ``wrong_digest``: it sent something else.
-        MachineError: ``cannot_write``: the disk.
+        DataError: Reason ``download_failed``: the server cannot be reached, refuses, or breaks off repeatedly;
+            ``wrong_digest``: it sent another content.
+        MachineError: Reason ``cannot_write``: the disk does not allow it.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def _fetch(remote: Remote, part: Path, target: Path, pause: float) -> None:
 
 
 def _continue(remote: Remote, part: Path, done: int, report: Callable[[int], None]) -> str:
-    """One request for what is missing. Returns why it ended before that, if it did."""
+    """Request the missing bytes once; returns why the request ended early, if it did."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
     try:
         with requests.get(remote.url, headers=headers, stream=True, timeout=TIMEOUT) as response:
@@ -103,7 +103,7 @@ def _continue(remote: Remote, part: Path, done: int, report: Callable[[int], Non
             if response.status_code >= 500 or response.status_code in (408, 416, 429):
                 return f"the server answers {response.status_code}"
             response.raise_for_status()
-            # a server that knows no ranges sends the whole again
+            # a server without support for ranges sends the whole file again
             resumed = response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
             with part.open("ab" if resumed else "wb") as file:
                 fetched = file.tell()
@@ -143,7 +143,7 @@ def _failed(remote: Remote, target: Path, why: str) -> DataError:
 
 
 def _in_words(error: requests.RequestException) -> str:
-    """What is behind an error, without the objects that requests prints."""
+    """The cause of an error in a few words."""
     if error.response is not None:
         return f"the server answers {error.response.status_code}"
     if isinstance(error, requests.exceptions.SSLError):
@@ -168,7 +168,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _progress(remote: Remote) -> Iterator[Callable[[int], None]]:
-    """A bar on the terminal's stderr, nothing elsewhere."""
+    """A bar on stderr if it is a terminal."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),

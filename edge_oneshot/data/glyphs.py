@@ -1,7 +1,7 @@
-"""Made-up alphabets, drawn from a seed: data that is always there, and looks like Omniglot.
+"""Generated alphabets that look like Omniglot and need no download.
 
-An alphabet has a few shapes that its characters share, a character joins one to four of them,
-and each drawer has a hand of their own.
+The characters of an alphabet share a few shapes, each character joins one to four of them, and each drawer has a
+handwriting.
 """
 
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ ALPHABETS = 24
 CHARACTERS = 20
 DRAWERS = 20
 
-_SAMPLES = 32  # points that a stroke is drawn through
+_SAMPLES = 32  # points of a drawn stroke
 _SUBPIXEL_BITS = 4
 _MARGIN = 4  # pixels
-_VISIBLE = 0.75  # share of the strokes' ink that must be left once they lie on each other
-_ALIKE = 0.8  # cosine of two blurred characters above which an alphabet keeps only the first
+_VISIBLE = 0.75  # least share of the strokes' ink that is left where they overlap
+_ALIKE = 0.8  # cosine of two blurred characters above which the second is refused
 
 Points = NDArray[np.float64]
 """(..., 2): x right, y down. A character spans 1 in its larger direction, its middle at 0."""
@@ -44,7 +44,7 @@ _Character = tuple[_Stroke, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Hands:
-    """What stays the same between the characters of a drawer, one row each."""
+    """The handwriting of each drawer, one row each: what all of a drawer's characters have in common."""
 
     affine: Points  # (d, 2, 2)
     warp: Points  # (d, 3, 2), of x², xy and y²
@@ -61,13 +61,13 @@ def load_glyphs(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Draw the alphabets of a seed: labels, groups and drawers as Omniglot has them.
+    """Draw alphabets, with labels, groups and drawers as in Omniglot.
 
     Args:
-        section: What the drawings (105x105, black on white) are prepared for.
-        alphabets: How many, of 20 characters by 20 drawers each; the first are the same whatever
-            the number.
-        seed: Same seed, same drawings.
+        section: The encoder's input, for which the drawings (105x105, black on white) are prepared.
+        alphabets: Count of the alphabets, each of 20 characters by 20 drawers; the first ones are the same for every
+            count.
+        seed: The same seed gives the same drawings.
         progress: Called with the drawings done and the drawings in all.
     """
     per_alphabet = CHARACTERS * DRAWERS
@@ -99,7 +99,7 @@ def draw_alphabet(alphabet: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def _characters(rng: Generator) -> list[_Character]:
-    """The characters of an alphabet, no two of them alike."""
+    """The characters of an alphabet; no two are similar."""
     curvature = rng.beta(0.9, 0.7)
     shapes = [_shape(rng, curved=bool(rng.random() < curvature)) for _ in range(rng.integers(4, 8))]
     strokes = rng.dirichlet([1.0, 4.0, 4.0, 1.5])
@@ -111,7 +111,7 @@ def _characters(rng: Generator) -> list[_Character]:
         ink = _ink(character)
         apart = sum(np.count_nonzero(_ink((stroke,))) for stroke in character)
         blurred = _blurred(ink)
-        # neither strokes that hide each other nor a character that is there already
+        # refuse strokes that cover each other, and characters similar to an earlier one
         if np.count_nonzero(ink) > _VISIBLE * apart and not (prints @ blurred > _ALIKE).any():
             found.append(character)
             prints = np.vstack([prints, blurred])
@@ -119,7 +119,7 @@ def _characters(rng: Generator) -> list[_Character]:
 
 
 def _shape(rng: Generator, *, curved: bool) -> _Stroke:
-    """A path of a few segments: line, bow, ring, wave, hook or zigzag. It spans 1, its middle at 0."""
+    """A path of a few segments: line, corner, zigzag, bow, ring, wave or hook. It spans 1, with its middle at 0."""
     kind = rng.choice(["bow", "wave", "hook", "ring"] if curved else ["line", "line", "corner", "zigzag"])
     if kind == "line":
         turns = np.zeros(1)
@@ -140,7 +140,7 @@ def _shape(rng: Generator, *, curved: bool) -> _Stroke:
 
 
 def _character(rng: Generator, shapes: list[_Stroke], strokes: int, quarter_turns: bool) -> _Character:
-    """Shapes joined at their ends or middles, now and then with a dot."""
+    """Shapes joined at their ends or middles, sometimes with a dot."""
     placed: list[_Stroke] = []
     for number in range(strokes):
         shape = shapes[rng.integers(len(shapes))]
@@ -167,13 +167,13 @@ def _joint(rng: Generator, points: Points) -> Points:
 
 
 def _ink(character: _Character) -> NDArray[np.uint8]:
-    """The character as nobody draws it, large and with a thick pen: uint8 (105, 105), ink 255."""
+    """The character without handwriting, large and with a thick pen: uint8 (105, 105), ink 255."""
     curves = np.stack([_basis(len(stroke.points), _SAMPLES, stroke.curved) @ stroke.points for stroke in character])
     return 255 - _rasterise(curves * 80 + SIDE / 2, 6)
 
 
 def _blurred(ink: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """A unit vector (1024,) whose products tell how alike two characters are."""
+    """A unit vector (1024,); the product of two of them is the similarity of the characters."""
     small = cv2.GaussianBlur(cv2.resize(ink, (32, 32), interpolation=cv2.INTER_AREA), (0, 0), 1.5)
     flat = small.astype(np.float64).ravel()
     unit: NDArray[np.float64] = flat / np.linalg.norm(flat)
@@ -196,7 +196,7 @@ def _hands(rng: Generator) -> _Hands:
 
 
 def _draw(character: _Character, hands: _Hands, rng: Generator) -> NDArray[np.uint8]:
-    """One drawing by each hand: uint8 (d, 105, 105)."""
+    """One drawing by each drawer: uint8 (d, 105, 105)."""
     curves = np.stack([_trace(stroke, hands, rng) for stroke in character], axis=1)
     x, y = curves[..., 0], curves[..., 1]
     warp = hands.warp + rng.normal(0, 0.06, hands.warp.shape)
@@ -204,7 +204,7 @@ def _draw(character: _Character, hands: _Hands, rng: Generator) -> NDArray[np.ui
     wobbled = np.eye(2) + rng.normal(0, 0.06, (DRAWERS, 2, 2))
     pixels = np.einsum("dspc,dce->dspe", curves, hands.affine @ wobbled)
     pixels += (hands.middle + rng.normal(0, 2.5, (DRAWERS, 2)))[:, None, None]
-    # what would leave the paper is made smaller and moved back
+    # drawings that would leave the paper are made smaller and moved back
     low, high = pixels.min((1, 2)), pixels.max((1, 2))
     room = SIDE - 2 * _MARGIN
     shrink = np.minimum(room / (high - low).max(1), 1)[:, None]
@@ -214,12 +214,12 @@ def _draw(character: _Character, hands: _Hands, rng: Generator) -> NDArray[np.ui
 
 
 def _trace(stroke: _Stroke, hands: _Hands, rng: Generator) -> Points:
-    """The stroke as each hand runs it: (d, samples, 2)."""
+    """The stroke in each handwriting: (d, samples, 2)."""
     count = len(stroke.points)
     slop = hands.sloppiness[:, None, None]
     points = stroke.points * (1 + rng.normal(0, 0.08, (DRAWERS, 1, 2)) * slop)
     points = points + rng.normal(0, 0.02, (DRAWERS, 1, 2)) * slop
-    # bent as a whole, not point by point: a hand is smooth
+    # bent as a whole, because a handwriting is smooth
     points = points + _basis(3, count, True) @ rng.normal(0, 0.045, (DRAWERS, 3, 2)) * slop
     rounded = (0.6 if stroke.curved else 0.0) + 0.4 * hands.roundness[:, None, None]
     straight, smooth = _basis(count, _SAMPLES, False), _basis(count, _SAMPLES, True)
@@ -229,7 +229,7 @@ def _trace(stroke: _Stroke, hands: _Hands, rng: Generator) -> Points:
 
 @cache
 def _basis(count: int, samples: int, curved: bool) -> NDArray[np.float64]:
-    """Weights (samples, count) that run through points: in straight lines or a Catmull-Rom spline."""
+    """Weights (samples, count) that interpolate points, by straight lines or a Catmull-Rom spline."""
     where = np.linspace(0, count - 1, samples)
     segment = np.minimum(where.astype(np.int64), count - 2)
     t = (where - segment)[:, None]

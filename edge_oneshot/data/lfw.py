@@ -1,4 +1,4 @@
-"""Labeled Faces in the Wild (Huang et al. 2007): its ten folds of pairs of photos, as a user has them."""
+"""Labeled Faces in the Wild (Huang et al. 2007): the ten folds of pairs of photos, from the user's own copy."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -26,13 +26,13 @@ class LfwPairs:
     """Pairs of photos, of the same person or of two.
 
     Attributes:
-        images: uint8 (n, h, w, c), each photo once; black where no face was found in it.
-        shown: bool (n,), where one was.
-        refused: How many photos the bundle's quality gate would refuse, by reason; they are used all the same.
+        images: uint8 (n, h, w, c), each photo once; black where no face was found.
+        shown: bool (n,), whether a face was found.
+        refused: Count of the photos that the bundle's quality gate would refuse, by reason; they are used nevertheless.
         pairs: int64 (p, 2), positions of both photos.
-        same: bool (p,).
+        same: bool (p,), whether both show the same person.
         folds: int64 (p,), from 0 on.
-        people: How many different people they show.
+        people: Count of the different people.
     """
 
     images: NDArray[np.uint8]
@@ -53,13 +53,13 @@ def load_lfw(
 ) -> LfwPairs:
     """Load the photos that ``pairs.txt`` names, from a folder or a zip that holds it and the people's folders.
 
-    LFW's photos show the person that they are named after in the middle: of several faces that one
-    is taken, and the quality gate only counts what it would refuse.
+    A photo of LFW shows the person that it is named after in the middle, so that of several faces the middle one is
+    taken. The quality gate refuses no photo, and only counts those that it would refuse.
 
     Args:
-        path: The folder or zip file; the people's folders may lie one level deeper.
-        section: What the photos are prepared for.
-        faces: Finds the faces; without it the photos are taken as they are.
+        path: The folder or zip file; the people's folders may be one level deeper.
+        section: The encoder's input, for which the photos are prepared.
+        faces: Finds the faces; without it the whole photos are used.
         progress: Called with the photos done and the photos in all.
 
     Raises:
@@ -74,8 +74,8 @@ def load_lfw(
         files = _photos(archive)
         names = sorted({name for _, one, other in rows for name in (one, other)})
         if missing := [name for name in names if name not in files]:
-            message = f"{archive.path}: {len(missing)} of {len(names)} photos are not there, {missing[0]} for one"
-            raise DataError(f"{message}; unpack LFW whole", reason="not_found")
+            message = f"{archive.path}: {len(missing)} of {len(names)} photos are missing, such as {missing[0]}"
+            raise DataError(f"{message}; unpack all of LFW", reason="not_found")
         shown, refused = np.ones(len(names), bool), dict[str, int]()
         photos = [files[name] for name in names]
         if faces is None:
@@ -101,7 +101,7 @@ def _cut_all(
     faces: FaceFinder,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], dict[str, int]]:
-    """The face in the middle of each photo, in which there is one, and what the gate would refuse."""
+    """The middle face of each photo, whether there is one, and what the quality gate would refuse."""
     images, shown = np.zeros((len(photos), *section.shape), np.uint8), np.zeros(len(photos), bool)
     refused: Counter[str] = Counter()
     for number, name in enumerate(photos):
@@ -127,7 +127,7 @@ def _photos(archive: ImageArchive) -> dict[str, str]:
     """From ``PERSON/PHOTO``, without its suffix, to the file.
 
     Raises:
-        DataError: ``ambiguous``: it is there twice.
+        DataError: Reason ``ambiguous``: it exists twice.
     """
     files: dict[str, str] = {}
     for name in archive.files:
@@ -135,7 +135,7 @@ def _photos(archive: ImageArchive) -> dict[str, str]:
             continue
         photo = "/".join(name.rpartition(".")[0].split("/")[-2:])
         if photo in files:
-            message = f"{archive.path}: {photo} is there twice, as {files[photo]} and {name}; give one version of LFW"
+            message = f"{archive.path}: {photo} exists twice, as {files[photo]} and {name}; give one version of LFW"
             raise DataError(message, reason="ambiguous")
         files[photo] = name
     return files
@@ -144,8 +144,8 @@ def _photos(archive: ImageArchive) -> dict[str, str]:
 def _read_pairs(archive: ImageArchive, listing: str) -> list[tuple[int, str, str]]:
     """Fold and both photos of each pair, as ``PERSON/PERSON_0001``.
 
-    The first line has the number of folds and that of pairs of a kind in each; then come, for each
-    fold, as many lines ``PERSON N M`` and as many ``PERSON N OTHER M``, with tabs between.
+    The first line holds the count of folds and the count of pairs of a kind in each. For each fold there follow as many
+    lines ``PERSON N M`` and as many lines ``PERSON N OTHER M``, separated by tabs.
     """
     where = archive.path / listing
     lines = archive.read(listing).decode("utf-8", "surrogateescape").splitlines()  # as files are named

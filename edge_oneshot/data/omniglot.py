@@ -1,7 +1,7 @@
 """Omniglot: 50 alphabets of handwritten characters (Lake, Salakhutdinov & Tenenbaum 2015).
 
-Its archives are looked for in the data folder (``--data-dir``, else EDGE_ONESHOT_DATA), which is
-never written to; without one, in the user's cache, where they are downloaded to when missing.
+Its archives are looked for in the data folder (``--data-dir``, else EDGE_ONESHOT_DATA), which is never written to.
+Without a data folder they are looked for in the user's cache, and downloaded to it when they are missing.
 """
 
 import os
@@ -50,7 +50,7 @@ class OneShotRun:
         name: ``run01`` to ``run20``.
         support: uint8 (20, h, w, c), one drawing of each character, in the order of its file.
         queries: uint8 (20, h, w, c), one drawing of each character by another drawer.
-        answers: int64 (20,), which support drawing shows the query's character.
+        answers: int64 (20,), position of the support drawing of the query's character.
     """
 
     name: str
@@ -65,7 +65,7 @@ def load_background(
     """The 964 characters of the 30 background alphabets, to train on.
 
     Raises:
-        DataError: The archive is missing and cannot be downloaded, is broken, or not whole.
+        DataError: The archive is missing and cannot be downloaded, is damaged, or incomplete.
     """
     return _load_images(BACKGROUND, section, data_dir, progress, alphabets=30, characters=964)
 
@@ -76,13 +76,13 @@ def load_evaluation(
     """The 659 characters of the 20 evaluation alphabets, to report on.
 
     Raises:
-        DataError: The archive is missing and cannot be downloaded, is broken, or not whole.
+        DataError: The archive is missing and cannot be downloaded, is damaged, or incomplete.
     """
     return _load_images(EVALUATION, section, data_dir, progress, alphabets=20, characters=659)
 
 
 def has_evaluation(data_dir: Path | None = None) -> bool:
-    """Whether the evaluation alphabets are there without a download."""
+    """Whether the evaluation alphabets are available without a download."""
     return _look_for(EVALUATION, data_folder(data_dir) or cache_folder()) is not None
 
 
@@ -90,7 +90,7 @@ def load_lake_runs(section: InputSection, data_dir: Path | None = None) -> list[
     """The 20 official runs of the 20-way one-shot task within an alphabet (Lake et al. 2015).
 
     Raises:
-        DataError: The archive is missing and cannot be downloaded, is broken, or not whole.
+        DataError: The archive is missing and cannot be downloaded, is damaged, or incomplete.
     """
     with open_archive(find(LAKE_RUNS, data_dir)) as archive:
         names = {name.split("/")[0] for name in archive.files if "/" in name}
@@ -101,7 +101,7 @@ def load_lake_runs(section: InputSection, data_dir: Path | None = None) -> list[
 
 
 def cache_folder() -> Path:
-    """Where downloads go."""
+    """The folder of the downloads."""
     return Path(user_cache_dir("edge-oneshot")) / "omniglot"
 
 
@@ -109,7 +109,7 @@ def data_folder(data_dir: Path | None = None) -> Path | None:
     """The data folder that the user chose, if any: `data_dir`, else EDGE_ONESHOT_DATA.
 
     Raises:
-        DataError: It is not there.
+        DataError: It does not exist.
     """
     chosen = data_dir or os.environ.get("EDGE_ONESHOT_DATA")
     if not chosen:
@@ -120,7 +120,11 @@ def data_folder(data_dir: Path | None = None) -> Path | None:
 
 
 def find(remote: Remote, data_dir: Path | None = None) -> Path:
-    """The archive, or its unpacked folder; downloaded to the cache when no data folder was chosen.
+    """The archive or its unpacked folder, downloaded to the cache if no data folder was chosen.
+
+    Args:
+        remote: The archive.
+        data_dir: The user's data folder.
 
     Raises:
         DataError: The data folder lacks it, or it cannot be downloaded.
@@ -162,7 +166,7 @@ def _load_images(
     characters: int,
 ) -> Dataset:
     with open_archive(find(remote, data_dir)) as archive:
-        # in the zip, and only there, every name starts with the folder's
+        # in the zip file, and only there, every name begins with the folder's
         front = "" if archive.path.is_dir() else f"{_unpacked(remote)}/"
         drawings = [
             (match, name)
@@ -172,7 +176,7 @@ def _load_images(
         identities = [f"{match['alphabet']}/{match['character']}" for match, _ in drawings]
         drawers = np.array([int(match["drawer"]) for match, _ in drawings], np.int64)
         _check_whole(archive.path, identities, drawers, alphabets, characters)
-        # thousands of small drawings that everybody has: decoded here, twice as fast
+        # thousands of small published drawings, decoded in this process, which is twice as fast
         images = decode(archive, [name for _, name in drawings], section, progress, load=decode_image)
     characters_found, labels = _numbered(identities)
     groups_found, groups = _numbered(match["alphabet"] for match, _ in drawings)
@@ -212,7 +216,7 @@ def _load_run(archive: ImageArchive, run: str, section: InputSection) -> OneShot
         raise DataError(f"{archive.path}: {missing[0]} is missing", reason="incomplete")
     pairs = [line.split() for line in archive.read(listing).decode("ascii", "replace").splitlines() if line.strip()]
     answer_of = {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
-    # one line a query, and each character is asked for once
+    # one line per query, and one query per character
     if len(pairs) != WAYS or sorted(answer_of) != queries or sorted(answer_of.values()) != support:
         raise DataError(
             f"{archive.path}: {listing} does not pair {WAYS} queries with {WAYS} characters", reason="bad_labels"

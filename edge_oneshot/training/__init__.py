@@ -1,1 +1,1 @@
-"""Training: encoder, objective, augmentation, the loop, and the run that it leaves."""
+"""Training: options, encoder, objectives, augmentation, the loop, and the run folder."""

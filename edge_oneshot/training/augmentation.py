@@ -1,7 +1,7 @@
-"""Random variation of training images: orientation, pose, elastic wobble, stroke width, light.
+"""Augmentation: random orientation, pose, elastic distortion, stroke width and light of training images.
 
-Images come in at twice the encoder's resolution; the warp samples them between pixels, so that
-a still image comes out averaged down, as sharp as one that the device's preprocessing made.
+Images arrive at twice the encoder's resolution and are averaged down as they are warped. An image that is not varied
+comes out as sharp as one that the device's preprocessing made.
 """
 
 from dataclasses import dataclass, replace
@@ -23,17 +23,17 @@ class Augmentation:
     """How much training images vary. Lengths are fractions of the image's side.
 
     Attributes:
-        orientations: 1: images stay upright. 4: each rotation of an identity by 90 degrees is an
-            identity of its own, as in Santoro et al. 2016. 8: so is each rotation of its mirror
-            image. 16: so are these after a turn by 45 degrees, framed anew by their ink if on paper.
-            Only for images without a natural upright.
+        orientations: 1: images stay upright. 4: each rotation of an identity by 90 degrees is a class of its own,
+            as in Santoro et al. 2016. 8: so is each rotation of its mirror image. 16: so are all of these turned by
+            45 degrees, and framed again by their ink if they are on paper. More than 1 is only for images without a
+            natural upright.
         degrees: Largest rotation.
         zoom, shear, shift: Largest relative change of size (each axis), shear, translation.
         elastic: Standard deviation of a smooth displacement field.
         stroke: Share of images whose dark strokes are made thicker or thinner.
         light: Largest relative change of contrast, and of brightness.
-        mirror: Flip half of the images left to right, which stay the same identity.
-        paper: What is outside the image: white paper, else the edge goes on.
+        mirror: Whether half of the images are mirrored; a mirrored image stays in its class.
+        paper: Whether white paper surrounds the image; otherwise its border pixels are repeated.
     """
 
     orientations: Orientations
@@ -76,26 +76,33 @@ PRESETS = {"drawings": DRAWINGS, "photos": PHOTOS}
 
 
 def preset(name: str, orientations: Orientations | None = None) -> Augmentation:
-    """A variation by its name, with other `orientations` than its own if given.
+    """An augmentation by its name.
+
+    Args:
+        name: Of `PRESETS`.
+        orientations: Replaces the preset's own, unless None.
 
     Raises:
-        TrainingError: There is none of this name.
+        TrainingError: Reason ``bad_augment``: there is none of this name.
     """
     if name not in PRESETS:
-        raise TrainingError(f"augment {name!r}: is none of {', '.join(PRESETS)}", reason="bad_augment")
+        raise TrainingError(f"augment {name!r}: name one of {', '.join(PRESETS)}", reason="bad_augment")
     return PRESETS[name] if orientations is None else replace(PRESETS[name], orientations=orientations)
 
 
 def augment(
-    images: npt.NDArray[np.uint8], orientations: npt.NDArray[np.int64], how: Augmentation, rng: np.random.Generator
+    images: npt.NDArray[np.uint8],
+    orientations: npt.NDArray[np.int64],
+    augmentation: Augmentation,
+    rng: np.random.Generator,
 ) -> npt.NDArray[np.uint8]:
     """A random variation of each image.
 
     Args:
         images: (n, 2h, 2w, c), 0..255.
-        orientations: (n,), below ``how.orientations``: quarter turns, from 4 on of the mirror image;
+        orientations: (n,), below ``augmentation.orientations``: quarter turns, from 4 on of the mirror image;
             from 8 on the same after a turn by 45 degrees.
-        how: The extent of the variation.
+        augmentation: How much the images vary.
         rng: Source of randomness; the same state gives the same result.
 
     Returns:
@@ -104,16 +111,16 @@ def augment(
     count, height, width, channels = images.shape
     slanted, orientations = orientations >= 8, orientations % 8
     mirrored = orientations >= 4
-    if how.mirror:
+    if augmentation.mirror:
         mirrored = mirrored ^ (rng.random(count) < 0.5)
-    x, y = _warps(height // OVERSAMPLING, width // OVERSAMPLING, orientations % 4, mirrored, how, rng)
-    border = cv2.BORDER_CONSTANT if how.paper else cv2.BORDER_REPLICATE
-    strokes = np.where(rng.random(count) < how.stroke, rng.integers(len(_STROKES), size=count), -1)
+    x, y = _warps(height // OVERSAMPLING, width // OVERSAMPLING, orientations % 4, mirrored, augmentation, rng)
+    border = cv2.BORDER_CONSTANT if augmentation.paper else cv2.BORDER_REPLICATE
+    strokes = np.where(rng.random(count) < augmentation.stroke, rng.integers(len(_STROKES), size=count), -1)
     result = np.empty((count, *x.shape[1:], channels), np.uint8)
     for number, stroke in enumerate(strokes):
         image = images[number]
         if slanted[number]:
-            image = _turned(image, 45.0, how.paper)
+            image = _turned(image, 45.0, augmentation.paper)
         if stroke >= 0:
             change, pen = _STROKES[stroke]
             image = change(image, pen)
@@ -121,14 +128,14 @@ def augment(
             image, x[number], y[number], cv2.INTER_LINEAR, borderMode=border, borderValue=(255.0, 255.0, 255.0, 255.0)
         )
         result[number] = warped.reshape(result.shape[1:])
-    if how.light:
-        contrast = 1.0 + rng.uniform(-how.light, how.light, (count, 1, 1, 1))
-        brightness = 255.0 * rng.uniform(-how.light, how.light, (count, 1, 1, 1))
+    if augmentation.light:
+        contrast = 1.0 + rng.uniform(-augmentation.light, augmentation.light, (count, 1, 1, 1))
+        brightness = 255.0 * rng.uniform(-augmentation.light, augmentation.light, (count, 1, 1, 1))
         result = np.clip((result - 127.5) * contrast + 127.5 + brightness, 0.0, 255.0).round().astype(np.uint8)
     return result
 
 
-# erosion of the light is growth of the ink
+# eroding the bright paper makes the ink thicker
 _STROKES = tuple(
     (change, pen)
     for change in (cv2.erode, cv2.dilate)
@@ -137,7 +144,7 @@ _STROKES = tuple(
 
 
 def _turned(image: npt.NDArray[np.uint8], degrees: float, paper: bool) -> npt.NDArray[np.uint8]:
-    """Turned about the middle of the image; on paper, ink keeps its middle and its size, as framing would."""
+    """The image turned about its middle; on paper, the ink keeps its middle and size, as if it were framed again."""
     height, width, _ = image.shape
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
     ink = np.argwhere(image.min(axis=2) < 128)[:, ::-1]
@@ -153,7 +160,7 @@ def _turned(image: npt.NDArray[np.uint8], degrees: float, paper: bool) -> npt.ND
 
 
 def _framed(ink: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.float64], float]:
-    """Middle of the square that `frame_ink` would lay about points (n, 2), and what its side grows with."""
+    """The middle of the square that `frame_ink` would cut about points (n, 2), and a size in proportion to its side."""
     low, high, centroid = ink.min(axis=0), ink.max(axis=0), ink.mean(axis=0)
     spread = np.sqrt(ink.var(axis=0).sum())
     return ((low + high) / 2 + centroid) / 2, float((high - low).max() + 3 * spread)
@@ -164,24 +171,25 @@ def _warps(
     width: int,
     quarter_turns: npt.NDArray[np.int64],
     mirrored: npt.NDArray[np.bool_],
-    how: Augmentation,
+    augmentation: Augmentation,
     rng: np.random.Generator,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Source x and y (n, height, width) of each target pixel: an affine map about the centre after a smooth field."""
+    """Source x and y (n, height, width) of each target pixel: a smooth displacement, then an affine map."""
     count = len(quarter_turns)
     linear = _matrices(quarter_turns * np.float64(np.pi / 2)).round()
     linear[:, :, 0] *= np.where(mirrored, -1.0, 1.0)[:, None]
     shear = np.tile(np.eye(2), (count, 1, 1))
-    shear[:, 0, 1], shear[:, 1, 0] = rng.uniform(-how.shear, how.shear, (2, count))
-    zoom = np.exp(rng.uniform(-how.zoom, how.zoom, (count, 1, 2)))
-    turn = _matrices(np.deg2rad(rng.uniform(-how.degrees, how.degrees, count)))
+    shear[:, 0, 1], shear[:, 1, 0] = rng.uniform(-augmentation.shear, augmentation.shear, (2, count))
+    zoom = np.exp(rng.uniform(-augmentation.zoom, augmentation.zoom, (count, 1, 2)))
+    turn = _matrices(np.deg2rad(rng.uniform(-augmentation.degrees, augmentation.degrees, count)))
     linear = (OVERSAMPLING * linear @ (turn @ shear * zoom)).astype(np.float32)
     size = OVERSAMPLING * np.array([width, height])
-    offset = ((size - 1) / 2 + rng.uniform(-how.shift, how.shift, (count, 2)) * size).astype(np.float32)
+    shift = rng.uniform(-augmentation.shift, augmentation.shift, (count, 2))
+    offset = ((size - 1) / 2 + shift * size).astype(np.float32)
     column = np.broadcast_to(np.arange(width, dtype=np.float32) - (width - 1) / 2, (count, height, width))
     row = np.broadcast_to(np.arange(height, dtype=np.float32)[:, None] - (height - 1) / 2, (count, height, width))
-    if how.elastic:
-        knots = rng.normal(0.0, how.elastic, (2, count, _ELASTIC_GRID, _ELASTIC_GRID)).astype(np.float32)
+    if augmentation.elastic:
+        knots = rng.normal(0.0, augmentation.elastic, (2, count, _ELASTIC_GRID, _ELASTIC_GRID)).astype(np.float32)
         field = _spline(height) @ knots @ _spline(width).T
         column, row = column + field[0] * np.float32(width), row + field[1] * np.float32(height)
     a, b, c, d = linear.reshape(count, 4, 1, 1).swapaxes(0, 1)

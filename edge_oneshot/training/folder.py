@@ -1,4 +1,4 @@
-"""The folder of a run: refused when it holds a run already, and held by one training at a time."""
+"""The folder of a run: refused when it holds a run already, and locked by one training at a time."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ HISTORY: Final = "history.jsonl"
 
 
 def require_no_run(path: Path) -> None:
-    """Refuse a folder that a run lies in, or a file of one: another training would take its place.
+    """Refuse a folder that holds a run, or a file of one, which another training would overwrite.
 
     Raises:
         TrainingError: Reason ``run_exists``.
@@ -31,14 +31,14 @@ def require_no_run(path: Path) -> None:
 
 @contextmanager
 def held(path: Path, *, make: bool = False) -> Iterator[None]:
-    """Hold a folder for one training at a time; the kernel lets go of it when the process ends, however that is.
+    """Lock a folder for one training at a time; the kernel releases the lock when the process ends in any way.
 
     Args:
         path: The folder.
-        make: Make it if need be. It is removed again if nothing was put in it.
+        make: Make it if it does not exist; it is removed again if it stays empty.
 
     Raises:
-        TrainingError: Reason ``run_busy``: another process holds it.
+        TrainingError: Reason ``run_busy``: another process has locked it.
         OSError: It cannot be made or opened.
     """
     made = make and not path.exists()
@@ -50,7 +50,7 @@ def held(path: Path, *, make: bool = False) -> Iterator[None]:
         yield
     finally:
         if made:
-            with suppress(OSError):  # something is in it
+            with suppress(OSError):  # it is not empty
                 path.rmdir()
         os.close(descriptor)
 
@@ -61,5 +61,5 @@ def _lock(descriptor: int, path: Path) -> None:
     except BlockingIOError:
         message = f"{path}: another training is at work in this folder; wait until it ends, or name another folder"
         raise TrainingError(message, reason="run_busy") from None
-    except OSError:  # a file system without locks, which is no reason not to train
+    except OSError:  # a file system without locks does not prevent a training
         return

@@ -1,4 +1,4 @@
-"""Logs for TensorBoard, on request: the figures of each checkpoint."""
+"""Logs for TensorBoard with the figures of each checkpoint, where the user asks for them."""
 
 import importlib.util
 import os
@@ -14,11 +14,11 @@ from edge_oneshot.training.runs import HistoryEntry
 Log = Callable[[HistoryEntry], None]
 
 INSTALL: Final = 'pip install "tensorboard>=2.20,<3"'
-"""What pyproject.toml asks for in the extra ``tensorboard``."""
+"""The requirement of the extra ``tensorboard`` in pyproject.toml."""
 
 
 def open_log(run: Path) -> Log:
-    """A log in the run's folder ``tensorboard``; ``tensorboard --logdir RUN`` shows it.
+    """A log in the folder ``tensorboard`` of a run; ``tensorboard --logdir RUN`` shows it.
 
     Raises:
         TrainingError: TensorBoard is not installed.

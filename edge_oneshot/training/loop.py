@@ -86,7 +86,7 @@ class TrainingLoop:
             preset(settings.augment, settings.orientations),
             size=settings.batch,
             seed=settings.seed,
-            images_a_class=self.trainer.objective.images_a_class,
+            images_per_class=self.trainer.objective.images_per_class,
             part=(devices.worker, devices.workers),
         )
         self.history: list[HistoryEntry] = []

@@ -30,14 +30,14 @@ class Objective:
         head: From the embedding's size, the number of classes and a generator to the initial values of the
             variables that are trained beside the encoder's.
         metric: How embeddings that were trained so are compared.
-        images_a_class: Images per class in a batch; 0 where the loss needs no pairs.
+        images_per_class: Images per class in a batch; 0 where the loss needs no pairs.
         imprinted: Whether the head is one prototype per class, which begins at the mean of the class's embeddings.
     """
 
     loss: Callable[[tf.Tensor, Sequence[tf.Tensor], tf.Tensor], tf.Tensor]
     head: Callable[[int, int, np.random.Generator], Head]
     metric: Metric
-    images_a_class: int
+    images_per_class: int
     imprinted: bool = False
 
 

@@ -1,4 +1,4 @@
-"""What a training run came to."""
+"""The summary of a training run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from edge_oneshot.training.runs import Run, RunRecord
 
 @dataclass(frozen=True, slots=True)
 class SkippedPhoto:
-    """A photo, or a person, that was not trained on, and why: see `edge_oneshot.training.images`."""
+    """A photo or a person left out of training, and the reason, see `edge_oneshot.training.images`."""
 
     name: str
     reason: str
@@ -17,15 +17,15 @@ class SkippedPhoto:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSummary:
-    """What a run came to; what ``train --json`` prints.
+    """The summary of a run, as ``train --json`` prints it.
 
     Attributes:
-        seconds: Of training, validation included.
-        accuracy: One-shot accuracy of the Keras encoder on held-out groups, 0..1, `ways`-way;
-            within an alphabet where there are alphabets, by random pairs of drawers.
-        interval: 95 % interval of `accuracy`.
+        seconds: Duration of the training, validation included.
+        accuracy: One-shot accuracy of the Keras encoder on held-out groups, 0..1, `ways`-way; where there are
+            alphabets, within an alphabet and by random pairs of drawers.
+        interval: 95 % confidence interval of `accuracy`.
         skipped: Photos without a face to use, and people of whom too few are left.
-        warning: What is wrong with the run though it ended well, such as a training too short to be of use; or None.
+        warning: A reason why the encoder may be of no use, such as a training that was too short; or None.
     """
 
     run: str
@@ -46,11 +46,19 @@ class TrainingSummary:
 
 
 def summarise(run: Run, skipped: Sequence[SkippedPhoto] = ()) -> TrainingSummary:
-    """What a run came to."""
+    """The summary of a run.
+
+    Args:
+        run: With one checkpoint at least.
+        skipped: Photos and people left out of training.
+
+    Raises:
+        TrainingError: Reason ``run_unfinished``: there is no checkpoint yet.
+    """
     record = run.record
     history = run.history()
     if not history:
-        raise TrainingError(f"{run.path}: no checkpoint yet; go on with --resume", reason="run_unfinished")
+        raise TrainingError(f"{run.path}: no checkpoint yet; resume it with --resume", reason="run_unfinished")
     return TrainingSummary(
         run=str(run.path),
         data=record.settings.data,
@@ -74,4 +82,4 @@ def _too_short(record: RunRecord) -> str | None:
     if not record.finished or record.images_seen >= record.classes:
         return None
     seen = f"{record.images_seen:,} images, fewer than its {record.classes:,} classes"
-    return f"the training was too short: it saw {seen}; train anew with more --minutes or --images"
+    return f"the training was too short: it saw {seen}; train again with more --minutes or --images"

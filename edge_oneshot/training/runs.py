@@ -78,13 +78,13 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of history.jsonl.
+    """One line of history.jsonl: the figures of a checkpoint.
 
     Attributes:
-        loss: Mean over the images since the line before.
+        loss: Mean over the images since the checkpoint before.
         accuracy: One-shot accuracy on held-out groups, 0..1.
-        interval: 95 % interval of `accuracy`, see `edge_oneshot_export.judging.bounds.mean_interval`.
-        ways: Of the one-shot tasks that `accuracy` is over.
+        interval: 95 % confidence interval of `accuracy`, see `edge_oneshot_export.judging.bounds.mean_interval`.
+        ways: N of the one-shot tasks.
     """
 
     images: int
@@ -108,7 +108,7 @@ class Run:
         """Open a run folder.
 
         Raises:
-            TrainingError: It is no run, is damaged, or was made by another version.
+            TrainingError: Reason ``no_run``, ``run_damaged`` or ``run_version``.
         """
         path = Path(path)
         try:
@@ -141,17 +141,17 @@ class Run:
             raise TrainingError(f"{self.path}/{ENCODER}: {first}; train again", reason="run_damaged") from None
 
     def siamese(self) -> keras.Model:
-        """The siamese view: two images, as for `encoder`, to a degree of similarity in 0..1.
+        """The siamese model: two images, as for `encoder`, to a degree of similarity in 0..1.
 
         Raises:
-            TrainingError: The run has not finished, so the curve is not fitted yet.
+            TrainingError: Reason ``run_unfinished``: the curve is fitted when the training ends.
         """
         if self.record.similarity is None:
-            raise TrainingError(f"{self.path}: not finished; go on with --resume", reason="run_unfinished")
+            raise TrainingError(f"{self.path}: not finished; resume it with --resume", reason="run_unfinished")
         return build_siamese(self.encoder(), self.record.similarity.slope, self.record.similarity.offset)
 
     def history(self) -> list[HistoryEntry]:
-        """The checkpoints so far, oldest first."""
+        """The figures of the checkpoints, oldest first."""
         try:
             lines = (self.path / HISTORY).read_bytes().splitlines()
             return [msgspec.json.decode(line, type=HistoryEntry) for line in lines]
@@ -159,7 +159,7 @@ class Run:
             raise TrainingError(f"{self.path}/{HISTORY}: {error}; train again", reason="run_damaged") from None
 
     def variables(self) -> list[npt.NDArray[np.generic]]:
-        """The checkpoint, in the order that `save_checkpoint` was given."""
+        """The variables of the checkpoint, in the order in which `save_checkpoint` was given them."""
         try:
             with (self.path / CHECKPOINT).open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return [stored[f"v{index}"] for index in range(len(stored.files))]
@@ -174,10 +174,20 @@ def save_checkpoint(
     variables: list[npt.NDArray[np.generic]],
     history: list[HistoryEntry],
 ) -> Run:
-    """Write a checkpoint; a kill at any instant leaves the former one or this one.
+    """Write a checkpoint; a kill at any instant leaves a folder that can be resumed.
 
-    run.json comes last and names the progress; `variables` carries its own step, so that a
-    checkpoint newer than run.json resumes from where it really is.
+    run.json is written last. `variables` begins with the progress, so that a checkpoint that is newer than run.json
+    resumes from its own step.
+
+    Args:
+        path: The run folder.
+        record: The settings and the progress.
+        encoder: What is exported.
+        variables: What the training resumes from.
+        history: The figures of all checkpoints so far.
+
+    Returns:
+        The run.
     """
     buffer = io.BytesIO()
     np.savez(buffer, **{f"v{index}": value for index, value in enumerate(variables)})  # type: ignore[arg-type]
@@ -194,12 +204,12 @@ def save_checkpoint(
 def _encoded(record: RunRecord) -> bytes:
     try:
         return msgspec.json.format(msgspec.json.encode(record), indent=1)
-    except UnicodeEncodeError:  # of a folder or a person: kept as it is, for --resume and export have to find it
+    except UnicodeEncodeError:  # a name of a folder or person that is not UTF-8: --resume and export need it unchanged
         return json.dumps(msgspec.to_builtins(record), indent=1).encode()
 
 
 def _decoded(content: bytes) -> object:
     try:
         return msgspec.json.decode(content)
-    except msgspec.DecodeError:  # it refuses what stands for bytes that are no UTF-8
+    except msgspec.DecodeError:  # msgspec refuses the escapes that stand for bytes that are not UTF-8
         return json.loads(content)

@@ -60,7 +60,7 @@ class Trainer:
         return self._encoder
 
     def embed(self, images: tf.Tensor, *, training: bool) -> tf.Tensor:
-        """float32 (n, h, w, c) to float32 (n, embedding)."""
+        """Embeddings of a view: float32 (n, h, w, c) to float32 (n, embedding)."""
         return tf.cast(self.trainee(images, training=training), tf.float32)
 
     def step(self, compiler: Compiler) -> Step:

@@ -1,4 +1,4 @@
-"""Validation while training: one-shot tasks on held-out groups, by the Keras encoder."""
+"""Validation of the Keras encoder during training: one-shot tasks on the held-out groups."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ _WAYS = 20
 
 
 class Validation:
-    """Held-out images and the one-shot episodes over them, drawn once."""
+    """Held-out images, and one-shot episodes over them that are drawn once."""
 
     def __init__(self, held_out: Dataset, record: RunRecord) -> None:
         self.held_out, self.section = held_out, record.input
@@ -39,13 +39,13 @@ class Validation:
         )
 
     def accuracy(self, encoder: keras.Model) -> tuple[float, tuple[float, float]]:
-        """One-shot accuracy of the Keras encoder, 0..1, and its 95 % interval."""
+        """One-shot accuracy of the Keras encoder, 0..1, and its 95 % confidence interval."""
         correct = one_shot(self._embeddings(encoder, self.metric), self.episodes, self.metric).astype(np.float64)
         self.last = float(correct.mean())
         return self.last, mean_interval(correct, self.held_out.labels[self.episodes.query])
 
     def similarity(self, encoder: keras.Model) -> Similarity:
-        """Logistic curve over genuine and impostor cosines at equal priors (Platt 1999)."""
+        """The logistic curve from cosine to degree of similarity, at equal priors (Platt 1999)."""
         pairs = genuine_and_impostor(self._embeddings(encoder, "cosine"), self.held_out.labels, "cosine")
         cosines = np.concatenate([pairs.genuine, pairs.impostor])[:, None]
         same = np.repeat([1, 0], [len(pairs.genuine), len(pairs.impostor)])
@@ -58,10 +58,14 @@ class Validation:
 
 
 def require_enough(training: Dataset, validation: Dataset) -> None:
-    """Refuse data that is too little to train on, or to validate with.
+    """Refuse data that is too little to train on or to validate with.
+
+    Args:
+        training: The images to train on.
+        validation: The images to validate with.
 
     Raises:
-        DataError: There are fewer than two identities on a side, or an identity has one image.
+        DataError: Reason ``too_little_data``: one of them has fewer than two identities, or an identity with one image.
     """
     for part, name in ((training, "to train on"), (validation, "held out")):
         people, images = len(part.identities), np.bincount(part.labels)

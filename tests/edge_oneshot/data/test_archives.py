@@ -38,7 +38,7 @@ def pack(path: Path, files: dict[str, bytes]) -> Path:
 def test_a_file_that_is_no_zip_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.zip"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="is no whole zip file") as caught:
+    with pytest.raises(DataError, match="is no complete zip file") as caught:
         load_data(str(path), SMALL)
     assert caught.value.reason == "bad_archive"
 

@@ -61,7 +61,7 @@ def test_pairs_are_read_with_their_folds_and_each_photo_once(make_lfw, under):
         (PAIRS.replace("Ada_Byron\t1\t2", "Ada_Byron 1 2"), "line 2 is no PERSON N M with tabs"),
         (PAIRS.replace("Ada_Byron\t1\tBob\t1", "Ada_Byron\t1\t2"), "line 3 is no PERSON N OTHER M with tabs"),
         (PAIRS.replace("Cy\t1\t3", "Cy\tone\t3"), "line 4 is no PERSON N M with tabs"),
-        (PAIRS.replace("Cy\t1\t3", "Cy\t2\t3"), "1 of 5 photos are not there, Cy/Cy_0002 for one; unpack LFW whole"),
+        (PAIRS.replace("Cy\t1\t3", "Cy\t2\t3"), "1 of 5 photos are missing, such as Cy/Cy_0002; unpack all of LFW"),
     ],
 )
 def test_a_list_that_is_not_lfws_is_refused(make_lfw, pairs, words):
@@ -71,7 +71,7 @@ def test_a_list_that_is_not_lfws_is_refused(make_lfw, pairs, words):
 
 def test_two_versions_of_lfw_in_one_folder_are_refused(make_lfw):
     make_lfw(under="lfw")
-    with pytest.raises(DataError, match="Ada_Byron_0001 is there twice") as caught:
+    with pytest.raises(DataError, match="Ada_Byron_0001 exists twice") as caught:
         load_lfw(make_lfw(under="lfw_funneled"), SECTION)
     assert caught.value.reason == "ambiguous"
 

@@ -236,7 +236,7 @@ def test_a_drawing_of_absurd_size_is_refused(tmp_path: Path, evaluation: dict[st
 @pytest.mark.parametrize("kept", [0, 100, 4_000_000, -1])
 def test_a_truncated_archive_is_refused_in_one_line(tmp_path: Path, kept: int) -> None:
     (tmp_path / "images_background.zip").write_bytes((OMNIGLOT / "images_background.zip").read_bytes()[:kept])
-    with pytest.raises(DataError, match="is no whole zip file") as caught:
+    with pytest.raises(DataError, match="is no complete zip file") as caught:
         omniglot.load_background(SMALL, tmp_path)
     assert caught.value.reason == "bad_archive"
     assert "\n" not in str(caught.value)

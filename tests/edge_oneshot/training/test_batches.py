@@ -47,7 +47,7 @@ def test_every_image_comes_once_before_any_comes_again(glyphs):
 
 def test_orientations_are_classes_of_their_own(glyphs, source):
     assert source.classes == 8 * len(glyphs.identities)
-    assert dataclasses.replace(source, how=PHOTOS).classes == len(glyphs.identities)
+    assert dataclasses.replace(source, augmentation=PHOTOS).classes == len(glyphs.identities)
     _, classes = dataclasses.replace(source, size=400).batch(0)
     assert set(classes % 8) == set(range(8))
     assert classes.max() < source.classes
@@ -55,7 +55,7 @@ def test_orientations_are_classes_of_their_own(glyphs, source):
 
 @pytest.mark.parametrize("size", [32, 30])
 def test_images_of_a_class_come_together_with_others_of_its_alphabet(glyphs, size):
-    source = Source(glyphs, SECTION, MIRRORED, size=size, seed=0, images_a_class=4)
+    source = Source(glyphs, SECTION, MIRRORED, size=size, seed=0, images_per_class=4)
     _, classes = source.batch(0)
     assert len(classes) == size
     groups = classes.reshape(-1, 4)[: size // 4] if size % 4 == 0 else classes[: size // 4 * 4].reshape(-1, 4)
@@ -69,14 +69,14 @@ def test_images_of_a_class_come_together_with_others_of_its_alphabet(glyphs, siz
 
 def test_people_of_a_folder_who_are_groups_of_their_own_come_together_too(glyphs):
     people = dataclasses.replace(glyphs, groups=glyphs.labels, group_names=glyphs.identities)
-    _, classes = Source(people, SECTION, PHOTOS, size=32, seed=0, images_a_class=2).batch(0)
+    _, classes = Source(people, SECTION, PHOTOS, size=32, seed=0, images_per_class=2).batch(0)
     assert len(set(classes)) == 16
 
 
 def test_fewer_identities_than_a_batch_holds_come_again(glyphs):
     three = glyphs.only(glyphs.group_names[:1])
     three = three._take(three.labels < 3)
-    _, classes = Source(three, SECTION, PHOTOS, size=32, seed=0, images_a_class=4).batch(0)
+    _, classes = Source(three, SECTION, PHOTOS, size=32, seed=0, images_per_class=4).batch(0)
     assert set(classes) == {0, 1, 2}
 
 

@@ -104,7 +104,7 @@ def test_a_training_that_was_too_short_is_said_to_be(run, tmp_path):
     short = train("glyphs", tmp_path / "run", TrainOptions(**{**SMALL, "images": 64}))
     assert summarise(short).warning == (
         "the training was too short: it saw 64 images, fewer than its 1,600 classes; "
-        "train anew with more --minutes or --images"
+        "train again with more --minutes or --images"
     )
     enough = msgspec.structs.replace(run.record, images_seen=run.record.classes)
     assert summarise(Run(run.path, enough)).warning is None
