@@ -147,18 +147,18 @@ def status(process: int | str, key: str) -> int:
 
 
 def processes() -> tuple[int, int]:
-    """The keeper, and the worker of the moment."""
+    """The supervisor, and the worker of the moment."""
     preprocessing.start_decoder()
-    keeper = preprocessing._decoder._keeper
-    while not (children := Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()):
+    supervisor = preprocessing._decoder._supervisor
+    while not (children := Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()):
         pass
-    return keeper, int(children[0])
+    return supervisor, int(children[0])
 
 
 def seconds() -> float:
     """Processor time of the worker and of those before it."""
-    keeper, worker = processes()
-    ended, own = (Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in (keeper, worker))
+    supervisor, worker = processes()
+    ended, own = (Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in (supervisor, worker))
     return sum(map(int, [*ended[13:15], *own[11:13]])) / os.sysconf("SC_CLK_TCK")
 
 
@@ -166,7 +166,7 @@ def seconds() -> float:
 def patience():
     """However busy the machine is: what counts here is the processor's time."""
     with pytest.MonkeyPatch.context() as patch:  # a test's own ends before `ordinary` reads again
-        patch.setattr("edge_oneshot_device.encoding.bounded._PATIENCE_SECONDS", 3600.0)
+        patch.setattr("edge_oneshot_device.encoding.bounded._REPLY_SECONDS", 3600.0)
         yield
 
 

@@ -239,7 +239,7 @@ def test_of_more_images_than_are_possible_the_first_are_taken_by_name(
 class FewFaces:
     """Rates photos by a table."""
 
-    judges = True
+    has_quality_limits = True
 
     def __init__(self, shares: dict[str, float]) -> None:
         self.shares = shares
