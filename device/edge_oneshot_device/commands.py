@@ -12,9 +12,9 @@ from edge_oneshot_device.formatting import count
 
 if TYPE_CHECKING:
     from edge_oneshot_device.gallery.access import Access
+    from edge_oneshot_device.gallery.audit_trail import PrunedAudit
     from edge_oneshot_device.matching.decision import Decision
     from edge_oneshot_device.recognition.recognizer import Recognizer
-    from edge_oneshot_device.recognition.record import Pruned
 
 REJECTED = 1
 NOT_COMPARABLE = 1
@@ -147,28 +147,28 @@ def unlock(arguments: argparse.Namespace) -> int:
 
 
 def audit(arguments: argparse.Namespace) -> int:
-    """Show the record, check it, or let go of its beginning."""
+    """Show, verify or prune the audit trail."""
+    from edge_oneshot_device.gallery import audit_trail
     from edge_oneshot_device.presentation import results
-    from edge_oneshot_device.recognition import record
 
     if arguments.against is not None and not arguments.check:
         raise InputError("--against belongs to --check: say both", reason="wrong_use")
     with _recognizer(arguments) as recognizer:
         gallery = recognizer.gallery
         if arguments.check:
-            report = record.check(gallery, arguments.against)
+            report = audit_trail.check(gallery, arguments.against)
             console.print_result(report, arguments.json, results.audit_text(report))
         elif arguments.head:
-            head = record.head(gallery)
+            head = audit_trail.head(gallery)
             console.print_result(head, arguments.json, str(head))
         elif arguments.keep_days is not None:
-            pruned = record.prune(gallery, arguments.keep_days)
+            pruned = audit_trail.prune(gallery, arguments.keep_days)
             console.print_result(pruned, arguments.json, _pruned_text(pruned))
         elif arguments.export:
-            for entry in record.entries(gallery):
+            for entry in audit_trail.entries(gallery):
                 console.print_result(entry, True, "")
         else:
-            last = record.last(gallery, arguments.last)
+            last = audit_trail.last(gallery, arguments.last)
             console.print_result(last, arguments.json, results.entries_text(last))
     return 0
 
@@ -296,7 +296,7 @@ def _access(arguments: argparse.Namespace) -> "Access | None":
     return None if wanted == ALWAYS else wanted
 
 
-def _pruned_text(pruned: "Pruned") -> str:
+def _pruned_text(pruned: "PrunedAudit") -> str:
 
     return f"let go of {count(pruned.rows, 'row')}; head {pruned.head}"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_oneshot_device.errors import InputError, MachineError
+from edge_oneshot_device.gallery.migrations import APPLICATION_ID
 
 Named = str | os.PathLike[str] | None
 Identity = tuple[int, int] | tuple[int, int, str]
@@ -206,8 +207,6 @@ def _irreplaceable(target: Path, *, backup: bool) -> str | None:
         return "a key"
     if not head.startswith(_DATABASE):
         return None
-    from edge_oneshot_device.gallery.database import APPLICATION_ID  # with sqlite3, which --help has no use for
-
     own = head[_APPLICATION_ID] == APPLICATION_ID.to_bytes(4, "big")
     return None if backup and own else "a database"
 

@@ -18,6 +18,7 @@ from edge_oneshot_device.diagnostics.equipment import Finding, find_clock, find_
 from edge_oneshot_device.errors import MachineError, OneShotError
 from edge_oneshot_device.files import sync_folder
 from edge_oneshot_device.formatting import count, percent
+from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.clock import SYSTEM
 from edge_oneshot_device.gallery.keys import find_key
 from edge_oneshot_device.gallery.reserve import has_reserve
@@ -102,10 +103,11 @@ def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
     opened = open_installed(folder, key=key)
     manifest = opened.bundle.manifest
     with opened.gallery as gallery:
-        people = gallery.mirror(manifest.embedding.metric, manifest.rule).index.people
+        people = gallery.template_cache(manifest.embedding.metric, manifest.rule).index.people
         outlook = outlook_of(gallery, manifest, opened.encoder, opened.settings.target_far)
         report = gallery.check_audit()
-        last = gallery.read(gallery.newest)
+        with gallery.reading() as transaction:
+            last = audit.newest(transaction)
     found = [
         _bundle(opened),
         _settings(opened),

@@ -1,7 +1,7 @@
-"""The gallery's SQLite file: every change is on the disk before it is acknowledged, or undone.
+"""The gallery's SQLite file: a change is on the disk before it is acknowledged, or it is undone.
 
-It keeps a rollback journal with synchronous=EXTRA, never WAL: the SQLite that CPython links on
-today's Raspberry Pi OS has the WAL-reset fault (3.7.0 to 3.51.2), which can lose commits.
+The file has a rollback journal with synchronous=EXTRA, never WAL: the SQLite that CPython links on today's Raspberry Pi
+OS has the WAL-reset fault (3.7.0 to 3.51.2), which can lose commits.
 """
 
 import os
@@ -15,117 +15,33 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from edge_oneshot_device.errors import DeviceError, InputError, IntegrityError, MachineError
-from edge_oneshot_device.gallery.owned import close_to_others, own_file, require_plain_journal, require_plain_log
-from edge_oneshot_device.gallery.schema import foreign_schema
+from edge_oneshot_device.errors import IntegrityError, MachineError
+from edge_oneshot_device.gallery.migrations import APPLICATION_ID, DROPPED, MIGRATIONS, SEALED
+from edge_oneshot_device.gallery.owned import (
+    close_to_others,
+    own_file,
+    place_of,
+    require_plain_journal,
+    require_plain_log,
+)
+from edge_oneshot_device.gallery.schema import schema_difference
+from edge_oneshot_device.gallery.storage_errors import (
+    BUSY_SECONDS,
+    altered,
+    clear_errors,
+    corrupt,
+    is_busy,
+    missing,
+    unsealed,
+)
 
 T = TypeVar("T")
 
-BUSY_SECONDS: Final = 5.0
-APPLICATION_ID: Final = 0x454F5347  # "EOSG"
-# SQLite's own waiting backs off to 100 ms, by which a door would lose to a busy neighbour again and again
+# SQLite's own waiting backs off to 100 ms, so that a door would lose to a busy process again and again
 PAUSE_SECONDS: Final = 0.002
 
-Migration = tuple[str, ...]
-
-# From user_version i to i + 1; never edited once released, and a file's schema has to be what they make, to the letter.
-# What the tables hold is brought up by `migrated`.
-MIGRATIONS: Final[tuple[Migration, ...]] = (
-    (
-        """CREATE TABLE person (
-             id INTEGER PRIMARY KEY,
-             name TEXT NOT NULL UNIQUE,
-             enrolled TEXT NOT NULL,
-             fingerprint TEXT NOT NULL
-           ) STRICT""",
-        """CREATE TABLE template (
-             id INTEGER PRIMARY KEY,
-             person INTEGER NOT NULL REFERENCES person (id) ON DELETE CASCADE,
-             embedding BLOB NOT NULL
-           ) STRICT""",
-        "CREATE INDEX template_person ON template (person)",
-        f"PRAGMA application_id = {APPLICATION_ID}",
-    ),
-    (
-        "ALTER TABLE person RENAME TO open_person",
-        "ALTER TABLE template RENAME TO open_template",
-        "DROP INDEX template_person",
-        # number: random, so that it says nothing of anybody; tag: finds the name; record: name, date, access
-        """CREATE TABLE person (
-             number INTEGER PRIMARY KEY,
-             tag BLOB NOT NULL UNIQUE,
-             record BLOB NOT NULL
-           ) STRICT""",
-        # encoders that there are templates of: the one in use is the last, the one before it is kept for a rollback
-        """CREATE TABLE encoder (
-             id INTEGER PRIMARY KEY,
-             fingerprint TEXT NOT NULL UNIQUE
-           ) STRICT""",
-        """CREATE TABLE template (
-             id INTEGER PRIMARY KEY,
-             person INTEGER NOT NULL REFERENCES person (number) ON DELETE CASCADE,
-             fingerprint TEXT NOT NULL REFERENCES encoder (fingerprint) ON DELETE CASCADE,
-             sealed BLOB NOT NULL
-           ) STRICT""",
-        "CREATE INDEX template_person ON template (person)",
-        "CREATE INDEX template_fingerprint ON template (fingerprint)",
-        """CREATE TABLE photo (
-             id INTEGER PRIMARY KEY,
-             person INTEGER NOT NULL REFERENCES person (number) ON DELETE CASCADE,
-             sealed BLOB NOT NULL
-           ) STRICT""",
-        "CREATE INDEX photo_person ON photo (person)",
-        # failures in a row of 1:1, and the delay that they brought, on the boot clock
-        """CREATE TABLE attempts (
-             person INTEGER PRIMARY KEY REFERENCES person (number) ON DELETE CASCADE,
-             failures INTEGER NOT NULL,
-             boot TEXT NOT NULL,
-             since REAL NOT NULL
-           ) STRICT""",
-        # the last attempts of 1:N that were rejected
-        """CREATE TABLE rejection (
-             id INTEGER PRIMARY KEY,
-             boot TEXT NOT NULL,
-             at REAL NOT NULL
-           ) STRICT""",
-        """CREATE TABLE audit (
-             seq INTEGER PRIMARY KEY,
-             at INTEGER NOT NULL,
-             act TEXT NOT NULL,
-             person INTEGER,
-             detail TEXT NOT NULL,
-             mac BLOB NOT NULL
-           ) STRICT""",
-        # a row from when something was deleted until nothing of it is left in the file
-        """CREATE TABLE wipe (
-             id INTEGER PRIMARY KEY
-           ) STRICT""",
-        # one row for each key that was in use; chain: the key of the audit rows from first_seq on, sealed
-        """CREATE TABLE epoch (
-             id INTEGER PRIMARY KEY,
-             first_seq INTEGER NOT NULL,
-             check_value BLOB NOT NULL,
-             chain BLOB NOT NULL
-           ) STRICT""",
-    ),
-    (
-        # what decides at the door; seq: the row of the record that says so
-        """CREATE TABLE settings (
-             id INTEGER PRIMARY KEY CHECK (id = 1),
-             seq INTEGER NOT NULL,
-             sealed BLOB NOT NULL
-           ) STRICT""",
-        "CREATE INDEX audit_installed ON audit (act) WHERE act = 'installed'",
-    ),
-)
-
-SEALED: Final = 2
-"""The first version whose people are sealed. Whoever could write an older file chose who is in it."""
-
-_DROPPED: Final = ("open_template", "open_person")  # by `migrated`, from version 2 on
-
 _SETTINGS: Final = (
-    # pages that are moved behind `wiping`'s back
+    # auto_vacuum would move pages without `wiping` knowing
     ("auto_vacuum", "NONE", 0),
     ("journal_mode", "DELETE", "delete"),
     ("synchronous", "EXTRA", 3),
@@ -134,39 +50,14 @@ _SETTINGS: Final = (
 )
 
 
-@contextmanager
-def clear_errors(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the system say into one line with a reason.
-
-    Raises:
-        IntegrityError: Reason ``gallery_corrupt``.
-        InputError: Reason ``gallery_closed`` or ``wrong_thread``: of a program that uses it so.
-        MachineError: Reason ``disk_full``, ``cannot_write``, ``gallery_busy``, ``gallery_failed`` or, for a
-            change that was made and may be undone by a power cut, ``not_confirmed``.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise MachineError(f"{path}: {error.strerror}; nothing was changed", reason="cannot_write") from error
-    except (sqlite3.ProgrammingError, sqlite3.InterfaceError) as error:
-        if "closed" in str(error):
-            raise InputError(f"{path} was closed: open it again", reason="gallery_closed") from error
-        if "thread" in str(error):
-            message = f"{path} was opened in another thread: open one in each thread that needs it"
-            raise InputError(message, reason="wrong_thread") from error
-        raise  # a fault of this program, not of the file
-    except sqlite3.Error as error:
-        raise _explain(path, error) from error
-
-
 class Connection(sqlite3.Connection):
     """A gallery's file, opened by `open_file`.
 
     Attributes:
         path: The file, as errors name it.
-        place: The file, whatever the working folder is.
+        place: The absolute path of the file.
         create: Whether an empty file, or one whose people are not sealed, may become a gallery.
-        checked: The schema's version that was compared with the migrations last.
+        checked: The schema version that was last compared with the migrations.
     """
 
     path: Path
@@ -176,7 +67,7 @@ class Connection(sqlite3.Connection):
 
 
 def open_file(path: Path, *, create: bool = False) -> Connection:
-    """Open a gallery's file that is there: every connection of this program comes from here.
+    """Open a gallery's file that exists: every connection of this program comes from here.
 
     Args:
         path: The file.
@@ -186,20 +77,20 @@ def open_file(path: Path, *, create: bool = False) -> Connection:
         IntegrityError: Reason ``gallery_missing`` or ``foreign_file``.
         OSError, sqlite3.Error: The disk does not allow it.
     """
-    place = path.parent.resolve() / path.name
+    place = place_of(path)
     try:
         with own_file(place):
             require_plain_journal(place)
             require_plain_log(place)
     except FileNotFoundError as error:
-        raise _missing(path) from error
+        raise missing(path) from error
     connection = sqlite3.connect(
         f"{place.as_uri()}?mode=rw", uri=True, timeout=0.0, isolation_level=None, factory=Connection
     )
     try:
         connection.path, connection.place, connection.create = path, place, create
         _distrust(connection)
-        # SQLite follows a link that somebody puts there between the look above and here
+        # SQLite follows a link that somebody creates between the check above and here
         connection.text_factory = bytes
         opened = connection.execute("PRAGMA database_list").fetchone()[2]
         connection.text_factory = str
@@ -212,14 +103,17 @@ def open_file(path: Path, *, create: bool = False) -> Connection:
     return connection
 
 
-def connect(path: Path, migrated: Callable[[sqlite3.Connection], None], *, create: bool = False) -> Connection:
-    """Open a gallery's file, mode 0600, and bring it up to the newest version.
+def connect(path: Path, begin: Callable[[Connection], None], *, create: bool = False) -> Connection:
+    """Open a gallery's file, mode 0600, and migrate it to the newest version.
 
     Args:
         path: The file.
-        migrated: Called inside the transaction that brought the tables up from before there were keys, to bring up
-            what they hold.
-        create: Make the file if there is none, and bring up one whose people are not sealed.
+        begin: Called inside the transaction that migrates a new file, or one from before galleries were sealed; writes
+            the first rows and converts what the old tables hold.
+        create: Create the file if it does not exist, and migrate one whose people are not sealed.
+
+    Returns:
+        The connection, in the newest version, with the settings of `configure`.
 
     Raises:
         IntegrityError: Reason ``gallery_corrupt``, ``gallery_newer``, ``gallery_altered``, ``foreign_file`` or, without
@@ -233,12 +127,12 @@ def connect(path: Path, migrated: Callable[[sqlite3.Connection], None], *, creat
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         connection = open_file(path, create=create)
         try:
-            # first of all, for a database of something else stays as it is
+            # the schema check comes first: a database of another program stays as it is
             with reading(connection):
                 pass
             close_to_others(path)
             configure(connection, path)
-            _migrate(connection, path, migrated)
+            _migrate(connection, path, begin)
             connection.create = False
         except BaseException:
             connection.close()
@@ -247,12 +141,12 @@ def connect(path: Path, migrated: Callable[[sqlite3.Connection], None], *, creat
 
 
 def is_sealed(path: Path) -> bool:
-    """Whether a gallery is there whose content needs its key; raises what `version_of` does."""
+    """Whether the file is a gallery whose content needs its key; raises what `version_of` does."""
     return version_of(path) >= SEALED
 
 
 def version_of(path: Path) -> int:
-    """Of a gallery's schema; 0 where there is none, or an empty file.
+    """The version of a gallery's schema; 0 for an empty file, or none.
 
     Raises:
         IntegrityError: Reason ``gallery_corrupt``, ``gallery_newer``, ``gallery_altered`` or ``foreign_file``.
@@ -271,20 +165,20 @@ def patiently(call: Callable[[], T]) -> T:
         try:
             return call()
         except sqlite3.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() >= end:
+            if not is_busy(error) or time.monotonic() >= end:
                 raise
-        time.sleep(random.uniform(0.5, 1.5) * PAUSE_SECONDS)  # noqa: S311 (who waits)
+        time.sleep(random.uniform(0.5, 1.5) * PAUSE_SECONDS)  # noqa: S311 (a pause is no secret)
 
 
-def data_version(connection: sqlite3.Connection) -> int:
-    """Changes when another connection commits."""
+def data_version(connection: Connection) -> int:
+    """A number that changes when another connection commits."""
     _check_journal(connection)
     return patiently(lambda: int(connection.execute("PRAGMA data_version").fetchone()[0]))
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """The only transaction that writes: committed at the end, undone by an error.
+def writing(connection: Connection) -> Iterator[None]:
+    """A transaction that writes: committed at the end, undone by an error. There is no other way to write.
 
     Raises:
         IntegrityError: The schema is not the program's own (see `_check_schema`), or the journal (``foreign_file``).
@@ -302,11 +196,11 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def reading(connection: sqlite3.Connection) -> Iterator[None]:
-    """Everything read inside is of one moment. Writers wait for its end: keep it short.
+def reading(connection: Connection) -> Iterator[None]:
+    """A transaction that reads: everything is of one moment. Writers wait for its end, so keep it short.
 
     Raises:
-        IntegrityError: As `transaction`.
+        IntegrityError: As for `writing`.
     """
     _check_journal(connection)
     connection.execute("BEGIN")
@@ -319,36 +213,28 @@ def reading(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def _check_journal(connection: sqlite3.Connection) -> None:
-    """Before SQLite takes a journal, or a log, that somebody left there while the gallery is open."""
-    assert isinstance(connection, Connection)
-    # mostly there is none, and to ask so takes a microsecond
+def _check_journal(connection: Connection) -> None:
+    """Check a journal, or a log, that somebody left while the gallery is open, before SQLite uses it."""
+    # mostly there is none, and to find that out takes a microsecond
     for ending, require in (("-journal", require_plain_journal), ("-wal", require_plain_log)):
         if os.access(f"{connection.place}{ending}", os.F_OK, follow_symlinks=False):
             with clear_errors(connection.path):
                 require(connection.place)
 
 
-def write(connection: sqlite3.Connection, statement: str, values: Sequence[object] = (), *, rows: int = 1) -> None:
-    """Run a statement that changes exactly so many rows.
+def write(connection: Connection, statement: str, values: Sequence[object] = (), *, rows: int = 1) -> None:
+    """Run a statement that changes exactly `rows` rows.
 
     Raises:
         IntegrityError: Reason ``gallery_altered``: it changed more or fewer, so that the transaction has to be undone.
     """
     changed = connection.execute(statement, values).rowcount
     if changed != rows:
-        assert isinstance(connection, Connection)
-        raise _altered(connection.path, f"{statement.split('(')[0].strip()[:40]} changed {changed} rows, not {rows}")
+        raise altered(connection.path, f"{statement.split('(')[0].strip()[:40]} changed {changed} rows, not {rows}")
 
 
-def corrupt(path: Path, fault: str) -> IntegrityError:
-    """The error for a file that cannot be what this program wrote."""
-    message = f"{path} is damaged: {fault}; move it away, init --empty, and restore a backup or enrol again"
-    return IntegrityError(message, reason="gallery_corrupt")
-
-
-def configure(connection: sqlite3.Connection, path: Path) -> None:
-    """Have the changes of a connection on the disk before they are acknowledged.
+def configure(connection: Connection, path: Path) -> None:
+    """Set up a connection so that its changes are on the disk before they are acknowledged.
 
     Raises:
         MachineError: Reason ``gallery_setting``.
@@ -360,13 +246,13 @@ def configure(connection: sqlite3.Connection, path: Path) -> None:
             raise MachineError(message, reason="gallery_setting")
 
 
-def _set(connection: sqlite3.Connection, name: str, value: str) -> object:
+def _set(connection: Connection, name: str, value: str) -> object:
     connection.execute(f"PRAGMA {name} = {value}")
     return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
 def _distrust(connection: Connection) -> None:
-    """Have SQLite run as little as it can of what a file says; `_check_schema` is what counts."""
+    """Have SQLite run as little as possible of what a file says; the check that counts is `_check_schema`."""
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
     if sys.version_info >= (3, 12):
@@ -375,51 +261,50 @@ def _distrust(connection: Connection) -> None:
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_VIEW, False)
 
 
-def _migrate(connection: Connection, path: Path, migrated: Callable[[sqlite3.Connection], None]) -> None:
-    """Check that the file is a whole gallery, and bring it up to the newest version."""
+def _migrate(connection: Connection, path: Path, begin: Callable[[Connection], None]) -> None:
+    """Check that the file is a whole gallery, and bring it to the newest version."""
     with reading(connection):
         fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         version = _schema_version(connection, path)
     if fault != "ok":
         raise corrupt(path, fault.replace("\n", " "))
     if version < len(MIGRATIONS):
-        with transaction(connection):
+        with writing(connection):
             # read again: another process may have been faster
             version = _schema_version(connection, path)
             for statements in MIGRATIONS[version:]:
                 for statement in statements:
                     connection.execute(statement)
             if version < SEALED:
-                migrated(connection)
+                begin(connection)
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
-def _check_schema(connection: sqlite3.Connection) -> None:
-    """Make sure, in a transaction, that the schema is what the migrations make.
+def _check_schema(connection: Connection) -> None:
+    """Check, in a transaction, that the schema is what the migrations make.
 
-    SQLite reads a file's schema when it is opened, and again when its version is another one; each time in a
+    SQLite reads a file's schema when it opens the file, and again when the schema version changed; each time in a
     transaction that begins here, before the first statement that needs it, so that what is compared is what SQLite
-    goes by. Somebody who edits the file and leaves that version as it is changes nothing for whoever has it open.
+    uses. Whoever edits the file and leaves its schema version as it is changes nothing for a process that has it open.
 
     Raises:
         IntegrityError: Reason ``gallery_altered``, or as `connect` says.
     """
-    assert isinstance(connection, Connection)
     found = patiently(lambda: int(connection.execute("PRAGMA schema_version").fetchone()[0]))
     if found == connection.checked:
         return
     path = connection.path
     version = _schema_version(connection, path)
     if version < SEALED and not connection.create:
-        raise unsealed(path) if version else _missing(path)
+        raise unsealed(path) if version else missing(path)
     statements = tuple(statement for one in MIGRATIONS[:version] for statement in one)
-    fault = foreign_schema(connection, statements, _DROPPED if version >= SEALED else ())
+    fault = schema_difference(connection, statements, DROPPED if version >= SEALED else ())
     if fault is not None:
-        raise _altered(path, fault)
+        raise altered(path, fault)
     connection.checked = found
 
 
-def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
+def _schema_version(connection: Connection, path: Path) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -431,44 +316,3 @@ def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
         message = f"{path} has version {version}, the newest this program reads is {len(MIGRATIONS)}: update it"
         raise IntegrityError(message, reason="gallery_newer")
     return version
-
-
-def _missing(path: Path) -> IntegrityError:
-    message = f"there is no gallery in {path}: put it back, or run init --empty and restore a backup"
-    return IntegrityError(message, reason="gallery_missing")
-
-
-def unsealed(path: Path) -> IntegrityError:
-    """The error for a gallery of version 1 that nobody said to take over."""
-    message = f"{path} is of version 1, whose people are not sealed: whoever could write it chose them; if it is yours"
-    return IntegrityError(f"{message}, init --take-over seals them, else move it away", reason="gallery_unsealed")
-
-
-def _altered(path: Path, fault: str) -> IntegrityError:
-    message = f"somebody else wrote to {path}: {fault}; keep a copy of it, move it away, init --empty, and restore"
-    return IntegrityError(f"{message} a backup that you trust", reason="gallery_altered")
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def _explain(path: Path, error: sqlite3.Error) -> DeviceError:
-    # an error of Python's own, without a code, is text that is no UTF-8
-    extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    if extended == sqlite3.SQLITE_IOERR_DIR_FSYNC:
-        # the last step of a commit: the journal is gone already, so there is no way back
-        message = f"{path} was changed, but the disk did not confirm it: a power cut may undo it; check the disk"
-        return MachineError(message, reason="not_confirmed")
-    code = extended & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_MISMATCH):
-        return corrupt(path, str(error))
-    if code == sqlite3.SQLITE_FULL:
-        return MachineError(f"the disk is full: {path} was not changed; free some space", reason="disk_full")
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        message = f"{path} cannot be opened for writing ({error}): nothing was changed; check the disk and the rights"
-        return MachineError(message, reason="cannot_write")
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        message = f"{path} was in use by another process for {BUSY_SECONDS:.0f} s: nothing was changed; try again"
-        return MachineError(message, reason="gallery_busy")
-    return MachineError(f"{path}: {error}; nothing was changed, check the disk", reason="gallery_failed")

@@ -1,45 +1,59 @@
-"""Which encoder a gallery is in use with, and the one before it, whose templates are kept for a rollback."""
+"""The encoder that a gallery is in use with, and the one before it, whose templates are kept for a rollback."""
 
-import sqlite3
-
+from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.gallery import wiping
-from edge_oneshot_device.gallery.database import write
+from edge_oneshot_device.gallery.transaction import Transaction
 
 
-def encoders(connection: sqlite3.Connection) -> list[str]:
-    """Fingerprints of the encoders that there are templates of, the one in use last; in a transaction of the caller."""
-    return [row[0] for row in connection.execute("SELECT fingerprint FROM encoder ORDER BY id")]
+def encoders(transaction: Transaction) -> list[str]:
+    """Fingerprints of the encoders that have templates; the last one is in use."""
+    return [row[0] for row in transaction.execute("SELECT fingerprint FROM encoder ORDER BY id")]
 
 
-def people_of(connection: sqlite3.Connection, fingerprint: str) -> int:
+def people_of(transaction: Transaction, fingerprint: str) -> int:
     """How many people have templates of an encoder."""
     query = "SELECT count(DISTINCT person) FROM template WHERE fingerprint = ?"
-    return int(connection.execute(query, (fingerprint,)).fetchone()[0])
+    return int(transaction.value(query, (fingerprint,)))
 
 
-def put_in_use(connection: sqlite3.Connection, fingerprint: str) -> list[str]:
-    """Use another encoder from now on, in a transaction that writes.
+def require_encoder(transaction: Transaction) -> None:
+    """Check that the gallery is in use with the encoder of the transaction.
 
-    The templates of the one in use until now are kept, older ones deleted, and with them whoever has no others.
+    Raises:
+        IntegrityError: Reason ``gallery_of_other_fingerprint``: it is in use with another one.
+    """
+    fingerprint = transaction.fingerprint
+    *_, in_use = [fingerprint, *encoders(transaction)]
+    if in_use != fingerprint:
+        people = people_of(transaction, in_use)
+        who = "1 person is" if people == 1 else f"{people} people are"
+        message = f"{who} enrolled in {transaction.path} with another encoder than {fingerprint[:12]}: init with"
+        message += " --re-enrol or --empty, or init the bundle that they were enrolled with"
+        raise IntegrityError(message, reason="gallery_of_other_fingerprint")
+
+
+def put_in_use(transaction: Transaction, fingerprint: str) -> list[str]:
+    """Use an encoder from now on.
+
+    The templates of the encoder before it are kept. Older ones are deleted, and so is whoever has no others.
 
     Returns:
-        The encoders whose templates are kept, as `encoders` does.
+        The encoders whose templates are kept, as `encoders` returns them.
     """
-    former = encoders(connection)
-    if former[-1:] == [fingerprint]:
-        return former
-    if fingerprint in former:
-        # moved to the end: deleted and inserted again, its templates would go with it
+    before = encoders(transaction)
+    if before[-1:] == [fingerprint]:
+        return before
+    if fingerprint in before:
+        # moved to the end: deleting it and inserting it again would delete its templates
         last = "UPDATE encoder SET id = (SELECT max(id) + 1 FROM encoder) WHERE fingerprint = ?"
-        write(connection, last, (fingerprint,))
+        transaction.write(last, (fingerprint,))
     else:
-        write(connection, "INSERT INTO encoder (fingerprint) VALUES (?)", (fingerprint,))
-    older = [one for one in former if one != fingerprint][:-1]
+        transaction.write("INSERT INTO encoder (fingerprint) VALUES (?)", (fingerprint,))
+    older = [one for one in before if one != fingerprint][:-1]
     for one in older:
-        write(connection, "DELETE FROM encoder WHERE fingerprint = ?", (one,))
+        transaction.write("DELETE FROM encoder WHERE fingerprint = ?", (one,))
     if older:
         without = "FROM person WHERE number NOT IN (SELECT person FROM template)"
-        count = connection.execute(f"SELECT count(*) {without}").fetchone()[0]
-        write(connection, f"DELETE {without}", rows=count)
-        wiping.mark(connection)
-    return encoders(connection)
+        transaction.write(f"DELETE {without}", rows=transaction.value(f"SELECT count(*) {without}"))
+        wiping.mark(transaction)
+    return encoders(transaction)

@@ -1,55 +1,39 @@
-"""The gallery: people and their templates, sealed, each change in one transaction with its row of the record."""
+"""The gallery: people and their templates, sealed, with an audit trail of every act."""
 
 import os
-import secrets
-import sqlite3
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Final, Self
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.manifest import Metric, Rule
-from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.gallery import audit, settings, wiping
-from edge_oneshot_device.gallery.access import ALWAYS, Access, changed
+from edge_oneshot_device.errors import MachineError
+from edge_oneshot_device.gallery import audit, audit_check, database, enrolling, roster, settings, wiping
+from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.aside import remove_leftovers
+from edge_oneshot_device.gallery.audit_check import AuditReport
+from edge_oneshot_device.gallery.audit_rows import Head, Row
 from edge_oneshot_device.gallery.clock import SYSTEM, Clock
-from edge_oneshot_device.gallery.database import (
-    PAUSE_SECONDS,
-    clear_errors,
-    connect,
-    corrupt,
-    data_version,
-    reading,
-    transaction,
-    write,
-)
-from edge_oneshot_device.gallery.encoders import encoders, people_of, put_in_use
-from edge_oneshot_device.gallery.keyring import begin_chain, open_keyring
+from edge_oneshot_device.gallery.database import Connection, connect, data_version
+from edge_oneshot_device.gallery.enrolling import NewTemplates
+from edge_oneshot_device.gallery.first_rows import write_first_rows
+from edge_oneshot_device.gallery.keyring import open_keyring
 from edge_oneshot_device.gallery.keys import KeySource, find_key
-from edge_oneshot_device.gallery.mirror import TRIES, ChangedError, Mirror, changing
-from edge_oneshot_device.gallery.people import (
-    Enrolment,
-    Person,
-    Record,
-    new_name,
-    not_enrolled,
-    person_name,
-    with_access,
-)
+from edge_oneshot_device.gallery.owned import place_of
+from edge_oneshot_device.gallery.pacing import Pacing
+from edge_oneshot_device.gallery.people import Enrolment, Person, person_name
 from edge_oneshot_device.gallery.reserve import keep_reserve, release_reserve
-from edge_oneshot_device.gallery.sealed import as_stored, open_person, write_person, write_photo, write_template
-from edge_oneshot_device.matching.decision import Candidate
+from edge_oneshot_device.gallery.retries import ReserveReleasedError, with_reserve
+from edge_oneshot_device.gallery.storage_errors import clear_errors
+from edge_oneshot_device.gallery.template_cache import TemplateCache
+from edge_oneshot_device.gallery.transaction import Transaction
 from edge_oneshot_device.matching.thresholds import MAX_TEMPLATES
 
-T = TypeVar("T")
+_ROTATIONS: Final = 5  # of the key by other processes, before a transaction gives up
 
 
 class Gallery:
@@ -58,11 +42,17 @@ class Gallery:
     Several processes may have the file open: each sees the others' changes at its next call.
 
     Attributes:
-        taken_over: How many people were in a file whose people were not sealed; see `open`.
+        path: The file.
+        fingerprint: The encoder that it is used with.
+        size: Length of that encoder's embeddings.
+        source: Where its key is.
+        clock: What dates and delays are taken from.
+        keyring: The keys in force.
+        taken_over: How many people were in a file of version 1, which was not sealed; see `open`.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path, fingerprint: str, size: int, source: KeySource, clock: Clock
+        self, connection: Connection, path: Path, fingerprint: str, size: int, source: KeySource, clock: Clock
     ) -> None:
         self.taken_over = 0
         self.path = path
@@ -72,13 +62,10 @@ class Gallery:
         self.size = size
         self._connection = connection
         self._open = True
-        self._place = _place(path)
         self.keyring = open_keyring(connection, path, source)
-        self._mirror: Mirror | None = None
-        self._end: audit.Row | None = None  # of the record, as far as it was made sure of
-        self._version = -1  # of the file, as far as the mirror follows it
-        self._released = 0.0  # when it was changed here, and its version then
-        self._released_version = -1
+        self._cache: TemplateCache | None = None
+        self._verified: Row | None = None  # the newest row of the audit trail that was verified
+        self._pacing = Pacing(connection)
 
     @classmethod
     def open(
@@ -95,13 +82,13 @@ class Gallery:
 
         Args:
             path: The file.
-            fingerprint: Of the encoder whose templates it is to hold; without one only settings and record are of
-                use, until `use_with`.
+            fingerprint: The encoder whose templates it holds; without one only settings and audit trail can be used,
+                until `use_with`.
             size: Length of that encoder's embeddings.
             key: Where the key is that seals it; None looks where `find_key` says.
-            clock: What dates and delays go by.
-            create: Make it, mode 0600, if there is none, and take over the people of one that is not sealed: whoever
-                could write that file chose them, so this is for an administrator to say.
+            clock: What dates and delays are taken from.
+            create: Create the file, mode 0600, if there is none, and take over the people of a file of version 1.
+                Whoever could write that file chose them, so only an administrator may decide this.
 
         Raises:
             IntegrityError: Reason ``gallery_corrupt``, ``gallery_newer``, ``gallery_altered``, ``foreign_file``,
@@ -110,16 +97,11 @@ class Gallery:
         """
         path = Path(path)
         source = find_key() if key is None else key
-        place = _place(path)
+        place = place_of(path)
         taken: list[int] = []
-
-        def begin(connection: sqlite3.Connection) -> None:
-            taken.append(connection.execute("SELECT count(*) FROM open_person").fetchone()[0])
-            begin_chain(connection, source, clock)
-
         wiping.begin_use(place)
         try:
-            connection = connect(path, begin, create=create)
+            connection = connect(path, lambda new: taken.append(write_first_rows(new, source, clock)), create=create)
         except BaseException:
             wiping.end_use(place)
             raise
@@ -128,7 +110,7 @@ class Gallery:
             remove_leftovers(path.parent)
             gallery = cls(connection, path, fingerprint, size, source, clock)
             gallery.taken_over = sum(taken)
-            with suppress(MachineError):  # for nobody waits for it here
+            with suppress(MachineError):  # a wipe that fails here is tried again at the next opening
                 gallery.wipe()
             return gallery
         except BaseException:
@@ -140,103 +122,74 @@ class Gallery:
         """The gallery itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""
-        with clear_errors(self.path):  # in another thread than it was opened in
+        with clear_errors(self.path):  # fails in another thread than the one that opened it
             self._connection.close()
         if self._open:
             self._open = False
-            wiping.end_use(self._place)
+            wiping.end_use(self._connection.place)
 
     def use_with(self, fingerprint: str, size: int) -> None:
-        """Say which encoder it is used with from now on; arguments as of `open`."""
+        """Use it with another encoder from now on; arguments as for `open`."""
         self.fingerprint = fingerprint
         self.size = size
-        self._mirror, self._version = None, -1
+        self._cache = None
 
-    def settings(self, connection: sqlite3.Connection) -> bytes | None:
-        """What `install` was given, in a transaction of `read` or `change`; None where there is nothing.
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """A transaction that reads: everything is of one moment. Keep it short, for writers wait."""
+        with self._transaction(database.reading) as transaction:
+            yield transaction
+
+    @contextmanager
+    def writing(self) -> Iterator[Transaction]:
+        """A transaction that writes: committed at the end, undone by an error.
+
+        Call it in a function with `with_reserve`, which tries once more with the room of the reserve.
 
         Raises:
-            IntegrityError: Reason ``settings_altered``, or ``audit_altered`` of the record's last row.
+            IntegrityError: Reason ``wrong_key``, ``gallery_corrupt``, ``gallery_altered``, or what the body raises.
+            MachineError: The disk does not allow it, or another process had the file for too long. A
+                `ReserveReleasedError` where the disk was full, and the reserve has made room since.
         """
-        self.newest(connection)
-        return settings.read(connection, self.path, self.keyring)
-
-    def installed(self, connection: sqlite3.Connection) -> tuple[bytes, dict[str, Any]] | None:
-        """The settings, and what the record says of them; raises what `settings` does."""
-        content, row = self.settings(connection), audit.row_at(connection, settings.row_of(connection))
-        if content is None or row is None:
-            return None
-        return content, msgspec.json.decode(row.detail, type=dict[str, Any])
-
-    def install(self, connection: sqlite3.Connection, content: bytes, detail: Mapping[str, Any]) -> None:
-        """Put this encoder in use with settings, in a transaction of `change`; the record says so.
-
-        Args:
-            connection: In the transaction.
-            content: The settings, which are sealed.
-            detail: What the record is to say of them.
-        """
-        self.use_encoder(connection, detail)
-        self._bind_settings(connection, content)
-
-    def _bind_settings(self, connection: sqlite3.Connection, content: bytes) -> None:
-        last = audit.last_row(connection)
-        assert last is not None
-        settings.write(connection, self.keyring, last.seq, content)
+        self._pacing.pause()
+        try:
+            with self._transaction(database.writing) as transaction:
+                yield transaction
+        except MachineError as error:
+            if error.reason == "disk_full" and release_reserve(self.path.parent):
+                raise ReserveReleasedError(str(error), reason=error.reason) from error
+            raise
+        finally:
+            self._pacing.released()
 
     def people(self) -> list[Person]:
-        """Everybody enrolled with this encoder, by name."""
-        query = """SELECT number, record, count(*) FROM person JOIN template ON person = number
-                   WHERE fingerprint = ? GROUP BY number"""
-        rows = self.read(lambda connection: connection.execute(query, (self.fingerprint,)).fetchall())
-        people = []
-        for number, sealed, count in rows:
-            record = open_person(self.path, self.keyring.vault, number, sealed)
-            people.append(_person(record, count, self.fingerprint))
-        return sorted(people, key=lambda person: person.person)
-
-    def find(self, connection: sqlite3.Connection, person: str) -> tuple[int, int]:
-        """Number and count of templates of somebody enrolled, in a transaction of `read` or `change`.
+        """Everybody enrolled with this encoder, by name.
 
         Raises:
-            InputError: Reason ``bad_name`` or ``not_enrolled``.
+            IntegrityError: The gallery is damaged.
+            MachineError: The disk failed.
         """
-        person = person_name(person)
-        row = self.look_up(connection, person)
-        if row is None or not row[1]:
-            raise not_enrolled(person)
-        return row
+        return roster.people(self.reading)
 
     def number_of(self, person: str) -> int | None:
         """The number that a name is kept under; None for nobody."""
-        row = self.read(lambda connection: self.look_up(connection, person_name(person)))
+        with self.reading() as transaction:
+            row = roster.look_up(transaction, person_name(person))
         return None if row is None else row[0]
 
     def name_of(self, number: int) -> str | None:
-        """The name of somebody enrolled; None for somebody who was forgotten."""
-        record = self.read(lambda connection: self.record_of(connection, number))
-        return None if record is None else record.name
+        """The name of a person; None where they were forgotten."""
+        with self.reading() as transaction:
+            details = roster.details_of(transaction, number)
+        return None if details is None else details.name
 
-    def record_of(self, connection: sqlite3.Connection, number: int) -> Record | None:
-        """Name and access of a person, in a transaction of `read` or `change`; None when they are gone."""
-        query = "SELECT record FROM person WHERE number = ?"
-        row = connection.execute(query, (number,)).fetchone()
-        return None if row is None else open_person(self.path, self.keyring.vault, number, *row)
-
-    def count_of(self, connection: sqlite3.Connection, number: int) -> int:
-        """How many templates of this encoder the file has of a person, in a transaction of `read` or `change`."""
-        query = "SELECT count(*) FROM template WHERE person = ? AND fingerprint = ?"
-        return int(connection.execute(query, (number, self.fingerprint)).fetchone()[0])
-
-    def mirror(self, metric: Metric, rule: Rule) -> Mirror:
+    def template_cache(self, metric: Metric, rule: Rule) -> TemplateCache:
         """The templates in memory, as they are in the file now.
 
         Args:
@@ -245,62 +198,16 @@ class Gallery:
 
         Raises:
             IntegrityError: Reason ``gallery_of_other_fingerprint`` or ``gallery_corrupt``.
+            MachineError: Reason ``gallery_changing``, or the disk failed.
         """
         with clear_errors(self.path):
-            version = data_version(self._connection)  # of others' changes: one's own reset it
-        if self._mirror is None:
-            self._mirror = Mirror(self.path, self.fingerprint, self.size, metric, rule)
-            self._version = -1
-        if version != self._version:
-            self.read(self.require_encoder)
-            self._mirror.follow(self.read, lambda: self.keyring.vault)
-            self._version = version
-        return self._mirror
-
-    def is_current(self, connection: sqlite3.Connection) -> bool:
-        """Whether nobody's templates changed since `mirror` was called; in a transaction of `change`.
-
-        Raises:
-            IntegrityError: Reason ``gallery_of_other_fingerprint``.
-        """
-        self.require_encoder(connection)
-        if self._mirror is not None and self._mirror.is_current(connection):
-            return True
-        self._version = -1
-        return False
-
-    def agrees(self, connection: sqlite3.Connection, number: int) -> bool:
-        """Whether the file has as many templates of a person as `mirror`, which is current; else it is read anew.
-
-        It would follow the record, but somebody else who deletes from the file leaves no row there.
-
-        Args:
-            connection: In a transaction of `read` or `change`.
-            number: Of the person.
-        """
-        held = 0 if self._mirror is None else len(self._mirror.index.templates_of(number))
-        if held == self.count_of(connection, number):
-            return True
-        self.read_anew()
-        return False
-
-    def read_anew(self) -> None:
-        """Have the next `mirror` read everything, whatever the record says of changes."""
-        self._mirror = None
-
-    def newest(self, connection: sqlite3.Connection) -> audit.Row:
-        """The record's last row, made sure of; in a transaction of `read` or `change`.
-
-        Raises:
-            IntegrityError: Reason ``audit_altered``.
-        """
-        row = audit.last_row(connection)
-        if row is None:
-            raise audit.altered(self.path, 1, "is missing")
-        if row != self._end:
-            audit.verify_row(connection, self.path, self.keyring.chains, row)
-            self._end = row
-        return row
+            version = data_version(self._connection)  # tells of other connections' changes, not of its own
+        if self._cache is None:
+            self._cache = TemplateCache(self.size, metric, rule)
+        if version != self._cache.version:
+            self._cache.follow(self.reading)
+            self._cache.version = version
+        return self._cache
 
     def enrol(
         self,
@@ -312,8 +219,6 @@ class Gallery:
         most: int = MAX_TEMPLATES,
         access: Access | None = None,
         photos: Sequence[bytes] = (),
-        resembles: Candidate | None = None,
-        compared: bool = False,
     ) -> Enrolment:
         """Enrol a person, or change their templates, in one transaction.
 
@@ -321,73 +226,51 @@ class Gallery:
             person: The name.
             templates: (k, d), k >= 1, of finite numbers of float32.
             add: Add to the templates of somebody enrolled.
-            replace: Put these in their place.
+            replace: Replace the templates of somebody enrolled.
             most: Templates that a person may have.
             access: When they may come in, as `set_access` takes it; None: always, or as before.
-            photos: What the templates were made from, to keep; image files.
-            resembles: Another person whom an image would be taken for, as far as is known.
-            compared: `resembles` is the answer of what `mirror` returned last.
+            photos: The image files that the templates were made from, to keep.
 
         Raises:
-            ChangedError: With `compared`, somebody else's templates changed since.
             InputError: Reason ``bad_name``, ``already_enrolled``, ``not_enrolled`` or ``too_many_templates``.
             IntegrityError: Reason ``gallery_of_other_fingerprint``.
             MachineError: Reason ``not_finite``, ``not_wiped`` (see `wipe`), or the disk does not allow it.
         """
-        if add and replace:
-            raise ValueError("add and replace exclude each other")
-        if templates.ndim != 2 or templates.shape[1] != self.size or not len(templates):
-            raise ValueError(f"templates of shape {templates.shape}: expected (k, {self.size})")
-        person = new_name(person)
-        stored = [as_stored(template) for template in templates]
+        new = NewTemplates(
+            person=person,
+            templates=templates,
+            act=enrolling.act_of(add=add, replace=replace),
+            most=most,
+            access=access,
+            photos=photos,
+        )
+        return self.enrol_templates(new)
 
-        def work(connection: sqlite3.Connection) -> tuple[Enrolment, bool]:
-            self.require_encoder(connection)
-            if compared and not self.is_current(connection):
-                raise ChangedError
-            self.use_encoder(connection)
-            row = self.look_up(connection, person)
-            there = 0 if row is None else row[1]
-            if not there and (add or replace):
-                raise not_enrolled(person)
-            if there and not (add or replace):
-                message = f"{person} is enrolled already: use --add to add images, --replace to start anew"
-                raise InputError(message, reason="already_enrolled")
-            count = len(templates) + (there if add else 0)
-            if count > most:
-                message = f"{person} would have {count} templates: at most {most} a person are possible"
-                raise InputError(message, reason="too_many_templates")
-            act = "added" if add else "replaced" if replace else "enrolled"
-            number = new_number() if row is None else row[0]
-            former = self.record_of(connection, number)
-            enrolled = former.enrolled if former is not None and add else self._now()
-            anew = row is not None and not add
-            if anew:
-                # photos outlast the templates of a former encoder
-                own = "DELETE FROM template WHERE person = ? AND fingerprint = ?"
-                write(connection, own, (number, self.fingerprint), rows=there)
-                query = "SELECT count(*) FROM photo WHERE person = ?"
-                kept = connection.execute(query, (number,)).fetchone()[0]
-                write(connection, "DELETE FROM photo WHERE person = ?", (number,), rows=kept)
-                wiping.mark(connection)
-            vault = self.keyring.vault
-            before = ALWAYS if former is None else former.access
-            record = with_access(person, enrolled, before if access is None else changed(before, access))
-            write_person(connection, vault, number, record)
-            for template in stored:
-                write_template(connection, vault, number, self.fingerprint, template)
-            for photo in photos:
-                write_photo(connection, vault, number, photo)
-            self.append_audit(connection, act, number, {"templates": count, "fingerprint": self.fingerprint})
-            return Enrolment(person, count, act, self.fingerprint, resembles), anew
+    @with_reserve
+    def enrol_templates(self, new: NewTemplates, compared: TemplateCache | None = None) -> Enrolment:
+        """`enrol`, with its arguments as one value.
 
-        done, anew = self.change(work)
-        if anew:
+        Args:
+            new: Whom to enrol, and with what.
+            compared: The templates that the new ones were compared with: nothing is changed where these are others now.
+
+        Raises:
+            ChangedError: Somebody else's templates changed since the comparison.
+            InputError, IntegrityError, MachineError: As for `enrol`.
+        """
+        if new.templates.shape[1] != self.size:
+            raise ValueError(f"templates of shape {new.templates.shape}: expected (k, {self.size})")
+        with self.writing() as transaction:
+            if compared is not None:
+                compared.require_current(transaction)
+            done = enrolling.enrol(transaction, new)
+        if transaction.wipe_due:
             self.wipe()
         return done
 
+    @with_reserve
     def set_access(self, person: str, access: Access) -> Person:
-        """Say when a person may come in.
+        """Change when a person may come in.
 
         Args:
             person: The name.
@@ -397,18 +280,10 @@ class Gallery:
             InputError: Reason ``bad_name``, ``not_enrolled`` or, as `access.changed` says, ``bad_date``.
             MachineError: The disk does not allow it.
         """
+        with self.writing() as transaction:
+            return enrolling.set_access(transaction, person, access)
 
-        def work(connection: sqlite3.Connection) -> Person:
-            number, count = self.find(connection, person)
-            former = self.record_of(connection, number)
-            assert former is not None
-            record = with_access(former.name, former.enrolled, changed(former.access, access))
-            write_person(connection, self.keyring.vault, number, record)
-            self.append_audit(connection, "access", number, msgspec.structs.asdict(record.access))
-            return _person(record, count, self.fingerprint)
-
-        return self.change(work)
-
+    @with_reserve
     def forget(self, person: str) -> Enrolment:
         """Delete a person; nothing of what the file held of them is left in it.
 
@@ -416,206 +291,69 @@ class Gallery:
             InputError: Reason ``bad_name`` or ``not_enrolled``.
             MachineError: Reason ``not_wiped`` (see `wipe`), or the disk does not allow it.
         """
-        person = person_name(person)
-
-        def work(connection: sqlite3.Connection) -> Enrolment:
-            row = self.look_up(connection, person)
-            if row is None:
-                raise not_enrolled(person)
-            write(connection, "DELETE FROM person WHERE number = ?", (row[0],))
-            wiping.mark(connection)
-            self.append_audit(connection, "forgotten", row[0], {"templates": 0})
-            return Enrolment(person, 0, "forgotten", self.fingerprint)
-
-        done = self.change(work)
+        with self.writing() as transaction:
+            done = enrolling.forget(transaction, person)
         self.wipe()
         return done
 
     def wipe(self) -> None:
-        """Overwrite what is left in the file of what was deleted, if anything was; see `wiping`.
+        """Overwrite what is left in the file of what was deleted, if anything was.
 
         Raises:
             MachineError: Reason ``not_wiped``: something may be left until the next opening; the change was made.
         """
         try:
-            wiping.wipe(self._place, self._connection)
-        except (IntegrityError, MachineError) as error:  # SQLite takes EIO in a read for damage
-            message = (
-                f"it is done, but sealed traces of what was deleted may be left in {self.path} ({error.reason}): "
-                "the next command overwrites them; check the disk"
-            )
-            raise MachineError(message, reason="not_wiped") from error
+            wiping.wipe(self._connection)
         finally:
-            self._released = time.monotonic()
+            self._pacing.released()
 
-    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` returns, which reads at one moment; keep it short, for writers wait."""
-        return self._within(reading, work)
+    def check_audit(self, against: Head | None = None) -> AuditReport:
+        """Verify the whole audit trail; arguments and errors as for `audit_check.check`."""
+        return audit_check.check(self.reading, self.path, against)
 
-    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` returns, in the only transaction that writes: committed at the end, undone by an error.
+    def rows(self, after: int = 0) -> Iterator[Row]:
+        """The rows of the audit trail, from the first one or after a number; they are read some at a time."""
+        return audit.rows(self.reading, after)
 
-        When the disk is full, the reserve is given up and `work` is called once more.
-
-        Raises:
-            IntegrityError: Reason ``wrong_key``, ``gallery_corrupt``, or what `work` raises.
-            MachineError: The disk does not allow it, or another process had the file for too long.
-        """
-        self._give_way()
-        try:
-            return self._within(transaction, work)
-        except MachineError as error:
-            if error.reason != "disk_full" or not release_reserve(self.path.parent):
-                raise
-        finally:
-            self._released = time.monotonic()
-        return self._within(transaction, work)
-
-    def _give_way(self) -> None:
-        """Where others write too, let them in between two changes of one's own: they look only now and then."""
-        with clear_errors(self.path):
-            version = data_version(self._connection)
-        if version != self._released_version:
-            time.sleep(max(0.0, self._released + 2 * PAUSE_SECONDS - time.monotonic()))
-        self._released_version = version
-
-    def append_audit(
-        self,
-        connection: sqlite3.Connection,
-        act: str,
-        person: int | None = None,
-        detail: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Append to the record, in the transaction of what it records; see `audit.append`.
-
-        Raises:
-            IntegrityError: Reason ``audit_altered``: the row before is none of the record; ``gallery_altered``.
-        """
-        if act in audit.CHANGES:
-            self._version = -1  # one's own changes are for the mirror too
-        now, last = self.clock.now(), self.newest(connection)
-        self._end = audit.append(connection, self.keyring.chain, now, act, person, detail, after=last)
-
-    def check_audit(self, against: audit.Head | None = None) -> audit.AuditReport:
-        """Walk the whole record; raises what `audit.check` does."""
-        for _ in range(TRIES):
-            before = self.read(audit.beginning)  # makes sure of the keys
-            try:
-                return audit.check(self._connection, self.path, self.keyring.chains, against)
-            except IntegrityError:
-                # another process let go of rows or rotated the key meanwhile: that is no alteration
-                if self.read(audit.beginning) == before:
-                    raise
-        raise changing(self.path)
-
-    def rows(self, after: int = 0) -> Iterator[audit.Row]:
-        """The record, from its first row or after a number."""
-        return audit.rows(self._connection, self.path, after)
-
+    @with_reserve
     def prune_audit(self, before: datetime) -> int:
-        """Let go of what the record says of the time before a date; returns how many rows those were.
+        """Delete the rows of the audit trail from before a date; returns how many they were."""
+        with self.writing() as transaction:
+            return settings.prune_audit(transaction, before)
 
-        The row that the settings are bound to is written anew where it would go.
-        """
-
-        def work(connection: sqlite3.Connection) -> int:
-            self.newest(connection)  # made sure of, for the next row is tied to it
-            own = self.installed(connection)
-            pruned = audit.prune(connection, self.keyring.chain, self.clock.now(), before)
-            if own is not None and audit.row_at(connection, settings.row_of(connection)) is None:
-                content, detail = own
-                self.append_audit(connection, "installed", detail=detail)
-                self._bind_settings(connection, content)
-            return pruned
-
-        return self.change(work)
-
-    def copy_to(self, target: sqlite3.Connection, pages: int) -> None:
+    def copy_to(self, target: Connection, pages: int) -> None:
         """Copy the whole file, as it is at one moment, so many pages at a time."""
         with clear_errors(self.path):
             self._connection.backup(target, pages=pages, sleep=0.01)
 
     def copy_from(self, source: Self) -> None:
-        """Put a whole other gallery in the place of this file's content, in one transaction."""
-        self._version = -1
+        """Replace the content of this file with that of another gallery, in one transaction."""
+        self._follow_again()
         with clear_errors(self.path):
             source._connection.backup(self._connection)
 
-    def use_encoder(self, connection: sqlite3.Connection, installed: Mapping[str, Any] | None = None) -> None:
-        """Put this encoder in use, in a transaction of `change`; see `put_in_use`.
-
-        Args:
-            connection: In a transaction that writes.
-            installed: What the record is to say of it; None says something only where another was in use.
-        """
-        former = encoders(connection)
-        kept = put_in_use(connection, self.fingerprint)
-        if installed is not None or (former and kept != former):
-            self.append_audit(connection, "installed", detail={**(installed or {}), "encoders": kept})
-
-    def require_encoder(self, connection: sqlite3.Connection) -> None:
-        """Make sure that the gallery is in use with this encoder, in a transaction of the caller.
-
-        Raises:
-            IntegrityError: Reason ``gallery_of_other_fingerprint``: another one was put in use.
-        """
-        *_, in_use = [self.fingerprint, *encoders(connection)]
-        if in_use != self.fingerprint:
-            people = people_of(connection, in_use)
-            who = "1 person is" if people == 1 else f"{people} people are"
-            message = f"{who} enrolled in {self.path} with another encoder than {self.fingerprint[:12]}: init with"
-            message += " --re-enrol or --empty, or init the bundle that they were enrolled with"
-            raise IntegrityError(message, reason="gallery_of_other_fingerprint")
-
-    def _within(
-        self,
-        scope: Callable[[sqlite3.Connection], AbstractContextManager[None]],
-        work: Callable[[sqlite3.Connection], T],
-    ) -> T:
-        """What `work` returns in a transaction, in which the keys at hand are those in force."""
-        for _ in range(5):  # for it may be rotated again meanwhile
+    @contextmanager
+    def _transaction(self, scope: Callable[[Connection], AbstractContextManager[None]]) -> Iterator[Transaction]:
+        """A transaction in which the keys at hand are those in force."""
+        for _ in range(_ROTATIONS):
             with clear_errors(self.path), scope(self._connection):
                 if self.keyring.is_current(self._connection):
-                    return work(self._connection)
+                    transaction = Transaction(
+                        self._connection, self.keyring, self.fingerprint, self.clock, self._verified
+                    )
+                    try:
+                        yield transaction
+                    finally:
+                        self._verified = transaction.verified
+                        if transaction.templates_changed:
+                            self._follow_again()
+                    return
             # another process rotated the key
             self.keyring = open_keyring(self._connection, self.path, self.source)
         message = f"{self.path} is being sealed with another key: nothing was changed; try again"
         raise MachineError(message, reason="gallery_busy")
 
-    def _now(self) -> str:
-        return self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-
-    def look_up(self, connection: sqlite3.Connection, person: str) -> tuple[int, int] | None:
-        """Number of a person, and count of their templates of this encoder; in a transaction of the caller."""
-        query = """SELECT number, (SELECT count(*) FROM template WHERE person = number AND fingerprint = ?), record
-                   FROM person WHERE tag = ?"""
-        row = connection.execute(query, (self.fingerprint, self.keyring.vault.tag(person))).fetchone()
-        if row is None:
-            return None
-        number, count, sealed = row
-        # the tag alone could have been moved there from another person
-        if open_person(self.path, self.keyring.vault, number, sealed).name != person:
-            raise corrupt(self.path, f"number {number:016x} has the tag of another name")
-        return number, count
-
-
-def _place(path: Path) -> Path:
-    """Where a file is, which is no link itself."""
-    return path.parent.resolve() / path.name
-
-
-def new_number() -> int:
-    """For somebody new; random, so that it says nothing of them."""
-    return secrets.randbits(62)
-
-
-def _person(record: Record, templates: int, fingerprint: str) -> Person:
-    return Person(
-        person=record.name,
-        templates=templates,
-        enrolled=record.enrolled,
-        fingerprint=fingerprint,
-        valid_from=record.valid_from,
-        valid_until=record.valid_until,
-        hours=record.hours,
-    )
+    def _follow_again(self) -> None:
+        """Have the next `template_cache` follow the audit trail: `data_version` tells nothing of own changes."""
+        if self._cache is not None:
+            self._cache.version = -1

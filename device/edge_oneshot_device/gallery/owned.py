@@ -1,4 +1,4 @@
-"""The program's own files: regular ones of the right owner, never a link that somebody left in their place.
+"""Checks that a file is the program's own: a regular file of the right owner, and no link.
 
 Whoever owns the folder may put anything there, and an administrator may work in it as root. So no link is followed,
 and a file of another owner is refused.
@@ -17,11 +17,16 @@ from edge_oneshot_device.errors import IntegrityError
 _MAGIC: Final = bytes.fromhex("d9d505f920a163d7")  # sqlite.org/fileformat2.html, 3; also the end of such a name
 
 
+def place_of(path: Path) -> Path:
+    """The absolute path of a file, which is no link itself, whatever the working folder will be."""
+    return path.parent.resolve() / path.name
+
+
 @contextmanager
 def own_file(path: Path) -> Iterator[int]:
-    """A descriptor of a file that is there, for its metadata alone.
+    """A descriptor of a file, for its metadata only.
 
-    It has O_PATH: closing any other descriptor of a gallery would drop the locks that SQLite holds on it.
+    It has O_PATH, because closing any other descriptor of a gallery would drop the locks that SQLite holds on it.
 
     Raises:
         FileNotFoundError: There is none.
@@ -36,7 +41,7 @@ def own_file(path: Path) -> Iterator[int]:
 
 
 def close_to_others(path: Path) -> None:
-    """Take away the rights that others have on one of the program's own files.
+    """Remove the rights of other users on one of the program's own files.
 
     Raises:
         OSError: The disk does not allow it.
@@ -44,14 +49,14 @@ def close_to_others(path: Path) -> None:
     """
     with own_file(path) as descriptor:
         if os.fstat(descriptor).st_mode & 0o077:
-            # by descriptor: the name may be another file's by now
+            # by its descriptor: the name may lead to another file by now
             Path(f"/proc/self/fd/{descriptor}").chmod(0o600)
 
 
 def require_plain_log(path: Path) -> None:
-    """Make sure that a write-ahead log beside a gallery is no file of elsewhere under a second name.
+    """Check that a write-ahead log beside a gallery is not a hard link to a file elsewhere.
 
-    The program writes none, but SQLite takes one that it finds, and empties and removes it.
+    The program writes none, but SQLite uses one that it finds, and empties and removes it.
 
     Args:
         path: The gallery.
@@ -68,10 +73,10 @@ def require_plain_log(path: Path) -> None:
 
 
 def require_plain_journal(path: Path) -> None:
-    """Make sure that a journal that is left beside a gallery names no further file.
+    """Check that a journal beside a gallery names no further file.
 
     SQLite writes such a name where a transaction spans several databases, which none of ours does, and deletes the file
-    of that name when it has rolled the journal back: whatever file that is.
+    of that name after it has rolled the journal back, whatever file that is.
 
     Args:
         path: The gallery.
@@ -102,7 +107,7 @@ def require_plain_journal(path: Path) -> None:
 
 
 def _require_single(path: Path, status: os.stat_result) -> None:
-    """As `require_own`, of a file that comes and goes, and so has one name."""
+    """As `require_own`, for a file that exists only at times, and so has one name."""
     require_own(path, status)
     if status.st_nlink > 1:
         message = f"{path} is a second name of a file elsewhere: remove that name, and look who left it there"
@@ -110,7 +115,7 @@ def _require_single(path: Path, status: os.stat_result) -> None:
 
 
 def require_own(path: Path, status: os.stat_result) -> None:
-    """Make sure that a file is the program's own.
+    """Check that a file is the program's own.
 
     Args:
         path: The file.

@@ -1,4 +1,4 @@
-"""What the gallery says of people."""
+"""People as the gallery describes them, and the rules for their names."""
 
 import re
 import unicodedata
@@ -13,9 +13,9 @@ from edge_oneshot_device.matching.thresholds import Outlook
 
 LONGEST_NAME: Final = 128
 
-# What leaves no mark on a screen: the code points with Unicode's property Default_Ignorable_Code_Point (16.0), without
-# those that are no letters, marks or signs (`isprintable` refuses them, direction marks among them), and the blank
-# signs: of Braille, of musical notes, of hieroglyphs, joiners. After NFKC, which maps U+3164 and U+FFA0 to U+1160.
+# Invisible characters: the code points with Unicode's property Default_Ignorable_Code_Point (16.0), except those that
+# `isprintable` refuses already (direction marks among them), and blank signs: of Braille, of musical notes, of
+# hieroglyphs, joiners. They are looked for after NFKC, which maps U+3164 and U+FFA0 to U+1160.
 _INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u2d7f\ufe00-\ufe0f"
     "\U0001107f\U00013441\U00013442\U00016fe4\U0001d159\U000e0100-\U000e01ef]"
@@ -50,8 +50,9 @@ class Enrolment(msgspec.Struct, frozen=True):
         templates: How many templates the person has now.
         reason: ``enrolled``, ``added``, ``replaced`` or ``forgotten``.
         fingerprint: Of the encoder that made the templates.
-        resembles: Another person whom an image would be taken for: the same one under another name?
-        outlook: What the door does with everybody who is enrolled now; None where the bundle is uncalibrated.
+        resembles: Another person whom an image would be taken for; perhaps the same person under another name.
+        outlook: The expected errors of the door with everybody who is enrolled now; None where the bundle is not
+            calibrated.
     """
 
     person: str
@@ -62,8 +63,14 @@ class Enrolment(msgspec.Struct, frozen=True):
     outlook: Outlook | None = None
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True):
-    """What is sealed beside a person's templates."""
+class PersonDetails(msgspec.Struct, frozen=True, array_like=True):
+    """What is sealed about a person, beside their templates.
+
+    Attributes:
+        name: As it is kept.
+        enrolled: When first enrolled or last replaced: UTC, ISO 8601.
+        valid_from, valid_until, hours: When they may come in, see `Access`.
+    """
 
     name: str
     enrolled: str
@@ -71,34 +78,38 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     valid_until: str | None = None
     hours: str | None = None
 
+    @classmethod
+    def of(cls, name: str, enrolled: str, access: Access) -> "PersonDetails":
+        """The details of a person who may come in as `access` says."""
+        return cls(name, enrolled, access.valid_from, access.valid_until, access.hours)
+
     @property
     def access(self) -> Access:
         """When they may come in."""
         return Access(self.valid_from, self.valid_until, self.hours)
 
-
-def with_access(name: str, enrolled: str, access: Access) -> Record:
-    """A record with when they may come in."""
-    return Record(name, enrolled, access.valid_from, access.valid_until, access.hours)
+    def person(self, templates: int, fingerprint: str) -> Person:
+        """The person, as a caller sees them, with so many templates of an encoder."""
+        return Person(self.name, templates, self.enrolled, fingerprint, self.valid_from, self.valid_until, self.hours)
 
 
 def new_name(name: str) -> str:
-    """`person_name` for somebody who comes: one that everybody can tell from another's.
+    """The name of a person to enrol, as it is kept: one that can be told from every other name by its look.
 
     Raises:
-        InputError: Reason ``bad_name``: see `person_name`; or it has a character that nobody sees, or begins with a
-            mark, which would join what is printed before it.
+        InputError: Reason ``bad_name``: see `person_name`; or it has an invisible character, or begins with a
+            combining mark, which would join what is printed before it.
     """
     normal = person_name(name)
     compatible = unicodedata.normalize("NFKC", normal)
     if unicodedata.category(normal[0]).startswith("M") or _INVISIBLE.search(compatible):
-        message = f"{name[:40]!a} is no name for a person: it begins with a mark, or has characters that nobody sees"
+        message = f"{name[:40]!a} is no name for a person: it begins with a mark, or has invisible characters"
         raise InputError(f"{message}; leave them out", reason="bad_name")
     return normal
 
 
 def person_name(name: str) -> str:
-    """The name as it is kept: NFC, without spaces around it.
+    """A name as it is kept: NFC, without spaces around it.
 
     Raises:
         InputError: Reason ``bad_name``: blank, too long or not printable.
@@ -111,5 +122,5 @@ def person_name(name: str) -> str:
 
 
 def not_enrolled(person: str) -> InputError:
-    """The error for a person whom the gallery does not know."""
+    """The error for a person who is not enrolled."""
     return InputError(f"{person} is not enrolled: enrol them first, or look at people", reason="not_enrolled")

@@ -1,4 +1,4 @@
-"""A little room on the disk, kept for the day when it is full: the door goes on while somebody is warned."""
+"""The reserve: room on the disk that is given back when the disk is full, so that the door goes on meanwhile."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ RESERVE_BYTES: Final = 256 << 10
 
 
 def keep_reserve(folder: Path) -> bool:
-    """Make sure that the reserve is there; returns whether it is. A disk that has no room for it is no error.
+    """Create the reserve where it is missing; returns whether it is there. A disk without room for it is no error.
 
     Raises:
         IntegrityError: Reason ``foreign_file``: something else is in its place.
@@ -20,7 +20,7 @@ def keep_reserve(folder: Path) -> bool:
     try:
         if has_reserve(folder):
             return True
-        release_reserve(folder)  # a new file: what is there may be a second name of somebody's
+        release_reserve(folder)  # a new file: what is there may be a hard link
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
@@ -33,7 +33,7 @@ def keep_reserve(folder: Path) -> bool:
 
 
 def has_reserve(folder: Path) -> bool:
-    """Whether the reserve is there, whole.
+    """Whether the reserve is there, in full size.
 
     Raises:
         IntegrityError: Reason ``foreign_file``: something else is in its place.
@@ -49,7 +49,7 @@ def has_reserve(folder: Path) -> bool:
 
 
 def release_reserve(folder: Path) -> bool:
-    """Give the room back to the disk; returns whether there was any."""
+    """Give the room back to the disk; returns whether there was a reserve."""
     try:
         (folder / RESERVE).unlink()
     except OSError:

@@ -1,7 +1,7 @@
-"""The schema of a gallery's file is exactly what the migrations make: a trigger in it would be somebody else's program.
+"""The schema of a gallery's file has to be exactly what the migrations make.
 
-Rows are sealed and chained, but SQLite runs whatever the file's schema says: a trigger can swallow a row of the record
-or keep a copy of what is deleted, and a view or a generated column can take a table's place.
+Rows are sealed and chained, but SQLite runs whatever the file's schema says: a trigger can discard a row of the audit
+trail or keep a copy of what is deleted, and a view or a generated column can take a table's place.
 """
 
 import sqlite3
@@ -13,21 +13,21 @@ Entry = tuple[str, str, str, str]
 """Type, name, table and SQL text of an entry of the schema."""
 
 
-def foreign_schema(
+def schema_difference(
     connection: sqlite3.Connection, statements: tuple[str, ...], dropped: tuple[str, ...] = ()
 ) -> str | None:
-    """What differs from the schema that statements make, in short; None where nothing does.
+    """How the schema differs from the one that statements make, in short; None where it does not.
 
     Args:
-        connection: In a transaction, so that what is read is what SQLite goes by.
-        statements: Of the migrations up to the file's version.
+        connection: In a transaction, so that what is read is what SQLite uses.
+        statements: The migrations up to the file's version.
         dropped: Tables that are dropped after them.
     """
     found = _entries(connection)
-    wanted = _made_by(statements, dropped)
-    if found == wanted:
+    expected = _made_by(statements, dropped)
+    if found == expected:
         return None
-    for said, more, fewer in (("it has", found, wanted), ("it lacks", wanted, found)):
+    for said, more, fewer in (("it has", found, expected), ("it lacks", expected, found)):
         for kind, name, *_ in Counter(more) - Counter(fewer):
             return f"{said} the {kind} {str(name)[:60]!a}"
     raise AssertionError("two sorted lists that differ have other entries")
@@ -35,7 +35,7 @@ def foreign_schema(
 
 @cache
 def _made_by(statements: tuple[str, ...], dropped: tuple[str, ...]) -> list[Entry]:
-    """0.3 ms once a process; the text in a constant could differ from what SQLite makes of it."""
+    """The schema as SQLite itself writes it, whose text may differ from the statements; 0.3 ms once a process."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)

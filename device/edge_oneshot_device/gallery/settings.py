@@ -1,82 +1,130 @@
-"""What decides at the door, sealed in one row of the gallery; what it says is `recognition.state`'s to know.
+"""The settings of the door, sealed in one row of the gallery; `recognition.state` knows what they say.
 
-The row is bound to the gallery and to the row of the record that says so: neither another gallery's settings nor
-former ones of this gallery open in its place.
+The row is bound to the gallery and to the row of the audit trail that installed it: neither the settings of another
+gallery nor earlier ones of this gallery open in its place.
 """
 
-import sqlite3
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from edge_oneshot_device.errors import IntegrityError
-from edge_oneshot_device.gallery.database import write as write_rows
-from edge_oneshot_device.gallery.keyring import Keyring
+from edge_oneshot_device.gallery import audit
+from edge_oneshot_device.gallery.encoders import encoders, put_in_use
+from edge_oneshot_device.gallery.transaction import Transaction
 from edge_oneshot_device.gallery.vault import SealError, Vault
 
 _DOMAIN = "settings"
 
 
-def write(connection: sqlite3.Connection, keyring: Keyring, seq: int, content: bytes) -> None:
-    """Put settings in the place of those of before, in a transaction that writes.
+def install(transaction: Transaction, content: bytes, detail: Mapping[str, Any]) -> None:
+    """Put the encoder of a transaction in use with settings, with a row of the audit trail.
 
     Args:
-        connection: In the transaction.
-        keyring: The keys in force.
-        seq: Number of the row of the record that says so, the newest ``installed``.
-        content: What is sealed.
+        transaction: One that writes.
+        content: The settings, which are sealed.
+        detail: What the audit trail says about them.
     """
-    sealed = keyring.vault.seal(content, _DOMAIN, seq, keyring.identity)
-    write_rows(connection, "INSERT OR REPLACE INTO settings (id, seq, sealed) VALUES (1, ?, ?)", (seq, sealed))
+    use_encoder(transaction, detail)
+    bind(transaction, content)
 
 
-def read(connection: sqlite3.Connection, path: Path, keyring: Keyring) -> bytes | None:
-    """The settings, in a transaction of the caller; None where there are none.
+def use_encoder(transaction: Transaction, installed: Mapping[str, Any] | None = None) -> None:
+    """Put the encoder of a transaction in use (see `put_in_use`), with a row of the audit trail.
+
+    Args:
+        transaction: One that writes.
+        installed: Further facts for that row; with None there is a row only where another encoder was in use.
+    """
+    before = encoders(transaction)
+    kept = put_in_use(transaction, transaction.fingerprint)
+    if installed is not None or (before and kept != before):
+        audit.append(transaction, "installed", detail={**(installed or {}), "encoders": kept})
+
+
+def bind(transaction: Transaction, content: bytes) -> None:
+    """Replace the settings with ones that are bound to the newest row of the audit trail, an ``installed``."""
+    seq = audit.newest(transaction).seq
+    sealed = transaction.vault.seal(content, _DOMAIN, seq, transaction.keyring.identity)
+    transaction.write("INSERT OR REPLACE INTO settings (id, seq, sealed) VALUES (1, ?, ?)", (seq, sealed))
+
+
+def prune_audit(transaction: Transaction, before: datetime) -> int:
+    """Delete the rows of the audit trail from before a date; returns how many they were.
+
+    The row that the settings are bound to is written again where it would be deleted.
 
     Raises:
-        IntegrityError: Reason ``settings_altered``.
+        IntegrityError: Reason ``settings_altered`` or ``audit_altered``.
     """
-    row = connection.execute("SELECT seq, sealed FROM settings").fetchone()
+    own = installed(transaction)
+    pruned = audit.delete_before(transaction, before)
+    if own is not None and audit.row_at(transaction, row_of(transaction)) is None:
+        content, detail = own
+        audit.append(transaction, "installed", detail=detail)
+        bind(transaction, content)
+    return pruned
+
+
+def read(transaction: Transaction) -> bytes | None:
+    """The settings that were installed; None where there are none.
+
+    Raises:
+        IntegrityError: Reason ``settings_altered``; or ``audit_altered``: the newest row is not the program's own.
+    """
+    audit.newest(transaction)
+    row = transaction.execute("SELECT seq, sealed FROM settings").fetchone()
     if row is None:
         return None
     seq, sealed = row
-    content = _open(path, keyring, seq, sealed)
-    # found by an index; that nobody removed a later row, only a walk through the whole record can tell
-    newest = connection.execute("SELECT max(seq) FROM audit WHERE act = 'installed'").fetchone()[0]
-    if newest != seq:
-        raise altered(path, "are not those that its record says were installed last")
+    content = _open(transaction, seq, sealed)
+    # found by an index; that nobody removed a later row, only a check of the whole audit trail can tell
+    if transaction.value("SELECT max(seq) FROM audit WHERE act = 'installed'") != seq:
+        raise altered(transaction.path, "are not those that its audit trail says were installed last")
     return content
 
 
-def row_of(connection: sqlite3.Connection) -> int | None:
-    """Number of the row of the record that the settings are bound to; None where there are none."""
-    found = connection.execute("SELECT seq FROM settings").fetchone()
-    return None if found is None else int(found[0])
+def installed(transaction: Transaction) -> tuple[bytes, dict[str, Any]] | None:
+    """The settings, and what the audit trail says about them; raises what `read` does."""
+    content, row = read(transaction), audit.row_at(transaction, row_of(transaction))
+    if content is None or row is None:
+        return None
+    return content, msgspec.json.decode(row.detail, type=dict[str, Any])
 
 
-def remove(connection: sqlite3.Connection) -> None:
-    """Remove the settings, in a transaction that writes."""
-    connection.execute("DELETE FROM settings")
+def row_of(transaction: Transaction) -> int | None:
+    """Number of the audit row that the settings are bound to; None where there are none."""
+    found = transaction.value("SELECT seq FROM settings")
+    return None if found is None else int(found)
 
 
-def seal_anew(connection: sqlite3.Connection, path: Path, former: Keyring, new: Vault) -> None:
-    """Seal the settings with another key, in a transaction that writes.
+def remove(transaction: Transaction) -> None:
+    """Remove the settings."""
+    transaction.execute("DELETE FROM settings")
+
+
+def reseal(transaction: Transaction, vault: Vault) -> None:
+    """Seal the settings with a new key.
 
     Raises:
         IntegrityError: Reason ``settings_altered``.
     """
-    for seq, sealed in connection.execute("SELECT seq, sealed FROM settings").fetchall():
-        content = _open(path, former, seq, sealed)
-        anew = new.seal(content, _DOMAIN, seq, former.identity)
-        write_rows(connection, "UPDATE settings SET sealed = ? WHERE seq = ?", (anew, seq))
+    for seq, sealed in transaction.execute("SELECT seq, sealed FROM settings").fetchall():
+        resealed = vault.seal(_open(transaction, seq, sealed), _DOMAIN, seq, transaction.keyring.identity)
+        transaction.write("UPDATE settings SET sealed = ? WHERE seq = ?", (resealed, seq))
 
 
-def altered(path: Path, how: str) -> IntegrityError:
+def altered(path: Path, fault: str) -> IntegrityError:
     """The error for settings that are not as this program left them."""
-    message = f"the settings in {path} {how}: run init again with the bundle, and --trust as before; look who wrote it"
-    return IntegrityError(message, reason="settings_altered")
+    message = f"the settings in {path} {fault}: run init again with the bundle, and --trust as before; look who wrote"
+    return IntegrityError(f"{message} it", reason="settings_altered")
 
 
-def _open(path: Path, keyring: Keyring, seq: int, sealed: bytes) -> bytes:
+def _open(transaction: Transaction, seq: int, sealed: bytes) -> bytes:
     try:
-        return keyring.vault.open(sealed, _DOMAIN, seq, keyring.identity)
+        return transaction.vault.open(sealed, _DOMAIN, seq, transaction.keyring.identity)
     except SealError as error:
-        raise altered(path, "were altered, or moved there from another gallery") from error
+        raise altered(transaction.path, "were altered, or moved there from another gallery") from error

@@ -1,10 +1,8 @@
-"""Copies of a gallery, and people from one device to another."""
+"""Backups of a gallery, and files that bring people from one device to another."""
 
 import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -13,18 +11,23 @@ import numpy as np
 
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.files import read_file, sync_folder, write_atomically
-from edge_oneshot_device.gallery import settings
+from edge_oneshot_device.gallery import audit, settings
 from edge_oneshot_device.gallery.aside import aside
-from edge_oneshot_device.gallery.audit import last_row
-from edge_oneshot_device.gallery.database import clear_errors, corrupt, is_sealed, open_file, reading
-from edge_oneshot_device.gallery.encoders import people_of
-from edge_oneshot_device.gallery.gallery import Gallery, new_number
+from edge_oneshot_device.gallery.audit_rows import Head
+from edge_oneshot_device.gallery.database import is_sealed, open_file, reading
+from edge_oneshot_device.gallery.encoders import people_of, require_encoder
+from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource
 from edge_oneshot_device.gallery.locking import locked
 from edge_oneshot_device.gallery.owned import require_own
-from edge_oneshot_device.gallery.people import Record, new_name
-from edge_oneshot_device.gallery.rotation import seal_with
+from edge_oneshot_device.gallery.people import PersonDetails, new_name
+from edge_oneshot_device.gallery.retries import with_reserve
+from edge_oneshot_device.gallery.roster import look_up, new_number
+from edge_oneshot_device.gallery.rotation import reseal
 from edge_oneshot_device.gallery.sealed import has_scores, open_person, open_template, write_person, write_template
+from edge_oneshot_device.gallery.settings import use_encoder
+from edge_oneshot_device.gallery.storage_errors import clear_errors, corrupt
+from edge_oneshot_device.gallery.transaction import Transaction
 from edge_oneshot_device.gallery.vault import SealError, Vault
 from edge_oneshot_device.matching.thresholds import MAX_TEMPLATES
 from edge_oneshot_device.outputs import check_output
@@ -34,15 +37,15 @@ _MAX_PEOPLE_BYTES: Final = 4 << 30
 _PLACE: Final = "people file 1"
 
 
-class Passenger(msgspec.Struct, frozen=True, array_like=True):
-    """Somebody in a file of people; the templates are float32 numbers, little-endian."""
+class ExportedPerson(msgspec.Struct, frozen=True, array_like=True):
+    """A person in a file of people; the templates are float32 numbers, little-endian."""
 
-    record: Record
+    details: PersonDetails
     templates: tuple[bytes, ...]
 
 
 class PeopleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A file of people: what is sealed in it are `Passenger`s, packed by msgpack."""
+    """A file of people: what is sealed in it are `ExportedPerson` values, packed by msgpack."""
 
     format: Literal[1]
     fingerprint: str
@@ -57,7 +60,7 @@ class Backup(msgspec.Struct, frozen=True):
         file: Where it is.
         people: How many are enrolled in it.
         bytes: Its size.
-        head: The end of its record, see `Head`.
+        head: The end of its audit trail, see `Head`.
     """
 
     file: str
@@ -67,12 +70,12 @@ class Backup(msgspec.Struct, frozen=True):
 
 
 class Transfer(msgspec.Struct, frozen=True):
-    """People written to a file, or taken from one.
+    """People written to a file, or read from one.
 
     Attributes:
         file: The file.
         people: Their names.
-        skipped: Names of those who were enrolled already.
+        skipped: Names of people who were enrolled already.
         fingerprint: Of the encoder that made the templates.
     """
 
@@ -85,20 +88,24 @@ class Transfer(msgspec.Struct, frozen=True):
 def back_up(gallery: Gallery, file: Path) -> Backup:
     """Copy a gallery that is in use, whole and of one moment. The copy opens with the key of that moment.
 
+    Args:
+        gallery: What is copied.
+        file: Where the copy goes.
+
     Raises:
         InputError: Reason ``bad_output`` or ``no_folder``, see `outputs.check_output`.
         IntegrityError: The gallery is damaged.
         MachineError: The disk does not allow it; a file of that name is as it was.
     """
     _check_output(gallery, file, backup=True)
-    gallery.change(lambda connection: gallery.append_audit(connection, "backup_begun"))
+    _record(gallery, "backup_begun")
     with aside(file.parent) as copied:
         try:
             with clear_errors(file), closing(open_file(copied, create=True)) as copy:
                 gallery.copy_to(copy, _PAGES)
                 with reading(copy):
-                    people = people_of(copy, gallery.fingerprint)
-                    last = last_row(copy)
+                    transaction = Transaction(copy, gallery.keyring, gallery.fingerprint, gallery.clock)
+                    people, last = people_of(transaction, gallery.fingerprint), audit.last_row(transaction)
             _write(copied)
             size = copied.stat().st_size
             _check_output(gallery, file, backup=True)
@@ -107,18 +114,19 @@ def back_up(gallery: Gallery, file: Path) -> Backup:
         except OSError as error:
             raise MachineError(f"cannot write {file}: {error.strerror}", reason="cannot_write") from error
     assert last is not None
-    return Backup(str(file), people, size, f"{last.seq}:{last.mac.hex()}")
+    return Backup(str(file), people, size, str(Head.of(last)))
 
 
 def restore(gallery: Gallery, file: Path, key: KeySource | None = None) -> Backup:
-    """Put a copy in the place of everything that the gallery holds, in one transaction, but for this device's settings.
+    """Replace everything in the gallery, except this device's settings, with a copy, in one transaction.
 
-    The record says so, and from where it went on. Whoever was forgotten since is enrolled again.
+    A row of the audit trail says so, and with which head the audit trail before it ended. People who were forgotten
+    since the backup are enrolled again.
 
     Args:
         gallery: What is replaced.
         file: The copy.
-        key: Where the key of the copy is, when the gallery has another one by now that the copy's is not kept beside.
+        key: Where the copy's key is, if it is neither the gallery's present key nor kept beside it.
 
     Raises:
         InputError: The file cannot be read, or is the gallery's own (``wrong_use``).
@@ -129,40 +137,40 @@ def restore(gallery: Gallery, file: Path, key: KeySource | None = None) -> Backu
         raise InputError(f"{file} is the gallery itself: name another file", reason="wrong_use")
     content = read_file(file, 1 << 40)
     source = gallery.source if key is None else key
-    with aside(gallery.path.parent) as copied, _of_the_copy(copied, file, source):
+    with aside(gallery.path.parent) as copied, _errors_of_copy(copied, file, source):
         _write(copied, content)
         if not is_sealed(copied):
             raise corrupt(copied, "there is no gallery in it")
         with (
-            locked(gallery.path.parent),  # lest another init is undone
+            locked(gallery.path.parent),  # another init at the same time would be undone
             Gallery.open(copied, gallery.fingerprint, gallery.size, source, gallery.clock) as copy,
         ):
             copy.check_audit()
-            copy.mirror("cosine", "best")  # opens every template, and sees that all are of this encoder
-            before, own = gallery.read(lambda connection: (last_row(connection), gallery.installed(connection)))
+            copy.template_cache("cosine", "best")  # opens every template, and checks that all are of this encoder
+            with gallery.reading() as transaction:
+                before, own = audit.last_row(transaction), settings.installed(transaction)
             if gallery.keyring.vault.check_value != copy.keyring.vault.check_value:
-                seal_with(copy, gallery.keyring.vault.key)
+                reseal(copy, gallery.keyring.vault.key)
                 copy.source = gallery.source
-            head = None if before is None else f"{before.seq}:{before.mac.hex()}"
-            copy.change(partial(_take_over, copy, head, own))
-            last = copy.read(last_row)
+            _take_over(copy, None if before is None else Head.of(before), own)
+            with copy.reading() as transaction:
+                last = audit.newest(transaction)
             people = len(copy.people())
             gallery.copy_from(copy)
         gallery.wipe()
-    assert last is not None
-    return Backup(str(file), people, len(content), f"{last.seq}:{last.mac.hex()}")
+    return Backup(str(file), people, len(content), str(Head.of(last)))
 
 
-def _take_over(
-    copy: Gallery, head: str | None, own: tuple[bytes, dict[str, Any]] | None, connection: sqlite3.Connection
-) -> None:
-    """Say in a copy what it replaces, and give it this device's settings for those that it brings along."""
-    copy.append_audit(connection, "restored", detail={"instead_of": head})
-    if own is None:
-        settings.remove(connection)
-    else:
-        content, detail = own
-        copy.install(connection, content, {**detail, "restored": True})
+@with_reserve
+def _take_over(copy: Gallery, head: Head | None, own: tuple[bytes, dict[str, Any]] | None) -> None:
+    """Write in a copy what it replaces, and replace the settings in it with this device's own."""
+    with copy.writing() as transaction:
+        audit.append(transaction, "restored", detail={"instead_of": None if head is None else str(head)})
+        if own is None:
+            settings.remove(transaction)
+        else:
+            content, detail = own
+            settings.install(transaction, content, {**detail, "restored": True})
 
 
 def export_people(gallery: Gallery, file: Path, key: bytes) -> Transfer:
@@ -171,7 +179,7 @@ def export_people(gallery: Gallery, file: Path, key: bytes) -> Transfer:
     Args:
         gallery: Whose people.
         file: Where to.
-        key: Seals the file; whoever imports it needs the same one.
+        key: Seals the file; whoever imports it needs the same key.
 
     Raises:
         InputError: Reason ``bad_output`` or ``no_folder``, see `outputs.check_output`.
@@ -179,36 +187,37 @@ def export_people(gallery: Gallery, file: Path, key: bytes) -> Transfer:
         MachineError: The disk does not allow it.
     """
     _check_output(gallery, file)
-
-    def work(connection: sqlite3.Connection) -> list[Passenger]:
-        vault = gallery.keyring.vault
-        gallery.require_encoder(connection)
-        passengers = []
-        own = gallery.fingerprint
-        query = "SELECT sealed FROM template WHERE person = ? AND fingerprint = ? ORDER BY id"
-        for number, sealed in connection.execute("SELECT number, record FROM person"):
-            record = open_person(gallery.path, vault, number, sealed)
-            rows = connection.execute(query, (number, own)).fetchall()
-            templates = tuple(open_template(gallery.path, vault, number, own, row[0], record.name) for row in rows)
-            if templates:
-                passengers.append(Passenger(record, templates))
-        gallery.append_audit(connection, "exported", detail={"people": len(passengers)})
-        return sorted(passengers, key=lambda passenger: passenger.record.name)
-
-    passengers = gallery.change(work)
-    sealed = Vault(key).seal(msgspec.msgpack.encode(passengers), _PLACE, gallery.fingerprint)
-    content = PeopleFile(format=1, fingerprint=gallery.fingerprint, people=len(passengers), sealed=sealed)
+    people = _collect(gallery)
+    sealed = Vault(key).seal(msgspec.msgpack.encode(people), _PLACE, gallery.fingerprint)
+    content = PeopleFile(format=1, fingerprint=gallery.fingerprint, people=len(people), sealed=sealed)
     write_atomically(file, msgspec.json.encode(content), mode=0o600, check=lambda: _check_output(gallery, file))
-    return Transfer(str(file), [one.record.name for one in passengers], [], gallery.fingerprint)
+    return Transfer(str(file), [one.details.name for one in people], [], gallery.fingerprint)
+
+
+@with_reserve
+def _collect(gallery: Gallery) -> list[ExportedPerson]:
+    """Everybody enrolled, by name, with a row of the audit trail that says that they were exported."""
+    query = "SELECT sealed FROM template WHERE person = ? AND fingerprint = ? ORDER BY id"
+    people = []
+    with gallery.writing() as transaction:
+        require_encoder(transaction)
+        for number, sealed in transaction.execute("SELECT number, record FROM person"):
+            details = open_person(transaction, number, sealed)
+            rows = transaction.execute(query, (number, transaction.fingerprint)).fetchall()
+            templates = tuple(open_template(transaction, number, row[0], details.name) for row in rows)
+            if templates:
+                people.append(ExportedPerson(details, templates))
+        audit.append(transaction, "exported", detail={"people": len(people)})
+    return sorted(people, key=lambda one: one.details.name)
 
 
 def import_people(gallery: Gallery, file: Path, key: bytes, most: int = MAX_TEMPLATES) -> Transfer:
-    """Enrol everybody of a file that `export_people` wrote, in one transaction; who is enrolled already stays.
+    """Enrol everybody of a file that `export_people` wrote, in one transaction; who is enrolled already is skipped.
 
     Args:
         gallery: Where to.
         file: The file.
-        key: What it was sealed with.
+        key: The key that it was sealed with.
         most: Templates that a person may have.
 
     Raises:
@@ -217,38 +226,40 @@ def import_people(gallery: Gallery, file: Path, key: bytes, most: int = MAX_TEMP
             ``gallery_of_other_fingerprint``.
         MachineError: The disk does not allow it.
     """
-    passengers = _read(gallery, file, key)
-    for passenger in passengers:
-        if (count := len(passenger.templates)) > most:
-            message = (
-                f"{passenger.record.name} has {count} templates in {file}: at most {most} a person are possible here"
-            )
+    people = _read(gallery, file, key)
+    for one in people:
+        if (count := len(one.templates)) > most:
+            message = f"{one.details.name} has {count} templates in {file}: at most {most} a person are possible here"
             raise InputError(f"{message}; calibrate the bundle for more", reason="too_many_templates")
+    taken, skipped = _import(gallery, people)
+    return Transfer(str(file), taken, skipped, gallery.fingerprint)
 
-    def work(connection: sqlite3.Connection) -> Transfer:
-        gallery.require_encoder(connection)
-        gallery.use_encoder(connection)
-        vault = gallery.keyring.vault
-        taken: list[str] = []
-        skipped: list[str] = []
-        for passenger in passengers:
-            name = new_name(passenger.record.name)
-            number, there = gallery.look_up(connection, name) or (new_number(), 0)
+
+@with_reserve
+def _import(gallery: Gallery, people: list[ExportedPerson]) -> tuple[list[str], list[str]]:
+    """The names of the people who were enrolled, and of those who were already."""
+    taken: list[str] = []
+    skipped: list[str] = []
+    with gallery.writing() as transaction:
+        require_encoder(transaction)
+        use_encoder(transaction)
+        for one in people:
+            name = new_name(one.details.name)
+            number, there = look_up(transaction, name) or (new_number(), 0)
             if there:
                 skipped.append(name)
                 continue
-            write_person(connection, vault, number, passenger.record)
-            for template in passenger.templates:
-                write_template(connection, vault, number, gallery.fingerprint, template)
-            detail = {"templates": len(passenger.templates), "fingerprint": gallery.fingerprint}
-            gallery.append_audit(connection, "imported", number, detail)
+            write_person(transaction, number, one.details)
+            for template in one.templates:
+                write_template(transaction, number, template)
+            detail = {"templates": len(one.templates), "fingerprint": transaction.fingerprint}
+            audit.append(transaction, "imported", number, detail)
             taken.append(name)
-        return Transfer(str(file), taken, skipped, gallery.fingerprint)
-
-    return gallery.change(work)
+    return taken, skipped
 
 
-def _read(gallery: Gallery, file: Path, key: bytes) -> list[Passenger]:
+def _read(gallery: Gallery, file: Path, key: bytes) -> list[ExportedPerson]:
+    """The people of a file, whose templates are checked."""
     try:
         found = msgspec.json.decode(read_file(file, _MAX_PEOPLE_BYTES), type=PeopleFile)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -262,19 +273,25 @@ def _read(gallery: Gallery, file: Path, key: bytes) -> list[Passenger]:
         raise IntegrityError(message, reason="other_fingerprint")
     try:
         plain = Vault(key).open(found.sealed, _PLACE, found.fingerprint)
-        passengers = msgspec.msgpack.decode(plain, type=list[Passenger])
-        if len(passengers) != found.people:
+        people = msgspec.msgpack.decode(plain, type=list[ExportedPerson])
+        if len(people) != found.people:
             raise SealError
     except (SealError, msgspec.DecodeError) as error:
         message = f"{file} does not open: it was sealed with another key, or altered; name the key with --transfer-key"
         raise IntegrityError(message, reason="wrong_key") from error
-    for passenger in passengers:
-        numbers = [np.frombuffer(template, "<f4") for template in passenger.templates if len(template) % 4 == 0]
-        whole = [one for one in numbers if len(one) == gallery.size and has_scores(one)]
-        if not 0 < len(whole) == len(passenger.templates) <= MAX_TEMPLATES:
-            message = f"{file}: the templates of {passenger.record.name} are none of this encoder; export them again"
+    for one in people:
+        numbers = [np.frombuffer(template, "<f4") for template in one.templates if len(template) % 4 == 0]
+        valid = [template for template in numbers if len(template) == gallery.size and has_scores(template)]
+        if not 0 < len(valid) == len(one.templates) <= MAX_TEMPLATES:
+            message = f"{file}: the templates of {one.details.name} are none of this encoder; export them again"
             raise IntegrityError(message, reason="other_fingerprint")
-    return passengers
+    return people
+
+
+@with_reserve
+def _record(gallery: Gallery, act: str) -> None:
+    with gallery.writing() as transaction:
+        audit.append(transaction, act)
 
 
 def _check_output(gallery: Gallery, file: Path, *, backup: bool = False) -> None:
@@ -282,8 +299,8 @@ def _check_output(gallery: Gallery, file: Path, *, backup: bool = False) -> None
 
 
 @contextmanager
-def _of_the_copy(copied: Path, file: Path, source: KeySource) -> Iterator[None]:
-    """Have errors name the file that was copied, and the option for its key."""
+def _errors_of_copy(copied: Path, file: Path, source: KeySource) -> Iterator[None]:
+    """Errors that name the file that was copied, and the option for its key."""
     try:
         yield
     except IntegrityError as error:
@@ -294,7 +311,7 @@ def _of_the_copy(copied: Path, file: Path, source: KeySource) -> Iterator[None]:
 
 
 def _write(path: Path, content: bytes = b"") -> None:
-    """Write into a file that is there, and have the disk confirm all that is in it.
+    """Write to a file that exists, and sync all that is in it to the disk.
 
     Raises:
         IntegrityError: Reason ``foreign_file``.

@@ -1,7 +1,6 @@
 """Putting a bundle in use, and going back to the one before."""
 
 import os
-import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -16,12 +15,17 @@ from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.trial import try_variant
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import renewal
-from edge_oneshot_device.gallery.database import SEALED, is_sealed, unsealed, version_of
-from edge_oneshot_device.gallery.encoders import encoders, people_of
+from edge_oneshot_device.gallery import settings as sealed_settings
+from edge_oneshot_device.gallery.database import is_sealed, version_of
+from edge_oneshot_device.gallery.encoders import encoders, people_of, require_encoder
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key
 from edge_oneshot_device.gallery.limits import Limits
 from edge_oneshot_device.gallery.locking import locked
+from edge_oneshot_device.gallery.migrations import SEALED
+from edge_oneshot_device.gallery.retries import with_reserve
+from edge_oneshot_device.gallery.storage_errors import unsealed
+from edge_oneshot_device.gallery.transaction import Transaction
 from edge_oneshot_device.inspection.bundle_summary import Operation, summarise
 from edge_oneshot_device.matching.thresholds import Outlook
 from edge_oneshot_device.recognition.enrolment import enrol_again
@@ -189,19 +193,20 @@ def install(
             rejections_per_minute=rejections_per_minute,
             allow_cpu=allow_cpu,
         )
-        changed = gallery.read(encoders)[-1:] not in ([], [encoder.fingerprint])
+        with gallery.reading() as transaction:
+            changed = encoders(transaction)[-1:] not in ([], [encoder.fingerprint])
         again = enrol_again(gallery, encoder, manifest) if re_enrol and changed else None
         before: InUse | None = None
         again_default: list[str] = []
 
-        def refuse_strangers(connection: sqlite3.Connection) -> None:
-            if again is None and not empty and people_of(connection, "".join(encoders(connection)[-1:])):
-                gallery.require_encoder(connection)
+        def refuse_strangers(transaction: Transaction) -> None:
+            if again is None and not empty and people_of(transaction, "".join(encoders(transaction)[-1:])):
+                require_encoder(transaction)
 
-        def work(connection: sqlite3.Connection) -> DeviceSettings:
+        def work(transaction: Transaction) -> DeviceSettings:
             nonlocal before, again_default
-            refuse_strangers(connection)  # again, in the transaction that keeps out an enrolment
-            now = _settings_of(gallery, connection)
+            refuse_strangers(transaction)  # again, in the transaction that keeps out an enrolment
+            now = _settings_of(transaction)
             if now is not None and now.trust != kept:
                 message = f"another init changed meanwhile which key is trusted in {folder}: run init again"
                 raise IntegrityError(message, reason="trust_changed")
@@ -209,12 +214,13 @@ def install(
             before = None if now is None or now.in_use == settings.in_use else now.in_use
             former = before or (None if now is None else now.former)
             wanted = msgspec.structs.replace(settings, former=former)
-            gallery.install(connection, msgspec.json.encode(wanted), facts_of(wanted))
+            sealed_settings.install(transaction, msgspec.json.encode(wanted), facts_of(wanted))
             if again is not None:
-                renewal.replace_all(gallery, connection, again)
+                renewal.replace_all(transaction, again)
             return wanted
 
-        gallery.read(refuse_strangers)
+        with gallery.reading() as transaction:
+            refuse_strangers(transaction)
         _put_in_use(gallery, settings, opened, work)
         with suppress(OSError):
             (folder / FORMER_SETTINGS).unlink()
@@ -252,11 +258,11 @@ def rollback(state: str | os.PathLike[str] | None = None, *, key: str | os.PathL
         gallery.use_with(encoder.fingerprint, encoder.embedding.size)
         back = msgspec.structs.replace(settings, former=settings.in_use, **msgspec.structs.asdict(former))
 
-        def work(connection: sqlite3.Connection) -> DeviceSettings:
-            if _settings_of(gallery, connection) != settings:
+        def work(transaction: Transaction) -> DeviceSettings:
+            if _settings_of(transaction) != settings:
                 message = f"another init or rollback came before this one in {folder}: nothing was changed; try again"
                 raise MachineError(message, reason="gallery_busy")
-            gallery.install(connection, msgspec.json.encode(back), {**facts_of(back), "rollback": True})
+            sealed_settings.install(transaction, msgspec.json.encode(back), {**facts_of(back), "rollback": True})
             return back
 
         _put_in_use(gallery, back, opened, work)
@@ -279,23 +285,29 @@ def _refuse_others(folder: Path, *, empty: bool, take_over: bool) -> None:
 
 
 def _put_in_use(
-    gallery: Gallery, settings: DeviceSettings, opened: Bundle, work: Callable[[sqlite3.Connection], DeviceSettings]
+    gallery: Gallery, settings: DeviceSettings, opened: Bundle, work: Callable[[Transaction], DeviceSettings]
 ) -> None:
     """Write a bundle, then what puts it in use, then remove what is in use no more."""
     folder = gallery.path.parent
     with locked(folder):  # lest another one's bundle is removed before it is in use
         write_bundle(folder, settings.bundle, opened.content)
-        done = gallery.change(work)
+        done = _change(gallery, work)
         keep = {one.bundle for one in (done, done.former) if one is not None}
         with suppress(MachineError):  # it is installed: a leftover that cannot be removed is no failure
             remove_bundles(folder, keep)
 
 
-def _settings_of(gallery: Gallery, connection: sqlite3.Connection) -> DeviceSettings | None:
-    """The settings in force; None where there are none that could be gone by: then `init` begins anew."""
+@with_reserve
+def _change(gallery: Gallery, work: Callable[[Transaction], DeviceSettings]) -> DeviceSettings:
+    with gallery.writing() as transaction:
+        return work(transaction)
+
+
+def _settings_of(transaction: Transaction) -> DeviceSettings | None:
+    """The settings in force; None where there are none, or none that can be read: then `init` writes new ones."""
     try:
-        content = gallery.settings(connection)
-        return None if content is None else decode_settings(gallery.path, content)
+        content = sealed_settings.read(transaction)
+        return None if content is None else decode_settings(transaction.path, content)
     except IntegrityError as error:
         if error.reason not in ("settings_altered", "settings_unreadable"):
             raise
@@ -306,15 +318,17 @@ def _trusted(gallery: Gallery, *, named: bool) -> str | None:
     """The key that is trusted now.
 
     Raises:
-        IntegrityError: Reason ``settings_missing``: the settings are gone, the record names a key that was trusted,
-            and none is `named` now.
+        IntegrityError: Reason ``settings_missing``: the settings are gone, the audit trail names a key that was
+            trusted, and none is `named` now.
     """
-    settings = gallery.read(lambda connection: _settings_of(gallery, connection))
+    with gallery.reading() as transaction:
+        settings = _settings_of(transaction)
     if settings is not None or named:
         return None if settings is None else settings.trust
     query = "SELECT detail FROM audit WHERE act = 'installed' ORDER BY seq DESC LIMIT 1"
-    row = gallery.read(lambda connection: connection.execute(query).fetchone())
-    trust = None if row is None else msgspec.json.decode(row[0]).get("trust")
+    with gallery.reading() as transaction:
+        detail = transaction.value(query)
+    trust = None if detail is None else msgspec.json.decode(detail).get("trust")
     if trust is not None:
         message = f"the settings in {gallery.path} are gone, and {short_key(str(trust))} alone was trusted: say --trust"
         raise IntegrityError(f"{message} KEY.pub with that key", reason="settings_missing")

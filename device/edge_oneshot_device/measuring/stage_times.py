@@ -12,6 +12,7 @@ from edge_oneshot_device.bundle.manifest import Manifest
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import load_photo, load_timed, require_content
 from edge_oneshot_device.faces.finding import LEAST_SIDE
+from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key
 from edge_oneshot_device.matching.search import Index
@@ -84,7 +85,8 @@ def _run(encoder: Encoder, index: Index, gallery: Gallery, image: bytes) -> list
     at.append(now())
     index.search(probe)
     at.append(now())
-    gallery.change(lambda connection: gallery.append_audit(connection, "identify", None, _ROW))
+    with gallery.writing() as transaction:
+        audit.append(transaction, "identify", None, _ROW)
     at.append(now())
     return at
 

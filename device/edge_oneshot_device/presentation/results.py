@@ -10,14 +10,14 @@ from edge_oneshot_device.text import printable
 
 if TYPE_CHECKING:
     from edge_oneshot_device.diagnostics.doctor import Diagnosis
-    from edge_oneshot_device.gallery.audit import AuditReport
+    from edge_oneshot_device.gallery.audit_check import AuditReport
+    from edge_oneshot_device.gallery.audit_trail import AuditEntry
     from edge_oneshot_device.gallery.people import Enrolment, Person
-    from edge_oneshot_device.gallery.rotation import Dropped
+    from edge_oneshot_device.gallery.rotation import DroppedKeys
     from edge_oneshot_device.gallery.transfer import Transfer
     from edge_oneshot_device.installation.installer import Installation
     from edge_oneshot_device.matching.decision import Decision
     from edge_oneshot_device.matching.thresholds import Outlook
-    from edge_oneshot_device.recognition.record import Entry
     from edge_oneshot_device.recognition.staff import StaffEnrolment
 
 LOCKS_OUT: Final = 0.2
@@ -198,7 +198,7 @@ def transfer_text(transfer: "Transfer", action: str) -> str:
     return text
 
 
-def dropped_text(dropped: "Dropped") -> str:
+def dropped_text(dropped: "DroppedKeys") -> str:
     """Which keys were deleted, and what they opened."""
     if not dropped.dropped:
         lines = ["nothing was deleted: no key is kept here that the record proves to be a former one of this gallery"]
@@ -215,7 +215,7 @@ def audit_text(report: "AuditReport") -> str:
     return f"the record holds: {held}\n{report.head}"
 
 
-def entries_text(entries: "Sequence[Entry]") -> str:
+def entries_text(entries: "Sequence[AuditEntry]") -> str:
     """Rows of the record."""
     head = ("seq", "at", "act", "person", "detail")
     rows = [(str(e.seq), e.at, e.act, e.person or e.number or "", _facts(e.detail)) for e in entries]

@@ -1,42 +1,39 @@
-"""An attempt at the door: the decision, the limits, the hours and the record, in one transaction.
+"""An attempt at the door: decided and recorded in one transaction, with its row of the audit trail.
 
-What cannot be recorded is not accepted: then the decision says whom it would have been.
+A decision that cannot be recorded accepts nobody; it says who would have been accepted (`candidate`).
 """
 
-import sqlite3
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from edge_oneshot_device.bundle.manifest import Calibration
 from edge_oneshot_device.errors import MachineError
-from edge_oneshot_device.gallery import limits
+from edge_oneshot_device.gallery import audit, limits
 from edge_oneshot_device.gallery.access import refuse_access
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, Refusal
-from edge_oneshot_device.gallery.mirror import TRIES, ChangedError, changing
-from edge_oneshot_device.gallery.people import Record
-from edge_oneshot_device.matching.decision import (
-    Candidate,
-    Decision,
-    EmbeddingSource,
-    decide_among,
-    decide_verify,
-)
+from edge_oneshot_device.gallery.people import PersonDetails
+from edge_oneshot_device.gallery.retries import ChangedError, ReserveReleasedError, with_reserve
+from edge_oneshot_device.gallery.template_cache import TemplateCache
+from edge_oneshot_device.gallery.transaction import Transaction
+from edge_oneshot_device.matching.decision import Candidate, Decision, EmbeddingSource, decide_among, decide_verify
 from edge_oneshot_device.matching.thresholds import threshold_for
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """A probe compared with the gallery.
+    """A probe compared with the templates in memory.
 
     Attributes:
-        best: Number and score of the person it fits best; in 1:1 of the one claimed. None: nobody is enrolled.
-        runner_up: In 1:N, of the best other person.
-        people: How many it was compared with.
-        calibration, target_far, origin: What decides.
+        best: Number and score of the person it fits best; in 1:1 of the claimed person. None: nobody is enrolled, or
+            the attempt was refused.
+        runner_up: In 1:N, number and score of the best other person.
+        people: How many people it was compared with.
+        calibration: Of the threshold.
+        target_far: Wanted false accept rate.
+        origin: What made the probe.
     """
 
     best: tuple[int, float] | None
@@ -47,198 +44,196 @@ class Comparison(msgspec.Struct, frozen=True):
     origin: EmbeddingSource
 
 
-Work = Callable[[sqlite3.Connection, bool], Decision]
-"""`identification` or `verification` of a comparison: a connection in a transaction, and whether that one writes."""
+class Attempt(msgspec.Struct, frozen=True, eq=False):
+    """An attempt that is to be decided.
+
+    Attributes:
+        act: What it is in the audit trail: 1:N or 1:1.
+        comparison: The probe compared.
+        cache: The templates that it was compared with.
+        limits: How often one may try; None: there is no limit.
+        refusal: Why the probe was not compared; None: it was.
+    """
+
+    act: Literal["identify", "verify"]
+    comparison: Comparison
+    cache: TemplateCache
+    limits: Limits | None
+    refusal: Refusal | None = None
 
 
-def settle(gallery: Gallery, work: Work) -> Decision:
-    """The decision of `work`, recorded; where that fails, a rejection with the reason ``audit_unavailable``.
+class Verdict(msgspec.Struct, frozen=True):
+    """What is to be recorded of an attempt.
+
+    Attributes:
+        decision: The answer.
+        person: Number of the person in the audit row.
+        matched: Whether the score was good enough, at whatever hour; None: the attempt was refused.
+    """
+
+    decision: Decision
+    person: int | None
+    matched: bool | None
+
+
+@with_reserve
+def decide_and_record(gallery: Gallery, attempt: Attempt) -> Decision:
+    """Decide an attempt and record it, in one transaction.
 
     Args:
         gallery: Where it is recorded.
-        work: What decides.
+        attempt: What was compared.
+
+    Returns:
+        The decision. Where it cannot be recorded: a rejection with the reason ``audit_unavailable``.
+
+    Raises:
+        ChangedError: The gallery is no longer what the probe was compared with: compare again.
+        IntegrityError: The gallery is damaged, or of another encoder.
+        MachineError: The gallery can neither be written nor read.
     """
-    decided: list[Decision] = []
-
-    def recorded(connection: sqlite3.Connection) -> Decision:
-        decided.append(work(connection, True))
-        return decided[-1]
-
+    decision: Decision | None = None
     try:
-        return gallery.change(recorded)
+        with gallery.writing() as transaction:
+            verdict = decide(transaction, attempt)
+            decision = verdict.decision
+            record(transaction, attempt, verdict)
+        return decision
+    except (ChangedError, ReserveReleasedError):
+        raise
     except MachineError as error:
-        # what a failed commit leaves has to be rolled back before anybody can read, and the disk may not allow that
-        seen = decided[-1] if decided else gallery.read(lambda connection: work(connection, False))
         fault = str(error)
-    rejected = _reject(seen, "audit_unavailable")
+    if decision is None:  # the transaction did not even begin
+        with gallery.reading() as transaction:
+            decision = decide(transaction, attempt).decision
+    rejected = _reject(decision, "audit_unavailable")
     return msgspec.structs.replace(rejected, reason="audit_unavailable", retry_after=None, fault=fault)
 
 
-def settle_at_last(gallery: Gallery, act: str, attempt: Callable[[], tuple[Comparison, Work]]) -> Decision:
-    """The decision of an attempt, begun anew where the gallery changed meanwhile, `TRIES` times at most.
+@with_reserve
+def _record_rejection(gallery: Gallery, attempt: Attempt, decision: Decision) -> None:
+    best = attempt.comparison.best
+    person = best[0] if attempt.act == "verify" and best is not None else None
+    with gallery.writing() as transaction:
+        _append(transaction, attempt.act, person, decision)
 
-    After that it is a rejection with the reason ``gallery_changing``, recorded if possible.
 
-    Args:
-        gallery: Where it is recorded.
-        act: ``identify`` or ``verify``.
-        attempt: Compares the probe anew; returns that, and what `settle` takes. May raise `ChangedError` itself.
-
-    Raises:
-        MachineError: Reason ``gallery_changing``, where nothing could be compared.
-    """
-    found: Comparison | None = None
-    for _ in range(TRIES):
-        with suppress(ChangedError):
-            found, work = attempt()
-            return settle(gallery, work)
-    error = changing(gallery.path)
-    if found is None:
-        raise error
-    rejected = msgspec.structs.replace(_refused(found, Refusal(error.reason, None)), fault=str(error))
-    number = found.best[0] if act == "verify" and found.best is not None else None
+def reject_changing(gallery: Gallery, attempt: Attempt) -> Decision:
+    """The rejection of an attempt during which the gallery changed at every try; recorded where that is possible."""
+    error = ChangedError(gallery.path)
+    rejected = msgspec.structs.replace(_refused(attempt.comparison, Refusal(error.reason, None)), fault=str(error))
     with suppress(MachineError):
-        gallery.change(lambda connection: _write(gallery, connection, act, number, rejected))
+        _record_rejection(gallery, attempt, rejected)
     return rejected
 
 
-def identification(
-    gallery: Gallery,
-    found: Comparison,
-    wait: Refusal | None,
-    limit: Limits | None,
-    connection: sqlite3.Connection,
-    write: bool,
-) -> Decision:
-    """Decide 1:N.
-
-    Args:
-        gallery: Who is enrolled.
-        found: The probe compared with it.
-        wait: Why it was not compared, if so.
-        limit: How often one may try.
-        connection: In a transaction.
-        write: Whether that one writes.
+def decide(transaction: Transaction, attempt: Attempt) -> Verdict:
+    """Decide an attempt; nothing is written.
 
     Raises:
-        ChangedError: The gallery is no longer the one that was compared with.
+        ChangedError: The gallery is no longer what the probe was compared with.
+        IntegrityError: The gallery is damaged, or of another encoder.
     """
-    refusal = wait
-    if limit is not None:
-        refusal = limits.refuse_identification(connection, limit, gallery.clock, renew=write) or wait
+    return (_decide_identification if attempt.act == "identify" else _decide_verification)(transaction, attempt)
+
+
+def record(transaction: Transaction, attempt: Attempt, verdict: Verdict) -> None:
+    """Write what follows from a verdict: the counters of the limits, and the row of the audit trail."""
+    refused = verdict.matched is None
+    if attempt.limits is not None and attempt.act == "identify":
+        limits.restart_minute(transaction, attempt.limits)
+        if not refused and not verdict.decision.accepted:
+            limits.count_rejection(transaction, attempt.limits)
+    elif attempt.limits is not None and verdict.person is not None:
+        limits.restart_delay(transaction, attempt.limits, verdict.person)
+        if verdict.matched is not None:
+            limits.count_verification(transaction, verdict.person, accepted=verdict.matched)
+    _append(transaction, attempt.act, verdict.person, verdict.decision)
+
+
+def _decide_identification(transaction: Transaction, attempt: Attempt) -> Verdict:
+    compared, refusal = attempt.comparison, attempt.refusal
+    if attempt.limits is not None:
+        refusal = limits.refuse_identification(transaction, attempt.limits) or refusal
     if refusal is not None:
-        decision, number = _refused(found, refusal), None
-    else:
-        decision, number = _among(gallery, found, connection)
-        if limit is not None and number is not None and limits.is_disabled(connection, limit, number):
-            decision = _reject(decision, "disabled")
-    if write:
-        if limit is not None and refusal is None and not decision.accepted:
-            limits.note_rejection(connection, limit, gallery.clock)
-        _write(gallery, connection, "identify", number if decision.accepted else None, decision)
-    return decision
+        return Verdict(_refused(compared, refusal), None, None)
+    attempt.cache.require_current(transaction)
+    candidates = []
+    people = []
+    for match in (compared.best, compared.runner_up):
+        if match is not None:
+            people.append(attempt.cache.require_person(transaction, match[0]))
+            candidates.append(Candidate(people[-1].name, match[1]))
+    best, runner_up, *_ = [*candidates, None, None]
+    decision = decide_among(
+        best, runner_up, compared.people, compared.calibration, compared.target_far, compared.origin
+    )
+    matched = decision.accepted
+    if compared.best is None:
+        return Verdict(decision, None, matched)
+    number = compared.best[0]
+    decision = _within_hours(transaction, people[0], decision)
+    if attempt.limits is not None and limits.is_disabled(transaction, attempt.limits, number):
+        decision = _reject(decision, "disabled")
+    return Verdict(decision, number if decision.accepted else None, matched)
 
 
-def verification(
-    gallery: Gallery,
-    found: Comparison,
-    wait: Refusal | None,
-    limit: Limits | None,
-    connection: sqlite3.Connection,
-    write: bool,
-) -> Decision:
-    """Decide 1:1 whether it is the person of `found.best`; arguments as of `identification`.
-
-    Raises:
-        ChangedError: The gallery is no longer the one that was compared with.
-    """
-    assert found.best is not None
-    number, score = found.best
-    refusal = wait
-    if limit is not None:
-        refusal = limits.refuse_verification(connection, limit, gallery.clock, number, renew=write) or wait
-    if not gallery.is_current(connection):
-        raise ChangedError
+def _decide_verification(transaction: Transaction, attempt: Attempt) -> Verdict:
+    compared, refusal = attempt.comparison, attempt.refusal
+    assert compared.best is not None
+    number, score = compared.best
+    if attempt.limits is not None:
+        refusal = limits.refuse_verification(transaction, attempt.limits, number) or refusal
+    attempt.cache.require_current(transaction)
     if refusal is not None:
-        decision = _refused(found, refusal)
-    else:
-        if not gallery.agrees(connection, number):
-            raise ChangedError
-        record = _record(gallery, connection, number)
-        decision = decide_verify(record.name, score, found.calibration, found.target_far, found.origin)
-        if write and limit is not None:
-            limits.note_verification(connection, gallery.clock, number, accepted=decision.accepted)
-        decision = _within_hours(gallery, connection, record, decision)
-    if write:
-        _write(gallery, connection, "verify", number, decision)
-    return decision
+        return Verdict(_refused(compared, refusal), number, None)
+    details = attempt.cache.require_person(transaction, number)
+    decision = decide_verify(details.name, score, compared.calibration, compared.target_far, compared.origin)
+    return Verdict(_within_hours(transaction, details, decision), number, decision.accepted)
 
 
-def _among(gallery: Gallery, found: Comparison, connection: sqlite3.Connection) -> tuple[Decision, int | None]:
-    """The decision among everybody, and the best one's number."""
-    if not gallery.is_current(connection):
-        raise ChangedError
-    if found.best is None:
-        return decide_among(None, None, 0, found.calibration, found.target_far, found.origin), None
-    number, score = found.best
-    if not gallery.agrees(connection, number):
-        raise ChangedError
-    record = _record(gallery, connection, number)
-    runner_up = None
-    if found.runner_up is not None:
-        runner_up = Candidate(_record(gallery, connection, found.runner_up[0]).name, found.runner_up[1])
-    best = Candidate(record.name, score)
-    decision = decide_among(best, runner_up, found.people, found.calibration, found.target_far, found.origin)
-    return _within_hours(gallery, connection, record, decision), number
-
-
-def _record(gallery: Gallery, connection: sqlite3.Connection, number: int) -> Record:
-    record = gallery.record_of(connection, number)
-    if record is None:
-        gallery.read_anew()  # of whoever is forgotten there is a row, which the mirror would have followed
-        raise ChangedError
-    return record
-
-
-def _within_hours(gallery: Gallery, connection: sqlite3.Connection, record: Record, decision: Decision) -> Decision:
+def _within_hours(transaction: Transaction, details: PersonDetails, decision: Decision) -> Decision:
     """The decision, or a rejection because the person may not come in now."""
-    now = gallery.clock.now()
+    now = transaction.clock.now()
     # a clock that was set back lets nobody in whose time is over
-    newest = max(now, datetime.fromtimestamp(gallery.newest(connection).at / 1e6, UTC))
-    reason = refuse_access(record.access, now) or refuse_access(record.access, newest)
+    newest = max(now, datetime.fromtimestamp(audit.newest(transaction).at / 1e6, UTC))
+    reason = refuse_access(details.access, now) or refuse_access(details.access, newest)
     return decision if reason is None else _reject(decision, reason)
 
 
 def _reject(decision: Decision, reason: str) -> Decision:
-    """A rejection of whom the decision accepts, for another reason than the score; a rejection as it is."""
+    """An acceptance turned into a rejection for another reason than the score; a rejection stays as it is."""
     if decision.person is None or decision.score is None:
         return decision
     candidate = Candidate(decision.person, decision.score)
     return msgspec.structs.replace(decision, person=None, accepted=False, reason=reason, candidate=candidate)
 
 
-def _refused(found: Comparison, refusal: Refusal) -> Decision:
-    """A rejection of an attempt that is not looked at."""
-    threshold = threshold_for(found.calibration, found.origin.embedding.metric, found.target_far, max(found.people, 1))
+def _refused(compared: Comparison, refusal: Refusal) -> Decision:
+    """The rejection of an attempt that was refused."""
+    origin = compared.origin
+    threshold = threshold_for(
+        compared.calibration, origin.embedding.metric, compared.target_far, max(compared.people, 1)
+    )
     return Decision(
         person=None,
         accepted=False,
         score=None,
         similarity=None,
         threshold=threshold.value,
-        target_far=found.target_far,
+        target_far=compared.target_far,
         kept_far=threshold.kept_far,
         runner_up=None,
         reason=refusal.reason,
         provisional=threshold.provisional,
-        variant=found.origin.variant,
-        runtime=found.origin.runtime,
-        fingerprint=found.origin.fingerprint,
+        variant=origin.variant,
+        runtime=origin.runtime,
+        fingerprint=origin.fingerprint,
         retry_after=refusal.retry_after,
     )
 
 
-def _write(gallery: Gallery, connection: sqlite3.Connection, act: str, number: int | None, decision: Decision) -> None:
+def _append(transaction: Transaction, act: str, person: int | None, decision: Decision) -> None:
     detail: dict[str, Any] = {
         "accepted": decision.accepted,
         "reason": decision.reason,
@@ -248,4 +243,4 @@ def _write(gallery: Gallery, connection: sqlite3.Connection, act: str, number: i
         "runtime": decision.runtime,
         "fingerprint": decision.fingerprint,
     }
-    gallery.append_audit(connection, act, number, detail)
+    audit.append(transaction, act, person, detail)

@@ -1,26 +1,25 @@
-"""Challenges at the door: none while it has to wait, each counted as a rejection of 1:N until it has passed.
+"""Challenges at the door: each counts as a rejection of 1:N until it is passed, and is recorded with its end.
 
-So whoever breaks one off, or whose frames stop, has used it up like whoever fails it.
+So one that is failed, or broken off, stays counted. While the door has to wait there is no challenge.
 """
 
-import sqlite3
-
 from edge_oneshot_device.encoder import Encoder
-from edge_oneshot_device.gallery import limits
+from edge_oneshot_device.gallery import audit, limits
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, Refusal
+from edge_oneshot_device.gallery.retries import with_reserve
 from edge_oneshot_device.liveness.challenge import Challenge
 from edge_oneshot_device.liveness.watcher import Liveness, Watcher
 
 
 def draw(gallery: Gallery, encoder: Encoder, least_score: float, limit: Limits | None) -> Watcher | Refusal:
-    """A challenge, and what follows a face through it; or why the door has to wait. Each is recorded, with its end.
+    """A challenge, and what follows a face through it; or why the door has to wait.
 
     Args:
-        gallery: Keeps the count and the record.
+        gallery: Keeps the count and the audit trail.
         encoder: Of a bundle with a face part.
         least_score: See `Watcher`.
-        limit: How often one may try; None: as often as one likes.
+        limit: How often one may try; None: there is no limit.
 
     Raises:
         InputError: Reason ``no_faces``.
@@ -28,26 +27,35 @@ def draw(gallery: Gallery, encoder: Encoder, least_score: float, limit: Limits |
         MachineError: The disk does not allow it.
     """
     counted: list[int] = []
+    watcher = Watcher(encoder, Challenge.draw(), least_score, lambda found: _record_end(gallery, found, counted))
+    begun = _record_beginning(gallery, limit)
+    if isinstance(begun, Refusal):
+        return begun
+    counted += begun
+    return watcher
 
-    def begin(connection: sqlite3.Connection) -> Refusal | None:
-        counted.clear()
+
+@with_reserve
+def _record_beginning(gallery: Gallery, limit: Limits | None) -> list[int] | Refusal:
+    """Count a challenge; returns the numbers that it is counted under, or why there is none now."""
+    counted: list[int] = []
+    with gallery.writing() as transaction:
         refusal = None
         if limit is not None:
-            refusal = limits.refuse_identification(connection, limit, gallery.clock, renew=True)
+            refusal = limits.refuse_identification(transaction, limit)
+            limits.restart_minute(transaction, limit)
             if refusal is None:
-                counted.append(limits.note_rejection(connection, limit, gallery.clock))
+                counted.append(limits.count_rejection(transaction, limit))
         reason = "begun" if refusal is None else refusal.reason
-        gallery.append_audit(connection, "challenge", None, {"passed": False, "reason": reason})
-        return refusal
+        audit.append(transaction, "challenge", None, {"passed": False, "reason": reason})
+    return refusal or counted
 
-    def end(found: Liveness) -> None:
-        def work(connection: sqlite3.Connection) -> None:
-            for number in counted if found.passed else ():
-                limits.take_back(connection, number)
-            detail = {"passed": found.passed, "reason": found.reason, "action": found.action}
-            gallery.append_audit(connection, "challenge", None, detail)
 
-        gallery.change(work)
-
-    watcher = Watcher(encoder, Challenge.draw(), least_score, end)
-    return gallery.change(begin) or watcher
+@with_reserve
+def _record_end(gallery: Gallery, found: Liveness, counted: list[int]) -> None:
+    """Record how a challenge ended; one that was passed counts no longer."""
+    with gallery.writing() as transaction:
+        for number in counted if found.passed else ():
+            limits.uncount_rejection(transaction, number)
+        detail = {"passed": found.passed, "reason": found.reason, "action": found.action}
+        audit.append(transaction, "challenge", None, detail)

@@ -1,4 +1,4 @@
-"""Whether new templates may join the gallery: one that fits somebody else would let that person in."""
+"""Whether new templates may be enrolled: one that fits somebody else better would let that person in."""
 
 from collections.abc import Sequence
 
@@ -9,21 +9,20 @@ from edge_oneshot_device.bundle.manifest import Manifest
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery import renewal
+from edge_oneshot_device.gallery.enrolling import NewTemplates
 from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.template_cache import TemplateCache
 from edge_oneshot_device.matching.decision import Candidate, scores
 from edge_oneshot_device.matching.search import Match
-from edge_oneshot_device.matching.thresholds import LOOSE_FAR, MAX_TEMPLATES, calibration_for, threshold_for
+from edge_oneshot_device.matching.thresholds import LOOSE_FAR, MAX_TEMPLATES, threshold_for
+from edge_oneshot_device.recognition.policy import Policy
 
 
 def check_fit(
     gallery: Gallery,
-    manifest: Manifest,
-    encoder: Encoder,
-    person: str,
-    templates: NDArray[np.float32],
-    target_far: float | None = None,
+    policy: Policy,
+    new: NewTemplates,
     *,
-    add: bool = False,
     even_if_alike: bool = False,
     files: Sequence[str | None] = (),
 ) -> Candidate | None:
@@ -31,63 +30,74 @@ def check_fit(
 
     Args:
         gallery: Who is enrolled.
-        manifest: Its calibration says who would be taken for whom.
-        encoder: What made the templates.
-        person: The name, as it is kept.
-        templates: float32 (k, d), the new ones.
-        target_far: Wanted false accept rate of an attempt; None takes the calibration's.
-        add: They join those that the person has.
-        even_if_alike: Take them though one is as good as another person's: of twins, or the like.
-        files: Of each template the image's file, for errors, as far as it is one.
+        policy: Says who would be taken for whom.
+        new: The templates, and the person's name as it is kept.
+        even_if_alike: Accept a template that would be taken for another person, such as a twin.
+        files: The image file of each template, for errors; None for an image that is no file.
 
     Returns:
-        Another person whom one of them would be taken for, the one it fits best, as far as it was not refused.
-        None where nobody is, or the bundle is uncalibrated.
+        Another person whom one of them would be taken for, and its score. None where there is nobody, or the bundle is
+        not calibrated.
 
     Raises:
-        InputError: Reason ``fits_another``: a template is nearer to another person than to the person's own; or
-            ``already_known``: one would be taken for another person even at a false accept rate of 1 %, so that the two
-            names would most likely lock each other out.
+        InputError: Reason ``fits_another``: a template is nearer to another person than to the person's own ones; or
+            ``already_known``: one would be taken for another person even at a false accept rate of 1 %, so that both
+            names would most likely be rejected as ambiguous.
         IntegrityError: The gallery is damaged, or of another encoder.
     """
-    enrolled = gallery.mirror(encoder.embedding.metric, manifest.rule)
-    index, number = enrolled.index, gallery.number_of(person)
-    own = templates[:0] if number is None or not add else index.templates_of(number)
+    cache = gallery.template_cache(policy.metric, policy.rule)
+    number = gallery.number_of(new.person)
     nearest: Match | None = None
     which = 0
-    for position, template in enumerate(templates):
-        other = next((match for match in index.search(template) if match.person != number), None)
+    for position in range(len(new.templates)):
+        other, own_score = _compare(cache, policy, new, position, number)
         if other is None:
             return None
-        rest = np.concatenate([own, np.delete(templates, position, axis=0)])
-        if len(rest) and other.score > float(scores(template, rest, encoder.embedding.metric).max()):
+        if own_score is not None and other.score > own_score:
             name = gallery.name_of(other.person) or "somebody else"
-            message = f"{_image(position, person, files)} is nearer to {name} than to {person}'s others: look at it"
+            image = _image(position, new.person, files)
+            message = f"{image} is nearer to {name} than to {new.person}'s others: look at it"
             raise InputError(message, reason="fits_another")
         if nearest is None or other.score > nearest.score:
             nearest, which = other, position
-    if nearest is None or not any(c.variant == encoder.variant for c in manifest.calibration):
+    known = None if nearest is None else gallery.name_of(nearest.person)
+    if nearest is None or known is None or not policy.is_calibrated:
         return None
-    calibration = calibration_for(manifest, encoder.variant, enrolled.most, enrolled.fewest)
-    wanted = calibration.target_far if target_far is None else target_far
-    metric, known = encoder.embedding.metric, gallery.name_of(nearest.person)
-    if known is None or nearest.score < threshold_for(calibration, metric, wanted, index.people).value:
+    calibration = policy.calibration(cache.most, cache.fewest)
+    target, people = policy.target(calibration), cache.index.people
+    if nearest.score < threshold_for(calibration, policy.metric, target, people).value:
         return None
-    strict = threshold_for(calibration, metric, min(wanted, LOOSE_FAR), index.people).value
+    strict = threshold_for(calibration, policy.metric, min(target, LOOSE_FAR), people).value
     if nearest.score >= strict and not even_if_alike:
-        message = (
-            f"{_image(which, person, files)} would be taken for {known}, who is enrolled, and whoever has two names"
-        )
-        message += (
-            f" is locked out under both: add it to {known} (enrol {known} IMAGE --add), or, if they are two people,"
-        )
-        raise InputError(f"{message} say --even-if-alike", reason="already_known")
+        raise _already_known(_image(which, new.person, files), known)
     return Candidate(known, nearest.score)
+
+
+def _compare(
+    cache: TemplateCache, policy: Policy, new: NewTemplates, position: int, number: int | None
+) -> tuple[Match | None, float | None]:
+    """The other person that a template fits best, and its best score with the person's own templates, if any."""
+    template = new.templates[position]
+    other = next((match for match in cache.index.search(template) if match.person != number), None)
+    if other is None:
+        return None, None
+    own = np.delete(new.templates, position, axis=0)
+    if new.act == "added" and number is not None:
+        own = np.concatenate([cache.index.templates_of(number), own])
+    return other, float(scores(template, own, policy.metric).max()) if len(own) else None
 
 
 def _image(position: int, person: str, files: Sequence[str | None]) -> str:
     file = files[position] if position < len(files) else None
     return f"image {position + 1} of {person}" if file is None else f"{file}, image {position + 1} of {person},"
+
+
+def _already_known(image: str, known: str) -> InputError:
+    message = (
+        f"{image} would be taken for {known}, who is enrolled, and whoever has two names is locked out under both:"
+    )
+    message += f" add it to {known} (enrol {known} IMAGE --add), or, if they are two people, say --even-if-alike"
+    return InputError(message, reason="already_known")
 
 
 def enrol_again(gallery: Gallery, encoder: Encoder, manifest: Manifest) -> dict[int, NDArray[np.float32]]:
@@ -102,14 +112,16 @@ def enrol_again(gallery: Gallery, encoder: Encoder, manifest: Manifest) -> dict[
         float32 (k, d) for each person, by number.
 
     Raises:
-        InputError: Reason ``cannot_re_enrol``: of somebody no photo was kept, or the encoder refuses it.
+        InputError: Reason ``cannot_re_enrol``: no photo of somebody was kept, or the encoder refuses it.
         IntegrityError: The gallery is damaged.
         MachineError: The runtime failed.
     """
     most = most_templates(manifest, encoder.variant)
     found: dict[int, NDArray[np.float32]] = {}
     refused = []
-    for number, photos in renewal.photos(gallery).items():
+    with gallery.reading() as transaction:
+        kept = renewal.photos(transaction)
+    for number, photos in kept.items():
         try:
             if not photos:
                 raise InputError("no photo was kept", reason="cannot_re_enrol")
@@ -125,6 +137,6 @@ def enrol_again(gallery: Gallery, encoder: Encoder, manifest: Manifest) -> dict[
 
 
 def most_templates(manifest: Manifest, variant: str) -> int:
-    """Templates that a person may have with a variant."""
+    """How many templates a person may have with a variant: as many as the bundle is calibrated for."""
     counts = [c.templates for c in manifest.calibration if c.variant == variant]
     return min(max(counts, default=MAX_TEMPLATES), MAX_TEMPLATES)

@@ -44,7 +44,7 @@ def outlook_of(gallery: Gallery, manifest: Manifest, encoder: Encoder, target_fa
         IntegrityError: The gallery is damaged, or of another encoder.
         MachineError: The disk failed.
     """
-    people = gallery.mirror(encoder.embedding.metric, manifest.rule).index.people
+    people = gallery.template_cache(encoder.embedding.metric, manifest.rule).index.people
     return next(iter(_outlooks(gallery, manifest, encoder, target_far, [people])), None)
 
 
@@ -52,7 +52,7 @@ def _outlooks(
     gallery: Gallery, manifest: Manifest, encoder: Encoder, target_far: float | None, people: Sequence[int]
 ) -> list[Outlook]:
     """The outlook with so many people who have as many templates as those enrolled; none without a calibration."""
-    enrolled = gallery.mirror(encoder.embedding.metric, manifest.rule)
+    enrolled = gallery.template_cache(encoder.embedding.metric, manifest.rule)
     try:
         calibration = calibration_for(manifest, encoder.variant, enrolled.most, enrolled.fewest)
     except InputError:

@@ -2,31 +2,34 @@
 
 import math
 import os
-import sqlite3
 from collections.abc import Sequence
-from functools import partial
-from types import TracebackType
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.bundle.manifest import Calibration, Manifest
+from edge_oneshot_device.bundle.manifest import Manifest
 from edge_oneshot_device.encoder import Encoder
-from edge_oneshot_device.encoding.sources import ImageSource, take_file, take_picture
+from edge_oneshot_device.encoding.sources import ImageSource, Picture, take_file, take_picture
 from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.gallery import audit, limits
 from edge_oneshot_device.gallery.access import Access
+from edge_oneshot_device.gallery.enrolling import NewTemplates, act_of
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.gallery.limits import Limits, Refusal, refuse_identification, refuse_verification, unlock
-from edge_oneshot_device.gallery.mirror import TRIES, ChangedError, Mirror, changing
+from edge_oneshot_device.gallery.limits import Limits, Refusal
 from edge_oneshot_device.gallery.people import Enrolment, Person, new_name, person_name
+from edge_oneshot_device.gallery.retries import TRIES, ChangedError, with_reserve
+from edge_oneshot_device.gallery.roster import find
+from edge_oneshot_device.gallery.template_cache import TemplateCache
 from edge_oneshot_device.matching.decision import Decision, join, scores
-from edge_oneshot_device.matching.thresholds import Outlook, calibration_for, threshold_for
-from edge_oneshot_device.recognition.attempts import Comparison, Work, identification, settle_at_last, verification
+from edge_oneshot_device.matching.thresholds import Outlook, threshold_for
+from edge_oneshot_device.recognition.attempts import Attempt, Comparison, decide_and_record, reject_changing
 from edge_oneshot_device.recognition.choosing import Choice, choose
 from edge_oneshot_device.recognition.enrolment import check_fit, most_templates
 from edge_oneshot_device.recognition.outlook import outlook_of
+from edge_oneshot_device.recognition.policy import Policy
 from edge_oneshot_device.state.opening import open_installed
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ class Unlocked(msgspec.Struct, frozen=True):
 
     Attributes:
         person: The name.
-        failures: In a row, before.
+        failures: Consecutive failures until now.
     """
 
     person: str
@@ -48,7 +51,7 @@ class Unlocked(msgspec.Struct, frozen=True):
 
 
 class Recognizer:
-    """Recognizes people, or whatever the bundle was made for. A context manager, for one thread.
+    """Recognizes people, or whatever the bundle was trained on. A context manager, for one thread.
 
     ::
 
@@ -62,12 +65,12 @@ class Recognizer:
         gallery: Opened for the encoder's fingerprint; closed with the recognizer.
         target_far: Wanted false accept rate of an attempt; None takes the smallest that the
             calibration supports.
-        limits: How often one may try; None: as often as one likes, for benchmarks.
+        limits: How often one may try; None: there is no limit, for benchmarks.
         keep_photos: Keep the images that people are enrolled from, sealed.
 
     Attributes:
-        gallery: Who is enrolled, and the record.
-        most_templates: That a person may have: what the bundle is calibrated for.
+        gallery: Who is enrolled, and the audit trail.
+        most_templates: How many templates a person may have: as many as the bundle is calibrated for.
     """
 
     def __init__(
@@ -82,8 +85,7 @@ class Recognizer:
     ) -> None:
         self.gallery = gallery
         self._encoder = encoder
-        self._manifest = manifest
-        self._target_far = target_far
+        self._policy = Policy(manifest, encoder, target_far)
         self._limits = limits
         self._keep_photos = keep_photos
         self.most_templates = most_templates(manifest, encoder.variant)
@@ -101,8 +103,8 @@ class Recognizer:
         Args:
             state: The state folder; None takes EDGE_ONESHOT_STATE, else ~/.local/state/edge-oneshot.
             key: The file of the gallery's key; None looks where `find_key` says.
-            limits: How often one may try; None: as often as one likes, for benchmarks. How many
-                rejections a minute the door takes is what `init` was told, unless limits are given.
+            limits: How often one may try; None: there is no limit, for benchmarks. Unless limits are given, the rate of
+                rejections is what `init` was told.
 
         Raises:
             InputError: Reason ``not_initialised``.
@@ -126,9 +128,7 @@ class Recognizer:
         """The recognizer itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
 
@@ -139,22 +139,22 @@ class Recognizer:
     def enrol(
         self,
         person: str,
-        *images: ImageSource,
+        *images: ImageSource | Picture,
         add: bool = False,
         replace: bool = False,
         access: Access | None = None,
         even_if_alike: bool = False,
     ) -> Enrolment:
-        """Enrol a person from one image or more. All of them are kept, or none.
+        """Enrol a person from one or more images. All of them are enrolled, or none. Each image is read once.
 
         Args:
             person: Name of 1 to 128 printable characters; kept in the normal form NFC.
             images: Each of them becomes a template: image files by their path, content or an open file,
                 Pillow images, or uint8 pixels (height, width, 3) in RGB or (height, width) grey.
             add: Add to the templates of somebody enrolled.
-            replace: Put these in the place of the former ones.
+            replace: Replace the templates of somebody enrolled.
             access: When they may come in, as `Gallery.set_access` takes it; None: always, or as before.
-            even_if_alike: Enrol them though they would be taken for somebody else who is enrolled.
+            even_if_alike: Enrol them although they would be taken for somebody else who is enrolled.
 
         Raises:
             InputError: Reason ``bad_name``, ``already_enrolled``, ``not_enrolled``, ``too_many_templates``,
@@ -165,52 +165,26 @@ class Recognizer:
         person = new_name(person)
         if not images:
             raise InputError(f"no image to enrol {person} from: name at least one", reason="wrong_use")
-        if add and replace:
-            raise InputError("--add and --replace exclude each other: choose one", reason="wrong_use")
-        if len(images) > self.most_templates:
-            message = (
-                f"{len(images)} images for {person}: at most {self.most_templates} templates a person are possible"
-            )
+        act = act_of(add=add, replace=replace)
+        most = self.most_templates
+        if len(images) > most:
+            message = f"{len(images)} images for {person}: at most {most} templates a person are possible"
             raise InputError(message, reason="too_many_templates")
-        embeddings, photos = [], []
-        for image in images:
-            # the photo that is kept is what the template was made from, also where a camera has gone on since
-            picture = take_file(image) if self._keep_photos else take_picture(image)
-            embeddings.append(self._encoder.embed_image(picture))
-            if self._keep_photos:
-                photos.append(picture.content)
-        templates = np.stack(embeddings)
+        templates, photos = self._embed(images)
+        new = NewTemplates(person=person, templates=templates, act=act, most=most, access=access, photos=photos)
+        files = [_file_of(image) for image in images]
         for _ in range(TRIES):
-            resembles = check_fit(
-                self.gallery,
-                self._manifest,
-                self._encoder,
-                person,
-                templates,
-                self._target_far,
-                add=add,
-                even_if_alike=even_if_alike,
-                files=[os.fsdecode(image) if isinstance(image, str | os.PathLike) else None for image in images],
-            )
+            cache = self._cache()
+            resembles = check_fit(self.gallery, self._policy, new, even_if_alike=even_if_alike, files=files)
             try:
-                enrolment = self.gallery.enrol(
-                    person,
-                    templates,
-                    add=add,
-                    replace=replace,
-                    most=self.most_templates,
-                    access=access,
-                    photos=photos,
-                    resembles=resembles,
-                    compared=True,
-                )
+                enrolment = self.gallery.enrol_templates(new, compared=cache)
             except ChangedError:
                 continue
-            return msgspec.structs.replace(enrolment, outlook=self.outlook())
-        raise changing(self.gallery.path)
+            return msgspec.structs.replace(enrolment, resembles=resembles, outlook=self.outlook())
+        raise ChangedError(self.gallery.path)
 
     def choose(self, images: Sequence[ImageSource]) -> Choice:
-        """Which of many images to enrol somebody from: at most as many as there may be templates.
+        """Choose which of many images to enrol somebody from: at most as many as there may be templates.
 
         Raises:
             InputError: No image can be used.
@@ -230,31 +204,28 @@ class Recognizer:
             IntegrityError: The gallery is damaged, or of another encoder.
             MachineError: The disk or the runtime failed.
         """
-        gallery, limits = self.gallery, self._limits
-        number = gallery.read(lambda connection: gallery.find(connection, person))[0]
-        wait = None
-        if limits is not None:
-            wait = gallery.read(lambda changed: refuse_verification(changed, limits, gallery.clock, number))
-        probe = None if wait is not None else self._encoder.embed_image(image)
-
-        def attempt() -> tuple[Comparison, Work]:
-            number = gallery.read(lambda connection: gallery.find(connection, person))[0]
-            own = self._mirror().index.templates_of(number)
-            if not len(own):
-                gallery.read_anew()  # forgotten this very moment, or put there without a row of the record
-                raise ChangedError
-            calibration = self._calibration(len(own))
-            score = -math.inf
-            if probe is not None:
-                every = scores(probe, own, self._encoder.embedding.metric)
-                score = float(join(every, np.zeros(len(own), dtype=np.int64), 1, calibration.rule)[0])
-            found = Comparison((number, score), None, 1, calibration, self._target(calibration), self._encoder)
-            return found, partial(verification, gallery, found, wait, limits)
-
-        return settle_at_last(gallery, "verify", attempt)
+        gallery, refusal = self.gallery, None
+        with gallery.reading() as transaction:
+            number = find(transaction, person)[0]
+            if self._limits is not None:
+                refusal = limits.refuse_verification(transaction, self._limits, number)
+        probe = None if refusal else self._encoder.embed_image(image)
+        attempt = None
+        for _ in range(TRIES):
+            cache = self._cache()
+            compared = self._compare_with(person, probe, cache)
+            if compared is None:
+                cache.clear()  # forgotten this very moment, or in the file without a row of the audit trail
+                continue
+            attempt = Attempt("verify", compared, cache, self._limits, refusal)
+            with suppress(ChangedError):
+                return decide_and_record(gallery, attempt)
+        if attempt is None:
+            raise ChangedError(gallery.path)
+        return reject_changing(gallery, attempt)
 
     def identify(self, image: ImageSource) -> Decision:
-        """Decide 1:N who the image shows, if anybody enrolled, and record it.
+        """Decide 1:N whom of those enrolled the image shows, if anybody, and record it.
 
         Args:
             image: As for `enrol`.
@@ -264,25 +235,25 @@ class Recognizer:
             IntegrityError: The gallery is damaged, or of another encoder.
             MachineError: The disk or the runtime failed.
         """
-        gallery, limits = self.gallery, self._limits
-        wait = None
-        if limits is not None:
-            wait = gallery.read(lambda connection: refuse_identification(connection, limits, gallery.clock))
-        probe = None if wait is not None else self._encoder.embed_image(image)
-
-        def attempt() -> tuple[Comparison, Work]:
-            found = self._compare(probe, self._mirror())
-            return found, partial(identification, gallery, found, wait, limits)
-
-        return settle_at_last(gallery, "identify", attempt)
+        gallery, refusal = self.gallery, None
+        if self._limits is not None:
+            with gallery.reading() as transaction:
+                refusal = limits.refuse_identification(transaction, self._limits)
+        probe = None if refusal else self._encoder.embed_image(image)
+        for _ in range(TRIES):
+            cache = self._cache()
+            attempt = Attempt("identify", self._compare_with_all(probe, cache), cache, self._limits, refusal)
+            with suppress(ChangedError):
+                return decide_and_record(gallery, attempt)
+        return reject_changing(gallery, attempt)
 
     def challenge(self) -> "Watcher | Refusal":
-        """A challenge for whoever stands before the camera, unless the door has to wait.
+        """A challenge for the person at the camera, unless the door has to wait.
 
-        It counts like a rejection of 1:N until it has passed: whoever fails it or breaks it off has used it up.
+        It counts like a rejection of 1:N until it is passed, so that one that is failed or broken off stays counted.
 
         Returns:
-            What is fed with frames, in this thread, and records how it ends; or why there is none now.
+            What takes the frames, in this thread, and records how the challenge ends; or why there is none now.
 
         Raises:
             InputError: Reason ``no_faces`` or ``uncalibrated``.
@@ -291,8 +262,8 @@ class Recognizer:
         """
         from edge_oneshot_device.recognition.challenges import draw
 
-        calibration = self._calibration(1)
-        threshold = threshold_for(calibration, self._encoder.embedding.metric, self._target(calibration))
+        calibration = self._policy.calibration(1)
+        threshold = threshold_for(calibration, self._policy.metric, self._policy.target(calibration))
         return draw(self.gallery, self._encoder, threshold.value, self._limits)
 
     def people(self) -> list[Person]:
@@ -305,13 +276,13 @@ class Recognizer:
         return self.gallery.people()
 
     def outlook(self) -> Outlook | None:
-        """What the door does with everybody enrolled, in 1:N; None where the bundle is uncalibrated for them.
+        """The expected errors in 1:N with everybody enrolled; None where the bundle is not calibrated for them.
 
         Raises:
             IntegrityError: The gallery is damaged, or of another encoder.
             MachineError: The disk failed.
         """
-        return outlook_of(self.gallery, self._manifest, self._encoder, self._target_far)
+        return outlook_of(self.gallery, self._policy.manifest, self._encoder, self._policy.target_far)
 
     def forget(self, person: str) -> Enrolment:
         """Delete a person and all of their templates.
@@ -322,6 +293,7 @@ class Recognizer:
         """
         return self.gallery.forget(person)
 
+    @with_reserve
     def unlock(self, person: str) -> Unlocked:
         """Let a person try 1:1 again at once, after too many failures.
 
@@ -329,28 +301,49 @@ class Recognizer:
             InputError: Reason ``not_enrolled`` or ``bad_name``.
             MachineError: The disk failed.
         """
-        gallery = self.gallery
+        with self.gallery.writing() as transaction:
+            number = find(transaction, person)[0]
+            failures = limits.unlock(transaction, number)
+            audit.append(transaction, "unlocked", number, {"failures": failures})
+        return Unlocked(person_name(person), failures)
 
-        def work(connection: sqlite3.Connection) -> Unlocked:
-            number = gallery.find(connection, person)[0]
-            failures = unlock(connection, number)
-            gallery.append_audit(connection, "unlocked", number, {"failures": failures})
-            return Unlocked(person_name(person), failures)
+    def _cache(self) -> TemplateCache:
+        return self.gallery.template_cache(self._policy.metric, self._policy.rule)
 
-        return gallery.change(work)
+    def _embed(self, images: Sequence[ImageSource | Picture]) -> tuple[NDArray[np.float32], list[bytes]]:
+        """The templates of images, and the photos to keep: each photo is exactly what its template was made from."""
+        templates, photos = [], []
+        for image in images:
+            picture = take_file(image) if self._keep_photos else take_picture(image)
+            templates.append(self._encoder.embed_image(picture))
+            if self._keep_photos:
+                photos.append(picture.content)
+        return np.stack(templates), photos
 
-    def _mirror(self) -> Mirror:
-        return self.gallery.mirror(self._encoder.embedding.metric, self._manifest.rule)
-
-    def _compare(self, probe: NDArray[np.float32] | None, enrolled: Mirror) -> Comparison:
+    def _compare_with_all(self, probe: NDArray[np.float32] | None, cache: TemplateCache) -> Comparison:
         """Everybody compared with a probe; without one, what there is to compare with."""
-        calibration = self._calibration(enrolled.most, enrolled.fewest)
-        best, runner_up, *_ = [*([] if probe is None else enrolled.index.search(probe)), None, None]
-        people = enrolled.index.people
-        return Comparison(best, runner_up, people, calibration, self._target(calibration), self._encoder)
+        calibration = self._policy.calibration(cache.most, cache.fewest)
+        best, runner_up, *_ = [*([] if probe is None else cache.index.search(probe)), None, None]
+        target = self._policy.target(calibration)
+        return Comparison(best, runner_up, cache.index.people, calibration, target, self._encoder)
 
-    def _calibration(self, templates: int, fewest: int | None = None) -> Calibration:
-        return calibration_for(self._manifest, self._encoder.variant, templates, fewest)
+    def _compare_with(self, person: str, probe: NDArray[np.float32] | None, cache: TemplateCache) -> Comparison | None:
+        """A person compared with a probe, if there is one; None where no template of theirs is in memory."""
+        with self.gallery.reading() as transaction:
+            number = find(transaction, person)[0]
+        own = cache.index.templates_of(number)
+        if not len(own):
+            return None
+        calibration = self._policy.calibration(len(own))
+        score = -math.inf
+        if probe is not None:
+            every = scores(probe, own, self._policy.metric)
+            score = float(join(every, np.zeros(len(own), dtype=np.int64), 1, calibration.rule)[0])
+        return Comparison((number, score), None, 1, calibration, self._policy.target(calibration), self._encoder)
 
-    def _target(self, calibration: Calibration) -> float:
-        return calibration.target_far if self._target_far is None else self._target_far
+
+def _file_of(image: ImageSource | Picture) -> str | None:
+    """The file of an image, for errors; None for an image that is no file."""
+    if isinstance(image, Picture):
+        return image.name
+    return os.fsdecode(image) if isinstance(image, str | os.PathLike) else None

@@ -108,7 +108,7 @@ def enrol_folder(
                 skipped.append(person_name(name))
                 continue
             choice = recognizer.choose(images)
-            enrolment = recognizer.enrol(name, *(images[place] for place in choice.taken), access=access)
+            enrolment = recognizer.enrol(name, *choice.images, access=access)
             enrolled.append(enrolment)
             if choice.left:
                 taken = [images[place].name for place in choice.taken]

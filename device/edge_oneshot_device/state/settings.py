@@ -1,6 +1,6 @@
 """The state folder: the gallery, which holds the settings too, the bundle in use and the one before it.
 
-    gallery.db                         people, record and settings
+    gallery.db                         people, audit trail and settings
     bundles/NAME-<sha256[:12]>.oneshot
 
 A bundle is written under a name of its own before the transaction that puts it in use, so that an interrupted
@@ -16,6 +16,7 @@ import msgspec
 from edge_oneshot_device.bundle.fields import Digest, Positive, Slug
 from edge_oneshot_device.bundle.manifest import Runtime
 from edge_oneshot_device.errors import IntegrityError
+from edge_oneshot_device.gallery import settings as sealed_settings
 from edge_oneshot_device.gallery.limits import Limits
 from edge_oneshot_device.state.bundle_files import BUNDLE_NAME
 from edge_oneshot_device.state.folder import not_initialised
@@ -85,7 +86,9 @@ def require_settings(gallery: "Gallery") -> DeviceSettings:
         return settings
     folder = gallery.path.parent
     query = "SELECT EXISTS (SELECT * FROM person)"
-    if not gallery.read(lambda connection: connection.execute(query).fetchone()[0]):
+    with gallery.reading() as transaction:
+        anybody = transaction.value(query)
+    if not anybody:
         raise not_initialised(folder)
     message = (
         f"people are enrolled in {gallery.path}, but its settings are gone, or it is of a version that had none: "
@@ -100,7 +103,8 @@ def read_settings(gallery: "Gallery") -> DeviceSettings | None:
     Raises:
         IntegrityError: Reason ``settings_altered`` or ``settings_unreadable``.
     """
-    content = gallery.read(gallery.settings)
+    with gallery.reading() as transaction:
+        content = sealed_settings.read(transaction)
     return None if content is None else decode_settings(gallery.path, content)
 
 

@@ -6,23 +6,25 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from edge_oneshot_device.bundle.manifest import Calibration, EmbeddingSection, OperatingPoint, SimilarityMap, Tail
+from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.access import Access
-from edge_oneshot_device.gallery.database import MIGRATIONS
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, read_key
 from edge_oneshot_device.gallery.limits import Limits, unlock
+from edge_oneshot_device.gallery.migrations import MIGRATIONS
 from edge_oneshot_device.gallery.reserve import RESERVE
+from edge_oneshot_device.gallery.retries import with_reserve
+from edge_oneshot_device.gallery.roster import find
 from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.gallery.transfer import back_up, export_people, import_people, restore
 from edge_oneshot_device.matching.decision import Decision
-from edge_oneshot_device.recognition.attempts import Comparison, identification, settle, verification
+from edge_oneshot_device.recognition.attempts import Attempt, Comparison, decide_and_record
 from tests.campaigns.durability.devices import FINGERPRINT, SIZE, Place, State, templates
 
 Act = tuple[Any, ...]
@@ -223,9 +225,9 @@ def prepare_former(root: Path) -> State:
     return State(people, rows=(("created", None), ("enrolled", "person 0")))
 
 
-def compared(gallery: Gallery, person: str | None) -> Comparison:
-    """A probe that shows a person enrolled; None: nobody."""
-    held = gallery.mirror("cosine", "best").index
+def attempt(gallery: Gallery, person: str | None, limits: Limits | None = None) -> Attempt:
+    """An attempt of 1:N whose probe shows a person enrolled; None: nobody."""
+    cache = gallery.template_cache("cosine", "best")
     if person is None:
         enrolled = gallery.people()
         other = gallery.number_of(enrolled[0].person) if enrolled else None
@@ -234,34 +236,34 @@ def compared(gallery: Gallery, person: str | None) -> Comparison:
         number = gallery.number_of(person)
         assert number is not None
         best = (number, MATCH)
-    return Comparison(best, None, max(held.people, 1), _CALIBRATION, 0.01, _Origin())
+    comparison = Comparison(best, None, max(cache.index.people, 1), _CALIBRATION, 0.01, _Origin())
+    return Attempt("identify", comparison, cache, limits)
 
 
 def _identify(gallery: Gallery, person: str | None) -> Decision:
-    found = compared(gallery, person)
-    decision = settle(gallery, partial(identification, gallery, found, None, LIMITS))
+    decision = decide_and_record(gallery, attempt(gallery, person, LIMITS))
     if decision.fault is None:
         assert decision.accepted == (person is not None)
     return decision
 
 
 def _verify(gallery: Gallery, person: str, accepted: bool) -> Decision:
-    found = compared(gallery, person)
+    found = attempt(gallery, person, LIMITS)
+    compared = found.comparison
     if not accepted:
-        assert found.best is not None
-        found = msgspec.structs.replace(found, best=(found.best[0], MISMATCH))
-    decision = settle(gallery, partial(verification, gallery, found, None, LIMITS))
+        assert compared.best is not None
+        compared = msgspec.structs.replace(compared, best=(compared.best[0], MISMATCH))
+    decision = decide_and_record(gallery, msgspec.structs.replace(found, act="verify", comparison=compared))
     if decision.fault is None:
         assert decision.accepted == accepted
     return decision
 
 
+@with_reserve
 def _unlock(gallery: Gallery, person: str) -> None:
-    def work(connection: Any) -> None:
-        number = gallery.find(connection, person)[0]
-        gallery.append_audit(connection, "unlocked", number, {"failures": unlock(connection, number)})
-
-    gallery.change(work)
+    with gallery.writing() as transaction:
+        number = find(transaction, person)[0]
+        audit.append(transaction, "unlocked", number, {"failures": unlock(transaction, number)})
 
 
 def _transfer_key(place: Place) -> bytes:

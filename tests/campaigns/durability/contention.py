@@ -9,7 +9,6 @@ known at the end whatever the others did.
 import json
 import os
 import random
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -23,15 +22,17 @@ from typing import Any
 import numpy as np
 
 from edge_oneshot_device.errors import MachineError, OneShotError
-from edge_oneshot_device.gallery import database
-from edge_oneshot_device.gallery.database import BUSY_SECONDS
-from edge_oneshot_device.gallery.gallery import Gallery, new_number
-from edge_oneshot_device.gallery.people import Record
+from edge_oneshot_device.gallery import audit, database
+from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.people import PersonDetails
+from edge_oneshot_device.gallery.retries import ChangedError
+from edge_oneshot_device.gallery.roster import new_number
 from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.gallery.sealed import write_person, write_template
-from edge_oneshot_device.recognition.attempts import ChangedError, identification, settle
+from edge_oneshot_device.gallery.storage_errors import BUSY_SECONDS
+from edge_oneshot_device.recognition.attempts import decide_and_record
 from tests import ROOT
-from tests.campaigns.durability.acts import compared, prepare
+from tests.campaigns.durability.acts import attempt, prepare
 from tests.campaigns.durability.campaign import Part, Tally
 from tests.campaigns.durability.devices import FAILED, Place, look, templates
 
@@ -84,10 +85,10 @@ def write(place: Place, number: int, seconds: float, seed: int) -> dict[str, Any
                 person = name if name in people else None
                 started = time.perf_counter()
                 while True:
-                    found = compared(gallery, person)
+                    found = attempt(gallery, person)
                     began = time.perf_counter()
                     try:
-                        decision = settle(gallery, partial(identification, gallery, found, None, None))
+                        decision = decide_and_record(gallery, found)
                         break
                     except ChangedError:
                         counts["compared again"] += 1
@@ -110,7 +111,7 @@ def write(place: Place, number: int, seconds: float, seed: int) -> dict[str, Any
 
 
 def read(place: Place, seconds: float) -> dict[str, Any]:
-    """List the people, follow their templates, check the record; how often."""
+    """List the people, follow their templates, check the audit trail; how often."""
     cycles, longest = 0, 0.0
     with place.open() as gallery:
         end = time.monotonic() + seconds
@@ -145,14 +146,14 @@ def decide(place: Place, seconds: float) -> dict[str, Any]:
     """Decide as a door does that sees strangers only; the seconds of each transaction."""
     settled = []
     with place.open() as gallery:
-        found = compared(gallery, None)
+        found = attempt(gallery, None)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             began = time.perf_counter()
             try:
-                settle(gallery, partial(identification, gallery, found, None, None))
+                decide_and_record(gallery, found)
             except ChangedError:
-                gallery.mirror("cosine", "best")
+                gallery.template_cache("cosine", "best")
             settled.append(time.perf_counter() - began)
             time.sleep(_MOMENT)
     return {"settled": settled}
@@ -183,8 +184,10 @@ def _marked(count: int) -> Any:
 
 def _whole(gallery: Gallery) -> None:
     """Nobody has some of their templates only."""
-    index = gallery.mirror("cosine", "best").index
-    for (number,) in gallery.read(lambda connection: connection.execute("SELECT number FROM person").fetchall()):
+    index = gallery.template_cache("cosine", "best").index
+    with gallery.reading() as transaction:
+        numbers = transaction.execute("SELECT number FROM person").fetchall()
+    for (number,) in numbers:
         own = index.templates_of(number)
         if len(own) and own[0, 0] in range(1, 6):
             assert (own[:, 0] == len(own)).all(), "somebody has a part of their templates"
@@ -249,7 +252,7 @@ def _rotations(run: _Run, folder: Path, seed: int, seconds: float, progress: Cal
 def _forgetting(run: _Run, folder: Path, seed: int, seconds: float, progress: Callable[[], None]) -> Tally:
     place = prepare(folder).place
     with place.open() as gallery:
-        gallery.change(partial(_enrol_many, gallery))
+        _enrol_many(gallery)
     tally, told = run(place, ["decide", "forget"], seconds, seed, 0.0)
     progress()
     for one in told:
@@ -263,14 +266,14 @@ def _forgetting(run: _Run, folder: Path, seed: int, seconds: float, progress: Ca
     return tally
 
 
-def _enrol_many(gallery: Gallery, connection: sqlite3.Connection) -> None:
+def _enrol_many(gallery: Gallery) -> None:
     """`MANY` people in one transaction, which is quicker."""
-    vault = gallery.keyring.vault
-    for place in range(MANY):
-        number = new_number()
-        write_person(connection, vault, number, Record(f"person {place} of many", "2026-01-01T00:00:00Z"))
-        write_template(connection, vault, number, gallery.fingerprint, templates(1, place).astype("<f4").tobytes())
-        gallery.append_audit(connection, "enrolled", number, {"templates": 1, "fingerprint": gallery.fingerprint})
+    with gallery.writing() as transaction:
+        for place in range(MANY):
+            number = new_number()
+            write_person(transaction, number, PersonDetails(f"person {place} of many", "2026-01-01T00:00:00Z"))
+            write_template(transaction, number, templates(1, place).astype("<f4").tobytes())
+            audit.append(transaction, "enrolled", number, {"templates": 1, "fingerprint": gallery.fingerprint})
 
 
 def _side_by_side(

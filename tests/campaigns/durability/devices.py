@@ -78,13 +78,14 @@ def look(gallery: Gallery) -> State:
 
     Raises:
         AssertionError: The file is not whole.
-        IntegrityError: Something does not open, or the record does not hold.
+        IntegrityError: Something does not open, or the audit trail does not hold.
     """
-    found = gallery.read(lambda connection: connection.execute("PRAGMA integrity_check").fetchall())
-    assert found == [("ok",)], found
-    assert not gallery.read(lambda connection: connection.execute("PRAGMA foreign_key_check").fetchall())
+    with gallery.reading() as transaction:
+        found = transaction.execute("PRAGMA integrity_check").fetchall()
+        assert found == [("ok",)], found
+        assert not transaction.execute("PRAGMA foreign_key_check").fetchall()
     gallery.check_audit()
-    held = gallery.mirror("cosine", "best").index
+    held = gallery.template_cache("cosine", "best").index
     people = {}
     names = {}
     for person in gallery.people():
@@ -95,8 +96,9 @@ def look(gallery: Gallery) -> State:
         access = Access(person.valid_from, person.valid_until, person.hours)
         people[person.person] = (tuple(one.tobytes() for one in own), access)
         assert len(own) == person.templates
-    attempts = gallery.read(lambda connection: connection.execute("SELECT person, failures FROM attempts").fetchall())
-    rejections = gallery.read(lambda connection: connection.execute("SELECT id FROM rejection").fetchall())
+    with gallery.reading() as transaction:
+        attempts = transaction.execute("SELECT person, failures FROM attempts").fetchall()
+        rejections = transaction.execute("SELECT id FROM rejection").fetchall()
     return State(
         people,
         {names[number]: failures for number, failures in attempts},

@@ -33,7 +33,7 @@ class Case:
         ground: What `ground.prepare` made.
         place: Where its copy is to be.
         user: Whom the door and the attacker run as; None: as this process.
-        head: Of the record, as it was kept elsewhere.
+        head: Of the audit trail, as it was kept elsewhere.
         events: How many instants each command has.
     """
 

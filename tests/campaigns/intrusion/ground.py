@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from edge_oneshot_device import Recognizer
+from edge_oneshot_device.gallery import audit_trail
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.gallery.transfer import back_up
 from edge_oneshot_device.installation.installer import install
-from edge_oneshot_device.recognition import record
 from edge_oneshot_device.state.opening import open_installed
 from tests.samples.tiny import bundle_maker, draw_people, tiny_section
 
@@ -75,7 +75,7 @@ def prepare(root: Path) -> None:
             for _ in range(failures):
                 door.verify(person, images["stranger"][6])
         back_up(door.gallery, elsewhere / "now.backup")
-        facts = {"head": str(record.head(door.gallery))}
+        facts = {"head": str(audit_trail.head(door.gallery))}
     with (opened := open_installed(state, key=key)).gallery:
         template = opened.encoder.embed_image(images["stranger"][0]).astype("<f4").tobytes()
     (root / "loot" / "template").write_bytes(template)

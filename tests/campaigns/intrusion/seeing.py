@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from edge_oneshot_device import Recognizer, cli, console
-from edge_oneshot_device.recognition import record
+from edge_oneshot_device.gallery import audit_trail
 from tests.campaigns.intrusion.commands import IN, Expected
 from tests.campaigns.intrusion.ground import REJECTIONS
 from tests.campaigns.intrusion.processes import Child, Told, once, told
@@ -28,7 +28,7 @@ class Attempt:
         shown: Whose image it is.
         claimed: As whom, 1:1; None: 1:N.
         told: What came of it.
-        row: What the record's last row says then, where the attempt was accepted and has one.
+        row: What the last row of the audit trail says then, where the attempt was accepted and has one.
         kept: Whether that row is in a file of the state folder.
     """
 
@@ -172,7 +172,7 @@ def _printed(call: Callable[[], Any]) -> int:
 
 def _last_row(door: Recognizer) -> dict[str, Any] | None:
     rows: list[Any] = []
-    told(lambda: rows.extend(record.last(door.gallery, 1)))
+    told(lambda: rows.extend(audit_trail.last(door.gallery, 1)))
     return msgspec.to_builtins(rows[0]) if rows else None
 
 

@@ -161,7 +161,7 @@ def _replay(draw: _Draw) -> list[str]:
 
 
 def _person_replayed(draw: _Draw) -> list[str]:
-    """All rows of before, or of the other gallery, of every table but the record: whoever was forgotten is back."""
+    """All earlier rows, or those of the other gallery, of every table but the audit trail: the forgotten are back."""
     source = draw.pick(("'loot'", "'loot'", "'other'"))
     sealed = [one.name for one in draw.tables if "mac" not in one.columns and "check_value" not in one.columns]
     return [

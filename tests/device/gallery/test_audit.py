@@ -1,6 +1,5 @@
 import json
 import shutil
-import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,13 +9,14 @@ import pytest
 
 from edge_oneshot_device import cli
 from edge_oneshot_device.errors import InputError, IntegrityError
-from edge_oneshot_device.gallery import audit
+from edge_oneshot_device.gallery import audit, audit_trail
 from edge_oneshot_device.gallery.access import ALWAYS, Access
+from edge_oneshot_device.gallery.audit_rows import Head, Row, parse_head
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key
 from edge_oneshot_device.gallery.rotation import rotate_key
+from edge_oneshot_device.gallery.transaction import Transaction
 from edge_oneshot_device.installation import installer
-from edge_oneshot_device.recognition import record
 from tests.samples.galleries import MINE, SIZE, Machine, names, tampering, vectors
 
 ACTS = ["created", "enrolled", "enrolled", "added", "access", "enrolled", "forgotten", "replaced"]
@@ -64,7 +64,7 @@ def test_every_act_is_a_row_and_no_row_has_a_name(gallery: Gallery) -> None:
     rows = list(gallery.rows())
     assert [row.act for row in rows] == ACTS
     assert [row.seq for row in rows] == list(range(1, 9))
-    assert report.head == audit.Head(8, rows[-1].mac.hex()) == record.head(gallery)
+    assert report.head == Head(8, rows[-1].mac.hex()) == audit_trail.head(gallery)
     numbers = {row.person for row in rows}
     assert len(numbers) == 4  # None, ada, grace, alan
     for row in rows:
@@ -73,12 +73,12 @@ def test_every_act_is_a_row_and_no_row_has_a_name(gallery: Gallery) -> None:
 
 def test_entries_have_the_names_that_are_still_known(gallery: Gallery) -> None:
     fill(gallery)
-    entries = list(record.entries(gallery))
+    entries = list(audit_trail.entries(gallery))
     assert [entry.person for entry in entries] == [None, "ada", "grace", "ada", "grace", None, None, "grace"]
     assert entries[5].number == entries[6].number is not None
     assert entries[4].detail == {"valid_from": None, "valid_until": None, "hours": "mon 07:00-19:00"}
-    assert [entry.seq for entry in record.last(gallery, 3)] == [6, 7, 8]
-    assert [entry.seq for entry in record.last(gallery, 100)] == list(range(1, 9))
+    assert [entry.seq for entry in audit_trail.last(gallery, 3)] == [6, 7, 8]
+    assert [entry.seq for entry in audit_trail.last(gallery, 100)] == list(range(1, 9))
 
 
 ALTERED = {
@@ -172,7 +172,7 @@ def test_somebody_forgotten_who_is_put_back_is_found(written: Path, key: KeySour
         connection.executemany("INSERT INTO template (person, fingerprint, sealed) VALUES (?, ?, ?)", templates[-2:])
     with Gallery.open(written, MINE, SIZE, key) as again:
         assert names(again) == ["ada", "grace"]
-        with pytest.raises(IntegrityError, match="was enrolled without a record"):
+        with pytest.raises(IntegrityError, match="was enrolled without a row of the audit trail"):
             again.check_audit()
 
 
@@ -194,7 +194,7 @@ def test_the_record_of_another_gallery_with_the_same_key_is_refused(
 def test_a_cut_end_shows_against_a_head_that_was_kept(written: Path, key: KeySource) -> None:
     with Gallery.open(written, MINE, SIZE, key) as opened:
         opened.set_access("ada", ALWAYS)
-        head = record.head(opened)
+        head = audit_trail.head(opened)
         assert opened.check_audit(head).head == head
     with tampering(written) as connection:
         connection.execute("DELETE FROM audit WHERE seq = 9")
@@ -215,9 +215,9 @@ def test_an_older_copy_of_the_whole_file_shows_against_a_newer_head_and_not_agai
 ) -> None:
     former = written.read_bytes()
     with Gallery.open(written, MINE, SIZE, key) as opened:
-        older = record.head(opened)
+        older = audit_trail.head(opened)
         opened.forget("ada")
-        newer = record.head(opened)
+        newer = audit_trail.head(opened)
         assert opened.check_audit(older).head == newer
     written.write_bytes(former)
     with Gallery.open(written, MINE, SIZE, key) as again:
@@ -228,10 +228,10 @@ def test_an_older_copy_of_the_whole_file_shows_against_a_newer_head_and_not_agai
 
 
 def test_a_head_is_printed_and_read_again() -> None:
-    head = audit.Head(17, "ab" * 32)
+    head = Head(17, "ab" * 32)
     assert str(head) == "17:" + "ab" * 32
-    assert audit.parse_head(f" {head}\n") == head
-    assert audit.parse_head("17:" + "AB" * 32) == head
+    assert parse_head(f" {head}\n") == head
+    assert parse_head("17:" + "AB" * 32) == head
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_head_is_printed_and_read_again() -> None:
 )
 def test_what_is_no_head_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="give what audit --head printed") as refused:
-        audit.parse_head(text)
+        parse_head(text)
     assert refused.value.reason == "bad_head"
 
 
@@ -252,18 +252,18 @@ def test_old_rows_are_let_go_of_twice_and_what_is_left_holds(gallery: Gallery, m
     fill(gallery)
     machine.now += timedelta(days=10)
     gallery.set_access("ada", ALWAYS)
-    old = record.head(gallery)
+    old = audit_trail.head(gallery)
     machine.now += timedelta(days=10)
-    pruned = record.prune(gallery, days=15)
-    assert (pruned.rows, pruned.head) == (8, str(record.head(gallery)))
+    pruned = audit_trail.prune(gallery, days=15)
+    assert (pruned.rows, pruned.head) == (8, str(audit_trail.head(gallery)))
     assert [row.act for row in gallery.rows()] == ["access", "checkpoint"]
     report = gallery.check_audit(old)
     assert (report.rows, report.first, report.people, report.since) == (2, 9, 2, "2026-01-15T12:00:00.000Z")
-    assert record.prune(gallery, days=15).rows == 0
+    assert audit_trail.prune(gallery, days=15).rows == 0
     assert gallery.check_audit().rows == 2  # nothing was old, so there is no further checkpoint
     machine.now += timedelta(days=1)
     gallery.forget("ada")
-    assert record.prune(gallery, days=5).rows == 1
+    assert audit_trail.prune(gallery, days=5).rows == 1
     assert [row.act for row in gallery.rows()] == ["checkpoint", "forgotten", "checkpoint"]
     report = gallery.check_audit()
     assert (report.first, report.people) == (10, 1)
@@ -275,7 +275,7 @@ def test_old_rows_are_let_go_of_twice_and_what_is_left_holds(gallery: Gallery, m
 def test_a_record_that_is_old_as_a_whole_is_let_go_of_as_a_whole(gallery: Gallery, machine: Machine) -> None:
     fill(gallery)
     machine.now += timedelta(days=40)
-    assert record.prune(gallery, days=30).rows == 8
+    assert audit_trail.prune(gallery, days=30).rows == 8
     assert [row.act for row in gallery.rows()] == ["checkpoint"]
     assert gallery.check_audit().people == 2
 
@@ -299,7 +299,7 @@ def test_what_is_altered_after_older_rows_were_let_go_of_is_found(
     fill(gallery)
     machine.now += timedelta(days=10)
     gallery.set_access("ada", ALWAYS)
-    assert record.prune(gallery, days=5).rows == 8
+    assert audit_trail.prune(gallery, days=5).rows == 8
     gallery.set_access("grace", ALWAYS)
     with tampering(gallery.path) as connection:
         connection.executescript(forgery)
@@ -317,7 +317,7 @@ def test_rows_let_go_of_before_and_after_a_new_key_leave_a_record_that_holds(
     assert [row.act for row in gallery.rows()][8:] == ["key_rotated", "access"] * 2
     assert gallery.check_audit().rows == 12
     for days, first in ((15, 9), (5, 11)):
-        record.prune(gallery, days=days)
+        audit_trail.prune(gallery, days=days)
         assert gallery.check_audit().first == first
         with Gallery.open(gallery.path, MINE, SIZE, key, machine.clock()) as again:
             assert again.check_audit().first == first
@@ -330,7 +330,7 @@ def test_rows_let_go_of_before_and_after_a_new_key_leave_a_record_that_holds(
 @pytest.mark.parametrize("days", [0, -1, 999_999_999])
 def test_an_age_that_is_none_is_refused(gallery: Gallery, days: int) -> None:
     with pytest.raises(InputError) as refused:
-        record.prune(gallery, days)
+        audit_trail.prune(gallery, days)
     assert refused.value.reason == "bad_age"
 
 
@@ -347,7 +347,7 @@ def test_dates_of_the_record_never_run_backwards(gallery: Gallery, machine: Mach
 
 
 def test_a_record_of_several_chunks_is_walked_whole(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "_CHUNK", 3)
+    monkeypatch.setattr(audit, "CHUNK", 3)
     fill(gallery)
     assert gallery.check_audit().rows == 8
     assert [row.seq for row in gallery.rows(after=2)] == [3, 4, 5, 6, 7, 8]
@@ -363,26 +363,26 @@ def test_what_another_process_does_meanwhile_is_no_alteration(
     fill(gallery)
     machine.now += timedelta(days=10)
     gallery.set_access("ada", ALWAYS)
-    walked = audit._chunk
+    walked = audit.chunk_after
     done = []
 
     with Gallery.open(gallery.path, MINE, SIZE, key, machine.clock()) as other:
 
-        def meanwhile(connection: sqlite3.Connection, after: int) -> list[audit.Row]:
-            found = walked(connection, after)
-            connection.execute("ROLLBACK")  # as between two chunks
+        def meanwhile(transaction: Transaction, after: int) -> list[Row]:
+            found = walked(transaction, after)
+            transaction.execute("ROLLBACK")  # as between two chunks
             if not done:
                 done.append(act)
                 {
-                    "prune": lambda: record.prune(other, days=5),
+                    "prune": lambda: audit_trail.prune(other, days=5),
                     "rotate": lambda: rotate_key(other),
                     "enrol": lambda: other.enrol("edsger", vectors()),
                 }[act]()
-            connection.execute("BEGIN")
+            transaction.execute("BEGIN")
             return found
 
-        monkeypatch.setattr(audit, "_CHUNK", 2)
-        monkeypatch.setattr(audit, "_chunk", meanwhile)
+        monkeypatch.setattr(audit, "CHUNK", 2)
+        monkeypatch.setattr(audit, "chunk_after", meanwhile)
         assert gallery.check_audit().people == (3 if act == "enrol" else 2)
         assert done == [act]
 
@@ -393,17 +393,17 @@ def test_a_row_that_nobody_can_read_is_an_altered_record_and_no_bug(written: Pat
         with tampering(written) as connection:
             connection.execute(f"UPDATE audit SET {change} WHERE seq = 3")  # noqa: S608
         with Gallery.open(written, MINE, SIZE, key) as again, pytest.raises(IntegrityError) as refused:
-            list(record.entries(again))
+            list(audit_trail.entries(again))
         assert refused.value.reason == "audit_altered"
         written.write_bytes(content)
 
 
 def test_rows_come_as_json_that_gives_the_digests_again(gallery: Gallery) -> None:
     fill(gallery)
-    lines = [msgspec.json.encode(entry) for entry in record.entries(gallery)]
+    lines = [msgspec.json.encode(entry) for entry in audit_trail.entries(gallery)]
     read = [msgspec.json.decode(line) for line in lines]
     assert [line["act"] for line in read] == ACTS
-    assert read[-1]["mac"] == record.head(gallery).mac
+    assert read[-1]["mac"] == audit_trail.head(gallery).mac
     assert list(read[0]) == ["seq", "at", "act", "person", "number", "detail", "mac"]
 
 

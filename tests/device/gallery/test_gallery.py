@@ -24,7 +24,9 @@ from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import database
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, read_key
+from edge_oneshot_device.gallery.migrations import MIGRATIONS
 from edge_oneshot_device.gallery.people import Enrolment, person_name
+from edge_oneshot_device.gallery.settings import use_encoder
 from edge_oneshot_device.gallery.vault import Vault
 from tests import MODELS
 from tests.samples.galleries import MINE, OTHER, SIZE, names, tampering, vectors
@@ -32,7 +34,7 @@ from tests.samples.galleries import MINE, OTHER, SIZE, names, tampering, vectors
 
 def matched(gallery: Gallery) -> list[str]:
     """Names of those who have templates in memory."""
-    index = gallery.mirror("cosine", "best").index
+    index = gallery.template_cache("cosine", "best").index
     found = [name for name in names(gallery) if len(index.templates_of(gallery.number_of(name) or 0))]
     assert index.people == len(found)
     return found
@@ -40,7 +42,7 @@ def matched(gallery: Gallery) -> list[str]:
 
 def held(gallery: Gallery, name: str) -> np.ndarray:
     """The templates of a person in memory."""
-    return gallery.mirror("cosine", "best").index.templates_of(gallery.number_of(name) or 0)
+    return gallery.template_cache("cosine", "best").index.templates_of(gallery.number_of(name) or 0)
 
 
 @pytest.fixture
@@ -51,7 +53,8 @@ def gallery(path: Path) -> Iterator[Gallery]:
 
 
 def execute(gallery: Gallery, statement: str) -> None:
-    gallery.change(lambda connection: connection.execute(statement))
+    with gallery.writing() as transaction:
+        transaction.execute(statement)
 
 
 # enrol, people, forget
@@ -72,14 +75,14 @@ def test_templates_come_back_bit_for_bit_with_their_owners(gallery: Gallery) -> 
     np.testing.assert_array_equal(held(gallery, "grace"), [*vectors(1, seed=1), *vectors(1, seed=3)])
     np.testing.assert_array_equal(held(gallery, "ada"), vectors(3, seed=2))
     assert matched(gallery) == ["ada", "grace"]
-    mirror = gallery.mirror("cosine", "best")
-    assert (mirror.fewest, mirror.most, len(mirror.index)) == (2, 3, 5)
+    cache = gallery.template_cache("cosine", "best")
+    assert (cache.fewest, cache.most, len(cache.index)) == (2, 3, 5)
 
 
 def test_an_empty_gallery_has_nobody_to_match(gallery: Gallery) -> None:
-    mirror = gallery.mirror("cosine", "best")
-    assert (mirror.index.people, mirror.fewest, mirror.most) == (0, 1, 1)
-    assert mirror.index.search(vectors()[0]) == ()
+    cache = gallery.template_cache("cosine", "best")
+    assert (cache.index.people, cache.fewest, cache.most) == (0, 1, 1)
+    assert cache.index.search(vectors()[0]) == ()
 
 
 def test_what_was_enrolled_is_there_after_opening_again(path: Path) -> None:
@@ -248,14 +251,14 @@ def _as_dictionary(gallery: Gallery) -> dict[str, list[bytes]]:
 def test_the_matrix_is_read_once_and_follows_other_connections(gallery: Gallery, path: Path) -> None:
     gallery.enrol("ada", vectors(seed=1))
     assert matched(gallery) == ["ada"]
-    first = gallery.mirror("cosine", "best").index
+    first = gallery.template_cache("cosine", "best").index
     with Gallery.open(path, MINE, SIZE) as other:
         other.enrol("grace", vectors(seed=2))
         assert matched(gallery) == ["ada", "grace"]
         other.forget("ada")
         assert matched(gallery) == ["grace"]
         np.testing.assert_array_equal(held(gallery, "grace"), vectors(seed=2))
-    assert gallery.mirror("cosine", "best").index is first
+    assert gallery.template_cache("cosine", "best").index is first
 
 
 def test_threads_that_enrol_at_once_lose_nobody(path: Path) -> None:
@@ -292,8 +295,7 @@ def test_templates_of_another_encoder_are_never_matched(path: Path) -> None:
         former.enrol("ada", vectors())
     with Gallery.open(path, MINE, SIZE) as gallery:
         for refused_call in (
-            lambda: gallery.mirror("cosine", "best"),
-            lambda: gallery.read(gallery.require_encoder),
+            lambda: gallery.template_cache("cosine", "best"),
             lambda: gallery.enrol("grace", vectors()),
             lambda: gallery.enrol("ada", vectors(), add=True),
         ):
@@ -309,7 +311,8 @@ def test_another_encoder_begins_with_nobody_and_two_are_kept(path: Path) -> None
     third = "c" * 64
     for fingerprint, name in ((OTHER, "ada"), (MINE, "ada"), (third, "grace")):
         with Gallery.open(path, fingerprint, SIZE, create=True) as gallery:
-            gallery.change(gallery.use_encoder)
+            with gallery.writing() as transaction:
+                use_encoder(transaction)
             assert matched(gallery) == []
             assert gallery.enrol(name, vectors(2)).reason == "enrolled"
             assert (matched(gallery), gallery.people()[0].fingerprint) == ([name], fingerprint)
@@ -340,21 +343,18 @@ def test_a_file_that_others_could_read_is_closed_to_them(path: Path) -> None:
 
 def test_changes_are_synced_journalled_and_wiped(gallery: Gallery, path: Path) -> None:
     journal = path.with_name(path.name + "-journal")
-
-    def work(connection: sqlite3.Connection) -> dict[str, object]:
-        names = ("journal_mode", "synchronous", "secure_delete", "foreign_keys", "user_version")
-        connection.execute("DELETE FROM photo")
-        connection.execute("UPDATE audit SET act = 'x'")
+    names = ("journal_mode", "synchronous", "secure_delete", "foreign_keys", "user_version")
+    with gallery.writing() as transaction:
+        transaction.execute("DELETE FROM photo")
+        transaction.execute("UPDATE audit SET act = 'x'")
         assert stat.S_IMODE(journal.stat().st_mode) == 0o600
-        return {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names}
-
-    found = gallery.change(work)
+        found = {name: transaction.value(f"PRAGMA {name}") for name in names}
     assert found == {
         "journal_mode": "delete",
         "synchronous": 3,
         "secure_delete": 1,
         "foreign_keys": 1,
-        "user_version": len(database.MIGRATIONS),
+        "user_version": len(MIGRATIONS),
     }
     assert not journal.exists()
 
@@ -383,7 +383,7 @@ def test_a_gallery_of_the_first_version_is_opened_and_sealed(path: Path) -> None
     assert b"ada" not in content
     assert np.array([0.5, -0.5, 0.5, -0.5], "<f4").tobytes() not in content
     with tampering(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone()[0] == len(database.MIGRATIONS)
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS)
 
 
 def test_an_interrupted_creation_is_completed(path: Path) -> None:
@@ -395,12 +395,13 @@ def test_an_interrupted_creation_is_completed(path: Path) -> None:
 def test_a_change_that_fails_midway_is_undone(gallery: Gallery) -> None:
     gallery.enrol("ada", vectors())
 
-    def change(connection: sqlite3.Connection) -> None:
-        connection.execute("DELETE FROM person")
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with gallery.writing() as transaction:
+            transaction.execute("DELETE FROM person")
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        gallery.change(change)
+        interrupted()
     assert names(gallery) == ["ada"]
     assert matched(gallery) == ["ada"]
 
@@ -409,7 +410,8 @@ def test_a_full_disk_is_a_clear_error_and_changes_nothing(gallery: Gallery, path
     gallery.enrol("ada", vectors())
     with tampering(path) as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
-    gallery.read(lambda own: own.execute(f"PRAGMA max_page_count = {pages}"))
+    with gallery.reading() as transaction:
+        transaction.execute(f"PRAGMA max_page_count = {pages}")
     contents = [path.read_bytes()]
 
     def fill() -> None:
@@ -502,7 +504,7 @@ def test_a_database_of_something_else_is_refused_and_stays_as_it_is(path: Path) 
 
 
 def test_a_gallery_of_a_newer_version_is_refused_and_stays_as_it_is(gallery: Gallery, path: Path) -> None:
-    execute(gallery, f"PRAGMA user_version = {len(database.MIGRATIONS) + 1}")
+    execute(gallery, f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     gallery.close()
     before = path.read_bytes()
     with pytest.raises(IntegrityError, match=r"has version 4.*update") as refused:
@@ -559,9 +561,10 @@ def test_a_template_that_cannot_be_one_is_refused_with_the_persons_name(gallery:
     assert number is not None
     sealed = Vault(read_key(find_key())).seal(blob, "template", number, MINE)
     change = "UPDATE template SET sealed = ? WHERE person = ?"
-    gallery.change(lambda connection: connection.execute(change, (sealed, number)))
+    with gallery.writing() as transaction:
+        transaction.execute(change, (sealed, number))
     with Gallery.open(gallery.path, MINE, SIZE) as again, pytest.raises(IntegrityError, match="grace has a") as refused:
-        again.mirror("cosine", "best")
+        again.template_cache("cosine", "best")
     assert refused.value.reason == "gallery_corrupt"
 
 
@@ -580,7 +583,7 @@ def test_rows_that_were_changed_or_moved_are_refused(gallery: Gallery, path: Pat
     with tampering(path) as connection:
         connection.executescript(change)
     with Gallery.open(path, MINE, SIZE) as again, pytest.raises(IntegrityError) as refused:
-        again.mirror("cosine", "best")
+        again.template_cache("cosine", "best")
     assert refused.value.reason == "gallery_corrupt"
 
 

@@ -1,4 +1,3 @@
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,10 +11,12 @@ from edge_oneshot_device.gallery.keys import KeySource
 from edge_oneshot_device.gallery.limits import (
     Limits,
     Refusal,
-    note_rejection,
-    note_verification,
+    count_rejection,
+    count_verification,
     refuse_identification,
     refuse_verification,
+    restart_delay,
+    restart_minute,
     unlock,
 )
 from edge_oneshot_device.installation import installer
@@ -35,32 +36,31 @@ class Door:
         number = self.gallery.number_of(person)
         assert number is not None
 
-        def work(connection: sqlite3.Connection) -> Refusal | None:
-            refusal = refuse_verification(connection, self.limits, self.machine.clock(), number, renew=True)
+        with self.gallery.writing() as transaction:
+            refusal = refuse_verification(transaction, self.limits, number)
+            restart_delay(transaction, self.limits, number)
             if refusal is None:
-                note_verification(connection, self.machine.clock(), number, accepted=accepted)
+                count_verification(transaction, number, accepted=accepted)
             return refusal
-
-        return self.gallery.change(work)
 
     def identify(self, accepted: bool = False) -> Refusal | None:
-        def work(connection: sqlite3.Connection) -> Refusal | None:
-            refusal = refuse_identification(connection, self.limits, self.machine.clock(), renew=True)
+        with self.gallery.writing() as transaction:
+            refusal = refuse_identification(transaction, self.limits)
+            restart_minute(transaction, self.limits)
             if refusal is None and not accepted:
-                note_rejection(connection, self.limits, self.machine.clock())
+                count_rejection(transaction, self.limits)
             return refusal
-
-        return self.gallery.change(work)
 
     def unlock(self, person: str) -> int:
         number = self.gallery.number_of(person)
         assert number is not None
-        return self.gallery.change(lambda connection: unlock(connection, number))
+        with self.gallery.writing() as transaction:
+            return unlock(transaction, number)
 
 
 @pytest.fixture
-def reopen(path: Path, key: KeySource) -> Callable[[], Gallery]:
-    return lambda: Gallery.open(path, MINE, SIZE, key, create=True)
+def reopen(path: Path, key: KeySource, machine: Machine) -> Callable[[], Gallery]:
+    return lambda: Gallery.open(path, MINE, SIZE, key, machine.clock(), create=True)
 
 
 @pytest.fixture
@@ -167,9 +167,8 @@ def test_looking_alone_changes_nothing_and_waits_all_the_same_after_a_restart(do
     number = door.gallery.number_of("ada")
     assert number is not None
     for _ in range(2):
-        refusal = door.gallery.read(
-            lambda connection: refuse_verification(connection, LIMITS, door.machine.clock(), number)
-        )
+        with door.gallery.reading() as transaction:
+            refusal = refuse_verification(transaction, LIMITS, number)
         assert refusal == Refusal("delayed", 30.0)
         door.machine.seconds += 10.0
 
@@ -267,7 +266,8 @@ def test_rejections_that_count_no_more_are_not_kept(door: Door) -> None:
         door.identify()
         door.machine.seconds += 60.0
     query = "SELECT count(*) FROM rejection"
-    assert door.gallery.read(lambda connection: connection.execute(query).fetchone()[0]) == 10
+    with door.gallery.reading() as transaction:
+        assert transaction.value(query) == 10
 
 
 def test_attempts_at_1_to_1_are_not_those_of_1_to_n(door: Door) -> None:
@@ -317,7 +317,8 @@ def test_a_moment_that_somebody_wrote_delays_nobody_longer_than_a_delay(door: Do
     for _ in range(10):
         assert door.identify() is None
     for statement in ROWS.values():
-        door.gallery.change(lambda connection, text=statement: connection.execute(text, (moment,)))  # type: ignore[misc]
+        with door.gallery.writing() as transaction:
+            transaction.execute(statement, (moment,))
     for refusal, most in ((door.verify("ada"), 30.0), (door.identify(), 60.0)):
         assert (refusal is None) == (moment < 0.0)
         assert refusal is None or refusal.retry_after == most
@@ -328,19 +329,21 @@ def test_a_moment_that_somebody_wrote_delays_nobody_longer_than_a_delay(door: Do
 def test_rejections_that_somebody_wrote_neither_pile_up_nor_lift_the_limit(door: Door) -> None:
     many = [(2**62 + number, door.machine.boot, -1e9) for number in range(2000)] + [(2**63 - 1, "x", 1e12)]
     insert = "INSERT INTO rejection VALUES (?, ?, ?)"
-    door.gallery.change(lambda connection: connection.executemany(insert, many))
+    with door.gallery.writing() as transaction:
+        transaction.connection.executemany(insert, many)
     refusals = [door.identify() for _ in range(12)]
     assert [refusal is None for refusal in refusals] == [True] * 9 + [False] * 3
     assert refusals[-1] == Refusal("rate_limited", 60.0)
-    count = door.gallery.read(lambda connection: connection.execute("SELECT count(*) FROM rejection").fetchone()[0])
-    assert count == 10
+    with door.gallery.reading() as transaction:
+        assert transaction.value("SELECT count(*) FROM rejection") == 10
 
 
 def test_no_failures_that_somebody_wrote_are_an_internal_error(door: Door) -> None:
     door.verify("ada")
     for failures, refusal in ((2**63 - 1, Refusal("disabled", None)), (-(2**63), None)):
         statement = f"UPDATE attempts SET failures = {failures}"  # noqa: S608
-        door.gallery.change(lambda connection, text=statement: connection.execute(text))  # type: ignore[misc]
+        with door.gallery.writing() as transaction:
+            transaction.execute(statement)
         assert door.verify("ada") == refusal
 
 

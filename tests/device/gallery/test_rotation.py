@@ -14,7 +14,7 @@ from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import database, keys, rotation
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, kept_at, kept_keys, read_key
-from edge_oneshot_device.gallery.rotation import Dropped, Rotation, drop_former, rotate_key
+from edge_oneshot_device.gallery.rotation import DroppedKeys, KeyRotation, drop_former, rotate_key
 from edge_oneshot_device.gallery.transfer import back_up, restore
 from edge_oneshot_device.gallery.vault import Vault
 from tests.samples.galleries import MINE, SIZE, names, vectors
@@ -35,7 +35,8 @@ def photos(gallery: Gallery, person: str) -> list[bytes]:
     number = gallery.number_of(person)
     assert number is not None
     query = "SELECT sealed FROM photo WHERE person = ? ORDER BY id"
-    rows = gallery.read(lambda connection: connection.execute(query, (number,)).fetchall())
+    with gallery.reading() as transaction:
+        rows = transaction.execute(query, (number,)).fetchall()
     return [gallery.keyring.vault.open(row[0], "photo", number) for row in rows]
 
 
@@ -75,7 +76,7 @@ def gallery(reopen: Callable[..., Gallery]) -> Iterator[Gallery]:
 
 def assert_whole(gallery: Gallery) -> None:
     assert names(gallery) == ["ada", "grace"]
-    assert gallery.mirror("cosine", "best").index.people == 2
+    assert gallery.template_cache("cosine", "best").index.people == 2
     assert photos(gallery, "ada") == [b"the first", b"the second"]
     assert gallery.check_audit().people == 2
 
@@ -83,7 +84,7 @@ def assert_whole(gallery: Gallery) -> None:
 def test_everything_is_sealed_anew_and_nothing_sealed_before_is_left_in_the_file(gallery: Gallery, key: Path) -> None:
     former, values, kept = key.read_bytes(), sealed_values(gallery.path), kept_copy(key)
     assert len(values) == 11
-    assert rotate_key(gallery) == Rotation(2, 2, str(key), str(kept))
+    assert rotate_key(gallery) == KeyRotation(2, 2, str(key), str(kept))
     assert kept.read_bytes() == former
     assert key.read_bytes() != former
     assert key.stat().st_mode & 0o777 == 0o600
@@ -123,12 +124,12 @@ def test_keys_are_rotated_again_and_again_and_the_record_holds_from_its_beginnin
 
 def test_another_connection_goes_on_with_the_new_key(gallery: Gallery, reopen: Callable[..., Gallery]) -> None:
     with reopen() as door:
-        assert door.mirror("cosine", "best").index.people == 2
+        assert door.template_cache("cosine", "best").index.people == 2
         rotate_key(gallery)
         assert door.number_of("grace") == gallery.number_of("grace")
         rotate_key(gallery)
         door.enrol("alan", vectors())
-        assert gallery.mirror("cosine", "best").index.people == 3
+        assert gallery.template_cache("cosine", "best").index.people == 3
         gallery.forget("alan")
         rotate_key(door)
         assert_whole(gallery)
@@ -140,7 +141,7 @@ def test_another_connection_goes_on_with_the_new_key(gallery: Gallery, reopen: C
 
 def test_a_new_key_may_be_put_elsewhere(gallery: Gallery, key: Path, reopen: Callable[..., Gallery]) -> None:
     new, former = key.with_name("new"), key.read_bytes()
-    assert rotate_key(gallery, new) == Rotation(2, 2, str(new))
+    assert rotate_key(gallery, new) == KeyRotation(2, 2, str(new))
     assert key.read_bytes() == former
     with reopen(new) as again:
         assert_whole(again)
@@ -401,7 +402,7 @@ def test_former_keys_stay_until_they_are_dropped_and_then_their_backups_are_clos
         assert_whole(again)
         rows = [row for row in again.rows() if row.act == "keys_dropped"]
         assert msgspec.json.decode(rows[0].detail) == {"keys": [Path(dropped.dropped[0]).name.removeprefix("key.")]}
-        assert drop_former(again) == Dropped([], dropped.kept)
+        assert drop_former(again) == DroppedKeys([], dropped.kept)
     with reopen() as again:
         assert_whole(again)
 

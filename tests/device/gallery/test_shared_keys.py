@@ -84,7 +84,7 @@ def assert_both_open(root: Path) -> None:
     for name in ("one", "two"):
         with opened(root, name) as gallery:
             assert names(gallery) == [name]
-            assert gallery.mirror("cosine", "best").index.people == 1
+            assert gallery.template_cache("cosine", "best").index.people == 1
             assert gallery.check_audit().people == 1
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.gallery import transfer
+from edge_oneshot_device.gallery import audit_trail, transfer
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, read_key
@@ -21,7 +21,6 @@ from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.gallery.sealed import write_template
 from edge_oneshot_device.gallery.transfer import back_up, export_people, import_people, restore
 from edge_oneshot_device.installation import installer
-from edge_oneshot_device.recognition import record
 from tests.samples.galleries import MINE, OTHER, SIZE, names, vectors
 from tests.samples.tiny import MakeBundle, People
 
@@ -33,7 +32,7 @@ Opener = Callable[..., Gallery]
 def matched(gallery: Gallery, name: str) -> np.ndarray:
     number = gallery.number_of(name)
     assert number is not None
-    return gallery.mirror("cosine", "best").index.templates_of(number)
+    return gallery.template_cache("cosine", "best").index.templates_of(number)
 
 
 def acts(gallery: Gallery) -> list[str]:
@@ -75,7 +74,7 @@ def file(tmp_path: Path) -> Path:
 def test_a_backup_is_a_whole_gallery_that_its_key_opens(gallery: Gallery, file: Path, key: Path) -> None:
     made = back_up(gallery, file)
     assert (made.file, made.people, made.bytes) == (str(file), 2, file.stat().st_size)
-    assert made.head == str(record.head(gallery))
+    assert made.head == str(audit_trail.head(gallery))
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert acts(gallery)[-1] == "backup_begun"
     with Gallery.open(file, MINE, SIZE, KeySource(key)) as copy:
@@ -156,7 +155,7 @@ def test_a_backup_taken_while_another_connection_writes_is_of_one_moment(
             with Gallery.open(file, MINE, SIZE, KeySource(key)) as copy:
                 assert len(copy.people()) == made.people
                 assert str(copy.check_audit().head) == made.head
-                copy.mirror("cosine", "best")
+                copy.template_cache("cosine", "best")
     finally:
         stop.set()
         writer.join()
@@ -171,18 +170,18 @@ def test_what_was_backed_up_comes_back_and_the_record_says_so(gallery: Gallery, 
     back_up(gallery, file)
     gallery.forget("ada")
     gallery.enrol("mallory", vectors(1, seed=9))
-    head = str(record.head(gallery))
+    head = str(audit_trail.head(gallery))
     restored = restore(gallery, file)
     assert (restored.file, restored.people) == (str(file), 2)
     assert names(gallery) == ["ada", "grace"]
     np.testing.assert_array_equal(matched(gallery, "ada"), vectors(2, seed=1))
     assert gallery.people()[0].hours == UNTIL.hours
     assert acts(gallery) == ["created", "enrolled", "enrolled", "backup_begun", "restored"]
-    (last,) = record.last(gallery, 1)
+    (last,) = audit_trail.last(gallery, 1)
     assert last.detail == {"instead_of": head}
     assert restored.head == str(gallery.check_audit().head)
     with pytest.raises(IntegrityError) as refused:
-        record.check(gallery, head)
+        audit_trail.check(gallery, head)
     assert refused.value.reason == "audit_cut"
     assert sorted(path.name for path in gallery.path.parent.iterdir()) == ["gallery.db", "reserve"]
     gallery.enrol("alan", vectors())
@@ -196,11 +195,11 @@ def test_other_processes_that_have_the_gallery_open_see_what_was_restored(
     with opener() as door:
         door.enrol("ada", vectors(1, seed=5), replace=True)
         door.forget("grace")
-        assert door.mirror("cosine", "best").index.people == 1
+        assert door.template_cache("cosine", "best").index.people == 1
         restore(gallery, file)
         assert names(door) == ["ada", "grace"]
         np.testing.assert_array_equal(matched(door, "ada"), vectors(2, seed=1))
-        assert door.mirror("cosine", "best").index.people == 2
+        assert door.template_cache("cosine", "best").index.people == 2
         door.enrol("alan", vectors())
         assert door.check_audit().people == gallery.check_audit().people == 3
 
@@ -211,7 +210,7 @@ def test_a_backup_of_another_gallery_with_the_same_key_goes_on_with_its_own_reco
     # a device whose card died: the key was kept, the gallery is a new one, and its door is running
     back_up(gallery, file)
     with opener("new") as new, opener("new") as door:
-        assert door.mirror("cosine", "best").index.people == 0
+        assert door.template_cache("cosine", "best").index.people == 0
         restore(new, file)
         assert names(door) == ["ada", "grace"]
         door.enrol("alan", vectors())
@@ -443,9 +442,10 @@ def test_templates_that_have_no_scores_are_not_imported(
     gallery: Gallery, opener: Opener, file: Path, key: Path, value: float
 ) -> None:
     broken = np.full(SIZE, value, "<f4").tobytes()
-    number, vault = gallery.number_of("ada"), gallery.keyring.vault
+    number = gallery.number_of("ada")
     assert number is not None
-    gallery.change(lambda connection: write_template(connection, vault, number, MINE, broken))
+    with gallery.writing() as transaction:
+        write_template(transaction, number, broken)
     export_people(gallery, file, read_key(KeySource(key)))
     with opener("other") as other:
         with pytest.raises(IntegrityError, match="export them again") as refused:

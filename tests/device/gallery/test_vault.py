@@ -1,6 +1,6 @@
 import random
-import sqlite3
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.errors import DeviceError, IntegrityError, MachineError
-from edge_oneshot_device.gallery import database
-from edge_oneshot_device.gallery import gallery as gallery_module
+from edge_oneshot_device.gallery import database, enrolling
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key
-from edge_oneshot_device.gallery.people import Enrolment
+from edge_oneshot_device.gallery.transaction import Transaction
 from edge_oneshot_device.gallery.vault import NONCE_BYTES, TAG_BYTES, SealError, Vault
 from edge_oneshot_device.installation import installer
 from tests import MODELS
@@ -136,7 +135,7 @@ def test_templates_and_names_open_where_they_were_sealed_only(gallery: Gallery, 
     with tampering(gallery.path) as connection:
         connection.executescript(change)
     with Gallery.open(gallery.path, MINE, SIZE, key) as again, pytest.raises(IntegrityError) as refused:
-        again.mirror("cosine", "best")
+        again.template_cache("cosine", "best")
     assert refused.value.reason == "gallery_corrupt"
 
 
@@ -146,7 +145,7 @@ def test_templates_cannot_be_passed_off_as_those_of_another_encoder(gallery: Gal
         connection.execute("INSERT INTO encoder (fingerprint) VALUES (?)", (OTHER,))
         connection.execute("UPDATE template SET fingerprint = ?", (OTHER,))
     with Gallery.open(gallery.path, OTHER, SIZE, key) as again, pytest.raises(IntegrityError) as refused:
-        again.mirror("cosine", "best")
+        again.template_cache("cosine", "best")
     assert refused.value.reason == "gallery_corrupt"
 
 
@@ -155,7 +154,7 @@ def test_more_templates_of_a_person_than_there_can_be_are_refused(gallery: Galle
     with tampering(gallery.path) as connection:
         connection.execute(ONE_MORE)
     with Gallery.open(gallery.path, MINE, SIZE, key) as again, pytest.raises(IntegrityError) as refused:
-        again.mirror("cosine", "best")
+        again.template_cache("cosine", "best")
     assert refused.value.reason == "gallery_corrupt"
 
 
@@ -229,7 +228,7 @@ def test_nothing_of_whoever_was_forgotten_or_replaced_is_left_in_the_file(galler
 def test_nor_is_it_where_rows_were_moved_between_pages(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     # numbers of which secure_delete alone leaves a tag in the unused part of a page
     choose = random.Random(108)  # noqa: S311 (not a secret)
-    monkeypatch.setattr(gallery_module, "new_number", lambda: choose.getrandbits(62))
+    monkeypatch.setattr(enrolling, "new_number", lambda: choose.getrandbits(62))
     enrolled: list[str] = []
     forgotten = 0
     for step in range(110):
@@ -253,16 +252,17 @@ def test_a_file_whose_unused_parts_cannot_be_overwritten_is_told_and_the_person_
     gallery.enrol("ada", vectors())
     gallery.enrol("grace", vectors())
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
-    change = gallery.change
+    writing = gallery.writing
     with tampering(gallery.path) as reader:
 
-        def and_then_somebody_reads(work: Callable[[sqlite3.Connection], Enrolment]) -> Enrolment:
-            done = change(work)
+        @contextmanager
+        def and_then_somebody_reads() -> Iterator[Transaction]:
+            with writing() as transaction:
+                yield transaction
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM person").fetchone()
-            return done
 
-        monkeypatch.setattr(gallery, "change", and_then_somebody_reads)
+        monkeypatch.setattr(gallery, "writing", and_then_somebody_reads)
         with pytest.raises(MachineError, match=r"sealed traces .* may be left .* the next command") as failed:
             gallery.forget("ada")
     assert failed.value.reason == "not_wiped"

@@ -8,12 +8,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edge_oneshot_device.gallery import wiping
-from edge_oneshot_device.gallery.gallery import Gallery, new_number
+from edge_oneshot_device.gallery import audit, wiping
+from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource
-from edge_oneshot_device.gallery.people import Record
+from edge_oneshot_device.gallery.people import PersonDetails
+from edge_oneshot_device.gallery.roster import new_number
 from edge_oneshot_device.gallery.sealed import write_person, write_template
+from edge_oneshot_device.gallery.settings import use_encoder
 from tests.samples.galleries import MINE, OTHER, SIZE, vectors
+
+
+def is_due(gallery: Gallery) -> bool:
+    with gallery.reading() as transaction:
+        return wiping.is_due(transaction)
 
 
 def sealed_in(gallery: Gallery) -> set[bytes]:
@@ -31,18 +38,14 @@ def left_over(gallery: Gallery, gone: set[bytes]) -> int:
 
 def come_and_go(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
     """Enrol many, and forget some as if killed before the wipe; returns what was sealed of who is gone."""
-
-    def enrol_many(connection: sqlite3.Connection) -> list[str]:
-        gallery.use_encoder(connection)
-        names = [f"Person Number {place}" for place in range(60)]
+    names = [f"Person Number {place}" for place in range(60)]
+    with gallery.writing() as transaction:
+        use_encoder(transaction)
         for name in names:
             number = new_number()
-            write_person(connection, gallery.keyring.vault, number, Record(name, "2026-01-01T00:00:00Z"))
-            write_template(connection, gallery.keyring.vault, number, MINE, vectors()[0].tobytes())
-            gallery.append_audit(connection, "enrolled", number, {"templates": 1, "fingerprint": MINE})
-        return names
-
-    names = gallery.change(enrol_many)
+            write_person(transaction, number, PersonDetails(name, "2026-01-01T00:00:00Z"))
+            write_template(transaction, number, vectors()[0].tobytes())
+            audit.append(transaction, "enrolled", number, {"templates": 1, "fingerprint": MINE})
     before = sealed_in(gallery)
     with monkeypatch.context() as patch:
         patch.setattr(Gallery, "wipe", lambda _: None)
@@ -70,11 +73,12 @@ def test_the_next_opening_finishes_what_a_kill_left(
     gallery: Gallery, key: KeySource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = come_and_go(gallery, monkeypatch)
-    assert gallery.read(wiping.is_due)
+    assert is_due(gallery)
     with Gallery.open(gallery.path, MINE, SIZE, key) as opened:
         assert left_over(opened, gone) == 0
-        assert not opened.read(wiping.is_due)
-        assert opened.read(lambda connection: connection.execute("PRAGMA integrity_check").fetchone()) == ("ok",)
+        assert not is_due(opened)
+        with opened.reading() as transaction:
+            assert transaction.value("PRAGMA integrity_check") == "ok"
         assert opened.check_audit().people == len(opened.people()) > 20
 
 
@@ -99,19 +103,20 @@ def test_a_photo_of_another_encoder_s_time_is_wiped_too(
     gallery.enrol("ada", vectors(), photos=[b"a photo" * 1000])
     monkeypatch.setattr(Gallery, "wipe", lambda _: None)
     with Gallery.open(gallery.path, OTHER, SIZE, key) as opened:
-        opened.change(opened.use_encoder)
-        opened.change(lambda connection: connection.execute("DELETE FROM wipe"))
+        with opened.writing() as transaction:
+            use_encoder(transaction)
+            transaction.execute("DELETE FROM wipe")
         opened.enrol("ada", vectors(), photos=[b"another"])
-        assert opened.read(wiping.is_due)
+        assert is_due(opened)
     monkeypatch.undo()
     Gallery.open(gallery.path, OTHER, SIZE, key).close()
-    assert not gallery.read(wiping.is_due)
+    assert not is_due(gallery)
 
 
 def test_who_comes_first_has_nothing_to_wipe(gallery: Gallery) -> None:
     gallery.enrol("ada", vectors())
     gallery.enrol("ada", vectors(), add=True)
-    assert not gallery.read(wiping.is_due)
+    assert not is_due(gallery)
 
 
 def test_others_may_write_while_a_wipe_goes_on(
@@ -155,9 +160,9 @@ def test_who_is_forgotten_during_a_wipe_of_others_is_not_taken_for_wiped(
         patch.setattr(wiping, "_WRITTEN", 1)
         patch.setattr(wiping, "time", SimpleNamespace(sleep=ada_goes))
         gallery.wipe()
-    assert gallery.read(wiping.is_due)
+    assert is_due(gallery)
     gallery.wipe()
-    assert not gallery.read(wiping.is_due)
+    assert not is_due(gallery)
 
 
 @pytest.mark.parametrize("kind", [0, 1, 7, 255])
@@ -193,12 +198,10 @@ def test_closing_a_gallery_that_was_wiped_drops_no_lock_of_another_use_in_this_p
     other = Gallery.open(gallery.path, MINE, SIZE, key)
     other.forget("ada")
 
-    def work(_: sqlite3.Connection) -> tuple[int, bytes]:
+    with gallery.writing():
         other.close()
         done = subprocess.run([sys.executable, "-c", begin], capture_output=True, check=False)
-        return done.returncode, done.stderr.splitlines()[-1]
-
-    assert gallery.change(work) == (1, b"sqlite3.OperationalError: database is locked")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, b"sqlite3.OperationalError: database is locked")
     gallery.close()
     gallery.close()
     assert gallery.path.resolve() not in wiping._files

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from edge_oneshot_device.gallery.audit_trail import AuditEntry
 from edge_oneshot_device.matching.decision import Candidate, Decision
 from edge_oneshot_device.presentation.results import decision_text, entries_text
-from edge_oneshot_device.recognition.record import Entry
 
 REJECTED = Decision(
     person=None, accepted=False, score=0.6, similarity=0.99, threshold=0.7, target_far=0.001, kept_far=0.001,
@@ -51,7 +51,7 @@ def test_no_score_is_minus_nought(zero: float) -> None:
         scores=True,
     )
     assert "-0" not in text
-    entry = Entry(1, "2026-01-01T00:00:00Z", "identify", None, None, {"score": zero, "threshold": zero}, "")
+    entry = AuditEntry(1, "2026-01-01T00:00:00Z", "identify", None, None, {"score": zero, "threshold": zero}, "")
     assert "score 0, threshold 0" in entries_text([entry])
 
 

@@ -18,7 +18,8 @@ from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.matching.decision import Candidate
-from edge_oneshot_device.recognition import attempts
+from edge_oneshot_device.recognition import recognizer
+from edge_oneshot_device.recognition.attempts import Attempt
 from tests.samples.galleries import Machine
 from tests.samples.tiny import MakeBundle, People
 
@@ -62,7 +63,7 @@ def said(decision: Decision) -> tuple[str | None, bool, str]:
 
 
 def last(door: Recognizer) -> tuple[str, str | None, dict[str, Any]]:
-    """Act, person and detail of the newest row of the record."""
+    """Act, person and detail of the newest row of the audit trail."""
     *_, row = door.gallery.rows()
     return row.act, None if row.person is None else door.gallery.name_of(row.person), json.loads(row.detail)
 
@@ -233,15 +234,15 @@ def test_whoever_is_let_in_no_more_is_no_failure_of_1_to_1(door: Recognizer, peo
 def test_whoever_is_forgotten_before_the_decision_is_not_let_in(
     door: Recognizer, opener: Opener, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settle = attempts.settle
+    record = recognizer.decide_and_record
     with opener() as desk:
 
-        def forgotten_meanwhile(gallery: Gallery, work: Any) -> Decision:
-            monkeypatch.setattr("edge_oneshot_device.recognition.attempts.settle", settle)
+        def forgotten_meanwhile(gallery: Gallery, attempt: Attempt) -> Decision:
+            monkeypatch.setattr(recognizer, "decide_and_record", record)
             desk.forget("ada")
-            return settle(gallery, work)
+            return record(gallery, attempt)
 
-        monkeypatch.setattr("edge_oneshot_device.recognition.attempts.settle", forgotten_meanwhile)
+        monkeypatch.setattr(recognizer, "decide_and_record", forgotten_meanwhile)
         decision = door.identify(people["ada"][1])
     assert said(decision) == (None, False, "below_threshold")
     assert decision.runner_up is not None
@@ -251,30 +252,30 @@ def test_whoever_is_forgotten_before_the_decision_is_not_let_in(
 def test_whoever_is_enrolled_before_the_decision_is_taken_into_account(
     door: Recognizer, opener: Opener, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settle = attempts.settle
+    record = recognizer.decide_and_record
     with opener() as desk:
 
-        def enrolled_meanwhile(gallery: Gallery, work: Any) -> Decision:
-            monkeypatch.setattr("edge_oneshot_device.recognition.attempts.settle", settle)
+        def enrolled_meanwhile(gallery: Gallery, attempt: Attempt) -> Decision:
+            monkeypatch.setattr(recognizer, "decide_and_record", record)
             assert desk.enrol("twin", people["ada"][0], even_if_alike=True).resembles is not None
-            return settle(gallery, work)
+            return record(gallery, attempt)
 
-        monkeypatch.setattr("edge_oneshot_device.recognition.attempts.settle", enrolled_meanwhile)
+        monkeypatch.setattr(recognizer, "decide_and_record", enrolled_meanwhile)
         assert said(door.identify(people["ada"][0])) == (None, False, "ambiguous")
 
 
 def test_whoever_is_replaced_before_the_decision_is_compared_anew(
     door: Recognizer, opener: Opener, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settle = attempts.settle
+    record = recognizer.decide_and_record
     with opener() as desk:
 
-        def replaced_meanwhile(gallery: Gallery, work: Any) -> Decision:
-            monkeypatch.setattr("edge_oneshot_device.recognition.attempts.settle", settle)
+        def replaced_meanwhile(gallery: Gallery, attempt: Attempt) -> Decision:
+            monkeypatch.setattr(recognizer, "decide_and_record", record)
             desk.enrol("ada", people["stranger"][0], replace=True)
-            return settle(gallery, work)
+            return record(gallery, attempt)
 
-        monkeypatch.setattr("edge_oneshot_device.recognition.attempts.settle", replaced_meanwhile)
+        monkeypatch.setattr(recognizer, "decide_and_record", replaced_meanwhile)
         assert said(door.verify("ada", people["ada"][1])) == (None, False, "below_threshold")
     assert door.verify("ada", people["stranger"][1]).accepted
 

@@ -101,10 +101,10 @@ def test_whoever_breaks_a_challenge_off_has_used_it_up_even_if_the_program_dies(
 def test_a_pass_that_cannot_be_recorded_is_none(door: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     watcher = begin(door)
 
-    def full(_: Any) -> None:
+    def full() -> None:
         raise MachineError("the disk is full", reason="disk_full")
 
-    monkeypatch.setattr(door.gallery, "change", full)
+    monkeypatch.setattr(door.gallery, "writing", full)
     with pytest.raises(MachineError):
         end(watcher, monkeypatch, "passed")
     assert isinstance(watcher, Watcher)

@@ -11,6 +11,7 @@ from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.settings import use_encoder
 from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.matching.decision import scores
 from edge_oneshot_device.matching.thresholds import calibration_for, threshold_for
@@ -249,7 +250,8 @@ def test_templates_of_another_encoder_are_refused_not_matched(
     with open_recognizer() as recognizer:
         recognizer.enrol("ada", people["ada"][0])
         with Gallery.open(tmp_path / "state" / "gallery.db", "0" * 64, 16) as foreign:
-            foreign.change(foreign.use_encoder)
+            with foreign.writing() as transaction:
+                use_encoder(transaction)
             foreign.enrol("ada", np.ones((1, 16), np.float32))
         with pytest.raises(IntegrityError) as refused:
             recognizer.identify(people["ada"][0])

@@ -19,6 +19,8 @@ from edge_oneshot_device import Decision, Recognizer, cli
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import database, transfer
 from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.migrations import MIGRATIONS
+from edge_oneshot_device.gallery.template_cache import TemplateCache
 from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.recognition import enrolment, recognizer
 from tests.samples.galleries import tampering
@@ -217,7 +219,7 @@ def test_a_gallery_that_was_never_sealed_lets_nobody_in_until_init_takes_it_over
     path = state / "gallery.db"
     path.unlink()
     with tampering(path) as connection:
-        for statement in database.MIGRATIONS[0]:
+        for statement in MIGRATIONS[0]:
             connection.execute(statement)
         connection.execute("INSERT INTO person VALUES (1, 'mallory', '2026-01-01T00:00:00Z', ?)", (fingerprint,))
         connection.execute("INSERT INTO template (person, embedding) VALUES (1, ?)", (own.tobytes(),))
@@ -468,7 +470,7 @@ def test_templates_that_come_back_without_a_row_of_the_record_are_no_endless_loo
 def test_a_gallery_that_changes_again_and_again_is_a_rejection_on_the_record(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
-    monkeypatch.setattr(Gallery, "is_current", lambda *_: False)
+    monkeypatch.setattr(TemplateCache, "is_current", lambda *_: False)
     done = run(*command, tmp_path / "ada.png")
     assert (done["code"], done["reason"]) == (4, "gallery_changing")
     decision = json.loads(done["out"])
@@ -480,10 +482,11 @@ def test_a_gallery_that_changes_again_and_again_is_a_rejection_on_the_record(
 def test_reading_everything_anew_and_checking_the_record_end_where_rows_go_as_fast_as_they_are_read(
     door: Recognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cache = door.gallery.template_cache("cosine", "best")
     monkeypatch.setattr("edge_oneshot_device.gallery.audit.changed_since", lambda *_: None)
-    door.gallery.read_anew()
+    cache.clear()
     with pytest.raises(MachineError) as refused:
-        door.gallery.mirror("cosine", "best")
+        door.gallery.template_cache("cosine", "best")
     assert refused.value.reason == "gallery_changing"
     beginnings = iter(range(100))
     monkeypatch.setattr("edge_oneshot_device.gallery.audit.beginning", lambda _: (next(beginnings), 1))
@@ -622,7 +625,7 @@ def test_whoever_is_enrolled_twice_at_once_is_noticed(
 def test_an_enrolment_that_is_overtaken_again_and_again_ends(
     door: Recognizer, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Gallery, "is_current", lambda *_: False)
+    monkeypatch.setattr(TemplateCache, "is_current", lambda *_: False)
     with pytest.raises(MachineError) as refused:
         door.enrol("eve", people["stranger"][0])
     assert refused.value.reason == "gallery_changing"

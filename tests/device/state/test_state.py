@@ -17,7 +17,8 @@ import pytest
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.diagnostics.doctor import examine
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_device.gallery import renewal
+from edge_oneshot_device.gallery import audit, renewal
+from edge_oneshot_device.gallery import settings as settings_rows
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, read_key
 from edge_oneshot_device.gallery.rotation import rotate_key
@@ -416,7 +417,7 @@ def test_the_record_says_whether_the_settings_are_the_last_ones(make_bundle: Mak
         gallery.check_audit()
         with tampering(folder) as connection:
             connection.execute("UPDATE settings SET seq = seq - 1")
-        with pytest.raises(IntegrityError, match="are not those that the record says") as refused:
+        with pytest.raises(IntegrityError, match="are not those that the audit trail says") as refused:
             gallery.check_audit()
     assert refused.value.reason == "audit_altered"
 
@@ -439,7 +440,8 @@ def test_settings_survive_a_new_key_and_what_the_record_lets_go_of(make_bundle: 
     before = load(folder)[0]
     with open_installed(folder).gallery as gallery:
         rotate_key(gallery)
-        gallery.change(lambda connection: gallery.append_audit(connection, "exported"))
+        with gallery.writing() as transaction:
+            audit.append(transaction, "exported")
         assert gallery.prune_audit(datetime.now(UTC) + timedelta(days=1)) > 3
         assert gallery.check_audit().first > 3
         assert [row.act for row in gallery.rows()] == ["checkpoint", "installed"]
@@ -700,8 +702,8 @@ def test_whoever_exchanges_the_bundle_and_its_digest_is_stopped_by_the_signature
     assert refusal(folder) == "bundle_altered"
     # not even with the key of the gallery
     forged = msgspec.structs.replace(settings, sha256=hashlib.sha256(other).hexdigest())
-    with Gallery.open(folder / "gallery.db", settings.fingerprint, 16) as gallery:
-        gallery.change(lambda connection: gallery.install(connection, msgspec.json.encode(forged), {}))
+    with Gallery.open(folder / "gallery.db", settings.fingerprint, 16) as gallery, gallery.writing() as transaction:
+        settings_rows.install(transaction, msgspec.json.encode(forged), {})
     assert refusal(folder) == "unsigned"
 
 

@@ -1,4 +1,4 @@
-"""The gallery's record as people read it: with names, as far as they are still known."""
+"""The audit trail as an administrator reads it: with names, as far as they are still known."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -9,21 +9,23 @@ import msgspec
 
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery import audit
+from edge_oneshot_device.gallery.audit_check import AuditReport
+from edge_oneshot_device.gallery.audit_rows import Head, altered_row, parse_head, timestamp
 from edge_oneshot_device.gallery.gallery import Gallery
 
 _MOST_DAYS: Final = 36_525  # a century
-_MOST_ROWS: Final = 1_000_000  # to show; all of them with `entries`
+_MOST_ROWS: Final = 1_000_000  # to show; `entries` has all of them
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """A row of the record.
+class AuditEntry(msgspec.Struct, frozen=True):
+    """A row of the audit trail.
 
     Attributes:
         seq: Its number.
         at: UTC, ISO 8601.
         act: What was done.
         person: Whom it was done to, while they are enrolled.
-        number: By which they are known in the record, 16 hexadecimal digits, for ever.
+        number: The number of that person, 16 hexadecimal digits; it stays when they are forgotten.
         detail: Further facts.
         mac: Its digest, in hex.
     """
@@ -37,36 +39,36 @@ class Entry(msgspec.Struct, frozen=True):
     mac: str
 
 
-class Pruned(msgspec.Struct, frozen=True):
-    """What was let go of.
+class PrunedAudit(msgspec.Struct, frozen=True):
+    """Rows that were deleted.
 
     Attributes:
         rows: How many.
-        head: The end of the record now.
+        head: The end of the audit trail now.
     """
 
     rows: int
     head: str
 
 
-def check(gallery: Gallery, against: str | None = None) -> audit.AuditReport:
-    """Walk the whole record; see `audit.check`.
+def check(gallery: Gallery, against: str | None = None) -> AuditReport:
+    """Verify the whole audit trail; errors as for `audit_check.check`.
 
     Args:
-        gallery: Whose record.
+        gallery: Whose audit trail.
         against: What `head` was, when it was kept elsewhere.
     """
-    return gallery.check_audit(None if against is None else audit.parse_head(against))
+    return gallery.check_audit(None if against is None else parse_head(against))
 
 
-def head(gallery: Gallery) -> audit.Head:
-    """The end of the record, to be kept elsewhere."""
-    last = gallery.read(gallery.newest)
-    return audit.Head(last.seq, last.mac.hex())
+def head(gallery: Gallery) -> Head:
+    """The end of the audit trail, to be kept elsewhere."""
+    with gallery.reading() as transaction:
+        return Head.of(audit.newest(transaction))
 
 
-def prune(gallery: Gallery, days: int) -> Pruned:
-    """Let go of what is older than so many days.
+def prune(gallery: Gallery, days: int) -> PrunedAudit:
+    """Delete the rows that are older than so many days.
 
     Raises:
         InputError: Reason ``bad_age``.
@@ -75,11 +77,11 @@ def prune(gallery: Gallery, days: int) -> Pruned:
     if not 1 <= days <= _MOST_DAYS:
         raise InputError(f"{days} days: 1 to {_MOST_DAYS:,} can be kept", reason="bad_age")
     rows = gallery.prune_audit(gallery.clock.now() - timedelta(days=days))
-    return Pruned(rows, str(head(gallery)))
+    return PrunedAudit(rows, str(head(gallery)))
 
 
-def entries(gallery: Gallery, after: int = 0) -> Iterator[Entry]:
-    """The record from its first row, or after a number.
+def entries(gallery: Gallery, after: int = 0) -> Iterator[AuditEntry]:
+    """The audit trail from its first row, or after a number.
 
     Raises:
         IntegrityError: Reason ``audit_altered``: a row makes no sense; `check` says whether the others hold.
@@ -89,10 +91,10 @@ def entries(gallery: Gallery, after: int = 0) -> Iterator[Entry]:
         if row.person is not None and row.person not in names:
             names[row.person] = gallery.name_of(row.person)
         try:
-            at, detail = audit.timestamp(row.at), msgspec.json.decode(row.detail, type=dict[str, Any])
+            at, detail = timestamp(row.at), msgspec.json.decode(row.detail, type=dict[str, Any])
         except (msgspec.DecodeError, ValueError, OverflowError) as error:
-            raise audit.altered(gallery.path, row.seq, "makes no sense") from error
-        yield Entry(
+            raise altered_row(gallery.path, row.seq, "makes no sense") from error
+        yield AuditEntry(
             seq=row.seq,
             at=at,
             act=row.act,
@@ -103,7 +105,7 @@ def entries(gallery: Gallery, after: int = 0) -> Iterator[Entry]:
         )
 
 
-def last(gallery: Gallery, count: int) -> list[Entry]:
+def last(gallery: Gallery, count: int) -> list[AuditEntry]:
     """The newest rows, oldest first.
 
     Raises:
