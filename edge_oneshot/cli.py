@@ -1,18 +1,19 @@
 """The workstation's program `edge-oneshot`: what its commands are called and take; `commands` has what they do."""
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from edge_oneshot import commands
+from edge_oneshot.bundle_options import EncoderFileOptions, EvaluateOptions
+from edge_oneshot.data.options import DataOptions
 from edge_oneshot.demo.options import DemoOptions
 from edge_oneshot.presentation.help_texts import GROUPS, HELP
 from edge_oneshot.training.options import ExecutionOptions, TrainOptions
-from edge_oneshot.ways import WaysRange, parse_ways
 from edge_oneshot_device import console
 from edge_oneshot_device.options import add_options
+from edge_oneshot_export.options import CalibrateOptions, ExportOptions
 
 PROGRAM = "edge-oneshot"
 
@@ -96,48 +97,13 @@ def _add_export(subparsers: "_Commands[console.Parser]") -> None:
         "--model", type=Path, nargs="+", metavar="FILE", help=".tflite and .onnx files of an encoder of your own"
     )
     export.add_argument(
-        "--variants",
-        metavar="V,...",
-        help="float32, float16, dynamic, int8, coral, onnx-float32, onnx-float16, onnx-int8, or all (int8,float32); "
-        "a named one that fails is an error",
+        "--data", metavar="DATA", help="for --model: people that it was not trained on, one folder of images each"
     )
-    own = export.add_argument_group("for --model")
-    own.add_argument("--data", metavar="DATA", help="people that it was not trained on, one folder of images each")
-    own.add_argument(
-        "--mean",
-        type=_numbers,
-        metavar="M,...",
-        help="of (pixel - mean) / scale; one or three (what the file declares, or 127.5)",
-    )
-    own.add_argument("--scale", type=_numbers, metavar="S,...", help="likewise")
-    own.add_argument(
-        "--size", type=_size, metavar="H[xW]", help="of its input in pixels, where the file leaves it free"
-    )
-    own.add_argument(
-        "--output",
-        nargs="+",
-        metavar="NAME",
-        help="of its outputs the embedding; more than one where the files call it differently",
-    )
-    own.add_argument(
-        "--faces",
-        nargs="?",
-        type=_eyes,
-        const=(),
-        metavar="X,Y,X,Y",
-        help="it is an encoder of faces, which are cut out of photos; with where its input has the middles of the "
-        "eyes, in 0..1 (where dlib's has them)",
-    )
-    own.add_argument("--metric", choices=("cosine", "euclidean"), help="how embeddings are compared (cosine)")
-    own.add_argument(
-        "--anyway",
-        action="store_true",
-        default=None,
-        help="write it though --mean and --scale contradict the file, or though it does not tell the people apart",
-    )
-    _add_bundle_options(export)
-    export.add_argument("--report", type=Path, metavar="FILE.html", help="what each variant costs, as a page")
-    _add_data_dir(export)
+    export.add_argument("--out", type=Path, required=True, metavar="NAME.oneshot", help="the new bundle")
+    add_options(export, ExportOptions)
+    add_options(export, EncoderFileOptions)
+    export.add_argument("--report", type=Path, metavar="FILE.html", help="write a page on what each variant costs")
+    add_options(export, DataOptions)
     console.add_json(export)
     export.set_defaults(command=commands.export)
 
@@ -148,45 +114,22 @@ def _add_calibrate(subparsers: "_Commands[console.Parser]") -> None:
     )
     calibrate.add_argument("bundle", type=Path, metavar="NAME.oneshot")
     calibrate.add_argument("--data", required=True, metavar="DATA", help="a folder with one folder of images a person")
-    _add_bundle_options(calibrate)
-    _add_data_dir(calibrate)
+    calibrate.add_argument("--out", type=Path, required=True, metavar="NAME.oneshot", help="the new bundle")
+    add_options(calibrate, CalibrateOptions)
+    add_options(calibrate, DataOptions)
     console.add_json(calibrate)
     calibrate.set_defaults(command=commands.calibrate)
-
-
-def _add_bundle_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, metavar="NAME.oneshot", help="the new bundle")
-    parser.add_argument(
-        "--target-far",
-        type=_rate,
-        metavar="F",
-        help="wanted false accept rate of a comparison, such as 0.001 (the smallest that the images support)",
-    )
-    parser.add_argument("--sign", type=Path, metavar="KEY", help="sign the bundle with this private key, see keygen")
 
 
 def _add_evaluate(subparsers: "_Commands[console.Parser]") -> None:
     evaluate = subparsers.add_parser("evaluate", help="judge a bundle through the device runtime, on data it never saw")
     evaluate.add_argument("bundle", type=Path, metavar="NAME.oneshot")
     evaluate.add_argument("--data", required=True, metavar="DATA", help="omniglot, glyphs, or a folder of folders")
-    evaluate.add_argument(
-        "--protocol",
-        required=True,
-        choices=("lake", "within-alphabet", "random", "verification", "lfw"),
-        help="lake: the official 20-way runs; episodes within alphabets or over all; pairs of images; lfw: the ten "
-        "folds of Labeled Faces in the Wild, from a folder with its pairs.txt",
-    )
-    evaluate.add_argument("--variant", default="int8", metavar="V", help="of the bundle (int8)")
-    evaluate.add_argument("--runtime", metavar="R", help="litert, tflite-runtime or onnxruntime (the variant's own)")
-    evaluate.add_argument(
-        "--ways", type=_ways, default=(5, 20), metavar="N,...", help="of the tasks: 5,20 or 2..20 or 2..all (5,20)"
-    )
-    evaluate.add_argument("--episodes", type=_count, default=2000, metavar="N", help="for each N of a list (2000)")
-    evaluate.add_argument("--seed", type=_natural, default=0, help="of the episodes (0)")
+    add_options(evaluate, EvaluateOptions)
     evaluate.add_argument(
         "--figure", type=Path, metavar="FILE", help="accuracy against N, or the ROC, as .svg, .png or .pdf"
     )
-    _add_data_dir(evaluate)
+    add_options(evaluate, DataOptions)
     console.add_json(evaluate)
     evaluate.set_defaults(command=commands.evaluate)
 
@@ -242,62 +185,11 @@ def _add_deploy(subparsers: "_Commands[console.Parser]") -> None:
     deploy.set_defaults(command=commands.deploy)
 
 
-def _add_data_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        metavar="DIR",
-        help="folder of Omniglot's archives (EDGE_ONESHOT_DATA; without either, downloaded to the user's cache)",
-    )
-
-
-def _natural(text: str) -> int:
-    value = console.whole_number(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("must not be below 0")
-    return value
-
-
-def _count(text: str) -> int:
-    value = console.whole_number(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
 def _rate(text: str) -> float:
     value = console.number(text)
     if not 0.0 < value < 1.0:
         raise argparse.ArgumentTypeError("must be above 0 and below 1")
     return value
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    values = tuple(console.number(part) for part in text.split(","))
-    if not all(math.isfinite(value) for value in values):
-        raise argparse.ArgumentTypeError("must be numbers")
-    return values
-
-
-def _eyes(text: str) -> tuple[float, ...]:
-    values = _numbers(text)
-    if len(values) != 4 or values[:2] == values[2:] or not all(0.0 <= value <= 1.0 for value in values):
-        raise argparse.ArgumentTypeError("must be x and y of both eyes, in 0 to 1")
-    return values
-
-
-def _size(text: str) -> tuple[int, int]:
-    sides = tuple(int(side) for side in text.split("x"))
-    if len(sides) not in (1, 2) or not all(8 <= side <= 1024 for side in sides):
-        raise argparse.ArgumentTypeError("must be 8 to 1024, or two of these such as 112x96 (height x width)")
-    return sides[0], sides[-1]
-
-
-def _ways(text: str) -> tuple[int, ...] | WaysRange:
-    try:
-        return parse_ways(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 if __name__ == "__main__":

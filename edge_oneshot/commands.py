@@ -11,15 +11,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_oneshot.bundle_options import EncoderFileOptions, EvaluateOptions
+from edge_oneshot.data.options import DataOptions
 from edge_oneshot_device import console
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.options import given, options_from
 from edge_oneshot_device.outputs import check_folder, check_output
+from edge_oneshot_export.options import CalibrateOptions, ExportOptions
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    from edge_oneshot_export.assembling import ExportReport
+    from edge_oneshot_export.packing.packer import ExportReport
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -92,23 +93,20 @@ def train(arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     """Write a calibrated bundle of a run, a shipped encoder, or files of somebody else's."""
-    from edge_oneshot_export.signing import load_key
+    from edge_oneshot_export.keras_export import check_export
 
-    inputs = [*(arguments.model or ()), _data_path(arguments.data), arguments.sign]
-    check_output(arguments.out, inputs=inputs)
-    if arguments.report:
-        check_output(arguments.report, inputs=[*inputs, arguments.out])
-    key = load_key(arguments.sign) if arguments.sign else None
-    own = {name: getattr(arguments, name) for name in ("data", "mean", "scale", "size", "output", "metric", "anyway")}
-    own = {name: value for name, value in own.items() if value is not None}
-    if arguments.faces is not None:
-        own |= {"faces": True, "eyes": arguments.faces or None}
-    how = {name: getattr(arguments, name) for name in ("target_far", "data_dir")} | {"key": key}
-    if arguments.model and (arguments.variants or "data" not in own):
+    options = options_from(arguments, ExportOptions)
+    own = [*(["--data"] if arguments.data else []), *(f"--{name}" for name in given(arguments, EncoderFileOptions))]
+    if arguments.model and (options.variants is not None or not arguments.data):
         message = "--model needs --data, and takes no --variants: each file is one"
         raise InputError(message, reason="wrong_use")
     if own and not arguments.model:
-        raise InputError(f"--{next(iter(own))} goes with --model: a run knows its own", reason="wrong_use")
+        raise InputError(f"{own[0]} goes with --model: a run knows its own", reason="wrong_use")
+    inputs = [*(arguments.model or ()), _data_path(arguments.data), options.sign]
+    check_output(arguments.out, inputs=inputs)
+    if arguments.report:
+        check_output(arguments.report, inputs=[*inputs, arguments.out])
+    check_export(arguments.out, options)
     if not arguments.model:
         _import_tensorflow()
     from edge_oneshot.presentation.progress import step_progress
@@ -118,61 +116,43 @@ def export(arguments: argparse.Namespace) -> int:
 
         require_page(arguments.report)
     with step_progress() as progress:
-        if arguments.model:
-            from edge_oneshot.adopting import export_files
-
-            report = export_files(arguments.model, arguments.out, progress=progress, **own, **how)
-        else:
-            report = _export_encoder(arguments, key, progress)
+        report = _export(arguments, options, progress)
     if arguments.report:
         write_drift_report(report, arguments.report)
     _print_export(report, (), arguments)
     return 0
 
 
-def _export_encoder(
-    arguments: argparse.Namespace, key: "Ed25519PrivateKey | None", progress: Callable[[str], None]
-) -> "ExportReport":
-    """A run's encoder, or one that is already trained."""
-    from edge_oneshot import bundling
-    from edge_oneshot.pretrained import pretrained_run
-    from edge_oneshot.training.runs import Run
-    from edge_oneshot_export.variants import VARIANTS
+def _export(arguments: argparse.Namespace, options: ExportOptions, progress: Callable[[str], None]) -> "ExportReport":
+    """Export model files, the face encoder, or a run."""
+    out, data_dir = arguments.out, options_from(arguments, DataOptions).data_dir
+    if arguments.model:
+        from edge_oneshot.file_export import export_files
 
-    asked = arguments.variants not in (None, "all")
-    every = VARIANTS if arguments.variants == "all" else bundling.DEFAULT_VARIANTS
-    variants = tuple(arguments.variants.split(",")) if asked else every
-    target_far = arguments.target_far
+        own = options_from(arguments, EncoderFileOptions)
+        return export_files(arguments.model, out, arguments.data, options, own, data_dir=data_dir, progress=progress)
     if arguments.pretrained == "faces":
         from edge_oneshot.faces.face_export import export_faces
 
-        return export_faces(
-            arguments.out, variants=variants, target_far=target_far, asked=asked, key=key, progress=progress
-        )
-    return bundling.export_run(
-        Run.open(arguments.run) if arguments.run else pretrained_run(arguments.pretrained),
-        arguments.out,
-        variants=variants,
-        target_far=target_far,
-        asked=asked,
-        data_dir=arguments.data_dir,
-        key=key,
-        progress=progress,
-    )
+        return export_faces(out, options, progress=progress)
+    from edge_oneshot.pretrained import pretrained_run
+    from edge_oneshot.run_export import export_run
+    from edge_oneshot.training.runs import Run
+
+    run = Run.open(arguments.run) if arguments.run else pretrained_run(arguments.pretrained)
+    return export_run(run, out, options, data_dir=data_dir, progress=progress)
 
 
 def calibrate(arguments: argparse.Namespace) -> int:
     """Write a bundle with thresholds from other images."""
-    from edge_oneshot.calibrating import calibrate_bundle
+    from edge_oneshot.bundle_recalibration import recalibrate_bundle
     from edge_oneshot.presentation.progress import step_progress
-    from edge_oneshot_export.signing import load_key
 
-    check_output(arguments.out, inputs=[arguments.bundle, _data_path(arguments.data), arguments.sign])
-    key = load_key(arguments.sign) if arguments.sign else None
-    how = {name: getattr(arguments, name) for name in ("target_far", "data_dir")}
+    options, data_dir = options_from(arguments, CalibrateOptions), options_from(arguments, DataOptions).data_dir
+    check_output(arguments.out, inputs=[arguments.bundle, _data_path(arguments.data), options.sign])
     with step_progress() as progress:
-        report, seen = calibrate_bundle(
-            arguments.bundle, arguments.out, arguments.data, key=key, progress=progress, **how
+        report, seen = recalibrate_bundle(
+            arguments.bundle, arguments.out, arguments.data, options, data_dir=data_dir, progress=progress
         )
     _print_export(report, seen, arguments)
     return 0
@@ -191,14 +171,15 @@ def _print_export(report: "ExportReport", seen: Sequence[str], arguments: argpar
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Judge a bundle."""
-    from edge_oneshot import judging
+    """Evaluate a bundle."""
+    from edge_oneshot import bundle_evaluation
     from edge_oneshot.data.loading import passed_over
     from edge_oneshot.presentation import results
     from edge_oneshot.presentation.progress import evaluation_progress
     from edge_oneshot_export.judging.folds import FoldsResult
 
-    if arguments.figure is not None and arguments.protocol == "lfw":
+    options, data_dir = options_from(arguments, EvaluateOptions), options_from(arguments, DataOptions).data_dir
+    if arguments.figure is not None and options.protocol == "lfw":
         raise InputError("--figure draws no lfw; leave it out", reason="wrong_use")
     if arguments.figure is not None:
         from edge_oneshot.report import charts
@@ -207,22 +188,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
         data = _data_path(arguments.data)
         check_output(arguments.figure, inputs=[arguments.bundle, data], folders=[data])
     with evaluation_progress(as_json=arguments.json) as progress:
-        result = judging.evaluate(
-            arguments.bundle,
-            arguments.data,
-            arguments.protocol,
-            ways=arguments.ways,
-            episodes=arguments.episodes,
-            seed=arguments.seed,
-            variant=arguments.variant,
-            runtime=arguments.runtime,
-            data_dir=arguments.data_dir,
-            progress=progress,
+        result = bundle_evaluation.evaluate(
+            arguments.bundle, arguments.data, options, data_dir=data_dir, progress=progress
         )
     if arguments.figure is not None:
         assert not isinstance(result, FoldsResult)
         charts.write_figure(arguments.figure, result)
-    passed = [] if arguments.protocol == "lfw" else passed_over(arguments.data)
+    passed = [] if options.protocol == "lfw" else passed_over(arguments.data)
     console.print_result(result, arguments.json, results.with_passed_over(results.evaluation_text(result), passed))
     return 0
 
@@ -250,7 +222,7 @@ def inspect(arguments: argparse.Namespace) -> int:
 def keygen(arguments: argparse.Namespace) -> int:
     """Make a pair of keys."""
     from edge_oneshot.presentation import results
-    from edge_oneshot_export.signing import generate_key
+    from edge_oneshot_export.packing.signing import generate_key
 
     pair = generate_key(arguments.out)
     console.print_result(pair, arguments.json, results.key_pair_text(pair))

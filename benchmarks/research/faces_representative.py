@@ -30,6 +30,7 @@ from edge_oneshot_device.files import write_atomically
 from edge_oneshot_export.formats.tflite import to_tflite
 from edge_oneshot_export.judging.protocols import genuine_and_impostor
 from edge_oneshot_export.judging.verification import verification_rates
+from edge_oneshot_export.variants import VARIANTS
 
 TAKES = 4  # of a face among the representative images; the first is the astronaut
 
@@ -59,7 +60,7 @@ def main() -> int:
     embedding = EmbeddingSection(size=128, metric="euclidean")
 
     def embedded(variant: str, images: np.ndarray) -> np.ndarray:
-        opened = open_model("tflite", to_tflite(model, variant, scale(images, section)))
+        opened = open_model("tflite", to_tflite(model, VARIANTS[variant], scale(images, section)))
         return Encoder(opened, section, embedding, variant=variant, fingerprint="").embed_many(chips)
 
     exact = embedded("float32", noise)

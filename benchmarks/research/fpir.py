@@ -29,13 +29,13 @@ from PIL import Image
 from scipy.stats import t as student
 
 from edge_oneshot.data.glyphs import CHARACTERS, draw_alphabet
-from edge_oneshot.judging import load_unseen
+from edge_oneshot.unseen_data import load_unseen
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.bundle.manifest import Calibration
 from edge_oneshot_device.encoding.preprocessing import prepare
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.matching.thresholds import threshold_for
-from edge_oneshot_export.judging.calibration import calibrate_embeddings
+from edge_oneshot_export.judging.calibration import CalibrationSettings, Sample, calibrate_embeddings
 from edge_oneshot_export.judging.metrics import frr_at, threshold_at
 
 TARGET = 1e-2
@@ -240,9 +240,8 @@ def calibrated(people: People, seed: int) -> Calibration:
     images = people.embeddings.shape[1]
     labels = np.repeat(np.arange(len(people.embeddings)), images)
     embeddings = people.embeddings.reshape(len(labels), -1)
-    return calibrate_embeddings(
-        embeddings, labels, "cosine", variant=VARIANT, counts=(1,), target_far=None, data="", seed=seed
-    )[0]
+    settings = CalibrationSettings("", counts=(1,), seed=seed)
+    return calibrate_embeddings(embeddings, Sample.whole(labels), "cosine", variant=VARIANT, settings=settings)[0]
 
 
 def draw(people: People, size: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

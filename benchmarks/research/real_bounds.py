@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_oneshot.judging import load_unseen
+from edge_oneshot.unseen_data import load_unseen
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_export.judging.calibration import calibrate_embeddings
+from edge_oneshot_export.judging.calibration import CalibrationSettings, Sample, calibrate_embeddings
 from edge_oneshot_export.judging.metrics import far_at
 from edge_oneshot_export.judging.protocols import genuine_and_impostor
 
@@ -46,9 +46,8 @@ def main() -> int:
     counted: dict[float, list[tuple[float, float]]] = defaultdict(list)
     for number in range(arguments.halvings):
         half = np.isin(unseen.labels, rng.permutation(people)[: people // 2])
-        one = calibrate_embeddings(
-            embeddings[half], unseen.labels[half], metric, variant=arguments.variant, counts=(1,), data="", seed=number
-        )[0]
+        sample, settings = Sample.whole(unseen.labels[half]), CalibrationSettings("", counts=(1,), seed=number)
+        one = calibrate_embeddings(embeddings[half], sample, metric, variant=arguments.variant, settings=settings)[0]
         other = genuine_and_impostor(embeddings[~half], unseen.labels[~half], metric, seed=number)
         for point in one.points:
             counted[point.target_far].append((far_at(other.impostor, point.threshold), point.far_upper_95))

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot.judging import load_unseen
+from edge_oneshot.unseen_data import load_unseen
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.bundle.manifest import Change, Metric
 from edge_oneshot_device.files import write_atomically

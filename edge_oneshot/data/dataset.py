@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot.errors import DataError
+from edge_oneshot_export.judging.protocols import LabelledImages
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +92,12 @@ class Dataset:
 
         ranked = sorted(self.group_names, key=rank)
         return self.without(ranked[:held_out]), self.only(ranked[:held_out])
+
+    def labelled(self) -> LabelledImages:
+        """The images as the export package takes them."""
+        return LabelledImages(
+            self.images, self.labels, self.identities, self.faults, self.groups, self.group_names, self.drawers
+        )
 
     def _known(self, groups: Iterable[str]) -> set[str]:
         names = set(groups)

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,33 +14,11 @@ from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_device.image_files import is_image
+from edge_oneshot_export.judging.folds import FoldedPairs
 
 LISTING = "pairs.txt"
 
 _LEAST_SIDE = 1000  # of a photo, as the device decodes it
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LfwPairs:
-    """Pairs of photos, of the same person or of two.
-
-    Attributes:
-        images: uint8 (n, h, w, c), each photo once; black where no face was found.
-        shown: bool (n,), whether a face was found.
-        refused: Count of the photos that the bundle's quality gate would refuse, by reason; they are used nevertheless.
-        pairs: int64 (p, 2), positions of both photos.
-        same: bool (p,), whether both show the same person.
-        folds: int64 (p,), from 0 on.
-        people: Count of the different people.
-    """
-
-    images: NDArray[np.uint8]
-    shown: NDArray[np.bool_]
-    refused: dict[str, int]
-    pairs: NDArray[np.int64]
-    same: NDArray[np.bool_]
-    folds: NDArray[np.int64]
-    people: int
 
 
 def load_lfw(
@@ -50,7 +27,7 @@ def load_lfw(
     *,
     faces: FaceFinder | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> LfwPairs:
+) -> FoldedPairs:
     """Load the photos that ``pairs.txt`` names, from a folder or a zip that holds it and the people's folders.
 
     A photo of LFW shows the person that it is named after in the middle, so that of several faces the middle one is
@@ -83,7 +60,7 @@ def load_lfw(
         else:
             images, shown, refused = _cut_all(archive, photos, section, faces, progress)
     place = {name: number for number, name in enumerate(names)}
-    return LfwPairs(
+    return FoldedPairs(
         images=images,
         shown=shown,
         refused=refused,

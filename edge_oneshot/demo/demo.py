@@ -7,24 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edge_oneshot.bundling import export_run
 from edge_oneshot.data import glyphs
 from edge_oneshot.demo import device_commands
 from edge_oneshot.demo.measurements import BundleMeasurements, FreshDrawings, measure_bundle
 from edge_oneshot.demo.options import DemoOptions
 from edge_oneshot.demo.progress import StageClock, Watch
 from edge_oneshot.errors import TrainingError
-from edge_oneshot.judging import load_unseen
 from edge_oneshot.report.report import CommandResult, ReportData, SessionStep, VariantRow, write_report
+from edge_oneshot.run_export import export_run
 from edge_oneshot.training.folder import CHECKPOINT, ENCODER, HISTORY, RECORD, held
+from edge_oneshot.unseen_data import load_unseen
 from edge_oneshot_device import Bundle
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.measuring.machine import board
-from edge_oneshot_export.assembling import LeftOut
 from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
-from edge_oneshot_export.variants import VARIANTS
+from edge_oneshot_export.options import ExportOptions
+from edge_oneshot_export.packing.packer import LeftOut
 
 if TYPE_CHECKING:
     from edge_oneshot.training.runs import Run
@@ -234,8 +234,7 @@ def _export(run: "Run", path: Path, progress: Callable[[str], None]) -> tuple[Le
     Raises:
         ExportError: int8 fails.
     """
-    others = tuple(name for name in VARIANTS if name != VARIANT)
-    left_out = export_run(run, path, variants=(VARIANT, *others), progress=progress).left_out
+    left_out = export_run(run, path, ExportOptions(variants="all"), progress=progress).left_out
     for left in left_out:
         if left.variant == VARIANT:
             raise ExportError(f"the demo needs {VARIANT}: {left.reason}; try another --seed", reason="demo_failed")

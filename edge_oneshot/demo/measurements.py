@@ -84,15 +84,14 @@ def measure_bundle(
     people = labelled_drawings(fresh.alphabets, bundle.manifest.input)
     pairs = verification_scores(encoder, calibration, people, target_far=fresh.target_far, data=fresh.source, seed=seed)
     progress("a map of the embeddings")
+    names = sorted((one.name for one in bundle.manifest.variants), key=lambda name: name != variant)
     return BundleMeasurements(
         runtime=encoder.runtime,
         accuracy=accuracy,
         scores=pairs,
         embedding_map=embedding_map(encoder, unseen, seed=seed),
         tasks=tasks(encoder, calibration, unseen, seed=seed),
-        variants=measure_variants(
-            bundle, tuple(one.name for one in bundle.manifest.variants), unseen, seed=seed, progress=progress
-        ),
+        variants=measure_variants(bundle, tuple(names), unseen, seed=seed, progress=progress),
     )
 
 
@@ -238,11 +237,6 @@ def labelled_drawings(alphabets: Sequence[NDArray[np.uint8]], section: InputSect
     return LabelledImages(images, np.repeat(np.arange(characters, dtype=np.int64), drawers), names)
 
 
-def labelled(data: Dataset) -> LabelledImages:
-    """A data set as the exporter takes it."""
-    return LabelledImages(data.images, data.labels, data.identities)
-
-
 def _headline_ways(data: Dataset) -> int:
     if data.drawers is None:
         return min(MOST_WAYS, len(data.identities))
@@ -253,12 +247,9 @@ def _headline_ways(data: Dataset) -> int:
 def _evaluate(encoder: Encoder, data: Dataset, ways: list[int], seed: int, *, within: bool) -> list[OneShotResult]:
     return evaluate_episodes(
         encoder,
-        labelled(data),
+        data.labelled(),
         protocol="within-alphabet" if within else "random",
         ways=ways,
         episodes=EPISODES,
         seed=seed,
-        groups=data.groups,
-        drawers=data.drawers,
-        alphabets=data.group_names,
     )

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_oneshot.errors import DataError
 from edge_oneshot.faces import packages
@@ -18,8 +17,10 @@ from edge_oneshot.faces.representative import golden_faces, representative_faces
 from edge_oneshot.faces.weights import read_weights
 from edge_oneshot_device.bundle.manifest import Calibration, Provenance
 from edge_oneshot_device.faces.finding import FaceFinder
-from edge_oneshot_export.assembling import ExportReport
-from edge_oneshot_export.exporting import check_arguments, export
+from edge_oneshot_export.keras_export import check_export, export
+from edge_oneshot_export.options import ExportOptions
+from edge_oneshot_export.packing.packer import BundleSpec, ExportReport
+from edge_oneshot_export.variants import VARIANTS
 
 _USED: Final = (
     packages.ENCODER,
@@ -32,34 +33,29 @@ _USED: Final = (
 
 
 def export_faces(
-    out: str | Path,
-    *,
-    variants: Sequence[str],
-    target_far: float | None = None,
-    asked: bool = False,
-    key: Ed25519PrivateKey | None = None,
-    progress: Callable[[str], None] | None = None,
+    out: str | Path, options: ExportOptions | None = None, *, progress: Callable[[str], None] | None = None
 ) -> ExportReport:
-    """Export the face encoder: ported, held against dlib's own answers, quantized, with provisional thresholds.
+    """Export the face encoder: ported, compared with dlib's own answers, quantized, with provisional thresholds.
 
     Drift is measured on pictures of packages. The thresholds come from people in one room thirty years
     ago, see docs/reference/faces.md: every decision says `provisional` until `calibrate` has seen others.
 
     Args:
         out: ``NAME.oneshot``.
-        variants: Of `edge_oneshot_export.variants.VARIANTS`.
-        target_far: The default false accept rate of a comparison, of those that the thresholds have.
-        asked: The user named the variants, so that one that fails is an error and not left out.
-        key: Signs the bundle; None leaves it unsigned.
-        progress: Called with each step's name as it begins.
+        options: What the user chooses; None takes the defaults. The thresholds exist for some target FARs only.
+        progress: Called with the name of each step as it begins.
+
+    Returns:
+        What was written and what was left out.
 
     Raises:
-        DataError: A package of the extra ``faces`` is missing or holds another file; `target_far` has no threshold.
-        ModelError, ExportError: See `edge_oneshot_export.export`.
+        DataError: A package of the extra ``faces`` is missing or holds another file; the target FAR has no threshold.
+        InputError, ModelError, ExportError: See `edge_oneshot_export.export`.
     """
     say = progress or (lambda _step: None)
-    check_arguments(Path(out), variants)
-    thresholds = provisional_thresholds(variants, target_far)
+    options = options or ExportOptions()
+    check_export(Path(out), options)
+    thresholds = provisional_thresholds(options.chosen, options.target_far)
     say("reading the face networks")
     section, files = face_input(), face_files()
     assert section.face is not None
@@ -67,14 +63,9 @@ def export_faces(
     say("comparing with dlib's answers")
     check_parity(model, section)
     finder = FaceFinder(files, section, section.face)
-    return export(
-        model,
-        out,
-        images=representative_faces(section, finder).images,
-        calibration=representative_faces(section, finder, seed=1),
+    spec = BundleSpec(
         input=section,
         metric="euclidean",
-        variants=variants,
         provenance=Provenance(
             data="dlib's face recognition network v1, trained by its author on about 3 million photos of 7,485 people",
             seed=None,
@@ -85,11 +76,17 @@ def export_faces(
             commit=None,
             licences=tuple(file.licence for file in _USED),
         ),
-        thresholds=thresholds,
         golden=golden_faces(finder),
         files=files,
-        asked=asked,
-        key=key,
+        thresholds=thresholds,
+    )
+    return export(
+        model,
+        out,
+        spec,
+        images=representative_faces(section, finder).images,
+        calibration=representative_faces(section, finder, seed=1),
+        options=options,
         progress=progress,
     )
 
@@ -109,12 +106,11 @@ def provisional_thresholds(variants: Sequence[str], target_far: float | None) ->
         message = f"the provisional thresholds know no false accept rate of {target_far:g}, they know"
         advice = "name one of them, and calibrate with people of your own for others"
         raise DataError(f"{message} {', '.join(f'{own:g}' for own in targets)}; {advice}", reason="unsupported_target")
-    wide = ("float32", "float16", "onnx-float32", "onnx-float16")
     return {
         variant: tuple(
             msgspec.structs.replace(calibration, variant=variant, target_far=known)
             for calibration in measured
-            if calibration.variant == ("float32" if variant in wide else "int8")
+            if calibration.variant == ("float32" if VARIANTS[variant].precision in ("float32", "float16") else "int8")
         )
         for variant in variants
     }

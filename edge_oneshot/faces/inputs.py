@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from edge_oneshot.bundle_options import Eyes
 from edge_oneshot.faces import packages
 from edge_oneshot.faces.net import SCALE, SIDE
 from edge_oneshot_device.bundle.face_section import FaceKind, FaceLimits, FaceModel, FacePoint, FaceSection
@@ -20,9 +21,6 @@ _LIMITS: Final = FaceLimits(
     max_outside=0.25, max_yaw=25.0, max_pitch=20.0, min_light=40.0, max_glare=0.3, max_blur=0.72
 )
 _EYE_CORNERS: Final = ((33, 133), (362, 263))  # points of the mesh, the eye on the left of the picture first
-
-Eyes = tuple[float, float, float, float]
-"""Middles of both eyes, x, y, x, y in 0..1 of width and height, the one on the left of the picture first."""
 
 _FILES: Final = {
     "faces/finder.tflite": packages.FINDER,

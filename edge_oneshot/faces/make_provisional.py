@@ -14,8 +14,7 @@ import msgspec
 from edge_oneshot.data.loading import load_data
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_export.judging.calibration import calibrate
-from edge_oneshot_export.judging.protocols import LabelledImages
+from edge_oneshot_export.judging.calibration import CalibrationSettings, calibrate
 
 DATA = "provisional: 40 people of AT&T's Database of Faces, grey, one room; calibrate with people of your own"
 OUT = Path(__file__).with_name("provisional.json")
@@ -31,8 +30,8 @@ def main() -> int:
     bundle = Bundle.open(arguments.bundle)
     encoders = [Encoder.open(bundle, name) for name in ("int8", "float32")]
     people = load_data(arguments.data, encoders[0].input, faces=encoders[0].faces)
-    shown = LabelledImages(people.images, people.labels, people.identities, people.faults)
-    measured = [one for encoder in encoders for one in calibrate(encoder, shown, data=DATA, provisional=True)]
+    settings = CalibrationSettings(DATA, provisional=True)
+    measured = [one for encoder in encoders for one in calibrate(encoder, people.labelled(), settings)]
     write_atomically(arguments.out, msgspec.json.format(msgspec.json.encode(measured), indent=1) + b"\n")
     return 0
 

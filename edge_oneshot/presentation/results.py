@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_oneshot.judging import handful
+from edge_oneshot.bundle_evaluation import handful
 from edge_oneshot_device.bundle.manifest import Drift
 from edge_oneshot_device.formatting import align, percent
 from edge_oneshot_device.image_files import PassedOver, passed_over_text
 from edge_oneshot_device.inspection.bundle_summary import Operation, Summary
 from edge_oneshot_device.matching.thresholds import LOOSE_FAR
 from edge_oneshot_device.presentation.bundles import describe
-from edge_oneshot_export.assembling import ExportReport, LeftOut
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.judging.folds import FoldsResult
-from edge_oneshot_export.signing import KeyPair
+from edge_oneshot_export.packing.packer import ExportReport, LeftOut
+from edge_oneshot_export.packing.signing import KeyPair
 
 if TYPE_CHECKING:  # training imports TensorFlow, which evaluate does not need
     from edge_oneshot.deploying.archive import Archive

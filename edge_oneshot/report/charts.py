@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
-from edge_oneshot.judging import handful
+from edge_oneshot.bundle_evaluation import handful
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.outputs import check_output

@@ -14,8 +14,9 @@ from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.matching.thresholds import threshold_for
 from edge_oneshot_device.measuring.bench import BenchResult
 from edge_oneshot_device.outputs import check_output
-from edge_oneshot_export.assembling import ExportReport, LeftOut
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
+from edge_oneshot_export.packing.packer import ExportReport, LeftOut
+from edge_oneshot_export.variants import VARIANTS
 
 if TYPE_CHECKING:
     from edge_oneshot.training.runs import HistoryEntry
@@ -261,8 +262,9 @@ def render(data: ReportData) -> str:
 
 def slower_than_float(rows: Sequence[VariantRow]) -> list[tuple[VariantRow, VariantRow]]:
     """Variants that take longer than the float32 one of their format, with that one; a twentieth is no difference."""
-    exact = {row.variant: row for row in rows if row.variant in ("float32", "onnx-float32")}
-    pairs = ((row, exact.get("onnx-float32" if row.variant.startswith("onnx") else "float32")) for row in rows)
+    kinds = [VARIANTS[row.variant] for row in rows]
+    exact = {kind.format: row for kind, row in zip(kinds, rows, strict=True) if kind.precision == "float32"}
+    pairs = ((row, exact.get(kind.format)) for kind, row in zip(kinds, rows, strict=True))
     return [(row, one) for row, one in pairs if one and row.latency.median_ms > 1.05 * one.latency.median_ms]
 
 

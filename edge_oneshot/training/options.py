@@ -4,11 +4,11 @@ An option of a training is a field here. The command line is made from the field
 run.json keeps those of `Recipe`.
 """
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from edge_oneshot.data.options import DataDir
 from edge_oneshot_device.options import Options
 
 Orientations = Literal[1, 4, 8, 16]
@@ -139,11 +139,4 @@ class ExecutionOptions(Options, frozen=True, kw_only=True):
         ),
     ] = "one"
     tensorboard: Annotated[bool, Meta(description="write logs for TensorBoard to RUN/tensorboard")] = False
-    data_dir: Annotated[
-        Path | None,
-        Meta(
-            description="folder of Omniglot's archives (default: EDGE_ONESHOT_DATA; without either they are "
-            "downloaded to the user's cache)",
-            extra={"metavar": "DIR"},
-        ),
-    ] = None
+    data_dir: DataDir | None = None

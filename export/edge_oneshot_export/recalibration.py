@@ -1,10 +1,9 @@
-"""A bundle with thresholds from other people: the same files and fingerprints, so that nobody enrols again."""
+"""Recalibrate a bundle: new thresholds from other people. The models stay, so nobody has to enrol again."""
 
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,13 +11,13 @@ from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.manifest import Calibration
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.text import spelt_out
-from edge_oneshot_export.assembling import ExportReport, check_images, check_target
-from edge_oneshot_export.judging.calibration import better_rule, calibrate_embeddings, draw_sample
+from edge_oneshot_export.judging.calibration import CalibrationSettings, better_rule, calibrate_embeddings, draw_sample
 from edge_oneshot_export.judging.protocols import LabelledImages
-from edge_oneshot_export.packing import created, write_bundle
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from edge_oneshot_export.options import CalibrateOptions
+from edge_oneshot_export.packing.bundle_file import write_bundle
+from edge_oneshot_export.packing.packer import ExportReport, check_images, check_target
+from edge_oneshot_export.packing.provenance import created
+from edge_oneshot_export.packing.signing import load_key
 
 
 def recalibrate(
@@ -27,46 +26,44 @@ def recalibrate(
     *,
     calibration: LabelledImages,
     data: str,
-    target_far: float | None = None,
-    key: "Ed25519PrivateKey | None" = None,
+    options: CalibrateOptions | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> ExportReport:
-    """Calibrate every variant of a bundle on other images, without training, into a new bundle.
+    """Calibrate every variant of a bundle on other images, without training, and write a new bundle.
 
     Args:
         bundle: The bundle; its models, preprocessing, drift and fingerprints stay as they are.
         path: The new bundle.
         calibration: Preprocessed images of identities that the encoder was not trained on.
-        data: What the figures come from, in words.
-        target_far: As `edge_oneshot_export.export` takes it.
-        key: Signs the new bundle; a signature of the old one does not carry over.
+        data: Where the images come from, in words, for the manifest.
+        options: What the user chooses; None takes the defaults. A signature of the old bundle does not carry over.
         progress: Called with the name of each step as it begins.
 
+    Returns:
+        What was written.
+
     Raises:
-        ModelError: The images allow no calibration, or do not support `target_far`.
+        InputError: The key cannot be used, or nothing may be written at `path`.
+        ModelError: The images allow no calibration, or do not support the target FAR.
         IntegrityError: A variant fails its self-test.
         MachineError: A runtime is missing, or the file cannot be written. In every case nothing was written.
     """
     started = time.monotonic()
+    options = options or CalibrateOptions()
     target, manifest = Path(path), bundle.manifest
     check_target(target)
+    key = None if options.sign is None else load_key(options.sign)
     check_images(calibration.images, "calibration.images", manifest.input, at_least=2)
-    sample = draw_sample(calibration, manifest.input, target_far=target_far)
+    sample = draw_sample(calibration, manifest.input, target_far=options.target_far)
     images = calibration.images[sample.chosen]
+    settings = CalibrationSettings(spelt_out(data), options.target_far)
     calibrations: list[Calibration] = []
     for variant in manifest.variants:
         if progress:
             progress(f"{variant.name}: calibrating")
-        encoder = Encoder.open(bundle, variant.name)
+        embeddings = Encoder.open(bundle, variant.name).embed_many(images)
         calibrations += calibrate_embeddings(
-            encoder.embed_many(images),
-            sample.labels,
-            manifest.embedding.metric,
-            empty=sample.empty,
-            failures_by_reason=sample.failures_by_reason,
-            variant=variant.name,
-            target_far=target_far,
-            data=spelt_out(data),
+            embeddings, sample, manifest.embedding.metric, variant=variant.name, settings=settings
         )
     renewed = msgspec.structs.replace(
         manifest, created=created(), rule=better_rule(calibrations), calibration=tuple(calibrations)

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_export.judging.bounds import mean_interval, supports
-from edge_oneshot_export.judging.calibration import calibrate_embeddings
+from edge_oneshot_export.judging.calibration import CalibrationSettings, Sample, calibrate_embeddings
 from edge_oneshot_export.judging.metrics import crossing, proportion_interval, threshold_at
 from edge_oneshot_export.judging.protocols import genuine_and_impostor, one_shot, one_shot_episodes
 from edge_oneshot_export.judging.rankings import accuracies, rank
@@ -148,9 +148,11 @@ def simulate(
     labels = np.repeat(np.arange(people), images)
     for number in range(simulations):
         embeddings = draw(people, images, np.random.default_rng((seed, people, number))).reshape(len(labels), -1)
-        options = {"variant": "none", "data": "drawn people", "seed": number}
+        settings = CalibrationSettings("drawn people", counts=(1,), seed=number)
         # with one template a person every rule is the same
-        calibration, _ = calibrate_embeddings(embeddings, labels, "cosine", counts=(1,), **options)
+        calibration, _ = calibrate_embeddings(
+            embeddings, Sample.whole(labels), "cosine", variant="none", settings=settings
+        )
         for point in calibration.points:
             if point.target_far in TARGETS:
                 far = everybody.far_at(point.threshold)

@@ -11,7 +11,8 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from edge_oneshot import cli
-from edge_oneshot.adopting import export_files
+from edge_oneshot.bundle_options import EncoderFileOptions
+from edge_oneshot.file_export import export_files
 from edge_oneshot_device import Bundle
 from edge_oneshot_device.errors import OneShotError
 from edge_oneshot_export.errors import ExportError, ModelError
@@ -326,7 +327,7 @@ def test_the_table_has_a_row_for_each_kind_and_at_least_25():
 def outcome(path, people, out, how) -> str:
     """What becomes of a file, as the table says it."""
     try:
-        export_files([path], out, str(people), **how)
+        export_files([path], out, str(people), own=EncoderFileOptions(**how))
     except OneShotError as error:
         return f"refused, `{error.reason}`: {str(error).removeprefix(f'{path}: ')}"
     manifest = Bundle.open(out).manifest
@@ -354,10 +355,10 @@ def test_an_encoder_that_tells_nobody_apart_is_not_written_but_anyway(people, tm
         with pytest.raises(
             ExportError, match=r"onnx-float32 is of no use on these people: where .* get in, "
         ) as caught:
-            export_files([path], out, str(tmp_path / "mixed"), **how)
+            export_files([path], out, str(tmp_path / "mixed"), own=EncoderFileOptions(**how))
         assert (caught.value.reason, caught.value.exit_code) == ("useless", 1)
         assert not out.exists()
-        export_files([path], out, str(tmp_path / "mixed"), anyway=True, **how)
+        export_files([path], out, str(tmp_path / "mixed"), own=EncoderFileOptions(anyway=True, **how))
         out.unlink()
 
 
@@ -371,18 +372,19 @@ def test_a_scaling_that_contradicts_the_file_is_refused_with_both_and_taken_anyw
     for source, make in kinds.items():
         path = make(tmp_path)
         with pytest.raises(ModelError, match=r"mean 90 and scale 30 give the model -3 to 5.5, but by ") as caught:
-            export_files([path], out, str(people), mean=(90.0,), scale=(30.0,))
+            export_files([path], out, str(people), own=EncoderFileOptions(mean=(90.0,), scale=(30.0,)))
         assert source in str(caught.value)
         assert (caught.value.reason, caught.value.exit_code) == ("contradicted", 2)
         assert not out.exists()
-    export_files([path], out, str(people), mean=(90.0,), scale=(30.0,), anyway=True)
+    export_files([path], out, str(people), own=EncoderFileOptions(mean=(90.0,), scale=(30.0,), anyway=True))
     assert Bundle.open(out).manifest.input.mean == (90.0,) * 3
 
 
 @pytest.mark.parametrize("scale", [1e4, 3e4, 1e5])
 def test_an_encoder_that_answers_the_same_to_every_image_is_not_said_to_be_badly_trained(scale, people, tmp_path):
+    own = EncoderFileOptions(mean=(0.0,), scale=(scale,))
     with pytest.raises(ModelError, match="answers nearly the same for every image, at mean 0 and scale ") as caught:
-        export_files([saved()(biased)(tmp_path)], tmp_path / "x.oneshot", str(people), mean=(0.0,), scale=(scale,))
+        export_files([saved()(biased)(tmp_path)], tmp_path / "x.oneshot", str(people), own=own)
     assert caught.value.reason == "collapsed"
     assert "train it anew" not in str(caught.value)
 

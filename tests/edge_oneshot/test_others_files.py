@@ -8,10 +8,9 @@ from ai_edge_litert.interpreter import Interpreter
 from onnx import TensorProto
 
 from edge_oneshot_device.encoding.runtimes import open_model
-from edge_oneshot_export.adopting import read_encoder
+from edge_oneshot_export.encoder_files import read_encoder
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.formats.scaling import tflite_scaling
-from edge_oneshot_export.variants import format_of
 from tests.real_data import CASES, needs
 from tests.samples.model_files import (
     SIDE,
@@ -32,7 +31,7 @@ def written(folder, content, suffix):
 
 
 def answers(encoder, image):
-    return open_model(format_of(encoder.variant), encoder.content).run(image.astype(encoder.input.dtype))
+    return open_model(encoder.kind.format, encoder.content).run(image.astype(encoder.input.dtype))
 
 
 def own_answer(path, image, output=0):
@@ -78,7 +77,7 @@ def test_each_of_the_cases_becomes_an_encoder_that_answers_as_the_file_does(name
     raw = encoder.input.dtype == "uint8"
     image = noise(encoder.input.shape, *((0, 255.99) if raw else (-1, 1)))
     image = np.floor(image) if raw else image
-    assert encoder.variant == variant
+    assert encoder.kind.name == variant
     assert answers(encoder, image) == pytest.approx(own_answer(CASES / name, image), abs=2e-3)
 
 
@@ -121,7 +120,7 @@ def test_an_onnx_file_answers_through_the_bundle_what_it_answers_alone(kind, tmp
     encoder = read_encoder(path, **(FREE if "side" in kind or "width" in kind else {}))
     image = noise(encoder.input.shape)
     assert encoder.input.shape == (1, SIDE, SIDE, 3)
-    assert encoder.variant == ("onnx-float16" if "half" in kind else "onnx-float32")
+    assert encoder.kind.name == ("onnx-float16" if "half" in kind else "onnx-float32")
     expected = own_answer(path, image).reshape(1, -1).astype(np.float32)
     assert answers(encoder, image) == pytest.approx(expected, abs=2e-3)
 
@@ -130,7 +129,7 @@ def test_an_onnx_file_answers_through_the_bundle_what_it_answers_alone(kind, tmp
 @pytest.mark.parametrize("way", ["dynamic", "static"])
 def test_an_onnx_file_of_8_bits_is_called_so_however_it_came_to_them(way, seed, opset, tmp_path):
     path = written(tmp_path, quantized(tmp_path, onnx_net(seed=seed, opset=opset), way), "onnx")
-    assert read_encoder(path).variant == "onnx-int8"
+    assert read_encoder(path).kind.name == "onnx-int8"
 
 
 @pytest.mark.parametrize(
@@ -221,7 +220,7 @@ def test_a_tflite_file_that_takes_pixels_as_they_are_is_given_them_so(mean, scal
     path = written(tmp_path, tflite_net(dtype="uint8", inside=inside), "tflite")
     encoder = read_encoder(path)
     image = np.floor(noise(encoder.input.shape, 0, 255.99))
-    assert (encoder.variant, encoder.scaling.mean, encoder.scaling.scale) == ("float32", (0.0,), (1.0,))
+    assert (encoder.kind.name, encoder.scaling.mean, encoder.scaling.scale) == ("float32", (0.0,), (1.0,))
     assert answers(encoder, image) == pytest.approx(own_answer(path, image), rel=1e-4, abs=1e-4)
 
 
@@ -237,7 +236,7 @@ def test_a_tflite_file_that_takes_pixels_as_they_are_is_given_them_so(mean, scal
 def test_the_quantization_of_the_input_says_how_pixels_are_scaled(span, io, mean, scale, tmp_path):
     path = written(tmp_path, tflite_net(quantize="int8", io=io, span=span), "tflite")
     said = read_encoder(path).scaling
-    assert read_encoder(path).variant == "int8"
+    assert read_encoder(path).kind.name == "int8"
     assert said.mean[0] == pytest.approx(mean, abs=1)
     assert said.scale[0] == pytest.approx(scale, rel=0.01)
     assert not said.contradicts((mean,), (scale,))

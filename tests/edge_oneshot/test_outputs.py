@@ -19,7 +19,7 @@ from edge_oneshot_device import console
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.keys import create_key
 from edge_oneshot_export.edgetpu import compiler
-from edge_oneshot_export.signing import generate_key
+from edge_oneshot_export.packing.signing import generate_key
 from tests import MODELS
 
 # every option of every command that names a file or folder, by what it is to the command

@@ -1,8 +1,10 @@
 import pytest
 
-from edge_oneshot.bundling import export_run
-from edge_oneshot.judging import evaluate
+from edge_oneshot.bundle_evaluation import evaluate
+from edge_oneshot.bundle_options import EvaluateOptions
 from edge_oneshot.pretrained import pretrained_run
+from edge_oneshot.run_export import export_run
+from edge_oneshot_export.options import ExportOptions
 
 LARGEST = {"base": 1_000_000, "tiny": 100_000}  # bytes of the int8 file
 
@@ -12,7 +14,7 @@ def shipped(request, tmp_path_factory, omniglot_dir):
     """An exported encoder: its name and report."""
     out = tmp_path_factory.mktemp("bundles") / f"{request.param}.oneshot"
     run = pretrained_run(request.param)
-    return request.param, export_run(run, out, variants=["int8", "float32"], asked=True, data_dir=omniglot_dir)
+    return request.param, export_run(run, out, ExportOptions(variants=("int8", "float32")), data_dir=omniglot_dir)
 
 
 def test_it_is_as_small_as_it_is_said_to_be(shipped):
@@ -30,13 +32,17 @@ def test_the_manifest_names_the_alphabets_it_was_not_trained_on(shipped):
 
 def test_int8_keeps_the_accuracy(shipped, omniglot_dir):
     errors = [
-        evaluate(shipped[1].path, "omniglot", "within-alphabet", ways=[20], episodes=4000, variant=variant,
-                 data_dir=omniglot_dir)[0].error
+        evaluate(
+            shipped[1].path,
+            "omniglot",
+            EvaluateOptions(protocol="within-alphabet", ways=(20,), episodes=4000, variant=variant),
+            data_dir=omniglot_dir,
+        )[0].error
         for variant in ("float32", "int8")
-    ]  # fmt: skip
+    ]
     assert abs(errors[1] - errors[0]) <= 0.0025
 
 
 def test_it_beats_people_on_the_official_runs(shipped, omniglot_dir):
-    (result,) = evaluate(shipped[1].path, "omniglot", "lake", data_dir=omniglot_dir)
+    (result,) = evaluate(shipped[1].path, "omniglot", EvaluateOptions(protocol="lake"), data_dir=omniglot_dir)
     assert result.error < 0.045  # Lake et al. 2015

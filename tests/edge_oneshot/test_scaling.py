@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from edge_oneshot.adopting import export_files
+from edge_oneshot.bundle_options import EncoderFileOptions
 from edge_oneshot.errors import DataError
+from edge_oneshot.file_export import export_files
 from tests import MODELS
 
 MODEL = MODELS / "tiny-int8.tflite"
@@ -26,5 +27,5 @@ MODEL = MODELS / "tiny-int8.tflite"
 )
 def test_scaling_beyond_sense_is_refused_before_images_are_loaded(how, message, tmp_path):
     with pytest.raises(DataError, match=message) as caught:
-        export_files([MODEL], tmp_path / "x.oneshot", str(tmp_path / "no images"), **how)
+        export_files([MODEL], tmp_path / "x.oneshot", str(tmp_path / "no images"), own=EncoderFileOptions(**how))
     assert caught.value.reason == "bad_scaling"

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from edge_oneshot import calibrating, judging
+from edge_oneshot import bundle_evaluation, bundle_recalibration
+from edge_oneshot.bundle_options import EvaluateOptions
 from edge_oneshot_device.errors import IntegrityError
 
 
@@ -19,7 +20,7 @@ def tried(monkeypatch) -> list[str]:
         if variant == "int8":
             raise IntegrityError("it does not end", reason="model_refused")
 
-    for module in (calibrating, judging):
+    for module in (bundle_recalibration, bundle_evaluation):
         monkeypatch.setattr(module, "Bundle", SimpleNamespace(open=lambda _path: bundle))
         monkeypatch.setattr(module, "try_variant", fail)
     return names
@@ -27,11 +28,11 @@ def tried(monkeypatch) -> list[str]:
 
 def test_a_new_calibration_tries_every_variant(tried, tmp_path):
     with pytest.raises(IntegrityError, match="it does not end"):
-        calibrating.calibrate_bundle("x.oneshot", tmp_path / "y.oneshot", "no data")
+        bundle_recalibration.recalibrate_bundle("x.oneshot", tmp_path / "y.oneshot", "no data")
     assert tried == ["float32", "int8"]
 
 
 def test_an_evaluation_tries_its_variant(tried):
     with pytest.raises(IntegrityError, match="it does not end"):
-        judging.evaluate("x.oneshot", "no data", protocol="random", ways=5, episodes=10, seed=0)
+        bundle_evaluation.evaluate("x.oneshot", "no data", EvaluateOptions(protocol="random", ways=(5,), episodes=10))
     assert tried == ["int8"]

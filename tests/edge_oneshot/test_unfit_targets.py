@@ -6,7 +6,7 @@ import pytest
 
 from edge_oneshot.presentation import results
 from edge_oneshot_device.inspection.bundle_summary import Operation, Summary
-from edge_oneshot_export.assembling import ExportReport
+from edge_oneshot_export.packing.packer import ExportReport
 
 
 def text(monkeypatch: pytest.MonkeyPatch, *targets: float) -> str:

@@ -11,10 +11,10 @@ from PIL import Image
 
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.encoding.preprocessing import scale
-from edge_oneshot_export.assembling import ExportReport
-from edge_oneshot_export.exporting import export
 from edge_oneshot_export.judging.protocols import LabelledImages
-from edge_oneshot_export.variants import VARIANTS
+from edge_oneshot_export.keras_export import export
+from edge_oneshot_export.options import ExportOptions
+from edge_oneshot_export.packing.packer import BundleSpec, ExportReport
 
 SIZE = 32
 
@@ -68,7 +68,8 @@ def exported(
 ) -> ExportReport:
     """All variants of `model`."""
     path = tmp_path_factory.mktemp("exported") / "Front Door.oneshot"
-    return export(model, path, images=images, calibration=people, input=section, variants=VARIANTS)
+    options = ExportOptions(variants="all")
+    return export(model, path, BundleSpec(section), images=images, calibration=people, options=options)
 
 
 @pytest.fixture

@@ -17,12 +17,14 @@ from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.errors import IntegrityError, MachineError
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.packing import created, golden_images, self_test, with_versions, write_bundle
-from edge_oneshot_export.signing import sign
+from edge_oneshot_export.packing.bundle_file import write_bundle
+from edge_oneshot_export.packing.provenance import created, with_versions
+from edge_oneshot_export.packing.self_test import golden_images, self_test
+from edge_oneshot_export.packing.signing import sign
 
 KILLED_WHILE_WRITING = """
 import os, pickle, signal, sys
-from edge_oneshot_export.packing import write_bundle
+from edge_oneshot_export.packing.bundle_file import write_bundle
 
 manifest, files = pickle.load(sys.stdin.buffer)
 os.fsync = lambda _descriptor: os.kill(os.getpid(), signal.SIGKILL)

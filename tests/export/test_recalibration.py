@@ -5,6 +5,7 @@ import pytest
 
 from edge_oneshot_device import Bundle
 from edge_oneshot_export.errors import ModelError
+from edge_oneshot_export.options import CalibrateOptions
 from edge_oneshot_export.recalibration import recalibrate
 
 
@@ -15,7 +16,12 @@ def test_a_new_calibration_changes_thresholds_and_nothing_that_templates_are_bou
     steps = []
     others = make_people(30, 7, seed=77)
     report = recalibrate(
-        bundle, destination, calibration=others, data="30 colleagues", target_far=0.02, progress=steps.append
+        bundle,
+        destination,
+        calibration=others,
+        data="30 colleagues",
+        options=CalibrateOptions(target_far=0.02),
+        progress=steps.append,
     )
     new = Bundle.open(destination)
     assert report.manifest == new.manifest
@@ -43,8 +49,9 @@ def test_a_target_that_the_people_do_not_support_writes_nothing(exported, make_p
     destination.write_bytes(b"the old bundle")
     with pytest.raises(ModelError, match=r"a false accept rate of 0\.0001 needs at least 246 identities"):
         recalibrate(
-            Bundle.open(exported.path), destination, calibration=make_people(8, 3, seed=1), data="8", target_far=1e-4
-        )
+            Bundle.open(exported.path), destination, calibration=make_people(8, 3, seed=1), data="8",
+            options=CalibrateOptions(target_far=1e-4),
+        )  # fmt: skip
     assert destination.read_bytes() == b"the old bundle"
 
 

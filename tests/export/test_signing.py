@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from edge_oneshot_device.bundle.signature import load_public_key, verify
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from edge_oneshot_export import signing
-from edge_oneshot_export.signing import generate_key, load_key, sign
+from edge_oneshot_export.packing import signing
+from edge_oneshot_export.packing.signing import generate_key, load_key, sign
 
 MANIFEST = b'{"name": "door"}'
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from edge_oneshot.data import glyphs
-from edge_oneshot_export.signing import load_key, sign
+from edge_oneshot_export.packing.signing import load_key, sign
 from edge_oneshot_export.variants import VARIANTS
 
 BIN = Path(sys.executable).parent

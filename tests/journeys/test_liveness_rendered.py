@@ -21,6 +21,7 @@ from edge_oneshot_device.liveness.challenge import Challenge
 from edge_oneshot_device.liveness.parallax import ReferenceView, View
 from edge_oneshot_device.liveness.watcher import FAILURES, PROMPTS, Watcher
 from edge_oneshot_export.formats.tflite import to_tflite
+from edge_oneshot_export.variants import VARIANTS
 from tests.campaigns import liveness as campaign
 from tests.campaigns.rendering.acting import Pose
 
@@ -38,7 +39,7 @@ def encoder():
         pytest.skip("the extra faces is not installed")
     net = build_net(read_weights(packages.read_package_file(packages.ENCODER)))
     section = inputs.face_input()
-    content = to_tflite(net, "float32", np.zeros((1, *section.shape), np.float32))
+    content = to_tflite(net, VARIANTS["float32"], np.zeros((1, *section.shape), np.float32))
     return Encoder(
         open_model("tflite", content),
         section,

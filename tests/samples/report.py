@@ -18,9 +18,9 @@ from edge_oneshot_device.bundle.manifest import (
 )
 from edge_oneshot_device.measuring.bench import BenchResult
 from edge_oneshot_device.measuring.machine import Health, Machine
-from edge_oneshot_export.assembling import LeftOut
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.judging.verification import RocPoint
+from edge_oneshot_export.packing.packer import LeftOut
 
 SECTIONS = (
     "headline",

@@ -13,8 +13,7 @@ def export_untrained(path: Path, variants: Sequence[str] | None = None) -> Path:
 
     from edge_oneshot.data.loading import default_input, load_data
     from edge_oneshot_device.encoding.preprocessing import scale
-    from edge_oneshot_export import LabelledImages, export
-    from edge_oneshot_export.exporting import VARIANTS
+    from edge_oneshot_export import BundleSpec, ExportOptions, LabelledImages, export
 
     section = default_input("glyphs")
     seen, held_out = load_data("glyphs", section).split(4, seed=0)
@@ -29,5 +28,5 @@ def export_untrained(path: Path, variants: Sequence[str] | None = None) -> Path:
     # centred, so that embeddings of different images point in different directions
     embed.bias.assign(-np.asarray(model(scale(images, section))).mean(axis=0))
     people = LabelledImages(held_out.images, held_out.labels, held_out.identities)
-    chosen = VARIANTS if variants is None else variants
-    return export(model, path, images=images, calibration=people, input=section, variants=chosen).path
+    options = ExportOptions(variants="all" if variants is None else tuple(variants))
+    return export(model, path, BundleSpec(section), images=images, calibration=people, options=options).path

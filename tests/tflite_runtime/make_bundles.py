@@ -19,9 +19,11 @@ from edge_oneshot.pretrained import pretrained_run
 from edge_oneshot_device import Bundle
 from edge_oneshot_device.encoder import Encoder, load_encoder
 from edge_oneshot_device.encoding.runtimes import open_model
-from edge_oneshot_export.exporting import export
 from edge_oneshot_export.formats.tflite import PlainModel
 from edge_oneshot_export.judging.protocols import LabelledImages
+from edge_oneshot_export.keras_export import export
+from edge_oneshot_export.options import ExportOptions
+from edge_oneshot_export.packing.packer import BundleSpec
 from tests.real_data import OMNIGLOT
 
 VARIANTS = ("float32", "float16", "dynamic", "int8", "coral")
@@ -43,10 +45,10 @@ def make(net: str, out: Path) -> None:
     export(
         pretrained_run(net).encoder(),
         out / f"{net}.oneshot",
+        BundleSpec(record.input),
         images=trained.images[chosen],
         calibration=LabelledImages(held_out.images[few], held_out.labels[few], held_out.identities[:IDENTITIES]),
-        input=record.input,
-        variants=VARIANTS,
+        options=ExportOptions(variants=VARIANTS),
     )
     bundle = Bundle.open(out / f"{net}.oneshot")
     images = held_out.images[np.random.default_rng(0).permutation(len(held_out.images))[:IMAGES]]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge_oneshot_device.bundle.manifest import LayerError
 from edge_oneshot_export.formats.conversion import WRAPPER, converting, spread
 from edge_oneshot_export.formats.tflite import converter_of
+from edge_oneshot_export.variants import VariantKind
 
 if TYPE_CHECKING:
     import keras
@@ -20,7 +21,9 @@ _IMAGES: Final = 50
 _MOST_DB: Final = 100.0  # an error of nothing has no logarithm; layers that only move values about have none
 
 
-def layer_errors(model: "keras.Model", representative: NDArray[np.float32]) -> tuple[LayerError, ...]:
+def layer_errors(
+    model: "keras.Model", kind: VariantKind, representative: NDArray[np.float32]
+) -> tuple[LayerError, ...]:
     """Signal to quantization noise of each layer of the int8 file, in the order of computation.
 
     TensorFlow's quantization debugger runs a float twin beside every int8 op, on what the int8 ops
@@ -29,6 +32,7 @@ def layer_errors(model: "keras.Model", representative: NDArray[np.float32]) -> t
 
     Args:
         model: As `edge_oneshot_export.formats.tflite.to_tflite` takes it.
+        kind: An int8 variant.
         representative: float32 (n, h, w, c), scaled; the ranges come from all, the errors from some.
 
     Raises:
@@ -40,13 +44,13 @@ def layer_errors(model: "keras.Model", representative: NDArray[np.float32]) -> t
     def dataset() -> Iterator[list[NDArray[np.float32]]]:
         return ([image[np.newaxis]] for image in some)
 
-    with converting("int8"):
+    with converting(kind.name):
         import tensorflow as tf
 
         debug = tf.lite.experimental
         options = debug.QuantizationDebugOptions(layer_direct_compare_metrics={"sqnr_db": _sqnr_db})
         made = debug.QuantizationDebugger(
-            converter=converter_of(model, "int8", representative), debug_dataset=dataset, debug_options=options
+            converter=converter_of(model, kind, representative), debug_dataset=dataset, debug_options=options
         )
         # only from a file does it open the model so that no layer's memory is given to a later one
         debugger = debug.QuantizationDebugger(

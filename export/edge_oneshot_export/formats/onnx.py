@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.formats.conversion import INPUT_NAME, converting, fixed
+from edge_oneshot_export.variants import Precision, VariantKind
 
 if TYPE_CHECKING:
     import keras
@@ -22,12 +23,12 @@ OPSET = 17  # read by every onnxruntime since 1.12
 _QUANTIZED: Final = ("QLinear", "QuantizeLinear", "Integer", "QGemm", "QAttention", "NBits", "BlockQuantized")
 
 
-def to_onnx(model: "keras.Model", variant: str, representative: NDArray[np.float32]) -> bytes:
+def to_onnx(model: "keras.Model", kind: VariantKind, representative: NDArray[np.float32]) -> bytes:
     """Convert a model to ONNX with static batch 1 and the NHWC input kept.
 
     Args:
         model: Maps an image to a vector, see `edge_oneshot_export.formats.conversion.check_model`.
-        variant: ``onnx-float32``; ``onnx-float16`` or ``onnx-int8``, both float32 in and out.
+        kind: The variant; all are float32 at the input and the output.
         representative: float32 (n, h, w, c), scaled; a few hundred images set the int8 ranges.
 
     Returns:
@@ -36,18 +37,18 @@ def to_onnx(model: "keras.Model", variant: str, representative: NDArray[np.float
     Raises:
         ExportError: The conversion failed.
     """
-    with converting(variant):
+    with converting(kind.name):
         import tensorflow as tf
         import tf2onnx
 
         signature = [tf.TensorSpec((1, *representative.shape[1:]), tf.float32, name=INPUT_NAME)]
         wrapped = fixed(model, representative.shape[1:])
         converted = _canonical(tf2onnx.convert.from_keras(wrapped, input_signature=signature, opset=OPSET)[0])
-        if variant == "onnx-float16":
+        if kind.precision == "float16":
             from onnxruntime.transformers.float16 import convert_float_to_float16
 
             converted = _canonical(convert_float_to_float16(converted, keep_io_types=True))
-        if variant == "onnx-int8":
+        if kind.precision == "int8":
             converted = _canonical(_quantized(converted, representative))
     return bytes(converted.SerializeToString(deterministic=True))
 
@@ -60,7 +61,7 @@ def op_names(content: bytes) -> tuple[str, ...]:
     return tuple(f"{node.domain}.{node.op_type}" if node.domain else node.op_type for node in nodes)
 
 
-def precision(content: bytes) -> str:
+def precision(content: bytes) -> Precision:
     """What the weights of an ONNX file are: ``int8`` where anything is computed or kept in 8 bits or fewer,
     ``float16`` or ``float32``.
     """

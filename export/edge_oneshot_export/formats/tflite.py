@@ -10,27 +10,22 @@ from edge_oneshot_device.encoding.runtimes import Model
 from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.formats.conversion import converting, fixed
 from edge_oneshot_export.formats.tflite_file import read_tflite
+from edge_oneshot_export.variants import Precision, VariantKind
 
 if TYPE_CHECKING:
     import keras
-
-QUANTIZED: Final = ("int8", "coral")
-"""Variants that are int8 in, out and inside."""
 
 _HEADROOM: Final = 1.25
 _RESCALING: Final = ("ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")  # their output has a scale of its own
 _FLOATS = ("float16", "float32", "float64")
 
 
-def to_tflite(model: "keras.Model", variant: str, representative: NDArray[np.float32]) -> bytes:
+def to_tflite(model: "keras.Model", kind: VariantKind, representative: NDArray[np.float32]) -> bytes:
     """Convert a model to TFLite with static batch 1.
 
     Args:
         model: Maps an image to a vector, see `edge_oneshot_export.formats.conversion.check_model`.
-        variant: ``float32``; ``float16``: its weights, computed in float32; ``dynamic``: int8 weights,
-            and activations where a kernel quantizes them itself; ``int8``: in, out and inside;
-            ``coral``: the same with one scale for all of a dense layer's weights, since the Edge
-            TPU compiler knows no other dense layer.
+        kind: The variant; its precision decides how the converter is set.
         representative: float32 (n, h, w, c), scaled; a few hundred images set the int8 ranges.
 
     Returns:
@@ -39,29 +34,29 @@ def to_tflite(model: "keras.Model", variant: str, representative: NDArray[np.flo
     Raises:
         ExportError: The converter failed, or left something in floating point in an int8 file.
     """
-    with converting(variant):
-        content = bytes(converter_of(model, variant, representative).convert())
-    if variant in QUANTIZED:
-        _refuse_floats(variant, content)
+    with converting(kind.name):
+        content = bytes(converter_of(model, kind, representative).convert())
+    if kind.precision == "int8":
+        _refuse_floats(kind.name, content)
         content = _with_headroom(content)
     return content
 
 
-def converter_of(model: "keras.Model", variant: str, representative: NDArray[np.float32]) -> Any:
+def converter_of(model: "keras.Model", kind: VariantKind, representative: NDArray[np.float32]) -> Any:
     """TensorFlow's converter, set for a variant; arguments as for `to_tflite`."""
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(fixed(model, representative.shape[1:]))
-    if variant != "float32":
+    if kind.precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if variant == "float16":
+    if kind.precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if variant in QUANTIZED:
+    if kind.precision == "int8":
         converter.representative_dataset = lambda: ([image[np.newaxis]] for image in representative)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
-    if variant in ("coral", "dynamic"):
-        # tflite-runtime 2.14 refuses a dynamic dense layer with a scale a channel; the setting has no public name
+    if kind.shared_dense_scale:
+        # the setting has no public name
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     return converter
 
@@ -69,6 +64,23 @@ def converter_of(model: "keras.Model", variant: str, representative: NDArray[np.
 def op_names(content: bytes) -> tuple[str, ...]:
     """Operators of a TFLite file in order, as BuiltinOperator names them, or the custom code."""
     return tuple(operator.name for operator in read_tflite(content).operators)
+
+
+def precision(content: bytes) -> Precision:
+    """What a TFLite file computes in: ``int8`` where values between its operators have 8 or 16 bits.
+
+    Otherwise its weights decide: ``dynamic`` where any are int8, ``float16`` where any are, else ``float32``.
+    """
+    graph = read_tflite(content).subgraphs[0]
+    between = {
+        tensor.dtype for index, tensor in enumerate(graph.tensors) if not tensor.constant and index not in graph.inputs
+    }
+    if between & {"int8", "uint8", "int16"}:
+        return "int8"
+    weights = {tensor.dtype for tensor in graph.tensors if tensor.constant}
+    if "int8" in weights:
+        return "dynamic"
+    return "float16" if "float16" in weights else "float32"
 
 
 class PlainModel:

@@ -1,6 +1,6 @@
-"""Thresholds for target false accept rates, fitted on identities the encoder was not trained on."""
+"""Fit thresholds for target false accept rates on identities that the encoder was not trained on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,15 +27,34 @@ from edge_oneshot_export.judging.metrics import Scores, frr_at, thresholds_at
 from edge_oneshot_export.judging.protocols import ROUNDING, LabelledImages, Trials, gallery_trials
 
 MIN_PEOPLE: Final = 4
-"""Fewer identities make at most 3 pairs of people, which support no target."""
+"""Fewer identities give at most 3 pairs of people, which support no target."""
 
 _MAX_PEOPLE: Final = 1000
-_MAX_IMAGES: Final = 25  # of a person: five templates and twenty probes
-_COMPARISONS: Final = 1_500_000  # made for a count of templates, about
+_MAX_IMAGES: Final = 25  # per person: five templates and twenty probes
+_COMPARISONS: Final = 1_500_000  # about, for each number of templates
 _KNOTS: Final = 64
-_FEWEST_EXCEEDANCES: Final = 50  # that the shape of the tail is fitted to
-_MOST_EXCEEDANCES: Final = 10_000  # that are looked at: more change nothing but the time
+_MIN_EXCEEDANCES: Final = 50  # to fit the shape of the tail to
+_MAX_EXCEEDANCES: Final = 10_000  # more only cost time
 _SHAPES: Final = (-0.5, 0.5)  # outside, the likelihood is not regular or the variance infinite (Smith 1985)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSettings:
+    """How a calibration is made.
+
+    Attributes:
+        data: Where the images come from, in words, for the manifest.
+        target_far: The default target FAR; None takes the smallest that the people support.
+        counts: Templates per person to calibrate for; counts that the data cannot give are left out.
+        seed: Random seed of the galleries.
+        provisional: Whether the thresholds are not from people like the users'.
+    """
+
+    data: str
+    target_far: float | None = None
+    counts: tuple[int, ...] = (1, 3, 5)
+    seed: int = 0
+    provisional: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,10 +62,10 @@ class Sample:
     """The images that a calibration rests on.
 
     Attributes:
-        chosen: int64 (m,), positions of images that show something.
+        chosen: int64 (m,), positions of images that have content.
         labels: int64 (m,), the identity of each.
-        empty: int64 (identities,), of each identity the images that show nothing.
-        failures_by_reason: How many these are for each reason.
+        empty: int64 (identities,), for each identity how many further images have no content.
+        failures_by_reason: The number of these by reason.
     """
 
     chosen: NDArray[np.int64]
@@ -54,14 +73,25 @@ class Sample:
     empty: NDArray[np.int64]
     failures_by_reason: dict[str, int]
 
+    @classmethod
+    def whole(cls, labels: Integers) -> "Sample":
+        """All images, integers (n,) with the identity of each, where every image has content."""
+        return cls(np.arange(len(labels)), labels.astype(np.int64), np.zeros(int(labels.max()) + 1, np.int64), {})
+
 
 def draw_sample(
     people: LabelledImages, section: InputSection, *, seed: int = 0, target_far: float | None = None
 ) -> Sample:
-    """At most 1,000 identities and 25 images of each, drawn with the seed.
+    """Draw at most 1,000 identities and 25 images of each.
+
+    Args:
+        people: Preprocessed images of identities that the encoder was not trained on.
+        section: The encoder's input, which says how much contrast counts as content.
+        seed: Random seed.
+        target_far: The target FAR that the identities have to support.
 
     Raises:
-        ModelError: Reason ``too_few_people``: they allow no calibration; ``unsupported_target``: none for `target_far`.
+        ModelError: ``too_few_people``: no calibration is possible; ``unsupported_target``: none for `target_far`.
     """
     rng = np.random.default_rng(seed)
     every = _people(people.labels, 1)
@@ -82,105 +112,72 @@ def draw_sample(
 def calibrate(
     encoder: Encoder,
     people: LabelledImages,
+    settings: CalibrationSettings,
     *,
-    counts: Sequence[int] = (1, 3, 5),
-    target_far: float | None = None,
-    data: str,
-    seed: int = 0,
-    provisional: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Calibration, ...]:
-    """Calibrate an exported variant for each rule and count of templates, as the device runs it.
+    """Calibrate an exported variant as the device runs it, for each rule and each number of templates.
 
-    For a count of k, galleries are drawn in which each identity has k templates; its other
-    images are probes, compared with every person by `edge_oneshot_device.matching.decision`.
-
-    - Targets are those that the identities support, see `bounds.supports`.
-    - The threshold of a target comes from all impostor comparisons, the FRR from all genuine
-      ones at that threshold. Images that show nothing are failures to acquire, identities
-      with too few others failures to enrol; the FRR counts both in, as the generalized false
-      reject rate of ISO/IEC 19795-1 does. The FAR and its upper bound are cross-fitted, see
-      `bounds.far_bounds`.
-    - The tail is a generalized Pareto distribution, fitted by maximum likelihood to the scores
-      above a lower threshold (Pickands 1975) and anchored at the smallest supported target.
-    - The degree of similarity is the isotonic posterior at equal priors.
-    - The margin is the smallest lead over the runner-up that keeps wrong acceptances within
-      the default target, or the rate that is kept for so many people, in closed-set 1:N trials of
-      these identities at the threshold for them; at least what rounding makes.
+    See `calibrate_embeddings` for the method.
 
     Args:
         encoder: The variant on its runtime.
-        people: Held-out identities; for a count of k those with more than k images. See `draw_sample`.
-        counts: Templates a person; those that the data cannot give are left out.
-        target_far: The default target; otherwise the smallest that is supported.
-        data: What the figures come from, in words.
-        seed: The same seed gives the same calibration.
-        provisional: Whether the user's own people were not seen.
-        progress: Handed to `Encoder.embed_many`.
+        people: Images of identities that the encoder was not trained on; of these `draw_sample` takes some.
+        settings: How the calibration is made.
+        progress: Called with the number of images embedded so far.
+
+    Returns:
+        A calibration for each number of templates and each rule.
 
     Raises:
-        ModelError: Reason ``too_few_people``: not even the lowest count can be given;
-            ``unsupported_target``: the identities do not support `target_far`.
+        ModelError: ``too_few_people``: not even the smallest number of templates is possible;
+            ``unsupported_target``: the identities do not support the target FAR.
     """
-    sample = draw_sample(people, encoder.input, seed=seed)
+    sample = draw_sample(people, encoder.input, seed=settings.seed)
     embeddings = encoder.embed_many(people.images[sample.chosen], progress)
     return calibrate_embeddings(
-        embeddings,
-        sample.labels,
-        encoder.embedding.metric,
-        empty=sample.empty,
-        failures_by_reason=sample.failures_by_reason,
-        variant=encoder.variant,
-        counts=counts,
-        target_far=target_far,
-        data=data,
-        seed=seed,
-        provisional=provisional,
+        embeddings, sample, encoder.embedding.metric, variant=encoder.variant, settings=settings
     )
 
 
 def calibrate_embeddings(
-    embeddings: NDArray[np.float32],
-    labels: Integers,
-    metric: Metric,
-    *,
-    empty: Integers | None = None,
-    failures_by_reason: Mapping[str, int] | None = None,
-    variant: str,
-    counts: Sequence[int] = (1, 3, 5),
-    target_far: float | None = None,
-    data: str,
-    seed: int = 0,
-    provisional: bool = False,
+    embeddings: NDArray[np.float32], sample: Sample, metric: Metric, *, variant: str, settings: CalibrationSettings
 ) -> tuple[Calibration, ...]:
-    """`calibrate` from embeddings, float32 (n, d), the identity of each, integers (n,), and images without content.
+    """Calibrate from embeddings.
+
+    For k templates, galleries are drawn in which each identity has k templates. Its other images are probes, and
+    `edge_oneshot_device.matching.decision` compares each probe with every person.
+
+    - The targets are the FARs that the identities support, see `bounds.supports`.
+    - The threshold of a target comes from all impostor comparisons, and its FRR from all genuine comparisons at that
+      threshold. An image without content is a failure to acquire, and an identity with too few others is a failure to
+      enrol; the FRR includes both, as the generalized false reject rate of ISO/IEC 19795-1 does. The FAR and its upper
+      bound are cross-fitted, see `bounds.far_bounds`.
+    - The tail is a generalized Pareto distribution (Pickands 1975), fitted by maximum likelihood to the scores above a
+      lower threshold and anchored at the smallest supported target.
+    - The degree of similarity is the isotonic posterior at equal priors.
+    - The margin is the smallest lead over the runner-up that keeps wrong acceptances within the default target, or
+      within the rate that is kept for so many people, in closed-set 1:N trials of these identities; it is at least
+      what rounding makes.
 
     Args:
-        embeddings: Of images that show something.
-        labels: The identity of each, 0..identities-1.
+        embeddings: float32 (m, d), of the images of `sample`.
+        sample: Whom the images show.
         metric: How embeddings are compared.
-        empty: Integers (identities,), further images of each identity, which show nothing.
-        failures_by_reason: How many these are for each reason.
-        variant: As `calibrate` takes it, as are the others.
-        counts: See there.
-        target_far: See there.
-        data: See there.
-        seed: See there.
-        provisional: See there.
+        variant: The variant's name.
+        settings: How the calibration is made.
+
+    Returns:
+        As `calibrate`.
+
+    Raises:
+        ModelError: As `calibrate`.
     """
     calibrations: list[Calibration] = []
-    for count in sorted(set(counts)):
-        rng = np.random.default_rng((seed, count))
-        people = _people(labels, count)
-        if len(people) < MIN_PEOPLE:
-            continue
-        targets = supported_targets(len(people))
-        if target_far is not None and not supports(len(people), target_far):
-            if count == min(counts):
-                raise _unsupported(target_far, len(people), targets[-1])
-            continue
-        wanted = targets[-1] if target_far is None else target_far
-        failures = _failures(labels, empty, count)
+    for count, people, targets in _possible_counts(sample.labels, settings):
+        rng = np.random.default_rng((settings.seed, count))
+        wanted = targets[-1] if settings.target_far is None else settings.target_far
+        failures = _count_failures(sample, count)
         by_rule = gallery_trials(embeddings, people, count, metric, rng, comparisons=_COMPARISONS)
         for rule, trials in by_rule.items():
             if count == 1 and calibrations:  # every rule is the same
@@ -201,18 +198,16 @@ def calibrate_embeddings(
                 people=len(people),
                 failures_to_enrol=failures.to_enrol,
                 failures_to_acquire=failures.to_acquire,
-                failures_by_reason=dict(failures_by_reason or {}),
-                data=data,
-                provisional=provisional,
+                failures_by_reason=sample.failures_by_reason,
+                data=settings.data,
+                provisional=settings.provisional,
             )
             calibrations.append(msgspec.structs.replace(draft, margin=_margin(trials, draft, metric)))
-    if not calibrations:
-        raise _too_few(labels, min(counts))
     return tuple(calibrations)
 
 
 def better_rule(calibrations: Sequence[Calibration]) -> Rule:
-    """The rule that rejects fewer genuine attempts at the default targets, over variants and counts above one."""
+    """The rule with the lower FRR at the default targets, summed over variants and all numbers of templates above 1."""
     rejected: dict[Rule, list[float]] = {"best": [], "mean": []}
     for calibration in calibrations:
         point = next(point for point in calibration.points if point.target_far == calibration.target_far)
@@ -223,7 +218,7 @@ def better_rule(calibrations: Sequence[Calibration]) -> Rule:
 
 @dataclass(frozen=True, slots=True)
 class _Failures:
-    """Identities that cannot be enrolled, of how many; images that cannot be probes, of how many."""
+    """Identities that cannot be enrolled, out of `people`, and images that cannot be probes, out of `images`."""
 
     to_enrol: int
     people: int
@@ -231,25 +226,42 @@ class _Failures:
     images: int
 
     def counted_in(self, frr: float) -> float:
-        """The generalized false reject rate for a share of genuine comparisons that are rejected."""
+        """The generalized false reject rate, from the share of genuine comparisons that are rejected."""
         enrolled = 1.0 - self.to_enrol / self.people
         acquired = 1.0 - self.to_acquire / self.images
         return 1.0 - enrolled * acquired * (1.0 - frr)
 
 
-def _failures(labels: Integers, empty: Integers | None, count: int) -> _Failures:
-    shown = np.bincount(labels)
-    if empty is None:
-        empty = np.zeros_like(shown)
-    shown = np.pad(shown, (0, len(empty) - len(shown)))
+def _possible_counts(
+    labels: Integers, settings: CalibrationSettings
+) -> Iterator[tuple[int, list[NDArray[np.int64]], tuple[float, ...]]]:
+    """Each number of templates that the data can give, with the images of each person and the supported targets."""
+    smallest, found = min(settings.counts), False
+    for count in sorted(set(settings.counts)):
+        people = _people(labels, count)
+        if len(people) < MIN_PEOPLE:
+            continue
+        targets = supported_targets(len(people))
+        if settings.target_far is not None and not supports(len(people), settings.target_far):
+            if count == smallest:
+                raise _unsupported(settings.target_far, len(people), targets[-1])
+            continue
+        found = True
+        yield count, people, targets
+    if not found:
+        raise _too_few(labels, smallest)
+
+
+def _count_failures(sample: Sample, count: int) -> _Failures:
+    shown = np.bincount(sample.labels, minlength=len(sample.empty))
     enrolled = shown > count
-    wanted = shown + empty > count
-    images = int((shown + empty)[enrolled].sum())
-    return _Failures(int((wanted & ~enrolled).sum()), int(wanted.sum()), int(empty[enrolled].sum()), images)
+    wanted = shown + sample.empty > count
+    images = int((shown + sample.empty)[enrolled].sum())
+    return _Failures(int((wanted & ~enrolled).sum()), int(wanted.sum()), int(sample.empty[enrolled].sum()), images)
 
 
 def _people(labels: Integers, count: int) -> list[NDArray[np.int64]]:
-    """Positions of the images of each identity that has more than `count`."""
+    """Positions of the images of each identity that has more than `count` images."""
     order = np.argsort(labels, kind="stable")
     images = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
     return [own for own in images if len(own) > count]
@@ -272,24 +284,24 @@ def _unsupported(target_far: float, people: int, smallest: float) -> ModelError:
 
 
 def _fit(impostor: Scores, targets: Sequence[float]) -> tuple[dict[float, float], Tail]:
-    """Threshold of each target, and the tail from the smallest on."""
+    """The threshold of each target, and the tail beyond the smallest."""
     from scipy.stats import genpareto
 
     thresholds = dict(zip(targets, thresholds_at(impostor, targets), strict=True))
     smallest = targets[-1]
-    enough = [target for target in targets if target * len(impostor) >= _FEWEST_EXCEEDANCES] or targets[:1]
+    enough = [target for target in targets if target * len(impostor) >= _MIN_EXCEEDANCES] or targets[:1]
     start = thresholds[min(enough, key=lambda target: abs(np.log(target / (10 * smallest))))]
     excess = np.sort(impostor[impostor >= start]).astype(np.float64) - start
-    if len(excess) > _MOST_EXCEEDANCES:
-        excess = excess[np.linspace(0, len(excess) - 1, _MOST_EXCEEDANCES).astype(int)]
+    if len(excess) > _MAX_EXCEEDANCES:
+        excess = excess[np.linspace(0, len(excess) - 1, _MAX_EXCEEDANCES).astype(int)]
     least = ROUNDING * max(1.0, abs(start))
     shape, scale = 0.0, float(excess.mean()) if len(excess) else least
-    if len(excess) >= _FEWEST_EXCEEDANCES and excess[-1] > least:
+    if len(excess) >= _MIN_EXCEEDANCES and excess[-1] > least:
         shape, _, scale = genpareto.fit(excess, 0.0, floc=0.0, scale=scale)
         if not _SHAPES[0] <= shape <= _SHAPES[1]:
             shape = float(np.clip(shape, *_SHAPES))
             scale = genpareto.fit(excess, fc=shape, floc=0.0, scale=scale)[2]
-    # beyond any higher score the excess has the same shape
+    # a generalized Pareto tail keeps its shape above any higher threshold
     scale = float(scale + shape * (thresholds[smallest] - start))
     return thresholds, Tail(threshold=thresholds[smallest], far=smallest, scale=max(scale, least), shape=float(shape))
 
@@ -324,7 +336,12 @@ def _margin(trials: Trials, draft: Calibration, metric: Metric) -> float:
 
 
 def similarity_map(genuine: Scores, impostor: Scores) -> SimilarityMap:
-    """Degree of similarity from scores of each kind: the isotonic posterior at equal priors, in at most 64 knots."""
+    """The degree of similarity as a function of the score: the isotonic posterior at equal priors, in at most 64 knots.
+
+    Args:
+        genuine: float32 (g,), at least one.
+        impostor: float32 (m,), at least one.
+    """
     from scipy.optimize import isotonic_regression
 
     values, place = np.unique(np.concatenate([genuine, impostor]), return_inverse=True)

@@ -11,20 +11,11 @@ from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.cells import Integers
 from edge_oneshot_export.judging.protocols import Episodes, genuine_and_impostor, one_shot, one_shot_episodes
 from edge_oneshot_export.judging.verification import Linearised, change, rate_changes
+from edge_oneshot_export.variants import VariantKind
 
-FLOAT_COSINE_MIN: Final = 0.9999
-"""Float variants repeat Keras: 1 - cosine measured below 1e-10, in LiteRT and ONNX Runtime, for seven layers."""
-
-FLOAT16_COSINE_MIN: Final = 0.999
-"""Weights of 11 bits: measured at least 0.99999 for the shipped encoders."""
-
-INT8_COSINE_MEAN: Final = 0.98
-INT8_COSINE_P01: Final = 0.95
-"""A coarse sieve; what a variant costs is `MOST_LOST`'s to say. Measured means: 0.9997 and 0.9993 for the
-shipped encoders (ONNX 0.9995 and 0.9985), 0.989 for a net of 16 x 16 trained for seconds (ONNX)."""
-
-MOST_LOST: Final = 0.02
-"""A variant that surely loses more than this of the genuine accepts, or of the one-shot tasks, is not shipped."""
+MAX_LOSS: Final = 0.02
+"""A variant is not shipped when the 95 % interval says that it loses more than this share of the genuine accepts or of
+the one-shot tasks."""
 
 COLLAPSED: Final[dict[Metric, float]] = {"cosine": 0.98, "euclidean": 0.9999}
 """Mean cosine between different images from which on every image looks the same, and every drift perfect.
@@ -39,7 +30,7 @@ _ROWS_AT_ONCE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reference:
+class FloatReference:
     """What the float model answers on held-out images: the measure of its variants.
 
     Attributes:
@@ -59,7 +50,9 @@ class Reference:
     solved: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, answered: NDArray[np.float32], identities: Integers, metric: Metric, *, seed: int = 0) -> "Reference":
+    def of(
+        cls, answered: NDArray[np.float32], identities: Integers, metric: Metric, *, seed: int = 0
+    ) -> "FloatReference":
         """From what the float model answers, float32 (n, size), for images of these identities, integers (n,).
 
         Raises:
@@ -73,7 +66,9 @@ class Reference:
         return cls(embeddings, labels, metric, _rates(embeddings, labels, metric), episodes, solved)
 
 
-def measure_drift(answered: NDArray[np.float32], reference: Reference, layers: tuple[LayerError, ...] = ()) -> Drift:
+def measure_drift(
+    answered: NDArray[np.float32], reference: FloatReference, layers: tuple[LayerError, ...] = ()
+) -> Drift:
     """Compare a variant, run as the device runs it, with the float model.
 
     Euclidean embeddings are compared as seen from the mean reference: a common offset has a
@@ -109,7 +104,7 @@ def _rates(embeddings: NDArray[np.float32], labels: NDArray[np.int64], metric: M
     return Linearised.of(genuine_and_impostor(embeddings, labels, metric, limit=_PAIRS), labels)
 
 
-def _one_shot_change(reference: Reference, solved: NDArray[np.bool_]) -> Change:
+def _one_shot_change(reference: FloatReference, solved: NDArray[np.bool_]) -> Change:
     """Paired over tasks, which cluster by the identity asked for; see `verification.rate_changes` for the rest."""
     lead = solved.astype(np.float64) - reference.solved
     asked = reference.labels[reference.episodes.query]
@@ -119,14 +114,14 @@ def _one_shot_change(reference: Reference, solved: NDArray[np.bool_]) -> Change:
     return change(float(reference.solved.mean()), float(solved.mean()), variance, people)
 
 
-def gate(variant: str, drift: Drift) -> str | None:
-    """Why a variant has drifted too far to be shipped, or None."""
-    if variant in ("float32", "onnx-float32"):
-        bounds = [("minimum", drift.cosine_min, FLOAT_COSINE_MIN)]
-    elif variant.endswith("float16"):
-        bounds = [("minimum", drift.cosine_min, FLOAT16_COSINE_MIN)]
-    else:
-        bounds = [("mean", drift.cosine_mean, INT8_COSINE_MEAN), ("1st percentile", drift.cosine_p01, INT8_COSINE_P01)]
+def gate(kind: VariantKind, drift: Drift) -> str | None:
+    """Why a variant has drifted too far to be shipped, or None.
+
+    Args:
+        kind: The variant, whose row holds the bounds on the cosine.
+        drift: What was measured.
+    """
+    bounds = [(one.name, getattr(drift, f"cosine_{one.statistic}"), one.bound) for one in kind.gates]
     for name, measured, bound in bounds:
         if not measured >= bound:  # NaN fails as well
             where = f"on {drift.images} images, below {bound}{_worst(drift)}"
@@ -134,8 +129,8 @@ def gate(variant: str, drift: Drift) -> str | None:
     rates = {f"genuine accepts at a FAR of {rate}": found for rate, found in drift.tpr_at_fpr.items()}
     for name, found in (rates | {f"{drift.ways}-way one-shot tasks": drift.one_shot}).items():
         least, most = -found.interval[1], -found.interval[0]
-        if least > MOST_LOST:
-            return f"it loses {least:.1%} to {most:.1%} of the {name}, more than {MOST_LOST:.0%}{_worst(drift)}"
+        if least > MAX_LOSS:
+            return f"it loses {least:.1%} to {most:.1%} of the {name}, more than {MAX_LOSS:.0%}{_worst(drift)}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Judge an exported variant through the device's runtime: one-shot tasks and verification."""
+"""Evaluate an exported variant through the device's runtime: one-shot tasks and verification."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from edge_oneshot_export.judging.verification import RocPoint, verification_rate
 Run = tuple[NDArray[np.uint8], NDArray[np.uint8], Integers]
 """Support images (n, h, w, c), queries (q, h, w, c), and for each query its place in the support."""
 
+OneShotProtocol = Literal["within-alphabet", "random"]
 Progress = Callable[[int], None]
 
 
@@ -140,13 +141,10 @@ def evaluate_episodes(
     encoder: Encoder,
     people: LabelledImages,
     *,
-    protocol: Literal["within-alphabet", "random"],
+    protocol: OneShotProtocol,
     ways: Sequence[int],
     episodes: int,
     seed: int,
-    groups: Integers | None = None,
-    drawers: Integers | None = None,
-    alphabets: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> list[OneShotResult]:
     """Accuracy on N-way one-shot episodes, for each N; every image is embedded once.
@@ -154,21 +152,17 @@ def evaluate_episodes(
     Args:
         encoder: The variant on its runtime.
         people: Images of identities that the encoder was not trained on.
-        protocol: ``within-alphabet``: from one group, the support by one drawer, the query by
-            another. ``random``: from all identities, by anybody; far easier, never to be
-            compared with the former.
+        protocol: ``within-alphabet``: all of one group, the support by one drawer and the query by another.
+            ``random``: from all identities, by any drawer. This is far easier; never compare one with the other.
         ways: The values of N.
         episodes: Tasks for each N.
-        seed: The same seed gives the same tasks.
-        groups: Integers (n,), the alphabet of each image; within-alphabet needs it.
-        drawers: Integers (n,), who drew each image, if known; unused by ``random``.
-        alphabets: Names of the groups, for the result.
+        seed: Random seed of the tasks.
         progress: Called with the number of images embedded so far.
 
     Raises:
         ModelError: No group is large enough, or within-alphabet without groups.
     """
-    groups, drawers = _protocol_labels(protocol, groups, drawers)
+    groups, drawers = _protocol_labels(protocol, people)
     drawn = [one_shot_episodes(people.labels, n, episodes, seed, groups=groups, drawers=drawers) for n in ways]
     embeddings = encoder.embed_many(people.images, progress)
     vectors = _as_vectors(encoder, people.images)
@@ -178,7 +172,7 @@ def evaluate_episodes(
         correct = one_shot(embeddings, tasks, encoder.embedding.metric).astype(np.float64)
         found = Accuracy(n, episodes, float(correct.mean()), mean_interval(correct, identities[tasks.query]))
         by_pixels = float(one_shot(vectors, tasks, "euclidean").mean())
-        results.append(_one_shot_result(encoder, protocol, found, by_pixels, alphabets, seed))
+        results.append(_one_shot_result(encoder, protocol, found, by_pixels, people.group_names, seed))
     return results
 
 
@@ -186,13 +180,10 @@ def evaluate_range(
     encoder: Encoder,
     people: LabelledImages,
     *,
-    protocol: Literal["within-alphabet", "random"],
+    protocol: OneShotProtocol,
     lowest: int,
     highest: int | None,
     seed: int,
-    groups: Integers | None = None,
-    drawers: Integers | None = None,
-    alphabets: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> list[OneShotResult]:
     """Accuracy on all N-way one-shot tasks for every N of a range, from one ranking of each query.
@@ -202,17 +193,14 @@ def evaluate_range(
         people: Images of identities that the encoder was not trained on.
         protocol: As `evaluate_episodes` takes it.
         lowest: The smallest N, at least 2.
-        highest: The largest; None for the largest that there are tasks of.
-        seed: Draws the supports where one drawer made several images of an identity.
-        groups: As `evaluate_episodes` takes them.
-        drawers: As `evaluate_episodes` takes them.
-        alphabets: Names of the groups, for the result.
+        highest: The largest N; None for the largest that there are tasks of.
+        seed: Random seed of the supports, where one drawer made several images of an identity.
         progress: Called with the number of images embedded so far.
 
     Raises:
         ModelError: No group is large enough, or within-alphabet without groups.
     """
-    groups, drawers = _protocol_labels(protocol, groups, drawers)
+    groups, drawers = _protocol_labels(protocol, people)
     possible = largest_ways(people.labels, groups=groups, drawers=drawers)
     last = possible if highest is None else highest
     if not 2 <= lowest <= last <= possible:
@@ -226,7 +214,7 @@ def evaluate_range(
         for rows, metric in zip(vectors, metrics, strict=True)
     )
     return [
-        _one_shot_result(encoder, protocol, one, pixels.share, alphabets, seed)
+        _one_shot_result(encoder, protocol, one, pixels.share, people.group_names, seed)
         for one, pixels in zip(found, by_pixels, strict=True)
     ]
 
@@ -270,15 +258,13 @@ def evaluate_verification(
     )
 
 
-def _protocol_labels(
-    protocol: Literal["within-alphabet", "random"], groups: Integers | None, drawers: Integers | None
-) -> tuple[Integers | None, Integers | None]:
-    """Groups and drawers that matter to a protocol."""
+def _protocol_labels(protocol: OneShotProtocol, people: LabelledImages) -> tuple[Integers | None, Integers | None]:
+    """The groups and drawers that a protocol keeps apart."""
     if protocol == "random":
         return None, None
-    if groups is None:
+    if people.groups is None:
         raise ModelError("within-alphabet episodes need the group of each image", reason="bad_protocol")
-    return groups, drawers
+    return people.groups, people.drawers
 
 
 def _as_vectors(encoder: Encoder, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Verification of given pairs in folds: the threshold of each comes from all others."""
+"""Verification of given pairs by cross-validation: the threshold of each fold comes from all others."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,11 +10,33 @@ from numpy.typing import NDArray
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.matching.decision import scores
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.judging.cells import Integers
 from edge_oneshot_export.judging.metrics import Scores, eer, tpr_at_fpr
 
 _RATES: Final = {"1e-1": 1e-1, "1e-2": 1e-2, "1e-3": 1e-3}
-_FEWEST: Final = 3  # false accepts that a rate has to allow, to be given
+_MIN_FALSE_ACCEPTS: Final = 3  # that a rate has to allow to be reported
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldedPairs:
+    """Pairs of images in folds, each of one person or of two.
+
+    Attributes:
+        images: uint8 (n, h, w, c), each image once.
+        shown: bool (n,), which of them have content: a face that was found, say.
+        refused: How many images the bundle's quality gate would refuse, by reason; they are used all the same.
+        pairs: int64 (p, 2), positions of both images of each pair.
+        same: bool (p,), whether both show the same person.
+        folds: int64 (p,), the fold of each pair, from 0 on.
+        people: How many different people they show.
+    """
+
+    images: NDArray[np.uint8]
+    shown: NDArray[np.bool_]
+    refused: dict[str, int]
+    pairs: NDArray[np.int64]
+    same: NDArray[np.bool_]
+    folds: NDArray[np.int64]
+    people: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +45,18 @@ class FoldsResult:
 
     Attributes:
         protocol: ``lfw``.
-        accuracy: Mean over the folds; a pair of which an image shows nothing counts as an error.
-        standard_error: Of that mean.
-        folds: Accuracy of each.
-        accuracy_acquired: The mean without those pairs.
-        eer: Equal error rate over all pairs; those of which an image shows nothing are never accepted.
-        tpr_at_fpr: Likewise the share of genuine pairs accepted at a false positive rate of at most the key.
-        genuine, impostor: Counts of pairs.
-        people: Who are in them.
-        failures_to_acquire: Images that show nothing.
-        pairs_lost: Pairs that they are in.
-        refused: How many images the bundle's quality gate would refuse, by reason; they are judged all the same.
-        variant, runtime, fingerprint: What made the embeddings.
+        accuracy: Mean over the folds; a pair with an image without content counts as an error.
+        standard_error: Standard error of that mean.
+        folds: Accuracy of each fold.
+        accuracy_acquired: The mean without the pairs that lack content.
+        eer: Equal error rate over all pairs; those that lack content are never accepted.
+        tpr_at_fpr: Share of genuine pairs accepted at a false positive rate of at most the key, likewise.
+        genuine, impostor: Number of pairs of each kind.
+        people: Number of people in them.
+        failures_to_acquire: Number of images without content.
+        pairs_lost: Number of pairs that lack content.
+        refused: How many images the bundle's quality gate would refuse, by reason; they are used all the same.
+        variant, runtime, fingerprint: The encoder that made the embeddings.
     """
 
     protocol: str
@@ -56,47 +78,69 @@ class FoldsResult:
 
 
 def evaluate_folds(
-    encoder: Encoder,
-    images: NDArray[np.uint8],
-    shown: NDArray[np.bool_],
-    pairs: Integers,
-    same: NDArray[np.bool_],
-    folds: Integers,
-    *,
-    people: int,
-    refused: dict[str, int],
-    progress: Callable[[int], None] | None = None,
+    encoder: Encoder, data: FoldedPairs, *, progress: Callable[[int], None] | None = None
 ) -> FoldsResult:
-    """Accuracy at the threshold that is best on the other folds, with its standard error.
+    """Accuracy of each fold at the threshold that is best on the other folds, and the standard error of their mean.
 
     Args:
-        encoder: The variant on its runtime, which was trained on other people.
-        images: uint8 (n, h, w, c).
-        shown: bool (n,), which of them show something.
-        pairs: Integers (p, 2), positions of the images of each.
-        same: bool (p,), whether they show the same.
-        folds: Integers (p,), from 0 on.
-        people: For the result.
-        refused: Likewise.
+        encoder: The variant on its runtime; it was trained on other people.
+        data: The pairs.
         progress: Called with the number of images embedded so far.
 
     Raises:
-        ModelError: ``bad_protocol``: fewer than two folds; ``too_few_people``: all others of a fold, or all
-            pairs, lack a kind of pair that shows something.
+        ModelError: ``bad_protocol``: fewer than two folds; ``too_few_people``: the other folds of one, or all pairs,
+            lack a kind of pair with content.
     """
-    count = int(folds.max(initial=-1)) + 1
-    if count < 2:
-        raise ModelError(f"{count} folds: at least 2 are needed, the threshold is others'", reason="bad_protocol")
-    embeddings = np.zeros((len(images), encoder.embedding.size), np.float32)
-    embeddings[shown] = encoder.embed_many(images[shown], progress)
-    alike = np.full(len(pairs), -np.inf, np.float32)
-    acquired: NDArray[np.bool_] = np.logical_and(*shown[pairs].T)
+    same, shown = data.same, data.shown
+    if int(data.folds.max(initial=-1)) < 1:
+        message = f"{int(data.folds.max(initial=-1)) + 1} folds: at least 2 are needed, the threshold is others'"
+        raise ModelError(message, reason="bad_protocol")
+    alike, acquired = _pair_scores(encoder, data, progress)
+    shares, without = _fold_accuracies(alike, acquired, data)
+    genuine, impostor = alike[same], alike[~same]
+    return FoldsResult(
+        protocol="lfw",
+        accuracy=float(np.mean(shares)),
+        standard_error=float(np.std(shares, ddof=1) / np.sqrt(len(shares))),
+        folds=shares,
+        accuracy_acquired=float(np.mean(without)),
+        eer=eer(genuine, impostor),
+        tpr_at_fpr={
+            name: tpr_at_fpr(genuine, impostor, rate)
+            for name, rate in _RATES.items()
+            if rate * len(impostor) >= _MIN_FALSE_ACCEPTS - 1e-9
+        },
+        genuine=len(genuine),
+        impostor=len(impostor),
+        people=data.people,
+        failures_to_acquire=int((~shown).sum()),
+        pairs_lost=int((~acquired).sum()),
+        refused=data.refused,
+        variant=encoder.variant,
+        runtime=encoder.runtime,
+        fingerprint=encoder.fingerprint,
+    )
+
+
+def _pair_scores(
+    encoder: Encoder, data: FoldedPairs, progress: Callable[[int], None] | None
+) -> tuple[Scores, NDArray[np.bool_]]:
+    """The score of each pair, minus infinity where an image has no content, and which pairs have content."""
+    embeddings = np.zeros((len(data.images), encoder.embedding.size), np.float32)
+    embeddings[data.shown] = encoder.embed_many(data.images[data.shown], progress)
+    alike = np.full(len(data.pairs), -np.inf, np.float32)
+    acquired: NDArray[np.bool_] = np.logical_and(*data.shown[data.pairs].T)
     for row in np.flatnonzero(acquired):
-        one, other = pairs[row]
+        one, other = data.pairs[row]
         alike[row] = scores(embeddings[one], embeddings[other : other + 1], encoder.embedding.metric)[0]
-    shares, without = [], []
-    for fold in range(count):
-        inside = folds == fold
+    return alike, acquired
+
+
+def _fold_accuracies(alike: Scores, acquired: NDArray[np.bool_], data: FoldedPairs) -> tuple[list[float], list[float]]:
+    """The accuracy of each fold, over all of its pairs and over those with content."""
+    shares, without, same = [], [], data.same
+    for fold in range(int(data.folds.max()) + 1):
+        inside = data.folds == fold
         others = ~inside & acquired
         if not (same[others].any() and (~same[others]).any() and acquired[inside].any()):
             message = f"fold {fold + 1}: too few pairs show something to choose a threshold, or to judge it"
@@ -105,29 +149,7 @@ def evaluate_folds(
         right = ((alike >= threshold) == same) & acquired
         shares.append(float(right[inside].mean()))
         without.append(float(right[inside & acquired].mean()))
-    genuine, impostor = alike[same], alike[~same]
-    return FoldsResult(
-        protocol="lfw",
-        accuracy=float(np.mean(shares)),
-        standard_error=float(np.std(shares, ddof=1) / np.sqrt(count)),
-        folds=shares,
-        accuracy_acquired=float(np.mean(without)),
-        eer=eer(genuine, impostor),
-        tpr_at_fpr={
-            name: tpr_at_fpr(genuine, impostor, rate)
-            for name, rate in _RATES.items()
-            if rate * len(impostor) >= _FEWEST - 1e-9
-        },
-        genuine=len(genuine),
-        impostor=len(impostor),
-        people=people,
-        failures_to_acquire=int((~shown).sum()),
-        pairs_lost=int((~acquired).sum()),
-        refused=refused,
-        variant=encoder.variant,
-        runtime=encoder.runtime,
-        fingerprint=encoder.fingerprint,
-    )
+    return shares, without
 
 
 def best_threshold(genuine: Scores, impostor: Scores) -> float:

@@ -1,4 +1,4 @@
-"""What is judged: labelled images, one-shot episodes, pairs of images, 1:N trials. Arrays in, no data sets."""
+"""What evaluation works on: labelled images, one-shot episodes, pairs of images, 1:N trials."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,13 +26,16 @@ _KEYS_AT_ONCE: Final = 4_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledImages:
-    """Images that went through the device's preprocessing, and who or what they show.
+    """Preprocessed images, and who or what they show.
 
     Attributes:
         images: uint8 (n, h, w, c).
         labels: int64 (n,), positions in `names`.
-        names: One name an identity.
-        faults: For which reason which image shows nothing, where that is known; None where it does.
+        names: The name of each identity.
+        faults: For each image the reason why it has no content, or None; None where no reasons are known.
+        groups: int64 (n,), positions in `group_names`: the alphabet of each image, say. None where there are no groups.
+        group_names: The name of each group.
+        drawers: int64 (n,), who drew each image; None where that is unknown.
 
     Raises:
         ModelError: The parts do not fit each other.
@@ -42,6 +45,9 @@ class LabelledImages:
     labels: NDArray[np.int64]
     names: tuple[str, ...]
     faults: tuple[str | None, ...] | None = None
+    groups: Integers | None = None
+    group_names: tuple[str, ...] = ()
+    drawers: Integers | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit each other."""
@@ -59,7 +65,7 @@ class LabelledImages:
             raise ModelError(message, reason="bad_images")
 
     def count_faults(self, positions: Integers) -> dict[str, int]:
-        """How many of these images show nothing for which reason, ``no_content`` where none is known."""
+        """The number of these images by the reason why they have no content, ``no_content`` where none is known."""
         known = self.faults or (None,) * len(self.images)
         return dict(sorted(Counter(known[position] or "no_content" for position in positions.tolist()).items()))
 

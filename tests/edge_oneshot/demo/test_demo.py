@@ -23,7 +23,7 @@ from edge_oneshot.training.runs import Run
 from edge_oneshot_device import Bundle, Recognizer, cli, console
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.text import spelt_out
-from edge_oneshot_export import variants
+from edge_oneshot_export import measurement
 from edge_oneshot_export.errors import ExportError, ModelError
 from edge_oneshot_export.judging import drift
 from edge_oneshot_export.variants import VARIANTS
@@ -61,7 +61,7 @@ def remade(made):
     (out / "mine.txt").write_text("mine")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "train", trained_before(out / "run"))
-        patch.setattr(variants, "gate", failing("onnx-int8"))
+        patch.setattr(measurement, "gate", failing("onnx-int8"))
         return first, demos.demo(out, **SMALL)
 
 
@@ -81,7 +81,7 @@ def trained_before(run):
 
 def failing(variant, gate=drift.gate):
     """A gate that one variant never passes."""
-    return lambda name, measured: "too far" if name == variant else gate(name, measured)
+    return lambda kind, measured: "too far" if kind.name == variant else gate(kind, measured)
 
 
 def test_a_demo_leaves_what_it_says(made):
@@ -91,7 +91,7 @@ def test_a_demo_leaves_what_it_says(made):
     assert [row.variant for row in result.variants] == list(DEMO)
     assert result.left_out == ()
     bundle = Bundle.open(result.bundle)
-    assert [variant.name for variant in bundle.manifest.variants] == [row.variant for row in result.variants]
+    assert {variant.name for variant in bundle.manifest.variants} == {row.variant for row in result.variants}
     assert bundle.manifest.provenance.images_seen == result.images_seen == SMALL["images"]
     assert result.accuracy[0].protocol == "within-alphabet"
     assert [one.ways for one in result.accuracy] == [2, 5, 10, 20, 2, 5, 10, 20, 40]
@@ -115,7 +115,7 @@ def test_another_demo_replaces_the_first_and_leaves_the_rest_alone(remade):
     assert (out / "mine.txt").read_text() == "mine"
     assert first.bundle == second.bundle
     kept = [variant.name for variant in Bundle.open(second.bundle).manifest.variants]
-    assert kept == [name for name in DEMO if name != "onnx-int8"]
+    assert kept == [name for name in VARIANTS if name != "onnx-int8"]
     assert [step.exit_code for step in second.session if " enrol " in step.command] == [0] * 6
     assert len(list((out / "state" / "bundles").iterdir())) == 1
 
@@ -180,7 +180,7 @@ def test_the_report_repeats_the_figures_of_the_result(made):
 
 def test_int8_beyond_its_bound_is_an_error_of_one_line(made, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "train", trained_before(made[0] / "run"))
-    monkeypatch.setattr(variants, "gate", failing("int8"))
+    monkeypatch.setattr(measurement, "gate", failing("int8"))
     with pytest.raises(ExportError) as raised:
         demos.demo(tmp_path / "demo", **SMALL)
     assert raised.value.exit_code == 1

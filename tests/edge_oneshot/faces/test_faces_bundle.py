@@ -12,15 +12,17 @@ import pytest
 from PIL import Image, ImageFilter
 
 from edge_oneshot import cli
-from edge_oneshot.calibrating import calibrate_bundle
+from edge_oneshot.bundle_evaluation import evaluate
+from edge_oneshot.bundle_options import EvaluateOptions
+from edge_oneshot.bundle_recalibration import recalibrate_bundle
 from edge_oneshot.errors import DataError
 from edge_oneshot.faces.face_export import export_faces
 from edge_oneshot.faces.packages import ASTRONAUT, ENCODER, FINDER, read_package_file
-from edge_oneshot.judging import evaluate
 from edge_oneshot.presentation.results import evaluation_text
 from edge_oneshot_device import Bundle
 from edge_oneshot_device import cli as device
 from edge_oneshot_export.judging.folds import FoldsResult
+from edge_oneshot_export.options import ExportOptions
 from tests.real_data import OLIVETTI
 
 
@@ -122,7 +124,7 @@ def test_a_photo_without_a_face_is_refused_with_its_reason(state, tmp_path, call
 
 
 def test_calibrated_with_ones_own_people_it_is_provisional_no_more(bundle, people, tmp_path):
-    report, _ = calibrate_bundle(bundle, tmp_path / "ours.oneshot", str(people))
+    report, _ = recalibrate_bundle(bundle, tmp_path / "ours.oneshot", str(people))
     before, after = Bundle.open(bundle).manifest, report.manifest
     first = after.calibration[0]
     assert (first.people, first.failures_to_acquire, first.provisional) == (8, 1, False)
@@ -131,7 +133,7 @@ def test_calibrated_with_ones_own_people_it_is_provisional_no_more(bundle, peopl
 
 
 def test_it_is_judged_on_photos(bundle, people):
-    result = evaluate(bundle, str(people), "verification")
+    result = evaluate(bundle, str(people), EvaluateOptions(protocol="verification"))
     assert result.failures_to_acquire == 1
     assert result.failures_by_reason == {"no_face": 1}
     assert result.eer < 0.05
@@ -185,9 +187,9 @@ def test_it_is_judged_by_lfws_protocol(bundle, lfw):
 
 def test_lfws_protocol_without_its_list_or_with_a_figure_is_wrong_use(bundle, people, call, tmp_path):
     with pytest.raises(DataError, match=r"0 files called pairs\.txt, one is needed: LFW's list of pairs"):
-        evaluate(bundle, str(people), "lfw")
+        evaluate(bundle, str(people), EvaluateOptions(protocol="lfw"))
     with pytest.raises(DataError, match="glyphs: drawings; the lfw protocol needs the folder of LFW's photos"):
-        evaluate(bundle, "glyphs", "lfw")
+        evaluate(bundle, "glyphs", EvaluateOptions(protocol="lfw"))
     figure = "--figure", tmp_path / "roc.svg"
     error = call(cli.main, "evaluate", bundle, "--data", people, "--protocol", "lfw", *figure, code=2)
     assert error["reason"] == "wrong_use"
@@ -195,12 +197,12 @@ def test_lfws_protocol_without_its_list_or_with_a_figure_is_wrong_use(bundle, pe
 
 def test_drawings_are_no_photos(bundle):
     with pytest.raises(DataError, match="glyphs: drawings; name a folder of photos of people") as caught:
-        evaluate(bundle, "glyphs", "verification")
+        evaluate(bundle, "glyphs", EvaluateOptions(protocol="verification"))
     assert caught.value.reason == "no_faces"
 
 
 def test_a_rate_without_a_provisional_threshold_is_refused_before_any_work(tmp_path):
     with pytest.raises(DataError) as caught:
-        export_faces(tmp_path / "faces.oneshot", variants=["int8"], target_far=0.0001)
+        export_faces(tmp_path / "faces.oneshot", ExportOptions(variants=("int8",), target_far=0.0001))
     assert caught.value.reason == "unsupported_target"
     assert not (tmp_path / "faces.oneshot").exists()

@@ -11,16 +11,18 @@ import pytest
 from PIL import Image
 
 from edge_oneshot import cli
-from edge_oneshot.adopting import export_files
-from edge_oneshot.bundling import export_run
-from edge_oneshot.calibrating import calibrate_bundle
+from edge_oneshot.bundle_options import EncoderFileOptions
+from edge_oneshot.bundle_recalibration import recalibrate_bundle
 from edge_oneshot.errors import DataError, TrainingError
 from edge_oneshot.faces.inputs import placed_faces
 from edge_oneshot.faces.packages import ASTRONAUT, ENCODER, FINDER, read_package_file
 from edge_oneshot.faces.tuning import build_tunable
+from edge_oneshot.file_export import export_files
+from edge_oneshot.run_export import export_run
 from edge_oneshot.training.options import TrainOptions
 from edge_oneshot.training.train import resume, train
 from edge_oneshot_device import Bundle, Encoder
+from edge_oneshot_export.options import ExportOptions
 from tests.real_data import OLIVETTI
 
 PEOPLE = ("person03", "person04", "person06", "person07", "person08", "person09", "person10")
@@ -56,7 +58,7 @@ def tuned(people, tmp_path_factory):
 @pytest.fixture(scope="module")
 def bundle(tuned, tmp_path_factory):
     path = tmp_path_factory.mktemp("bundles") / "tuned.oneshot"
-    export_run(tuned, path, variants=["int8"])
+    export_run(tuned, path, ExportOptions(variants=("int8",)))
     return path
 
 
@@ -93,7 +95,7 @@ def test_the_bundle_names_whom_it_was_trained_on_and_calibration_leaves_them_out
         f"sha256:{hashlib.sha256(name.encode()).hexdigest()}" for name in tuned.record.trained_on
     )
     assert [part.licence for part in provenance.licences] == ["CC0-1.0", *["Apache-2.0"] * 3, "public domain"]
-    report, seen = calibrate_bundle(bundle, tmp_path / "ours.oneshot", str(people))
+    report, seen = recalibrate_bundle(bundle, tmp_path / "ours.oneshot", str(people))
     assert seen == tuned.record.trained_on
     assert report.manifest.calibration[0].people == 4
 
@@ -112,9 +114,8 @@ def test_a_model_file_of_faces_is_given_what_the_bundle_gives_it(bundle, people,
     opened = Bundle.open(bundle)
     (tmp_path / "mine.tflite").write_bytes(opened.members["models/int8.tflite"])
     mean, scale = opened.manifest.input.mean, opened.manifest.input.scale
-    report = export_files(
-        [tmp_path / "mine.tflite"], tmp_path / "mine.oneshot", str(people), mean=mean, scale=scale, faces=True
-    )
+    own = EncoderFileOptions(mean=mean, scale=scale, faces=True)
+    report = export_files([tmp_path / "mine.tflite"], tmp_path / "mine.oneshot", str(people), own=own)
     assert report.manifest.input.face == opened.manifest.input.face
     assert report.manifest.calibration[0].failures_by_reason == {"no_face": 2}
     photo = people / "person10" / "1.png"
@@ -131,7 +132,7 @@ def test_the_eyes_are_laid_where_the_encoder_has_them():
 
 def test_an_encoder_of_faces_takes_colours(tmp_path, people, grey_model):
     with pytest.raises(DataError, match="takes grey images") as caught:
-        export_files([grey_model], tmp_path / "x.oneshot", str(people), faces=True)
+        export_files([grey_model], tmp_path / "x.oneshot", str(people), own=EncoderFileOptions(faces=True))
     assert caught.value.reason == "bad_input"
 
 
@@ -140,10 +141,11 @@ def grey_model(tmp_path):
     import keras
 
     from edge_oneshot_export.formats.tflite import to_tflite
+    from edge_oneshot_export.variants import VARIANTS
 
     model = keras.Sequential([keras.Input((16, 16, 1)), keras.layers.Flatten(), keras.layers.Dense(4)])
     path = tmp_path / "grey.tflite"
-    path.write_bytes(to_tflite(model, "float32", np.zeros((1, 16, 16, 1), np.float32)))
+    path.write_bytes(to_tflite(model, VARIANTS["float32"], np.zeros((1, 16, 16, 1), np.float32)))
     return path
 
 

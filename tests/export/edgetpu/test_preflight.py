@@ -12,6 +12,7 @@ from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.formats.conversion import converting
 from edge_oneshot_export.formats.tflite import converter_of, to_tflite
 from edge_oneshot_export.formats.tflite_file import read_tflite
+from edge_oneshot_export.variants import VARIANTS
 from tests.real_data import CORAL, needs
 from tests.samples.tflite_edit import damaged, edited
 
@@ -52,18 +53,18 @@ def residual(groups=1, dilation=(1, 1), end=None):
 
 @pytest.fixture(scope="module")
 def coral(representative):
-    return to_tflite(residual(), "coral", representative)
+    return to_tflite(residual(), VARIANTS["coral"], representative)
 
 
 @pytest.fixture(scope="module")
 def grouped(representative):
-    return to_tflite(residual(groups=4), "coral", representative)
+    return to_tflite(residual(groups=4), VARIANTS["coral"], representative)
 
 
 def converted(model, representative, **settings):
     """As the coral variant, with other settings of the converter."""
     with converting("coral"):
-        converter = converter_of(model, "coral", representative)
+        converter = converter_of(model, VARIANTS["coral"], representative)
         for name, value in settings.items():
             setattr(converter, name, value)
         return converter.convert()
@@ -144,7 +145,7 @@ def test_the_coral_variant_of_a_residual_encoder_is_wholly_mapped(coral):
 def test_the_coral_variant_of_the_shipped_nets_is_wholly_mapped(net, representative):
     from edge_oneshot.training.nets import build_encoder
 
-    assert preflight(to_tflite(build_encoder(32, 32, net=net), "coral", representative)).mapped is True
+    assert preflight(to_tflite(build_encoder(32, 32, net=net), VARIANTS["coral"], representative)).mapped is True
 
 
 def test_the_report_has_the_keys_that_are_documented(coral):
@@ -247,7 +248,7 @@ def test_a_batch_of_two_has_too_many_dimensions(coral):
 
 
 def test_dense_weights_per_channel_are_named(representative):
-    report = preflight(to_tflite(residual(), "int8", representative))
+    report = preflight(to_tflite(residual(), VARIANTS["int8"], representative))
     (dense,) = [verdict for verdict in report.ops if verdict.target == "cpu"]
     assert (dense.op, dense.status) == ("FULLY_CONNECTED", UNSPECIFIED)
     assert "weights quantized per channel (32 scales)" in dense.reason
@@ -359,7 +360,7 @@ def test_a_cast_before_a_real_net_changes_nothing_behind_it(name):
 
 @pytest.mark.parametrize("variant", ["float32", "float16", "dynamic"])
 def test_of_a_float_model_nothing_is_mapped(variant, representative):
-    report = preflight(to_tflite(residual(), variant, representative))
+    report = preflight(to_tflite(residual(), VARIANTS[variant], representative))
     assert (report.edgetpu_ops, report.subgraphs) == (0, 0)
     assert report.faults[0].endswith(": Model not quantized")
     assert {verdict.status for verdict in report.ops} == {DATA_TYPE}

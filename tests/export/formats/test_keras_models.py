@@ -7,8 +7,9 @@ import pytest
 from edge_oneshot_device import Bundle
 from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.exporting import export
 from edge_oneshot_export.formats.keras_models import in_float32, require_model
+from edge_oneshot_export.keras_export import export
+from edge_oneshot_export.packing.packer import BundleSpec
 
 
 def encoder(policy, section, last="float32"):
@@ -42,7 +43,9 @@ def test_a_model_of_float32_is_taken_as_it_is(model):
 
 
 def test_a_mixed_precision_model_becomes_a_bundle(section, images, people, destination):
-    report = export(encoder("mixed_float16", section), destination, images=images, calibration=people, input=section)
+    report = export(
+        encoder("mixed_float16", section), destination, BundleSpec(section), images=images, calibration=people
+    )
     assert [variant.name for variant in report.manifest.variants] == ["int8", "float32"]
     assert Bundle.open(destination).manifest.embedding.size == 32
 

@@ -12,16 +12,18 @@ from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.formats.onnx import op_names, to_onnx
+from edge_oneshot_export.variants import VARIANTS
 
 OTHER_PROCESS = """
 import hashlib, sys
 import keras, numpy as np
 from edge_oneshot_export.formats.onnx import to_onnx
 from edge_oneshot_export.formats.tflite import to_tflite
+from edge_oneshot_export.variants import VARIANTS
 
 model, representative = keras.models.load_model(sys.argv[1]), np.load(sys.argv[2])
 for convert, variant in ((to_tflite, "int8"), (to_onnx, "onnx-float32"), (to_onnx, "onnx-int8")):
-    print(hashlib.sha256(convert(model, variant, representative)).hexdigest())
+    print(hashlib.sha256(convert(model, VARIANTS[variant], representative)).hexdigest())
 """
 
 
@@ -32,12 +34,12 @@ def representative(images, section):
 
 @pytest.fixture(scope="module")
 def float32(model, representative):
-    return to_onnx(model, "onnx-float32", representative)
+    return to_onnx(model, VARIANTS["onnx-float32"], representative)
 
 
 @pytest.fixture(scope="module")
 def int8(model, representative):
-    return to_onnx(model, "onnx-int8", representative)
+    return to_onnx(model, VARIANTS["onnx-int8"], representative)
 
 
 def test_float32_file_keeps_the_nhwc_input_and_a_static_batch_of_one(float32):
@@ -80,7 +82,7 @@ def test_files_hold_nothing_of_the_run_that_made_them(variant, float32, int8):
 
 @pytest.mark.parametrize("variant", ["onnx-float32", "onnx-int8"])
 def test_converting_twice_gives_the_same_bytes(variant, float32, int8, model, representative):
-    again = to_onnx(model, variant, representative)
+    again = to_onnx(model, VARIANTS[variant], representative)
     assert again == (float32 if variant == "onnx-float32" else int8)
 
 
@@ -93,9 +95,9 @@ def test_another_process_with_other_hashes_gives_the_same_bytes_as_this_one(mode
     command = [sys.executable, "-c", OTHER_PROCESS, tmp_path / "model.keras", tmp_path / "images.npy"]
     done = subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True)
     here = [
-        to_tflite(model, "int8", representative[:20]),
-        to_onnx(model, "onnx-float32", representative[:20]),
-        to_onnx(model, "onnx-int8", representative[:20]),
+        to_tflite(model, VARIANTS["int8"], representative[:20]),
+        to_onnx(model, VARIANTS["onnx-float32"], representative[:20]),
+        to_onnx(model, VARIANTS["onnx-int8"], representative[:20]),
     ]
     assert done.stdout.split() == [hashlib.sha256(content).hexdigest() for content in here]
 
@@ -111,12 +113,12 @@ def test_a_loop_is_refused(representative):
     image = keras.Input((32, 32, 1))
     model = keras.Model(image, Loop()(keras.layers.Dense(4)(keras.layers.Flatten()(image))))
     with pytest.raises(ExportError, match="the model holds a Loop") as caught:
-        to_onnx(model, "onnx-float32", representative)
+        to_onnx(model, VARIANTS["onnx-float32"], representative)
     assert caught.value.reason == "control_flow"
 
 
 def test_a_conversion_writes_nothing_to_the_terminal(model, representative, capfd):
-    to_onnx(model, "onnx-int8", representative[:10])
+    to_onnx(model, VARIANTS["onnx-int8"], representative[:10])
     assert capfd.readouterr() == ("", "")
 
 

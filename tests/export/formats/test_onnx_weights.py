@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_oneshot_device.encoding.onnx_check import check_onnx
 from edge_oneshot_device.encoding.runtimes import open_model
-from edge_oneshot_export.adopting import read_encoder
+from edge_oneshot_export.encoder_files import read_encoder
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.formats.onnx_weights import read_weights
 

@@ -12,6 +12,7 @@ from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.formats.tflite import op_names, to_tflite
 from edge_oneshot_export.formats.tflite_file import read_tflite
 from edge_oneshot_export.judging.drift import unit
+from edge_oneshot_export.variants import VARIANTS
 from tests.real_data import CORAL, needs
 
 OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "CONV_2D", "RESHAPE", "FULLY_CONNECTED")
@@ -24,11 +25,11 @@ def representative(images, section):
 
 @pytest.fixture(scope="module")
 def int8(model, representative):
-    return to_tflite(model, "int8", representative)
+    return to_tflite(model, VARIANTS["int8"], representative)
 
 
 def test_float32_file_has_a_static_batch_of_one_and_the_layers_as_ops(model, representative):
-    content = to_tflite(model, "float32", representative)
+    content = to_tflite(model, VARIANTS["float32"], representative)
     opened = open_model("tflite", content)
     assert opened.input == TensorSpec(dtype="float32", shape=(1, 32, 32, 1))
     assert opened.output == TensorSpec(dtype="float32", shape=(1, 32))
@@ -55,7 +56,7 @@ def views(model, representative):
     image = keras.Input(model.input_shape[1:])
     turned = keras.layers.Permute((2, 1, 3))(image)
     both = keras.Model(image, keras.layers.Concatenate()([model(image), model(turned)]))
-    return to_tflite(both, "int8", representative)
+    return to_tflite(both, VARIANTS["int8"], representative)
 
 
 @pytest.mark.parametrize("made", ["int8", "views"])
@@ -78,7 +79,7 @@ def test_views_share_their_weights_and_answer_as_the_model_does(model, int8, vie
 
 
 def test_float16_keeps_half_the_bytes_and_dynamic_a_quarter_with_float_ends(model, representative):
-    files = {name: to_tflite(model, name, representative) for name in ("float32", "float16", "dynamic")}
+    files = {name: to_tflite(model, VARIANTS[name], representative) for name in ("float32", "float16", "dynamic")}
     for content in files.values():
         opened = open_model("tflite", content)
         assert (opened.input.dtype, opened.output.dtype) == ("float32", "float32")
@@ -91,7 +92,7 @@ def test_float16_keeps_half_the_bytes_and_dynamic_a_quarter_with_float_ends(mode
 
 def test_coral_has_one_scale_for_all_weights_of_a_dense_layer_where_int8_has_one_a_unit(model, int8, representative):
     scales = {}
-    for name, content in (("int8", int8), ("coral", to_tflite(model, "coral", representative))):
+    for name, content in (("int8", int8), ("coral", to_tflite(model, VARIANTS["coral"], representative))):
         graph = read_tflite(content).subgraphs[0]
         dense = next(op for op in graph.operators if op.name == "FULLY_CONNECTED")
         scales[name] = len(graph.tensors[dense.inputs[1]].scales)
@@ -100,18 +101,18 @@ def test_coral_has_one_scale_for_all_weights_of_a_dense_layer_where_int8_has_one
 
 @pytest.mark.parametrize("variant", ["float32", "float16", "dynamic", "int8", "coral"])
 def test_converting_twice_gives_the_same_bytes(variant, model, representative):
-    assert to_tflite(model, variant, representative) == to_tflite(model, variant, representative)
+    assert to_tflite(model, VARIANTS[variant], representative) == to_tflite(model, VARIANTS[variant], representative)
 
 
 def test_a_normalisation_inside_an_int8_model_is_refused_and_the_layer_named(make_encoder, representative):
     with pytest.raises(ExportError, match=r"SQUARE stayed in floating point; leave such layers") as caught:
-        to_tflite(make_encoder(normalised=True), "int8", representative)
+        to_tflite(make_encoder(normalised=True), VARIANTS["int8"], representative)
     assert caught.value.reason == "float_left"
     assert caught.value.exit_code == 1
 
 
 def test_a_normalisation_inside_a_float_model_is_converted(make_encoder, representative):
-    assert op_names(to_tflite(make_encoder(normalised=True), "float32", representative))[:6] == OPS
+    assert op_names(to_tflite(make_encoder(normalised=True), VARIANTS["float32"], representative))[:6] == OPS
 
 
 def test_what_cannot_be_converted_is_one_line_and_the_log_a_note(representative, capfd):
@@ -125,7 +126,7 @@ def test_what_cannot_be_converted_is_one_line_and_the_log_a_note(representative,
     image = keras.Input((32, 32, 1))
     model = keras.Model(image, Inverse()(keras.layers.Dense(4)(keras.layers.Flatten()(image))))
     with pytest.raises(ExportError) as caught:
-        to_tflite(model, "float32", representative)
+        to_tflite(model, VARIANTS["float32"], representative)
     assert str(caught.value).startswith("float32: the conversion failed: ")
     assert "'tf.MatrixInverse' op is neither a custom op nor a flex op" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -135,7 +136,7 @@ def test_what_cannot_be_converted_is_one_line_and_the_log_a_note(representative,
 
 
 def test_a_conversion_writes_nothing_to_the_terminal_and_leaves_stderr_as_it_was(model, representative, capfd):
-    to_tflite(model, "int8", representative[:10])
+    to_tflite(model, VARIANTS["int8"], representative[:10])
     assert capfd.readouterr() == ("", "")
     os.write(2, b"still here")
     assert capfd.readouterr().err == "still here"

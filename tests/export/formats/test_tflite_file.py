@@ -9,6 +9,7 @@ from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.formats.tflite import to_tflite
 from edge_oneshot_export.formats.tflite_file import read_tflite
+from edge_oneshot_export.variants import VARIANTS
 from tests.real_data import CORAL, needs
 from tests.samples.tflite_edit import damaged, edited
 
@@ -17,7 +18,7 @@ needs_coral = needs(CORAL)
 
 @pytest.fixture(scope="module")
 def int8(model, images, section):
-    return to_tflite(model, "int8", scale(images, section))
+    return to_tflite(model, VARIANTS["int8"], scale(images, section))
 
 
 def test_operators_are_read_in_order_with_version_tensors_and_options(int8):

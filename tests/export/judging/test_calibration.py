@@ -1,5 +1,6 @@
 """Calibration keeps its promises on people it has never seen."""
 
+import dataclasses
 import math
 
 import msgspec
@@ -16,7 +17,14 @@ from edge_oneshot_device.matching.decision import decide_identify, join, scores
 from edge_oneshot_device.matching.thresholds import similarity, threshold_for
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.bounds import people_needed, supported_targets, supports
-from edge_oneshot_export.judging.calibration import better_rule, calibrate, calibrate_embeddings, similarity_map
+from edge_oneshot_export.judging.calibration import (
+    CalibrationSettings,
+    Sample,
+    better_rule,
+    calibrate,
+    calibrate_embeddings,
+    similarity_map,
+)
 from edge_oneshot_export.judging.metrics import far_at
 from edge_oneshot_export.judging.protocols import LabelledImages, genuine_and_impostor
 
@@ -31,8 +39,12 @@ def gaussian_people(people, images, *, seed, noise=0.6, size=16, normalised=True
     return embeddings.reshape(people * images, size), np.repeat(np.arange(people), images)
 
 
-def calibrated(embeddings, labels, metric="cosine", rule="best", **options):
-    found = calibrate_embeddings(embeddings, labels, metric, variant="int8", data="made-up people", **options)
+def calibrated(embeddings, labels, metric="cosine", rule="best", empty=None, **options):
+    sample = Sample.whole(labels)
+    if empty is not None:
+        sample = dataclasses.replace(sample, empty=empty)
+    made = CalibrationSettings("made-up people", **options)
+    found = calibrate_embeddings(embeddings, sample, metric, variant="int8", settings=made)
     return [calibration for calibration in found if calibration.rule == rule]
 
 
@@ -353,7 +365,11 @@ def test_too_few_people_or_images_are_refused_in_one_plain_line(people, images, 
     with pytest.raises(
         ModelError, match="needs at least 4 identities with at least 2 images each that show something"
     ) as refused:
-        calibrate(encoder, LabelledImages(np.zeros((len(labels), 8, 8, 1), np.uint8), labels, names), data="none")
+        calibrate(
+            encoder,
+            LabelledImages(np.zeros((len(labels), 8, 8, 1), np.uint8), labels, names),
+            CalibrationSettings("none"),
+        )
     assert refused.value.reason == "too_few_people"
     assert refused.value.exit_code == 2
     assert "\n" not in str(refused.value)
@@ -380,7 +396,7 @@ def test_an_encoder_is_calibrated_on_what_it_says_of_the_images(encoder):
     pixels = np.clip(base + rng.integers(-60, 61, (9, 30, 8, 8, 1)), 0, 255).astype(np.uint8).reshape(270, 8, 8, 1)
     people = LabelledImages(pixels, np.repeat(np.arange(9), 30), tuple(map(str, range(9))))
     seen = []
-    found = calibrate(encoder, people, data="patterns", progress=seen.append)
+    found = calibrate(encoder, people, CalibrationSettings("patterns"), progress=seen.append)
     assert seen == list(range(1, 9 * 25 + 1))  # no more than 25 images a person
     assert [(c.templates, c.rule) for c in found] == [(n, rule) for n in (1, 3, 5) for rule in ("best", "mean")]
     for calibration in found:

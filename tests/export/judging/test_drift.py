@@ -7,7 +7,8 @@ from hypothesis.extra import numpy as arrays
 
 from edge_oneshot_device.bundle.manifest import Change, Drift, LayerError
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.judging.drift import MOST_LOST, Reference, check_alive, gate, measure_drift, nearest, unit
+from edge_oneshot_export.judging.drift import MAX_LOSS, FloatReference, check_alive, gate, measure_drift, nearest, unit
+from edge_oneshot_export.variants import VARIANTS
 
 SIZE = 8
 SAME = Change(reference=0.9, variant=0.9, difference=0.0, interval=(-0.01, 0.01))
@@ -35,7 +36,7 @@ def turned(rows, degrees):
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_a_variant_that_agrees_with_its_reference_has_no_drift(metric):
     rows, people = embeddings(30, 6, seed=0)
-    drift = measure_drift(rows, Reference.of(rows, people, metric))
+    drift = measure_drift(rows, FloatReference.of(rows, people, metric))
     assert (drift.cosine_mean, drift.cosine_p01, drift.cosine_min) == pytest.approx((1.0, 1.0, 1.0), abs=1e-6)
     assert (drift.images, drift.people, drift.ways, drift.neighbour_changed) == (180, 30, 20, 0.0)
     for change in (drift.eer, drift.tpr_at_fpr["1e-2"], drift.one_shot):
@@ -54,12 +55,12 @@ def test_rates_that_so_few_people_do_not_support_are_left_out():
 
 def with_reference(people):
     rows, labels = embeddings(people, 4, seed=1)
-    return rows, Reference.of(rows, labels, "cosine")
+    return rows, FloatReference.of(rows, labels, "cosine")
 
 
 def test_drift_of_embeddings_turned_by_ten_degrees_is_the_cosine_of_ten_degrees():
     rows, people = embeddings(30, 4, seed=2)
-    drift = measure_drift(rows, Reference.of(5 * turned(rows, 10), people, "cosine"))
+    drift = measure_drift(rows, FloatReference.of(5 * turned(rows, 10), people, "cosine"))
     expected = np.cos(np.radians(10))
     assert (drift.cosine_mean, drift.cosine_p01, drift.cosine_min) == pytest.approx((expected,) * 3, abs=1e-6)
     assert drift.neighbour_changed > 0.0
@@ -71,7 +72,7 @@ def test_mean_first_percentile_and_minimum_come_from_single_images():
     reference = rows.copy()
     reference[7] = turned(rows[7:8], 60)[0]
     reference[8] = turned(rows[8:9], 45)[0]
-    drift = measure_drift(rows, Reference.of(reference, people, "cosine"))
+    drift = measure_drift(rows, FloatReference.of(reference, people, "cosine"))
     assert drift.cosine_min == pytest.approx(0.5, abs=1e-6)
     assert drift.cosine_p01 == pytest.approx(np.sqrt(0.5), abs=1e-6)
     assert drift.cosine_mean == pytest.approx((99 + 0.5 + np.sqrt(0.5)) / 101, abs=1e-6)
@@ -80,14 +81,14 @@ def test_mean_first_percentile_and_minimum_come_from_single_images():
 def test_a_common_offset_does_not_hide_the_drift_of_euclidean_embeddings():
     rows, people = embeddings(30, 4, seed=4)
     centred = rows - rows.mean(axis=0)
-    drift = measure_drift(turned(centred, 60) + 1000.0, Reference.of(centred + 1000.0, people, "euclidean"))
+    drift = measure_drift(turned(centred, 60) + 1000.0, FloatReference.of(centred + 1000.0, people, "euclidean"))
     assert drift.cosine_mean == pytest.approx(0.5, abs=0.01)
 
 
 def test_noise_costs_genuine_accepts_and_one_shot_tasks_and_the_intervals_say_so():
     rows, people = embeddings(80, 6, seed=5)
     noisy = rows + 0.2 * np.random.default_rng(0).standard_normal(rows.shape)
-    drift = measure_drift(unit(noisy).astype(np.float32), Reference.of(rows, people, "cosine"))
+    drift = measure_drift(unit(noisy).astype(np.float32), FloatReference.of(rows, people, "cosine"))
     for change in (drift.tpr_at_fpr["1e-2"], drift.tpr_at_fpr["1e-3"], drift.one_shot):
         assert change.interval[0] < change.difference < change.interval[1] < 0.0
         assert change.difference == pytest.approx(change.variant - change.reference)
@@ -102,11 +103,11 @@ def test_paired_intervals_hold_the_true_change_and_are_narrower_than_unpaired_on
         return unit(np.round(rows * 12) / 12).astype(np.float32)
 
     fresh, labels = embeddings(600, 4, seed=1000)
-    true = measure_drift(rounded(fresh), Reference.of(fresh, labels, "cosine"))
+    true = measure_drift(rounded(fresh), FloatReference.of(fresh, labels, "cosine"))
     held = {"eer": 0, "1e-2": 0, "one_shot": 0}
     for _ in range(50):
         rows, people = embeddings(40, 6, seed=int(rng.integers(1 << 31)))
-        found = measure_drift(rounded(rows), Reference.of(rows, people, "cosine"))
+        found = measure_drift(rounded(rows), FloatReference.of(rows, people, "cosine"))
         for name, one, truth in (
             ("eer", found.eer, true.eer),
             ("1e-2", found.tpr_at_fpr["1e-2"], true.tpr_at_fpr["1e-2"]),
@@ -132,11 +133,11 @@ def test_paired_intervals_hold_the_true_change_and_are_narrower_than_unpaired_on
     ],
 )
 def test_the_gate_passes_at_its_bound_and_names_the_figure_below_it(variant, figure, bound):
-    assert gate(variant, msgspec.structs.replace(PERFECT, **{figure: bound})) is None
+    assert gate(VARIANTS[variant], msgspec.structs.replace(PERFECT, **{figure: bound})) is None
     named = {"cosine_min": "minimum", "cosine_mean": "mean", "cosine_p01": "1st percentile"}[figure]
-    reason = gate(variant, msgspec.structs.replace(PERFECT, **{figure: bound - 1e-3}))
+    reason = gate(VARIANTS[variant], msgspec.structs.replace(PERFECT, **{figure: bound - 1e-3}))
     assert reason == f"the {named} cosine to the float model is {bound - 1e-3:.4f} on 10 images, below {bound}"
-    assert gate(variant, msgspec.structs.replace(PERFECT, **{figure: float("nan")})) is not None
+    assert gate(VARIANTS[variant], msgspec.structs.replace(PERFECT, **{figure: float("nan")})) is not None
 
 
 def test_the_gate_stops_a_variant_that_surely_loses_accepts_or_tasks_and_names_the_layer():
@@ -149,18 +150,18 @@ def test_the_gate_stops_a_variant_that_surely_loses_accepts_or_tasks_and_names_t
         LayerError(op="RESHAPE", name="flat", sqnr_db=100.0),
     )
     bad = msgspec.structs.replace(PERFECT, tpr_at_fpr={"1e-2": SAME, "1e-3": lost(-0.031)}, layers=layers)
-    assert gate("int8", bad) == (
+    assert gate(VARIANTS["int8"], bad) == (
         "it loses 3.1% to 8.0% of the genuine accepts at a FAR of 1e-3, more than 2%; "
         "the layer that loses most is ADD sum (12 dB)"
     )
-    unsure = msgspec.structs.replace(PERFECT, tpr_at_fpr={"1e-2": lost(-MOST_LOST)}, one_shot=lost(0.01))
-    assert gate("int8", unsure) is None
+    unsure = msgspec.structs.replace(PERFECT, tpr_at_fpr={"1e-2": lost(-MAX_LOSS)}, one_shot=lost(0.01))
+    assert gate(VARIANTS["int8"], unsure) is None
     tasks = msgspec.structs.replace(PERFECT, one_shot=lost(-0.03))
-    assert gate("float32", tasks) == "it loses 3.0% to 8.0% of the 5-way one-shot tasks, more than 2%"
+    assert gate(VARIANTS["float32"], tasks) == "it loses 3.0% to 8.0% of the 5-way one-shot tasks, more than 2%"
 
 
 def test_a_low_minimum_alone_does_not_stop_an_int8_variant():
-    assert gate("int8", msgspec.structs.replace(PERFECT, cosine_min=0.5)) is None
+    assert gate(VARIANTS["int8"], msgspec.structs.replace(PERFECT, cosine_min=0.5)) is None
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])

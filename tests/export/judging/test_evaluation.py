@@ -126,19 +126,22 @@ def test_answers_outside_the_support_are_refused(encoder, answers):
         evaluate_runs(encoder, [(support, queries, np.array(answers))])
 
 
-def test_episodes_are_judged_for_each_n_on_one_embedding_of_each_image(encoder):
+def three_alphabets():
+    """Drawings of 24 identities by four drawers, in three groups."""
     people = made_of(24, 4, noise=90)
+    names = ("one", "two", "three")
+    return dataclasses.replace(people, groups=people.labels // 8, group_names=names, drawers=np.tile(np.arange(4), 24))
+
+
+def test_episodes_are_judged_for_each_n_on_one_embedding_of_each_image(encoder):
     seen = []
     results = evaluate_episodes(
         encoder,
-        people,
+        three_alphabets(),
         protocol="within-alphabet",
         ways=[2, 5, 8],
         episodes=400,
         seed=3,
-        groups=people.labels // 8,
-        drawers=np.tile(np.arange(4), 24),
-        alphabets=("one", "two", "three"),
         progress=seen.append,
     )
     assert seen == list(range(1, 97))
@@ -153,14 +156,8 @@ def test_episodes_are_judged_for_each_n_on_one_embedding_of_each_image(encoder):
 
 
 def test_a_range_is_judged_on_one_embedding_of_each_image_and_agrees_with_drawn_tasks(encoder):
-    people = made_of(24, 4, noise=90)
-    options = {
-        "protocol": "within-alphabet",
-        "seed": 3,
-        "groups": people.labels // 8,
-        "drawers": np.tile(np.arange(4), 24),
-        "alphabets": ("one", "two", "three"),
-    }
+    people = three_alphabets()
+    options = {"protocol": "within-alphabet", "seed": 3}
     seen = []
     results = evaluate_range(encoder, people, lowest=2, highest=None, progress=seen.append, **options)
     assert seen == list(range(1, 97))
@@ -178,10 +175,11 @@ def test_a_range_is_judged_on_one_embedding_of_each_image_and_agrees_with_drawn_
 
 def test_a_range_beyond_the_largest_group_is_refused(encoder):
     people = made_of(12, 4, noise=10)
-    options = {"lowest": 2, "seed": 0, "groups": people.labels // 6}
-    assert evaluate_range(encoder, people, protocol="random", highest=12, **options)[-1].ways == 12
+    grouped = dataclasses.replace(people, groups=people.labels // 6)
+    options = {"lowest": 2, "seed": 0}
+    assert evaluate_range(encoder, grouped, protocol="random", highest=12, **options)[-1].ways == 12
     with pytest.raises(ModelError, match="2- to 7-way tasks: the data allow 2 to 6 ways"):
-        evaluate_range(encoder, people, protocol="within-alphabet", highest=7, **options)
+        evaluate_range(encoder, grouped, protocol="within-alphabet", highest=7, **options)
     with pytest.raises(ModelError, match="need the group of each image"):
         evaluate_range(encoder, people, protocol="within-alphabet", lowest=2, highest=None, seed=0)
     for highest in (0, 2):
@@ -211,7 +209,8 @@ def test_the_same_seed_gives_the_same_result(encoder):
 
 def test_random_episodes_cross_groups_and_within_alphabet_ones_do_not(encoder):
     people = made_of(12, 4, noise=10)
-    options = {"ways": [12], "episodes": 10, "seed": 0, "groups": people.labels // 6}
+    people = dataclasses.replace(people, groups=people.labels // 6)
+    options = {"ways": [12], "episodes": 10, "seed": 0}
     assert evaluate_episodes(encoder, people, protocol="random", **options)[0].ways == 12
     with pytest.raises(ModelError, match="12-way"):
         evaluate_episodes(encoder, people, protocol="within-alphabet", **options)

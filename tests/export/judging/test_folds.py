@@ -8,7 +8,7 @@ from edge_oneshot_device.bundle.manifest import EmbeddingSection, TensorSpec
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.fake import FakeModel
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.judging.folds import best_threshold, evaluate_folds
+from edge_oneshot_export.judging.folds import FoldedPairs, best_threshold, evaluate_folds
 
 
 def floats(*values):
@@ -49,7 +49,7 @@ def judged(section, pairs):
     def judge(shown, apart=APART, folds=pairs[2]):
         levels = np.array([level for distance in apart for level in (0, distance)], np.uint8)
         images = np.tile(levels[:, np.newaxis, np.newaxis, np.newaxis], (1, 8, 8, 1))
-        return evaluate_folds(encoder, images, shown, *pairs[:2], folds, people=8, refused={})
+        return evaluate_folds(encoder, FoldedPairs(images, shown, {}, *pairs[:2], folds, people=8))
 
     return judge
 

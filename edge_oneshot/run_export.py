@@ -1,10 +1,9 @@
-"""From a run to a bundle: gathers what the exporter asks for from the data of the run."""
+"""Export the encoder of a training run as a bundle, calibrated on the groups that were held out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_oneshot.data.catalogue import DATASETS, names_in
 from edge_oneshot.data.loading import load_data
@@ -12,50 +11,47 @@ from edge_oneshot.errors import DataError, TrainingError
 from edge_oneshot.faces.inputs import face_files, open_finder
 from edge_oneshot.faces.packages import FINDING
 from edge_oneshot.faces.representative import golden_faces
-from edge_oneshot.judging import published_data, published_names
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Run
 from edge_oneshot.training.trainable import encoder_of
+from edge_oneshot.unseen_data import published_data, published_names
 from edge_oneshot_device.bundle.manifest import Provenance
 from edge_oneshot_device.encoding.preprocessing import has_content
-from edge_oneshot_export.assembling import ExportReport
-from edge_oneshot_export.exporting import check_arguments, export
-from edge_oneshot_export.judging.protocols import LabelledImages
+from edge_oneshot_export.keras_export import check_export, export
+from edge_oneshot_export.options import ExportOptions
+from edge_oneshot_export.packing.packer import BundleSpec, ExportReport
 
-DEFAULT_VARIANTS = ("int8", "float32")
 _REPRESENTATIVE = 400
 
 
 def export_run(
     run: Run,
     out: str | Path,
+    options: ExportOptions | None = None,
     *,
-    variants: Sequence[str] = DEFAULT_VARIANTS,
-    target_far: float | None = None,
-    asked: bool = False,
     data_dir: Path | None = None,
-    key: Ed25519PrivateKey | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> ExportReport:
     """Export a run's encoder, measured and calibrated on the groups that it was not trained on.
 
     Args:
-        run: Finished, or stopped after a checkpoint.
+        run: A run that is finished, or stopped after a checkpoint.
         out: ``NAME.oneshot``.
-        variants: Of `edge_oneshot_export.variants.VARIANTS`.
-        target_far: See `edge_oneshot_export.export`.
-        asked: The user named them, so that one that fails is an error and not left out.
-        data_dir: Where Omniglot lies.
-        key: Signs the bundle; None leaves it unsigned.
-        progress: Called with each step's name as it begins.
+        options: What the user chooses; None takes the defaults.
+        data_dir: Folder of Omniglot's archives.
+        progress: Called with the name of each step as it begins.
+
+    Returns:
+        What was written and what was left out.
 
     Raises:
         DataError: The run's data is missing or has changed.
         TrainingError: The run is damaged, or has no checkpoint yet.
-        ModelError, ExportError: See `edge_oneshot_export.export`.
+        InputError, ModelError, ExportError: See `edge_oneshot_export.export`.
     """
     record = run.record
-    check_arguments(Path(out), variants)
+    options = options or ExportOptions()
+    check_export(Path(out), options)
     if record.images_seen == 0:
         raise TrainingError(f"{run.path}: nothing is trained yet; go on with --resume", reason="run_unfinished")
     if progress:
@@ -70,20 +66,20 @@ def export_run(
     trained, held_out = data.only(record.trained_on), data.only(record.held_out)
     shown = np.flatnonzero(has_content(trained.images, section))
     chosen = np.random.default_rng(record.settings.seed).permutation(shown)[:_REPRESENTATIVE]
+    spec = BundleSpec(
+        input=section,
+        metric=OBJECTIVES[record.settings.objective].metric,
+        provenance=_provenance(run),
+        golden=golden_faces(finder) if finder else None,
+        files=face_files() if finder else {},
+    )
     return export(
         run.encoder(),
         out,
+        spec,
         images=trained.images[chosen],
-        calibration=LabelledImages(held_out.images, held_out.labels, held_out.identities, held_out.faults),
-        input=section,
-        metric=OBJECTIVES[record.settings.objective].metric,
-        variants=variants,
-        provenance=_provenance(run),
-        target_far=target_far,
-        golden=golden_faces(finder) if finder else None,
-        files=face_files() if finder else None,
-        asked=asked,
-        key=key,
+        calibration=held_out.labelled(),
+        options=options,
         progress=progress,
     )
 

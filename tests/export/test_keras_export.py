@@ -6,11 +6,17 @@ import edge_oneshot_export
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.bundle.manifest import Licence, Provenance
 from edge_oneshot_device.encoding.preprocessing import scale
+from edge_oneshot_export import measurement
 from edge_oneshot_export.errors import ExportError, ModelError
-from edge_oneshot_export.exporting import export
 from edge_oneshot_export.formats.conversion import spread
 from edge_oneshot_export.judging.protocols import LabelledImages
+from edge_oneshot_export.keras_export import export
+from edge_oneshot_export.options import ExportOptions
+from edge_oneshot_export.packing.packer import BundleSpec
 from edge_oneshot_export.variants import VARIANTS
+
+INT8 = ExportOptions(variants=("int8",))
+FLOAT32 = ExportOptions(variants=("float32",))
 
 PROVENANCE = Provenance(
     data="made-up people", seed=3, images_seen=0, trained_on=(), held_out=(), versions={}, commit=None,
@@ -59,7 +65,7 @@ def test_the_report_names_the_bundle_and_repeats_its_manifest(exported):
 
 def test_variants_stand_in_the_order_asked_for_with_their_files_and_figures(exported, people):
     manifest = exported.manifest
-    assert tuple(variant.name for variant in manifest.variants) == VARIANTS
+    assert tuple(variant.name for variant in manifest.variants) == tuple(VARIANTS)
     bundle = Bundle.open(exported.path)
     for variant in manifest.variants:
         assert variant.file == f"models/{variant.name}.{variant.format}"
@@ -97,9 +103,11 @@ def test_exporting_twice_gives_the_same_bundle_and_steps_are_told(
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     steps = []
     for name in ("a", "b"):
+        spec = BundleSpec(section, name="Door 1", provenance=PROVENANCE)
+        options = ExportOptions(variants=("onnx-int8",))
         export(
-            model, tmp_path / f"{name}.oneshot", images=images, calibration=people, input=section, name="Door 1",
-            variants=("onnx-int8",), provenance=PROVENANCE, progress=steps.append,
+            model, tmp_path / f"{name}.oneshot", spec, images=images, calibration=people, options=options,
+            progress=steps.append,
         )  # fmt: skip
     assert (tmp_path / "a.oneshot").read_bytes() == (tmp_path / "b.oneshot").read_bytes()
     stages = [f"onnx-int8: {stage}" for stage in ("converting", "measuring drift", "calibrating")]
@@ -111,7 +119,7 @@ def test_exporting_twice_gives_the_same_bundle_and_steps_are_told(
 
 
 def test_an_export_keeps_the_terminal_clean(model, images, people, section, destination, capfd):
-    export(model, destination, images=images, calibration=people, input=section, variants=("int8",))
+    export(model, destination, BundleSpec(section), images=images, calibration=people, options=INT8)
     assert capfd.readouterr() == ("", "")
 
 
@@ -127,9 +135,8 @@ def test_a_colour_model_with_a_euclidean_metric_is_exported_over_an_older_file(
     model = keras.Model(image, layers.Dense(16)(layers.Flatten()(hidden)))
     destination.write_bytes(b"the old bundle")
     people = make_people(8, 4, seed=9, channels=3)
-    report = export(
-        model, destination, images=people.images, calibration=people, input=colour_section, metric="euclidean"
-    )
+    spec = BundleSpec(colour_section, metric="euclidean")
+    report = export(model, destination, spec, images=people.images, calibration=people)
     assert [variant.name for variant in report.manifest.variants] == ["int8", "float32"]
     bundle = Bundle.open(destination)
     encoder = Encoder.open(bundle, "float32")
@@ -139,7 +146,7 @@ def test_a_colour_model_with_a_euclidean_metric_is_exported_over_an_older_file(
 
 
 def test_a_variant_beyond_its_bound_is_left_out_and_named(make_encoder, images, people, section, destination):
-    report = export(make_encoder(outlier=True), destination, images=images, calibration=people, input=section)
+    report = export(make_encoder(outlier=True), destination, BundleSpec(section), images=images, calibration=people)
     assert [entry.variant for entry in report.left_out] == ["int8"]
     assert report.left_out[0].reason.startswith("int8: the mean cosine to the float model is ")
     # the first layer's channels are drowned by one that is a thousand times larger
@@ -154,20 +161,26 @@ def test_a_variant_asked_for_by_name_beyond_its_bound_is_exit_1_and_nothing_is_w
     with pytest.raises(
         ExportError, match=r"^int8: the mean cosine .* below 0\.98; the layer .*; nothing was written$"
     ) as caught:
-        export(make_encoder(outlier=True), destination, images=images, calibration=people, input=section, asked=True)
+        export(
+            make_encoder(outlier=True),
+            destination,
+            BundleSpec(section),
+            images=images,
+            calibration=people,
+            options=INT8,
+        )
     assert (caught.value.exit_code, caught.value.reason) == (1, "drifted")
     assert list(destination.parent.iterdir()) == []
 
 
 def test_when_no_variant_passes_each_is_named_and_the_old_bundle_stays(
-    make_encoder, images, people, section, destination
+    make_encoder, images, people, section, destination, monkeypatch
 ):
     destination.write_bytes(b"the old bundle")
-    with pytest.raises(ExportError, match=r"no variant can be exported.*int8: SQUARE stayed in floating") as caught:
-        export(
-            make_encoder(normalised=True), destination, images=images, calibration=people, input=section,
-            variants=("int8",),
-        )  # fmt: skip
+    monkeypatch.setattr(measurement, "gate", lambda _kind, _drift: "too far")
+    message = r"no variant can be exported.*int8: SQUARE stayed in floating.*; float32: too far"
+    with pytest.raises(ExportError, match=message) as caught:
+        export(make_encoder(normalised=True), destination, BundleSpec(section), images=images, calibration=people)
     assert (caught.value.exit_code, caught.value.reason) == (1, "no_variant")
     assert destination.read_bytes() == b"the old bundle"
 
@@ -181,7 +194,7 @@ def test_a_collapsed_encoder_is_refused_before_anything_is_converted(images, peo
     model = keras.Model(image, dense(layers.Flatten()(image)))
     steps = []
     with pytest.raises(ModelError, match="collapsed") as caught:
-        export(model, destination, images=images, calibration=people, input=section, progress=steps.append)
+        export(model, destination, BundleSpec(section), images=images, calibration=people, progress=steps.append)
     assert (caught.value.exit_code, caught.value.reason) == (2, "collapsed")
     assert steps == ["checking the model"]
     assert not destination.exists()
@@ -196,7 +209,7 @@ def test_an_encoder_that_answers_nan_is_refused(images, people, section, destina
     with pytest.raises(ModelError, match="NaN") as caught:
         export(
             keras.Model(image, dense(layers.Flatten()(image))),
-            destination, images=images, calibration=people, input=section,
+            destination, BundleSpec(section), images=images, calibration=people,
         )  # fmt: skip
     assert caught.value.reason == "not_finite"
 
@@ -270,7 +283,7 @@ def test_a_model_that_is_no_encoder_of_such_images_is_refused_with_what_is_wrong
     build, message, reason, images, people, section, destination
 ):
     with pytest.raises(ModelError) as caught:
-        export(build(), destination, images=images, calibration=people, input=section)
+        export(build(), destination, BundleSpec(section), images=images, calibration=people)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert (caught.value.reason, caught.value.exit_code) == (reason, 2)
@@ -279,7 +292,7 @@ def test_a_model_that_is_no_encoder_of_such_images_is_refused_with_what_is_wrong
 
 @pytest.mark.parametrize("build", [lambda: flattened((32, 32, 1), batch=1), lambda: subclassed(16)])
 def test_models_with_a_batch_of_one_and_subclassed_models_are_exported(build, images, people, section, destination):
-    report = export(build(), destination, images=images, calibration=people, input=section, variants=("float32",))
+    report = export(build(), destination, BundleSpec(section), images=images, calibration=people, options=FLOAT32)
     assert report.manifest.embedding.size == 16
 
 
@@ -296,7 +309,7 @@ def test_models_with_a_batch_of_one_and_subclassed_models_are_exported(build, im
 def test_a_path_that_cannot_hold_a_bundle_is_refused_at_once(path, message, reason, images, people, section, tmp_path):
     (tmp_path / "folder.oneshot").mkdir()
     with pytest.raises(ModelError) as caught:
-        export(None, tmp_path / path, images=images, calibration=people, input=section)
+        export(None, tmp_path / path, BundleSpec(section), images=images, calibration=people)
     assert message in str(caught.value)
     assert caught.value.reason == reason
 
@@ -312,8 +325,9 @@ def test_a_path_that_cannot_hold_a_bundle_is_refused_at_once(path, message, reas
 def test_variants_that_do_not_exist_are_refused_and_the_known_ones_listed(
     variants, message, images, people, section, destination
 ):
+    options = ExportOptions(variants=variants)
     with pytest.raises(ModelError) as caught:
-        export(None, destination, images=images, calibration=people, input=section, variants=variants)
+        export(None, destination, BundleSpec(section), images=images, calibration=people, options=options)
     assert message in str(caught.value)
     assert caught.value.reason == "bad_variant"
 
@@ -328,14 +342,14 @@ def test_images_of_another_shape_or_type_or_none_at_all_are_refused(images, peop
     ]
     for pixels, labelled, message in wrong:
         with pytest.raises(ModelError, match=message) as caught:
-            export(None, destination, images=pixels, calibration=labelled, input=section)
+            export(None, destination, BundleSpec(section), images=pixels, calibration=labelled)
         assert caught.value.reason == "bad_images"
 
 
 def test_too_few_people_to_calibrate_write_nothing(model, images, people, section, destination):
     few = LabelledImages(people.images[:12], people.labels[:12], people.names[:2])
     with pytest.raises(ModelError) as caught:
-        export(model, destination, images=images, calibration=few, input=section, variants=("float32",), asked=True)
+        export(model, destination, BundleSpec(section), images=images, calibration=few, options=FLOAT32)
     assert caught.value.exit_code == 2
     assert not destination.exists()
 
@@ -346,8 +360,9 @@ def test_a_target_that_the_people_do_not_support_is_refused_before_anything_is_c
     steps = []
     with pytest.raises(ModelError, match="needs at least 246 identities") as refused:
         export(
-            model, destination, images=images, calibration=people, input=section, target_far=1e-4, progress=steps.append
-        )
+            model, destination, BundleSpec(section), images=images, calibration=people,
+            options=ExportOptions(target_far=1e-4), progress=steps.append,
+        )  # fmt: skip
     assert refused.value.reason == "unsupported_target"
     assert not [step for step in steps if "converting" in step]
     assert not destination.exists()

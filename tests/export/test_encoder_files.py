@@ -11,10 +11,12 @@ from onnx import TensorProto, helper
 
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.errors import InputError, IntegrityError
-from edge_oneshot_export.adopting import adopt, read_encoder
+from edge_oneshot_export.encoder_files import export_encoders, read_encoder
 from edge_oneshot_export.errors import ExportError, ModelError
 from edge_oneshot_export.formats import onnx_adapting, tflite_adapting
 from edge_oneshot_export.formats.scaling import tflite_scaling
+from edge_oneshot_export.packing.packer import BundleSpec
+from edge_oneshot_export.variants import VARIANTS
 from tests.samples.tflite_edit import damaged, edited
 
 
@@ -30,7 +32,7 @@ def files(exported, tmp_path_factory):
 
 
 def test_each_kind_of_file_is_told_by_what_is_in_it(files):
-    kinds = {name: read_encoder(path).variant for name, path in files.items()}
+    kinds = {name: read_encoder(path).kind.name for name, path in files.items()}
     assert kinds == {**{name: name for name in files}, "coral": "int8"}
 
 
@@ -38,7 +40,7 @@ def test_files_of_one_encoder_become_a_bundle_with_drift_against_its_float_file(
     files, exported, people, section, destination
 ):
     encoders = [read_encoder(files[name]) for name in ("int8", "float32", "onnx-int8")]
-    report = adopt(encoders, destination, calibration=people, input=section, name="mine")
+    report = export_encoders(encoders, destination, BundleSpec(section, name="mine"), calibration=people)
     bundle = Bundle.open(destination)
     assert report.manifest == bundle.manifest
     assert [variant.name for variant in bundle.manifest.variants] == ["int8", "float32", "onnx-int8"]
@@ -54,7 +56,7 @@ def test_files_of_one_encoder_become_a_bundle_with_drift_against_its_float_file(
 def test_without_a_float_file_the_drift_is_unknown_and_the_thresholds_are_measured_all_the_same(
     files, people, section, destination
 ):
-    report = adopt([read_encoder(files["int8"])], destination, calibration=people, input=section)
+    report = export_encoders([read_encoder(files["int8"])], destination, BundleSpec(section), calibration=people)
     assert report.manifest.variants[0].drift is None
     assert {c.templates for c in report.manifest.calibration} == {1, 3, 5}
     assert Encoder.open(Bundle.open(destination), "int8").embed(people.images[0]).shape == (32,)
@@ -64,9 +66,12 @@ def test_a_file_that_lies_far_from_the_float_one_is_refused(files, people, secti
     from edge_oneshot_export.formats.tflite import to_tflite
 
     other = destination.parent / "other.tflite"
-    other.write_bytes(to_tflite(make_encoder(outlier=True), "float32", np.zeros((1, *section.shape), np.float32)))
+    other.write_bytes(
+        to_tflite(make_encoder(outlier=True), VARIANTS["float32"], np.zeros((1, *section.shape), np.float32))
+    )
+    encoders = [read_encoder(other), read_encoder(files["int8"])]
     with pytest.raises(ExportError, match=r"int8: the mean cosine to the float model is") as caught:
-        adopt([read_encoder(other), read_encoder(files["int8"])], destination, calibration=people, input=section)
+        export_encoders(encoders, destination, BundleSpec(section), calibration=people)
     assert caught.value.reason == "drifted"
     assert not destination.exists()
 
@@ -99,7 +104,7 @@ def test_an_onnx_file_of_channels_first_and_a_free_batch_is_given_what_the_devic
     path = tmp_path / "torch.onnx"
     path.write_bytes(model.SerializeToString())
     encoder = read_encoder(path)
-    assert (encoder.variant, encoder.input.shape, encoder.output.shape) == ("onnx-float32", (1, 16, 16, 3), (1, 5))
+    assert (encoder.kind.name, encoder.input.shape, encoder.output.shape) == ("onnx-float32", (1, 16, 16, 3), (1, 5))
     image = np.random.default_rng(1).normal(size=(1, 16, 16, 3)).astype(np.float32)
     answered = open_model("onnx", encoder.content).run(image)
     assert answered[0] == pytest.approx(np.einsum("nchw,hwc->n", weights, image[0]), rel=1e-4, abs=1e-4)
@@ -242,7 +247,7 @@ def test_a_link_to_a_model_file_is_followed_and_its_weights_are_looked_for_besid
     kept = written(tmp_path / "store" / "0123", channels_first(batch=1)[0])
     link = tmp_path / "a.onnx"
     link.symlink_to(kept)
-    assert read_encoder(link).variant == "onnx-float32"
+    assert read_encoder(link).kind.name == "onnx-float32"
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -260,6 +265,6 @@ def test_files_that_do_not_fit_each_other_or_the_input_are_refused(files, people
         ([one], wide, wide_people, "int8 takes (32, 32, 1), but the input section says (32, 40, 1)"),
     ):
         with pytest.raises(ModelError) as caught:
-            adopt(encoders, destination, calibration=images, input=input_)
+            export_encoders(encoders, destination, BundleSpec(input_), calibration=images)
         assert message in str(caught.value)
     assert not destination.exists()

@@ -2,14 +2,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_oneshot.bundling import export_run
+from edge_oneshot.bundle_evaluation import evaluate
+from edge_oneshot.bundle_options import EvaluateOptions
 from edge_oneshot.errors import TrainingError
-from edge_oneshot.judging import evaluate, load_unseen, published_names
+from edge_oneshot.run_export import export_run
 from edge_oneshot.training.options import TrainOptions
 from edge_oneshot.training.runs import Run
 from edge_oneshot.training.train import train
+from edge_oneshot.unseen_data import load_unseen, published_names
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_export.errors import ModelError
+from edge_oneshot_export.options import ExportOptions
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def test_a_run_without_a_checkpoint_is_not_exported(run, tmp_path):
 
 def test_an_unknown_variant_is_named(run, tmp_path):
     with pytest.raises(ModelError, match="float99"):
-        export_run(run, tmp_path / "x.oneshot", variants=["float99"])
+        export_run(run, tmp_path / "x.oneshot", ExportOptions(variants=("float99",)))
 
 
 def test_the_shipped_file_is_judged_only_on_alphabets_it_never_saw(run, report):
@@ -67,7 +70,7 @@ def test_the_shipped_file_is_judged_only_on_alphabets_it_never_saw(run, report):
 
 
 def test_one_shot_accuracy_beats_pixels_and_chance(report):
-    results = evaluate(report.path, "glyphs", "within-alphabet", ways=[5, 20], episodes=1000)
+    results = evaluate(report.path, "glyphs", EvaluateOptions(protocol="within-alphabet", ways=(5, 20), episodes=1000))
     assert [result.ways for result in results] == [5, 20]
     for result in results:
         assert result.runtime == "litert"
@@ -78,7 +81,7 @@ def test_one_shot_accuracy_beats_pixels_and_chance(report):
 
 
 def test_verification_counts_people_and_pairs(report):
-    result = evaluate(report.path, "glyphs", "verification")
+    result = evaluate(report.path, "glyphs", EvaluateOptions(protocol="verification"))
     assert result.people == 80
     assert result.genuine == 80 * 20 * 19 // 2
     assert result.failures_to_acquire == 0
@@ -87,7 +90,7 @@ def test_verification_counts_people_and_pairs(report):
 
 
 def test_the_official_runs_are_read_through_the_device(report, omniglot_dir):
-    (result,) = evaluate(report.path, "omniglot", "lake", data_dir=omniglot_dir)
+    (result,) = evaluate(report.path, "omniglot", EvaluateOptions(protocol="lake"), data_dir=omniglot_dir)
     assert (result.protocol, result.ways, result.episodes) == ("lake", 20, 400)
     assert result.pixel_accuracy == pytest.approx(0.59, abs=0.05)
     assert result.accuracy > result.pixel_accuracy
@@ -105,7 +108,7 @@ def test_a_protocol_that_the_data_cannot_give_is_refused(report, tmp_path, data,
                 Image.new("L", (32, 32), 60 * number).save(tmp_path / person / f"{number}.png")
         data = str(tmp_path)
     with pytest.raises(ValueError, match=line):
-        evaluate(report.path, data, protocol)
+        evaluate(report.path, data, EvaluateOptions(protocol=protocol))
 
 
 def test_people_of_a_folder_leave_no_name_in_the_bundle():

@@ -1,24 +1,24 @@
-"""An encoder that somebody else made, with preprocessing and images of one's own, as a bundle."""
+"""Export an encoder that somebody else made, with preprocessing and images of one's own, as a bundle."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from edge_oneshot.bundle_options import EncoderFileOptions, Eyes
 from edge_oneshot.data.loading import load_data
 from edge_oneshot.errors import DataError
-from edge_oneshot.faces.inputs import Eyes, face_files, open_finder, placed_faces
+from edge_oneshot.faces.inputs import face_files, open_finder, placed_faces
 from edge_oneshot.faces.packages import FINDING
 from edge_oneshot.faces.representative import golden_faces
-from edge_oneshot.judging import published_data, published_names
+from edge_oneshot.unseen_data import published_data, published_names
 from edge_oneshot_device.bundle.fields import MAX_LEVEL, MIN_SCALE
-from edge_oneshot_device.bundle.manifest import InputSection, Metric, Provenance, value_range
-from edge_oneshot_export.adopting import EncoderFile, adopt, check_scaling, read_encoder
-from edge_oneshot_export.assembling import ExportReport, check_target
+from edge_oneshot_device.bundle.manifest import InputSection, Provenance, value_range
+from edge_oneshot_export.encoder_files import EncoderFile, check_scaling, export_encoders, read_encoder
 from edge_oneshot_export.formats.scaling import Scaling
-from edge_oneshot_export.judging.protocols import LabelledImages
+from edge_oneshot_export.options import ExportOptions
+from edge_oneshot_export.packing.packer import BundleSpec, ExportReport, check_target
 
 _USUAL: Final = Scaling((127.5,), (127.5,), "")  # -1 to 1
 
@@ -27,64 +27,48 @@ def export_files(
     files: Sequence[Path],
     out: str | Path,
     data: str,
+    options: ExportOptions | None = None,
+    own: EncoderFileOptions | None = None,
     *,
-    mean: Sequence[float] | None = None,
-    scale: Sequence[float] | None = None,
-    metric: Metric = "cosine",
-    faces: bool = False,
-    eyes: Eyes | None = None,
-    size: tuple[int, int] | None = None,
-    output: Sequence[str] = (),
-    anyway: bool = False,
-    target_far: float | None = None,
     data_dir: Path | None = None,
-    key: Ed25519PrivateKey | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> ExportReport:
     """Export an encoder that somebody else made, calibrated on images of one's own.
 
     Args:
-        files: .tflite and .onnx files of one encoder, one of a kind.
+        files: .tflite and .onnx files of one encoder, each another variant.
         out: ``NAME.oneshot``.
-        data: Identities that it was not trained on, as `load_data` takes them.
-        mean: Of the pixels, one value or one a channel; the model is given (pixel - mean) / scale. None takes what
-            the files declare, or else 127.5.
-        scale: Likewise.
-        metric: How its embeddings are compared.
-        faces: It is an encoder of faces: they are found in the photos, aligned and cut with the nets of
-            the extra ``faces``, on the device as here.
-        eyes: Where its input has the eyes, see `edge_oneshot.faces.inputs.placed_faces`.
-        size: Height and width of the input, where a file leaves them free.
-        output: Where a file has several outputs, the one of such a name is the embedding.
-        anyway: See `edge_oneshot_export.adopting.adopt`.
-        target_far: See `edge_oneshot_export.export`.
-        data_dir: Where Omniglot lies.
-        key: Signs the bundle.
-        progress: Called with each step's name as it begins.
+        data: Images of identities that the encoder was not trained on, see `load_data`.
+        options: What the user chooses for any export; None takes the defaults.
+        own: What the files leave open; None takes the defaults. With `faces`, faces are found in the photos, aligned
+            and cut out with the nets of the extra ``faces``, here as on the device.
+        data_dir: Folder of Omniglot's archives.
+        progress: Called with the name of each step as it begins.
+
+    Returns:
+        What was written.
 
     Raises:
-        DataError: The data is missing, broken or too little, the extra ``faces`` is not installed, or the
-            encoder of faces takes no colours.
-        InputError, ModelError, ExportError: See `edge_oneshot_export.adopting`.
+        DataError: The data is missing, broken or too little, the extra ``faces`` is not installed, or an encoder of
+            faces takes grey images.
+        InputError, ModelError, ExportError: See `edge_oneshot_export.encoder_files`.
     """
+    own = own or EncoderFileOptions()
     check_target(Path(out))
-    encoders = [read_encoder(path, size=size, outputs=output) for path in files]
-    section = _section(encoders, mean, scale)
-    if not anyway:
+    encoders = [read_encoder(path, size=own.size, outputs=own.output) for path in files]
+    section = _section(encoders, own.mean, own.scale)
+    if not own.anyway:
         check_scaling(encoders, section)
     if progress:
         progress("loading the images")
     finder = None
-    if faces:
-        section = _with_faces(section, eyes)
+    if own.faces:
+        section = _with_faces(section, own.faces if isinstance(own.faces, tuple) else None)
         finder = open_finder(section)
     people = load_data(data, section, data_dir=data_dir, faces=finder)
-    return adopt(
-        encoders,
-        out,
-        calibration=LabelledImages(people.images, people.labels, people.identities, people.faults),
+    spec = BundleSpec(
         input=section,
-        metric=metric,
+        metric=own.metric,
         provenance=Provenance(
             data=published_data(data),
             seed=None,
@@ -93,14 +77,13 @@ def export_files(
             held_out=published_names(data, people.group_names),
             versions={},
             commit=None,
-            licences=tuple(file.licence for file in FINDING) if faces else (),
+            licences=tuple(file.licence for file in FINDING) if finder else (),
         ),
-        target_far=target_far,
         golden=golden_faces(finder) if finder else None,
-        files=face_files() if faces else None,
-        key=key,
-        anyway=anyway,
-        progress=progress,
+        files=face_files() if finder else {},
+    )
+    return export_encoders(
+        encoders, out, spec, calibration=people.labelled(), options=options, anyway=own.anyway, progress=progress
     )
 
 
@@ -114,7 +97,7 @@ def _with_faces(section: InputSection, eyes: Eyes | None) -> InputSection:
 def _section(
     encoders: Sequence[EncoderFile], mean: Sequence[float] | None, scale: Sequence[float] | None
 ) -> InputSection:
-    """How photos become these encoders' input."""
+    """The input section of these encoders: the given mean and scale, else what a file declares, else -1 to 1."""
     # a float file's metadata is exact, a quantized one's range is what its images had
     declared = [file.scaling for file in sorted(encoders, key=lambda file: file.input.dtype != "float32")]
     usual = next((scaling for scaling in declared if scaling), _USUAL)

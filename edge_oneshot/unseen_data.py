@@ -1,0 +1,59 @@
+"""Data that an encoder was not trained on, and the names under which a bundle's provenance holds its data."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_oneshot.data.dataset import Dataset
+from edge_oneshot.data.loading import is_named, load_data
+from edge_oneshot.data.omniglot import has_evaluation
+from edge_oneshot.errors import DataError
+from edge_oneshot_device.bundle.manifest import Manifest
+from edge_oneshot_device.faces.finding import FaceFinder
+
+
+def load_unseen(
+    data: str, manifest: Manifest, data_dir: Path | None = None, *, faces: FaceFinder | None = None
+) -> tuple[Dataset, tuple[str, ...]]:
+    """Load the groups of a data set that a bundle's encoder was not trained on.
+
+    Args:
+        data: ``omniglot``, ``glyphs`` or a folder. Of Omniglot the evaluation alphabets are taken if they are there.
+        manifest: The bundle's manifest, whose provenance names what the encoder was trained on.
+        data_dir: Folder of Omniglot's archives.
+        faces: Finds the faces in photos of people, see `load_data`.
+
+    Returns:
+        The data, and the names of the groups that were left out.
+
+    Raises:
+        DataError: The data is missing, or the encoder was trained on all of it.
+    """
+    if faces is None and data == "omniglot" and has_evaluation(data_dir):
+        return load_data(data, manifest.input, data_dir=data_dir, subset="evaluation"), ()
+    everything = load_data(data, manifest.input, data_dir=data_dir, faces=faces)
+    names = published_names(data, everything.group_names)
+    trained = set(manifest.provenance.trained_on)
+    seen = [group for group, name in zip(everything.group_names, names, strict=True) if name in trained]
+    if len(seen) == len(everything.group_names):
+        raise DataError(f"{data}: the encoder was trained on all of it; give other data", reason="all_seen")
+    return everything.without(seen) if seen else everything, tuple(seen)
+
+
+def published_names(data: str, groups: Sequence[str]) -> tuple[str, ...]:
+    """Names of groups as a bundle may hold them: alphabets in clear, people of a folder as digests.
+
+    Args:
+        data: The data set's name or path.
+        groups: The names of its groups.
+    """
+    if is_named(data):
+        return tuple(groups)
+    # of the name's own bytes, also where they are no UTF-8
+    digests = (hashlib.sha256(group.encode(errors="surrogateescape")).hexdigest() for group in groups)
+    return tuple(f"sha256:{digest}" for digest in digests)
+
+
+def published_data(data: str) -> str:
+    """What a bundle may say of where its images come from: a data set's name, but no path of anybody's machine."""
+    return data if is_named(data) else "a folder"

@@ -1,0 +1,63 @@
+"""The options of the commands that write a bundle; the command line is made from these fields."""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta
+
+from edge_oneshot_device.options import Options
+from edge_oneshot_export.variants import DEFAULT_VARIANTS, VARIANTS
+
+TargetFar = Annotated[
+    float,
+    Meta(
+        gt=0,
+        lt=1,
+        description="target false accept rate of a comparison, such as 0.001 (default: the smallest that the images "
+        "support)",
+        extra={"metavar": "F"},
+    ),
+]
+SignWith = Annotated[
+    Path, Meta(description="sign the bundle with this private key, see keygen", extra={"metavar": "KEY"})
+]
+
+ALL: Final = "all"
+
+
+def _names(text: str) -> tuple[str, ...] | str:
+    return ALL if text == ALL else tuple(text.split(","))
+
+
+class ExportOptions(Options, frozen=True, kw_only=True):
+    """The options of `edge-oneshot export`; what it needs besides for model files is in `EncoderFileOptions`."""
+
+    variants: Annotated[
+        tuple[str, ...] | Literal["all"] | None,
+        Meta(
+            description=f"{', '.join(VARIANTS)}, or all (default: {','.join(DEFAULT_VARIANTS)}); a variant that is "
+            "named here and fails is an error, any other is left out",
+            extra={"metavar": "V,...", "type": _names, "choices": None},
+        ),
+    ] = None
+    target_far: TargetFar | None = None
+    sign: SignWith | None = None
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The names of the variants to export."""
+        if self.variants is None:
+            return DEFAULT_VARIANTS
+        return tuple(VARIANTS) if self.variants == ALL else tuple(self.variants)
+
+    @property
+    def required(self) -> bool:
+        """Whether a variant that fails is an error."""
+        return self.variants not in (None, ALL)
+
+
+class CalibrateOptions(Options, frozen=True, kw_only=True):
+    """The options of `edge-oneshot calibrate`."""
+
+    target_far: TargetFar | None = None
+    sign: SignWith | None = None

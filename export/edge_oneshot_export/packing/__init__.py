@@ -1,0 +1,1 @@
+"""Pack a bundle: golden images and self-test, provenance, signature, and the file."""
