@@ -26,12 +26,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
     words = sys.argv[1:] if argv is None else argv
     console.check_command(words, HELP, PROGRAM)
-    arguments = _parser().parse_args(words)
+    arguments = make_parser().parse_args(words)
     result: int = arguments.command(arguments)
     return result
 
 
-def _parser() -> console.Parser:
+def make_parser() -> console.Parser:
+    """The parser of all commands."""
     from edge_oneshot import __version__
 
     parser = console.Parser(
@@ -48,6 +49,7 @@ def _parser() -> console.Parser:
     _add_inspect(subparsers)
     _add_keygen(subparsers)
     _add_deploy(subparsers)
+    _add_completion(subparsers)
     listed = subparsers._choices_actions  # in a list of its own, which argparse cannot group
     console.group_commands(parser, {one.dest: str(one.help) for one in listed}, GROUPS)
     listed.clear()
@@ -183,6 +185,13 @@ def _add_deploy(subparsers: "_Commands[console.Parser]") -> None:
     others.add_argument("--empty", action="store_true", help="see edge-oneshot-device init")
     console.add_json(deploy)
     deploy.set_defaults(command=commands.deploy)
+
+
+def _add_completion(subparsers: "_Commands[console.Parser]") -> None:
+    completion = subparsers.add_parser("completion", help="print what has a shell complete the words of both programs")
+    completion.add_argument("shell", choices=("bash", "zsh"), help="the shell that reads it")
+    console.add_json(completion)
+    completion.set_defaults(command=commands.completion, make_parser=make_parser)
 
 
 def _rate(text: str) -> float:

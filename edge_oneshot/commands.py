@@ -194,8 +194,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.figure is not None:
         assert not isinstance(result, FoldsResult)
         charts.write_figure(arguments.figure, result)
-    passed = [] if options.protocol == "lfw" else passed_over(arguments.data)
-    console.print_result(result, arguments.json, results.with_passed_over(results.evaluation_text(result), passed))
+    text = results.evaluation_text(result)
+    if not isinstance(result, FoldsResult):  # LFW's folder has more in it than photos
+        passed = passed_over(arguments.data)
+        result, text = results.with_left_out(result, passed), results.with_passed_over(text, passed)
+    console.print_result(result, arguments.json, text)
     return 0
 
 
@@ -253,6 +256,15 @@ def deploy(arguments: argparse.Namespace) -> int:
         console.print_result(made, arguments.json, results.archive_text(made))
     else:
         console.print_result(done, arguments.json, f"{done.output}\n{done.host}: release {done.release} is in use")
+    return 0
+
+
+def completion(arguments: argparse.Namespace) -> int:
+    """Print what has a shell complete the words of both programs."""
+    from edge_oneshot.completion import complete_both
+
+    made = complete_both(arguments.make_parser(), arguments.shell)
+    console.print_result(made, arguments.json, made.script)
     return 0
 
 

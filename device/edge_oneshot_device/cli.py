@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
     words = _command_first(sys.argv[1:] if argv is None else argv)
     console.check_command(words, _COMMANDS, PROGRAM)
-    arguments = _parser(words).parse_args(words)
+    arguments = make_parser(words).parse_args(words)
     command: Callable[[argparse.Namespace], int] = arguments.command
     return command(arguments)
 
@@ -38,8 +38,8 @@ def _command_first(argv: Sequence[str]) -> Sequence[str]:
     return [*argv[end : end + 1], *argv[:end], *argv[end + 1 :]] if end < len(argv) else argv
 
 
-def _parser(argv: Sequence[str]) -> console.Parser:
-    """Of the one command that is given first, else of all: they take longer to make than a door has."""
+def make_parser(argv: Sequence[str] = ()) -> console.Parser:
+    """The parser of the one command that is given first, else of all: they take longer to make than a door has."""
     parser = console.Parser(prog=PROGRAM, description="Recognize people, or characters, from one image of each.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)

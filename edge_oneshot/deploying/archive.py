@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+from edge_oneshot.completion import SHELLS, complete_device
 from edge_oneshot.deploying.wheels import download_dependencies, pack_device, requirements
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.signature import load_public_key
@@ -132,6 +133,8 @@ def build_archive(
         members["trusted.pub"] = options.trust.read_bytes()
     for one in files("edge_oneshot.deploying").joinpath("files").iterdir():
         members[one.name] = one.read_bytes()
+    for shell in SHELLS:
+        members[f"completion.{shell}"] = complete_device(shell).encode()
     say("writing the archive")
     release = _release(members, words)
     top = f"edge-oneshot-{release}"

@@ -9,6 +9,7 @@ GROUPS: Final = {
     "get an encoder": ("train", "export"),
     "fit it to your people, and judge it": ("calibrate", "evaluate", "inspect"),
     "bring it to a device": ("preflight", "keygen", "deploy"),
+    "type less": ("completion",),
 }
 """The commands by what a person wants to do."""
 
@@ -57,5 +58,11 @@ HELP: Final = {
     "deploy": HelpText(
         "Build the archive that installs a bundle on a device without a network; with --host,\ninstall it there.",
         ("deploy mine.oneshot", "deploy mine.oneshot --host pi@door --trust maker.key.pub"),
+    ),
+    "completion": HelpText(
+        "Print the script that has bash or zsh complete commands, options and names of files\n"
+        "of both programs. A line in ~/.bashrc or ~/.zshrc reads it:\n"
+        '  eval "$(edge-oneshot completion bash)"',
+        ("completion bash", "completion zsh"),
     ),
 }

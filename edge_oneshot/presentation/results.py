@@ -1,7 +1,7 @@
 """The results of the workstation's commands as text."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,6 +126,15 @@ def archive_text(made: "Archive") -> str:
         f"sha256 {made.sha256}: sha256sum {name} on the device has to print the same\n"
         f"next, on the device: tar xf {name} && cd edge-oneshot-{made.release} && sudo ./install.sh"
     )
+
+
+def with_left_out(
+    result: Sequence[OneShotResult] | VerificationResult, passed: Sequence[PassedOver]
+) -> list[OneShotResult] | VerificationResult:
+    """The same results, each with the files of the data folder that were skipped."""
+    if isinstance(result, VerificationResult):
+        return replace(result, passed_over=tuple(passed))
+    return [replace(one, passed_over=tuple(passed)) for one in result]
 
 
 def evaluation_text(result: Sequence[OneShotResult] | VerificationResult | FoldsResult) -> str:

@@ -354,7 +354,7 @@ def test_the_examples_of_the_help_are_understood() -> None:
     for text in HELP.values():
         for example in text.examples:
             words = shlex.split(example)
-            assert cli._parser(words).parse_args(words).command is cli._COMMANDS[words[0]].run
+            assert cli.make_parser(words).parse_args(words).command is cli._COMMANDS[words[0]].run
 
 
 def test_the_package_is_a_program_too() -> None:

@@ -400,7 +400,7 @@ NEITHER = {
 def test_it_is_known_of_every_option_whether_it_names_an_output() -> None:
     options = set()
     for name in cli._COMMANDS:
-        parser = cli._parser([name])
+        parser = cli.make_parser([name])
         (chosen,) = (action for action in parser._actions if action.dest == "==SUPPRESS==" and action.choices)
         for action in chosen.choices[name]._actions:
             if action.dest not in ("help", "json"):

@@ -29,7 +29,7 @@ def test_every_command_has_a_description_examples_and_exit_codes(name: str, caps
     assert f"examples:\n  edge-oneshot {name}" in shown
     assert "exit codes:" in shown
     for example in HELP[name].examples:
-        cli._parser().parse_args(shlex.split(example))
+        cli.make_parser().parse_args(shlex.split(example))
 
 
 @pytest.mark.parametrize(

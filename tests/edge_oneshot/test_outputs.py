@@ -211,7 +211,7 @@ def test_the_compiler_is_not_run_for_a_file_that_may_not_be_written(monkeypatch:
 
 def test_it_is_known_of_every_option_whether_it_names_an_output() -> None:
     options = set()
-    (chosen,) = (action for action in cli._parser()._actions if isinstance(action.choices, dict))
+    (chosen,) = (action for action in cli.make_parser()._actions if isinstance(action.choices, dict))
     for name, parser in chosen.choices.items():
         assert isinstance(parser, console.Parser)
         options |= {(name, action.dest) for action in parser._actions if action.dest not in ("help", "json")}
@@ -225,7 +225,7 @@ def test_an_output_is_looked_at_before_anything_is_read(monkeypatch: pytest.Monk
     """TensorFlow alone takes seconds to import, and a conversion minutes."""
     monkeypatch.setattr(commands, "_import_tensorflow", lambda: pytest.fail("was imported"))
     for out in ("state/new.oneshot", "missing/new.oneshot"):
-        arguments = cli._parser().parse_args(["export", "run", "--out", out])
+        arguments = cli.make_parser().parse_args(["export", "run", "--out", out])
         assert isinstance(arguments, Namespace)
         with pytest.raises(InputError):
             commands.export(arguments)

@@ -54,9 +54,16 @@ def test_every_command_counts_and_names_what_it_left_out(
             ("nobody/", "no_image"),
         ]
         assert line[0] == "train" or printed["calibration"]
+    judge = ["evaluate", ours, "--data", str(people), "--variant", "float32", "--ways", "5", "--protocol"]
+    for protocol in ("verification", "random"):
+        assert cli.main([*judge, protocol, "--json"]) == 0
+        printed = json.loads(capfd.readouterr().out)
+        for one in [printed] if protocol == "verification" else printed:
+            names = [left["name"] for left in one["passed_over"]]
+            assert names == ["Thumbs.db", "handbook.pdf", "visitor.jpe", "nobody/"]
     for line in (
         [*lines[1][:-1], str(tmp_path / "again.oneshot")],
-        ["evaluate", ours, "--data", str(people), "--protocol", "verification", "--variant", "float32"],
+        [*judge, "verification"],
     ):
         assert cli.main(line) == 0
         assert LEFT in capfd.readouterr().out.splitlines()

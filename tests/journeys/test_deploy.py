@@ -89,6 +89,8 @@ def test_it_installs_without_a_network_and_the_door_works(archive, unpack, insta
     Image.fromarray(glyphs.draw_alphabet(0, 0)[0, 0]).save(tmp_path / "ada.png")
     program(installed, "enrol", "ada", tmp_path / "ada.png")
     assert json.loads(program(installed, "identify", tmp_path / "ada.png", "--json"))["person"] == "ada"
+    script = (installed / "opt" / "current" / "completion.bash").read_text()
+    assert script.endswith("complete -o bashdefault -F _shtab_edge_oneshot_device edge-oneshot-device\n")
     # once more: nothing is installed twice, and nobody is lost
     install(unpack(archive, tmp_path), installed)
     assert "ada" in program(installed, "people")

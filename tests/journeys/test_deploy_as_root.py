@@ -24,10 +24,14 @@ from tests import ROOT
 PYTHON = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
 USER = "edge-oneshot"
 PAGE = ROOT / "docs" / "guides" / "deploy.md"
-PLACES = ("etc", "opt", "run", "srv", "usr/local/bin", "usr/local/sbin", "var/backups", "var/lib")
+PLACES = ("etc", "opt", "run", "srv", "usr/local/bin", "usr/local/sbin", "usr/local/share", "var/backups", "var/lib")
 MOUNT = f'for one in {" ".join(PLACES)}; do mount --bind "$root/$one" "/$one" || exit 99; done'
 ENTER = ("unshare", "--mount", "sh", "-c", f'root=$1; shift; {MOUNT}; exec "$@"', "sh")
 LATER = "0123456789ab"
+COMPLETIONS = (
+    "/usr/local/share/bash-completion/completions/edge-oneshot-device",
+    "/usr/local/share/zsh/site-functions/_edge-oneshot-device",
+)
 SYSTEMCTL = r"""#!/bin/sh
 echo "$*" >>/run/systemctl.log
 case $1 in start | restart) ;; *) exit 0 ;; esac
@@ -299,6 +303,11 @@ def test_a_python_that_the_doors_user_cannot_run_is_refused_before_anything_is_i
         assert not fresh.path(left).exists()
 
 
+def test_shells_complete_the_command(machine, archives):
+    for installed, shell in zip(COMPLETIONS, ("bash", "zsh"), strict=True):
+        assert machine.path(installed).read_bytes() == (archives[0] / f"completion.{shell}").read_bytes()
+
+
 def test_a_door_that_is_not_fit_goes_back_to_the_program_the_bundle_and_the_service_of_before(
     machine, archive, later, alter
 ):
@@ -334,7 +343,7 @@ def test_a_first_installation_that_fails_leaves_no_service(fresh, archives, alte
     alter(unpacked, "edge-oneshot.service", "doctor --state", "doctor --stat")
     assert fresh.install(unpacked, code=4) == "install.sh: the door is not fit: nothing was in use before"
     for left in ("/opt/edge-oneshot/current", "/etc/systemd/system/edge-oneshot.service",
-                 "/usr/local/bin/edge-oneshot-device"):  # fmt: skip
+                 "/usr/local/bin/edge-oneshot-device", *COMPLETIONS):  # fmt: skip
         assert not os.path.lexists(fresh.path(left))
 
 
@@ -342,7 +351,7 @@ def test_a_first_installation_that_fails_leaves_no_service(fresh, archives, alte
     ("program", "when"),
     [("install", "bundle.oneshot"), ("grep", "replaced"), ("ln", "current.new"), ("mv", "/current.new"),
      ("install", "edge-oneshot.service"), ("mv", "edge-oneshot.service.new"), ("mv", "99-edge"),
-     ("mv", "edge-oneshot-device.new"), ("rm", "trusted.pub")],
+     ("mv", "bin/edge-oneshot-device.new"), ("rm", "trusted.pub")],
 )  # fmt: skip
 def test_an_upgrade_that_is_killed_leaves_a_door_that_works(machine, archives, program, when):
     real = shutil.which(program, path="/usr/bin:/bin")

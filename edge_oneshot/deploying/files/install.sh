@@ -31,6 +31,8 @@ python=
 unit=/etc/systemd/system/edge-oneshot.service
 rules=/etc/udev/rules.d/99-edge-oneshot-coral.rules
 command=/usr/local/bin/edge-oneshot-device
+bash_completion=/usr/local/share/bash-completion/completions/edge-oneshot-device
+zsh_completion=/usr/local/share/zsh/site-functions/_edge-oneshot-device
 
 # What ends this script ends it here: once the door was touched, what was in use before is put back.
 kept=$(mktemp -d)
@@ -239,6 +241,8 @@ put_back() {
             [ -n "$before" ] || tell systemctl disable --quiet --now edge-oneshot.service
             replace "$unit"
             replace "$rules"
+            replace "$bash_completion"
+            replace "$zsh_completion"
             [ -n "$before" ] || rm -f "$command"
             tell udevadm control --reload
             tell systemctl daemon-reload
@@ -285,7 +289,7 @@ if [ ! -e "$target/complete" ]; then
     clean "$target/bin/python" -I -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-index \
         --find-links wheels --require-hashes -r requirements.txt ||
         fail "the wheels of this archive cannot be installed: nothing was changed"
-    install -m 0644 README.txt "$target/README.txt"
+    install -m 0644 README.txt completion.bash completion.zsh "$target"
     install -m 0755 as-door.sh "$target/as-door.sh"
     as_user "$target/bin/python" -I -c pass || fail "$user cannot run what is in $target: chmod a+rx the folders above it"
     sync -f "$target"
@@ -325,6 +329,8 @@ use "$target"
 if [ "$service" = yes ]; then
     place edge-oneshot.service "$unit"
     place 99-edge-oneshot-coral.rules "$rules"
+    place completion.bash "$bash_completion"
+    place completion.zsh "$zsh_completion"
     install -d "$(dirname "$command")"
     ln -sfn "$prefix/current/as-door.sh" "$command.new"
     mv -T "$command.new" "$command"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edge_oneshot_device.bundle.manifest import Metric
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import has_content, scale
+from edge_oneshot_device.image_files import PassedOver
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.bounds import mean_interval
 from edge_oneshot_export.judging.cells import Integers, largest_ways
@@ -47,6 +48,7 @@ class OneShotResult:
         variant, runtime, fingerprint: What made the embeddings.
         chance: Accuracy of guessing.
         pixel_accuracy: Accuracy of the nearest neighbour on pixels, on the same tasks.
+        passed_over: Files of the data folder that were skipped.
     """
 
     protocol: str
@@ -62,6 +64,7 @@ class OneShotResult:
     fingerprint: str
     chance: float
     pixel_accuracy: float
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class VerificationResult:
         failures_to_acquire: Images left out because they have no content.
         failures_by_reason: How many of these for which reason.
         variant, runtime, fingerprint: What made the embeddings.
+        passed_over: Files of the data folder that were skipped.
     """
 
     eer: float
@@ -95,6 +99,7 @@ class VerificationResult:
     variant: str
     runtime: str
     fingerprint: str
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 def evaluate_runs(
