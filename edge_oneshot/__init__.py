@@ -1,4 +1,4 @@
-"""One-shot recognition on the workstation: train a siamese encoder, export it, judge what ships."""
+"""One-shot recognition on the workstation: train a siamese encoder, export it, evaluate the bundle."""
 
 from importlib import metadata
 from typing import TYPE_CHECKING

@@ -10,16 +10,16 @@ class TrainingError(OneShotError):
 
 
 class StoppedError(TrainingError):
-    """Training was stopped by Ctrl-C; what it had learned is kept."""
+    """Training was stopped by Ctrl-C, after a checkpoint."""
 
     exit_code = 130
 
 
 class DataError(TrainingError, ValueError):
-    """A data set is missing, broken, or too small for what was asked."""
+    """A data set is missing, damaged, or too small."""
 
 
 class DeployError(OneShotError):
-    """A device cannot be provided for, or not be reached; what it runs is as it was."""
+    """The archive for a device cannot be built, or the device not be reached; the device is unchanged."""
 
     exit_code = 4

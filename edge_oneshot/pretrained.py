@@ -1,4 +1,4 @@
-"""The encoders that come with the package, trained: runs without their checkpoints."""
+"""The trained encoders that come with the package: runs without their checkpoints."""
 
 from importlib import resources
 from pathlib import Path
@@ -10,9 +10,9 @@ Pretrained = Literal["base", "tiny"]
 
 
 def pretrained_run(name: Pretrained) -> Run:
-    """A shipped run, to be exported as any other; weights/README.md says how it was made.
+    """A shipped run, which is exported like any other; weights/README.md says how it was made.
 
     Raises:
-        TrainingError: The package lacks it.
+        TrainingError: Reason ``no_run``: the package does not contain it.
     """
     return Run.open(Path(str(resources.files("edge_oneshot"))) / "weights" / name)

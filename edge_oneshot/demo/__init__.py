@@ -1,1 +1,1 @@
-"""The demo: the whole way on the glyphs."""
+"""The demo: every stage from training to the device, on generated drawings."""

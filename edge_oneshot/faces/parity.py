@@ -1,4 +1,4 @@
-"""The ported network answers what dlib answers: numbers that dlib computed once, held against Keras."""
+"""Parity of the ported network with dlib: embeddings that dlib computed once, compared with those of Keras."""
 
 import hashlib
 import io
@@ -20,23 +20,24 @@ if TYPE_CHECKING:
     import keras
 
 LARGEST: Final = 1e-4
-"""Of a component; measured 2e-6. Embeddings are about 1.3 long, and other people's 0.6 and more apart."""
+"""Largest difference of a component; measured: 2e-6. Embeddings have a length of about 1.3, and those of two people
+are 0.6 and more apart."""
 
 _FACE: Final = (150, 30, 300, 180)  # left, upper, right, lower in the photo
 
 
 def check_parity(model: "keras.Model", section: InputSection) -> float:
-    """Compare the Keras network with what dlib answers to the same chips.
+    """Compare the embeddings of the Keras network with dlib's embeddings of the same images.
 
     Args:
-        model: See `edge_oneshot.faces.net.build_net`.
-        section: How chips become its input.
+        model: From `edge_oneshot.faces.net.build_net`.
+        section: The encoder's input, for which the images are scaled.
 
     Returns:
         The largest difference of a component.
 
     Raises:
-        DataError: ``not_dlib``: it is larger than `LARGEST`; or the package of the photo is missing.
+        DataError: Reason ``not_dlib``: it is larger than `LARGEST`; ``extra_missing``: the photo's package is missing.
     """
     answered = reference_embeddings(model, parity_chips(), section)
     golden = resources.files("edge_oneshot.faces").joinpath("golden.json").read_bytes()
@@ -48,7 +49,7 @@ def check_parity(model: "keras.Model", section: InputSection) -> float:
 
 
 def parity_chips() -> NDArray[np.uint8]:
-    """A face of a package's photo, noise drawn from SHAKE-256, and a slope: uint8 (3, 150, 150, 3)."""
+    """A face of a package's photo, noise from SHAKE-256, and a gradient: uint8 (3, 150, 150, 3)."""
     with Image.open(io.BytesIO(read_package_file(ASTRONAUT))) as photo:
         face = np.asarray(photo.convert("RGB").crop(_FACE))
     noise = np.frombuffer(hashlib.shake_256(b"parity").digest(face.size), np.uint8).reshape(face.shape)

@@ -1,4 +1,4 @@
-"""Images to quantize and to compare with, from installed packages: no photo of the user's is needed."""
+"""Representative images for quantization and drift, from installed packages; none of the user's photos is needed."""
 
 import io
 from typing import Final
@@ -13,25 +13,25 @@ from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_export.judging.protocols import LabelledImages
 
-_FACES: Final = 100  # of the subset of LFW; the rest of it shows none
-_TAKES: Final = 4
-_SHIFT: Final = 0.04  # of the chip's side, at most
+_FACES: Final = 100  # of the subset of LFW; its other images show no face
+_VARIATIONS: Final = 4
+_SHIFT: Final = 0.04  # largest, as a share of the side
 _LIGHT: Final = (0.6, 1.4)
 
 
 def representative_faces(section: InputSection, finder: FaceFinder, *, seed: int = 0) -> LabelledImages:
-    """Chips of 101 faces in four takes each, which vary in light, contrast, colour, place and side.
+    """Aligned images of 101 faces, each in four variations of light, contrast, colour, position and side.
 
-    Of a face the takes are the same picture, so that rates over them say what quantization changes,
-    and nothing of how well people are told apart.
+    The variations of a face come from one photo. Error rates over them show what quantization changes, and not how
+    well the encoder separates people.
 
     Args:
-        section: What the chips are for.
-        finder: Cuts the one photo; the small faces are cut already.
-        seed: Draws how the takes vary.
+        section: The encoder's input.
+        finder: Cuts the face out of the one photo; the small faces are cut already.
+        seed: Random seed of the variations.
 
     Raises:
-        DataError: ``extra_missing`` or ``wrong_file``.
+        DataError: Reason ``extra_missing`` or ``wrong_file``.
     """
     size = section.width, section.height
     photo = load_photo(read_package_file(ASTRONAUT), 512)
@@ -40,24 +40,27 @@ def representative_faces(section: InputSection, finder: FaceFinder, *, seed: int
     faces = [Image.fromarray(finder.chip(photo))]
     faces += [face.convert("RGB").resize(size, Image.Resampling.BICUBIC) for face in grey]
     rng = np.random.default_rng(seed)
-    images = np.stack([_take(face, rng) for face in faces for _ in range(_TAKES)])
+    images = np.stack([_varied(face, rng) for face in faces for _ in range(_VARIATIONS)])
     names = tuple(f"face {number}" for number in range(len(faces)))
-    return LabelledImages(images, np.repeat(np.arange(len(faces), dtype=np.int64), _TAKES), names)
+    return LabelledImages(images, np.repeat(np.arange(len(faces), dtype=np.int64), _VARIATIONS), names)
 
 
 def golden_faces(finder: FaceFinder) -> NDArray[np.uint8]:
-    """Two chips of the one photo, as it is, and mirrored and dark, for the bundle's self-test: uint8 (2, h, w, 3).
+    """Two aligned images for the bundle's self-test: a face, and the same mirrored and dark.
 
-    Each costs a start the time of an embedding, and has 67,500 pixels to find a runtime out by.
+    The self-test computes the embedding of each at every start, and compares it with the one that the bundle holds.
+
+    Returns:
+        uint8 (2, h, w, 3).
 
     Raises:
-        DataError: ``extra_missing`` or ``wrong_file``.
+        DataError: Reason ``extra_missing`` or ``wrong_file``.
     """
     chip = finder.chip(load_photo(read_package_file(ASTRONAUT), 512))
     return np.stack([chip, chip[:, ::-1] // 2])
 
 
-def _take(face: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _varied(face: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
     left, top = rng.uniform(-_SHIFT, _SHIFT, 2) * face.size
     moved = face.transform(face.size, Image.Transform.AFFINE, (1, 0, left, 0, 1, top), Image.Resampling.BILINEAR)
     if rng.random() < 0.5:

@@ -1,4 +1,4 @@
-"""dlib's face recognition network: its weights out of the .dat file."""
+"""The weights of dlib's face recognition network, read from its .dat file."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edge_oneshot.errors import DataError
 
 STAGES: Final = ((32, 3), (64, 4), (128, 3), (256, 3), (256, 1))
-"""Filters and residual blocks of each stage; every stage after the first halves the map."""
+"""Count of filters and of residual blocks of each stage; each stage after the first halves the map."""
 
 EMBEDDING: Final = 128
 
@@ -19,8 +19,8 @@ class Weights:
     """Weights in the order of computation.
 
     Attributes:
-        convolutions: Of each the kernel, float32 (rows, columns, in, out), and the bias, float32 (out,),
-            the affine layer behind it folded in.
+        convolutions: The kernel, float32 (rows, columns, in, out), and the bias, float32 (out,), of each, with the
+            affine layer after it folded in.
         dense: float32 (256, 128).
     """
 
@@ -29,15 +29,15 @@ class Weights:
 
 
 def read_weights(content: bytes) -> Weights:
-    """Weights of ``dlib_face_recognition_resnet_model_v1.dat``.
+    """Read the weights from the content of ``dlib_face_recognition_resnet_model_v1.dat``.
 
-    dlib writes layers from the input on, each behind its name: an integer as a byte that says how many
-    bytes of it follow, and a tensor as a version, four dimensions and float32 values, all little-endian.
+    dlib writes the layers from the input on, each after its name. An integer is a byte with the count of its bytes,
+    and then these; a tensor is a version, four dimensions and float32 values. All of it is little-endian.
 
     Raises:
-        DataError: ``wrong_file``: the layers are not those of this network.
+        DataError: Reason ``wrong_file``: the layers are not those of this network.
     """
-    reader = _Reader(content)
+    reader = _LayerReader(content)
     try:
         kernels = [_kernel(reader, *shape) for shape in _shapes()]
         reader.skip_to(b"fc_2")
@@ -52,7 +52,7 @@ def read_weights(content: bytes) -> Weights:
 
 
 def _shapes() -> list[tuple[int, int, int]]:
-    """Side of the kernel, channels in and channels out of each convolution."""
+    """Side of the kernel, input channels and output channels of each convolution."""
     shapes = [(7, 3, STAGES[0][0])]
     for filters, blocks in STAGES:
         for _ in range(blocks):
@@ -60,7 +60,9 @@ def _shapes() -> list[tuple[int, int, int]]:
     return shapes
 
 
-def _kernel(reader: "_Reader", side: int, inside: int, outside: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _kernel(
+    reader: "_LayerReader", side: int, inside: int, outside: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     reader.skip_to(b"con_4")
     values = reader.tensor((side * side * inside + 1) * outside)
     kernel, bias = values[:-outside].reshape(outside, inside, side, side), values[-outside:]
@@ -69,13 +71,15 @@ def _kernel(reader: "_Reader", side: int, inside: int, outside: int) -> tuple[ND
     return np.ascontiguousarray(kernel.transpose(2, 3, 1, 0) * gamma), bias * gamma + beta
 
 
-class _Reader:
+class _LayerReader:
+    """Reads the file from its beginning on."""
+
     def __init__(self, content: bytes) -> None:
         self._content = content
         self._position = 0
 
     def skip_to(self, layer: bytes) -> None:
-        """Behind the next layer of this name, which stands behind its length."""
+        """Move to the end of the next name of a layer of this kind; the length of a name precedes it."""
         mark = bytes((1, len(layer))) + layer
         self._position = self._content.index(mark, self._position) + len(mark)
 
@@ -85,7 +89,7 @@ class _Reader:
         return int.from_bytes(self._content[start : start + size], "little")
 
     def tensor(self, size: int) -> NDArray[np.float32]:
-        """Of so many values, in one row."""
+        """Read a tensor of this many values, as one row."""
         head = tuple(self.integer() for _ in range(5))
         if head[0] != 2 or head[1] * head[2] * head[3] * head[4] != size:
             raise ValueError(f"a tensor of {head[1:]}, version {head[0]}, where {size} values belong")

@@ -1,4 +1,4 @@
-"""What `--help` says of each command besides its options: what it does, and examples."""
+"""The text of `--help` for each command beside its options: what it does, with examples."""
 
 from typing import Final
 
@@ -7,26 +7,26 @@ from edge_oneshot_device.console import HelpText
 GROUPS: Final = {
     "try it": ("demo",),
     "get an encoder": ("train", "export"),
-    "fit it to your people, and judge it": ("calibrate", "evaluate", "inspect"),
-    "bring it to a device": ("preflight", "keygen", "deploy"),
+    "calibrate and evaluate it": ("calibrate", "evaluate", "inspect"),
+    "put it on a device": ("preflight", "keygen", "deploy"),
     "type less": ("completion",),
 }
-"""The commands by what a person wants to do."""
+"""The commands, grouped by task."""
 
 HELP: Final = {
     "demo": HelpText(
-        "Go the whole way on embedded data: train, export, judge, use the bundle as a device\n"
-        "does. Ends with a report, demo/report.html.",
+        "Run every stage on generated drawings: train, export, evaluate, use the bundle on a\n"
+        "device. Writes a report, demo/report.html.",
         ("demo", "demo --out /tmp/demo --seed 1"),
     ),
     "train": HelpText(
-        "Train a siamese encoder on drawings or photos, and keep it with its checkpoints in a\n"
-        "folder, the run, for export.",
+        "Train a siamese encoder on drawings or photos. The run folder keeps the encoder and\n"
+        "its checkpoints, for --resume and export.",
         ("train omniglot --out runs/mine --minutes 20", "train people/ --out runs/faces --start faces"),
     ),
     "export": HelpText(
-        "Quantize an encoder, measure what that costs, choose thresholds on images that it\n"
-        "never saw, and write all of it as one file, the bundle.",
+        "Quantize an encoder, measure the quantization error, choose thresholds on images that\n"
+        "it was not trained on, and write all of it to one file, the bundle.",
         (
             "export runs/mine --out mine.oneshot",
             "export --pretrained base --out omniglot.oneshot",
@@ -34,34 +34,34 @@ HELP: Final = {
         ),
     ),
     "calibrate": HelpText(
-        "Choose a bundle's thresholds anew from images of your own people. The encoder stays,\n"
-        "so that nobody has to enrol again.",
+        "Choose a bundle's thresholds again, from images of your own people. The encoder stays\n"
+        "the same, so that nobody has to enrol again.",
         ("calibrate mine.oneshot --data colleagues/ --out ours.oneshot --target-far 0.001",),
     ),
     "evaluate": HelpText(
-        "Judge a bundle through the device's own runtime, on data that it never saw.",
+        "Evaluate a bundle with the device's own runtime, on data that it was not trained on.",
         (
             "evaluate omniglot.oneshot --data omniglot --protocol lake",
             "evaluate mine.oneshot --data people/ --protocol verification --figure roc.svg",
         ),
     ),
-    "preflight": HelpText("Say what the Edge TPU compiler would do with a .tflite file.", ("preflight model.tflite",)),
+    "preflight": HelpText("Predict what the Edge TPU compiler does with a .tflite file.", ("preflight model.tflite",)),
     "inspect": HelpText(
-        "Show what a bundle holds, or what two differ in and whether templates carry over.",
+        "Show what a bundle holds, or how two bundles differ and whether templates stay valid.",
         ("inspect mine.oneshot", "inspect mine.oneshot ours.oneshot"),
     ),
     "keygen": HelpText(
-        "Make a key that signs bundles: the private one for export --sign, the public one for\n"
-        "edge-oneshot-device init --trust.",
+        "Make a key pair that signs bundles: the private key for export --sign, the public key\n"
+        "for edge-oneshot-device init --trust.",
         ("keygen --out maker.key",),
     ),
     "deploy": HelpText(
-        "Build the archive that installs a bundle on a device without a network; with --host,\ninstall it there.",
+        "Build an archive that installs a bundle on a device without a network. With --host,\ninstall it there.",
         ("deploy mine.oneshot", "deploy mine.oneshot --host pi@door --trust maker.key.pub"),
     ),
     "completion": HelpText(
-        "Print the script that has bash or zsh complete commands, options and names of files\n"
-        "of both programs. A line in ~/.bashrc or ~/.zshrc reads it:\n"
+        "Print a script for bash or zsh that completes the commands, options and file names of\n"
+        "both programs. A line in ~/.bashrc or ~/.zshrc loads it:\n"
         '  eval "$(edge-oneshot completion bash)"',
         ("completion bash", "completion zsh"),
     ),

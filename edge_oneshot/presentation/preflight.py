@@ -1,4 +1,4 @@
-"""What `preflight` shows: a table of operators, what else is wrong, and a verdict."""
+"""The result of `preflight` as text: a table of operators, other faults, and a verdict."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ _TARGETS = {"edgetpu": "Edge TPU", "cpu": "CPU"}
 
 
 def preflight_text(report: PreflightReport) -> str:
-    """Operators of one kind and one fate a row, in the order in which they first come."""
+    """One row per kind of operator and status, in the order of first appearance."""
     rows = Counter((verdict.op, verdict.version, verdict.target, verdict.reason) for verdict in report.ops)
     table = [("operator", "version", "count", "runs on", "status")]
     table += [

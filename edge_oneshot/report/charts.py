@@ -1,4 +1,4 @@
-"""Charts of what was judged, in the report's style, on a page of it or in a file of their own."""
+"""Charts of evaluation results in the report's style, for its page or as a file."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -48,26 +48,31 @@ _SIZE: Final = (4.4, 2.7)
 _MARGINS: Final = {"top": 0.97, "bottom": 0.17}
 NO_METADATA: Final = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _SUFFIXES: Final = (".svg", ".png", ".pdf")
-_FEW: Final = 10  # points that each get a mark and a number
-_APART: Final = 1.4  # of more, how far before the last N another is still named: their labels must not touch
+_FEW: Final = 10  # up to this count, each point gets a mark and a number
+_APART: Final = 1.4  # least ratio of the last N to another N with a label, so that the labels do not touch
 
 
 def require_figure(path: Path) -> None:
-    """Check that a figure can be written there.
+    """Check that a figure can be written to a path.
 
     Raises:
-        InputError: Reason ``bad_figure``: another suffix than .svg, .png or .pdf; or see `check_output`.
+        InputError: Reason ``bad_figure``: another suffix than .svg, .png or .pdf; ``bad_output``: the file may not be
+            replaced.
     """
     if path.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"{path}: a figure is .svg, .png or .pdf; name it so", reason="bad_figure")
+        raise InputError(f"{path}: a figure ends in .svg, .png or .pdf; rename it", reason="bad_figure")
     check_output(path)
 
 
 def write_figure(path: Path, result: Sequence[OneShotResult] | VerificationResult) -> None:
-    """Draw accuracy against N, or the receiver operating characteristic, into a file.
+    """Draw accuracy against N, or the receiver operating characteristic, to a file.
+
+    Args:
+        path: The file, .svg, .png or .pdf.
+        result: What `edge-oneshot evaluate` measured.
 
     Raises:
-        InputError: See `require_figure`.
+        InputError: As for `require_figure`.
         MachineError: The file cannot be written.
     """
     require_figure(path)
@@ -80,7 +85,7 @@ def write_figure(path: Path, result: Sequence[OneShotResult] | VerificationResul
             draw_accuracy(axes, result)
         figure = axes.get_figure()
         assert isinstance(figure, Figure)
-        # the same figures, the same bytes
+        # without dates, so that the same result gives the same bytes
         left_out = {"svg": NO_METADATA, "pdf": {"CreationDate": None}, "png": None}[kind]
         figure.savefig(buffer, format=kind, dpi=200, metadata=left_out)
     write_atomically(path, buffer.getvalue(), check=lambda: check_output(path))
@@ -91,13 +96,13 @@ def chart(left: float = 0.1, right: float = 0.975) -> Iterator[Axes]:
     """Axes in the report's style."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=_SIZE)
-        # the same for all that have no names at the left, so that charts side by side align
+        # the same margins for charts without names at the left, so that they align side by side
         figure.subplots_adjust(**_MARGINS, left=left, right=right)
         yield figure.add_subplot()
 
 
 def draw_accuracy(axes: Axes, results: Sequence[OneShotResult]) -> None:
-    """Accuracy of one protocol against N: the encoder with its interval, pixels, chance."""
+    """Draw accuracy against N for one protocol: the encoder with its interval, pixels, chance."""
     ways = [result.ways for result in results]
     accuracy = np.array([result.accuracy for result in results])
     low, high = np.array([result.interval for result in results]).T
@@ -132,7 +137,7 @@ def draw_accuracy(axes: Axes, results: Sequence[OneShotResult]) -> None:
 
 
 def draw_roc(axes: Axes, result: VerificationResult) -> None:
-    """Share of genuine pairs accepted against the false accept rate, with its interval."""
+    """Draw the share of genuine pairs accepted against the false accept rate, with its interval."""
     points = [point for point in result.roc if point.far > 0.0]
     far = [point.far for point in points]
     low, high = np.array([point.interval for point in points]).T
@@ -148,16 +153,16 @@ def draw_roc(axes: Axes, result: VerificationResult) -> None:
     axes.set_xlim(min(far[0], far[-1] / 10.0), 1.0)
     axes.set_xlabel("false accept rate")
     percent_axis(axes)
-    axes.set_ylim(0.0, 1.03)  # or the line is cut where all are accepted
+    axes.set_ylim(0.0, 1.03)  # above 1, or the line would be cut off there
 
 
 def percent_axis(axes: Axes) -> None:
-    """Shares from 0 to 1 upwards, as per cent."""
+    """Set the y axis to shares from 0 to 1, shown as per cent."""
     axes.set_ylim(0.0, 1.0)
     axes.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
 
 
 def percent(rate: float) -> str:
-    """A rate in per cent, to the tenth."""
+    """A rate in per cent with one decimal."""
     return f"{100.0 * rate:.1f} %"

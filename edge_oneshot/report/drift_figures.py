@@ -1,4 +1,4 @@
-"""Pictures of drift: what each variant costs at a false accept rate, and what each int8 layer loses."""
+"""Charts of drift: each variant's change of the genuine accepts, and each int8 layer's quantization error."""
 
 import textwrap
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ _LONGEST: Final = 42  # characters of a name in a line
 
 
 def drift_chart(drifts: Sequence[tuple[str, Drift]]) -> str:
-    """The change of the genuine accepts at each false accept rate, or of the EER where people are few, with intervals.
+    """The change of the genuine accepts at each FAR, or of the EER where there are few people, with intervals.
 
     Args:
-        drifts: Name and drift of each variant; all measured on the same images.
+        drifts: Name and drift of each variant, all measured on the same images.
     """
     with chart(left=_LEFT) as axes:
         rates = list(drifts[0][1].tpr_at_fpr)[:2]
@@ -42,7 +42,7 @@ def drift_chart(drifts: Sequence[tuple[str, Drift]]) -> str:
 
 
 def layer_chart(variant: str, layers: Sequence[LayerError]) -> str:
-    """Signal to quantization noise of the layers of a variant that lose anything; the worst stands out."""
+    """Signal to quantization noise of the lossy layers of a variant, with the worst one highlighted."""
     lossy = [layer for layer in layers if layer.sqnr_db < _LOSSLESS_DB]
     kept = sorted(sorted(range(len(lossy)), key=lambda place: lossy[place].sqnr_db)[:_LAYERS])
     lossy = [lossy[place] for place in kept]

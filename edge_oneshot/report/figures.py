@@ -1,4 +1,4 @@
-"""The report's pictures: charts as SVG that takes its colours from the page, drawings as PNG."""
+"""The report's figures: charts as SVG with the page's colours, drawings as PNG."""
 
 import base64
 import io
@@ -41,7 +41,7 @@ HUES: Final = (
     "#1f77c4", "#d1495b", "#2a9d5c", "#b07d12", "#7b5bd1", "#0f9aa8",
     "#c2571a", "#b0449a", "#5f8a1f", "#4d6fae", "#a0522d", "#6b7785",
 )  # fmt: skip
-"""Colours of characters on the map; mid-tones that stand out on white as on black."""
+"""Colours of characters on the map; mid-tones that are visible on white and on black."""
 
 _PLAIN: Final[dict[str, Any]] = {"bbox": {"facecolor": PAGE, "edgecolor": "none", "pad": 1.0}}
 _BINS: Final = 80
@@ -52,7 +52,7 @@ _RELAXATIONS: Final = 80
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """One drawing on the map: its corner and side in the map's units, and the picture as a data URI."""
+    """A drawing on the map: its corner and side in the map's units, and its image as a data URI."""
 
     x: float
     y: float
@@ -103,7 +103,7 @@ def accuracy_chart(results: Sequence[OneShotResult]) -> str:
 
 
 def score_chart(genuine: NDArray[np.float32], impostor: NDArray[np.float32], threshold: float) -> str:
-    """Histograms of genuine and impostor scores, each as shares of its own, and the threshold."""
+    """Histograms of genuine and impostor scores, each as shares of its own total, with the threshold."""
     edges = _score_edges(genuine, impostor, threshold)
     with chart() as axes:
         tallest = 0.0
@@ -126,7 +126,7 @@ def score_chart(genuine: NDArray[np.float32], impostor: NDArray[np.float32], thr
 def degree_chart(
     calibration: Calibration, genuine: NDArray[np.float32], impostor: NDArray[np.float32], threshold: float
 ) -> str:
-    """The degree of similarity that the calibration gives each score, over the same scores."""
+    """The degree of similarity that the calibration assigns to each score, over the range of the scores."""
     edges = _score_edges(genuine, impostor, threshold)
     known = calibration.similarity
     with chart() as axes:
@@ -144,7 +144,7 @@ def degree_chart(
 def drawing_map(
     images: NDArray[np.uint8], labels: NDArray[np.int64], names: Sequence[str], points: NDArray[np.float64]
 ) -> Map:
-    """Drawings at their places on a plane, coloured by label, moved apart a little where they cover each other.
+    """Drawings on a plane, coloured by label, and moved apart where they would cover each other.
 
     Args:
         images: uint8 (n, h, w, c).
@@ -154,7 +154,7 @@ def drawing_map(
     """
     room = np.array(_MAP) - _THUMBNAIL
     low, high = points.min(axis=0), points.max(axis=0)
-    # what is pushed apart at the edge needs room there
+    # drawings that are pushed apart at the edge need room there
     places = (points - low) / np.maximum(high - low, 1e-9) * (room - 2 * _THUMBNAIL) + _THUMBNAIL
     places[:, 1] = room[1] - places[:, 1]
     places = _spread(places, room)
@@ -166,12 +166,12 @@ def drawing_map(
 
 
 def ink_uri(image: NDArray[np.uint8], colour: str) -> str:
-    """A drawing, uint8 (h, w, c), as a data URI: its ink in one colour, its paper transparent."""
+    """A drawing, uint8 (h, w, c), as a data URI, with ink of one colour and transparent paper."""
     grey = image.astype(np.float64).mean(axis=2)
     paper, ink = grey.max(), grey.min()
     alpha = (paper - grey) / max(paper - ink, 1.0) * 255.0
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    # a palette of one colour in sixteen strengths is a third of the bytes of RGBA
+    # a palette of sixteen strengths of one colour takes a third of the bytes of RGBA
     levels = Image.fromarray(np.rint(alpha / 17.0).astype(np.uint8), "P")
     levels.putpalette([red, green, blue] * 16)
     buffer = io.BytesIO()
@@ -192,7 +192,7 @@ def data_uri(png: bytes) -> str:
 
 
 def svg(axes: Axes, name: str) -> str:
-    """The figure for use inside a page: no ids that clash, colours and font of the page."""
+    """The figure for use inside a page: with unique ids, and with the page's colours and font."""
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     buffer = io.StringIO()
@@ -212,7 +212,7 @@ def svg(axes: Axes, name: str) -> str:
 
 
 def _spread(places: NDArray[np.float64], room: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Push places apart that are nearer than most of a thumbnail, within the room."""
+    """Push points apart that are nearer than 0.8 of a thumbnail, and keep them inside the map."""
     wanted = 0.8 * _THUMBNAIL
     for _ in range(_RELAXATIONS):
         offset = places[:, np.newaxis] - places

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page about a run, its bundle, and a session on the device."""
+"""The report: one self-contained HTML page on a run, its bundle, and a session on the device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from edge_oneshot.training.runs import HistoryEntry
 
 _PROTOCOLS: Final = {
-    "lake": "The official 20 runs within alphabets",
+    "lake": "The 20 official runs within alphabets",
     "within-alphabet": "Within one alphabet, two drawers",
-    "random": "Among all characters held out",
+    "random": "Among all held-out characters",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class VariantRow:
-    """What was measured of one variant of the bundle, through its runtime.
+    """Measurements of one variant of the bundle, through its runtime.
 
     Attributes:
         bytes: Size of the model file.
-        drift: Against the Keras encoder, on held-out images.
-        accuracy: On the one-shot task of the headline.
+        drift: Difference from the Keras encoder, on held-out images.
+        accuracy: On the headline's one-shot tasks.
         latency: Of one embedding.
     """
 
@@ -54,9 +54,9 @@ class EmbeddingMap:
     Attributes:
         images: uint8 (n, h, w, c).
         labels: int64 (n,), positions in `names`.
-        names: What each label is called.
+        names: Name of each label.
         points: float64 (n, 2).
-        method: How they were projected, in words.
+        method: The projection, in words.
     """
 
     images: NDArray[np.uint8]
@@ -68,15 +68,15 @@ class EmbeddingMap:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """One one-shot task and the encoder's answer.
+    """A one-shot task and the encoder's answer.
 
     Attributes:
-        title: Which one it is.
-        support: uint8 (n, h, w, c), one drawing a character.
+        title: Names the task.
+        support: uint8 (n, h, w, c), one drawing per character.
         query: uint8 (h, w, c).
         answer: Position in `support` of the query's character.
-        scores: float32 (n,), of the query with each of the support.
-        degrees: float64 (n,), the same as degrees of similarity, 0..1.
+        scores: float32 (n,), of the query against each support drawing.
+        degrees: float64 (n,), the scores as degrees of similarity, 0..1.
     """
 
     title: str
@@ -94,16 +94,16 @@ class Task:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """Verification scores, each person with one template.
+    """Verification scores with one template per person.
 
     Attributes:
         genuine: float32 (g,).
         impostor: float32 (m,).
-        calibration: Gives the threshold and the degrees.
+        calibration: Gives the threshold and the degrees of similarity.
         metric: How embeddings are compared.
-        target_far: That the threshold is for.
+        target_far: Target FAR of the threshold.
         verification: Error rates on the same data.
-        data: What the scores come from, in words.
+        data: Source of the scores, in words.
     """
 
     genuine: NDArray[np.float32]
@@ -149,23 +149,23 @@ class SessionStep:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReportData:
-    """All that the report shows. Whatever is empty or None is left out of the page.
+    """The content of the report. The page leaves out what is empty or None.
 
     Attributes:
         title: The page's heading.
-        summary: One line: what this is.
+        summary: One line that says what the page is about.
         history: The checkpoints of the training, oldest first.
         accuracy: One-shot results of the headline variant, by protocol and rising N.
-        accuracy_data: What they come from, in words.
-        accuracy_command: What repeats them.
+        accuracy_data: Source of these results, in words.
+        accuracy_command: The command that repeats them.
         embedding_map: Embeddings of the headline variant.
         tasks: One-shot tasks with the encoder's answers.
         scores: Genuine and impostor scores of the headline variant.
-        variants: One row a variant; the first is the headline variant.
+        variants: One row per variant; the first is the headline variant.
         drift: Name and drift of each variant whose drift is known.
-        left_out: Variants that failed their gate.
+        left_out: Variants that failed their quality gate.
         session: Commands on the device and their output.
-        made: How the report was made: pairs of a word and its value.
+        made: How the report was made, as pairs of a name and a value.
     """
 
     title: str
@@ -185,21 +185,25 @@ class ReportData:
 
 
 def write_report(data: ReportData, path: Path) -> None:
-    """Write the report; an existing file is replaced once the new one is whole.
+    """Write the report; an existing file is replaced when the new one is complete.
+
+    Args:
+        data: The content.
+        path: The file.
 
     Raises:
-        InputError: See `check_output`.
+        InputError: Reason ``bad_output``: the file may not be replaced.
         MachineError: It cannot be written.
     """
-    content = render(data).encode(errors="backslashreplace")  # a name that is no UTF-8 is spelt out, as on a terminal
+    content = render(data).encode(errors="backslashreplace")  # names that are not UTF-8 are escaped, as on a terminal
     write_atomically(path, content, check=lambda: check_output(path))
 
 
 def require_page(path: Path) -> None:
-    """Check that a page can be written there.
+    """Check that a page can be written to a path.
 
     Raises:
-        InputError: Reason ``bad_report``: another suffix than .html; or see `check_output`.
+        InputError: Reason ``bad_report``: another suffix than .html; ``bad_output``: the file may not be replaced.
     """
     if path.suffix.lower() != ".html":
         raise InputError(f"{path}: a report is a page; name it .html", reason="bad_report")
@@ -207,10 +211,14 @@ def require_page(path: Path) -> None:
 
 
 def write_drift_report(export: ExportReport, path: Path) -> None:
-    """Write what each variant of a bundle costs beside the float model.
+    """Write a page with the drift of each variant of a bundle from the float model.
+
+    Args:
+        export: The result of the export.
+        path: The file, ``NAME.html``.
 
     Raises:
-        InputError: See `require_page`.
+        InputError: As for `require_page`.
         MachineError: It cannot be written.
     """
     require_page(path)
@@ -218,7 +226,7 @@ def write_drift_report(export: ExportReport, path: Path) -> None:
     known = tuple((variant.name, variant.drift) for variant in manifest.variants if variant.drift is not None)
     provenance = manifest.provenance
     data = ReportData(
-        title=f"What the variants of {manifest.name} cost",
+        title=f"Quantization error of the variants of {manifest.name}",
         summary=f"{export.path.name}, {manifest.created}: {len(manifest.variants)} variants, "
         f"calibrated on {manifest.calibration[0].data}.",
         drift=known,
@@ -233,7 +241,7 @@ def write_drift_report(export: ExportReport, path: Path) -> None:
 
 
 def render(data: ReportData) -> str:
-    """The report as HTML: no script, and nothing that is fetched from anywhere."""
+    """The report as HTML, without scripts and without anything that is loaded from elsewhere."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from edge_oneshot.report import drift_figures, figures
@@ -261,7 +269,7 @@ def render(data: ReportData) -> str:
 
 
 def slower_than_float(rows: Sequence[VariantRow]) -> list[tuple[VariantRow, VariantRow]]:
-    """Variants that take longer than the float32 one of their format, with that one; a twentieth is no difference."""
+    """Variants that are more than 5 % slower than the float32 variant of their format, each with that variant."""
     kinds = [VARIANTS[row.variant] for row in rows]
     exact = {kind.format: row for kind, row in zip(kinds, rows, strict=True) if kind.precision == "float32"}
     pairs = ((row, exact.get(kind.format)) for kind, row in zip(kinds, rows, strict=True))
@@ -269,28 +277,28 @@ def slower_than_float(rows: Sequence[VariantRow]) -> list[tuple[VariantRow, Vari
 
 
 def by_protocol(results: Sequence[OneShotResult]) -> list[tuple[str, list[OneShotResult]]]:
-    """The results of each protocol, protocols in the order of their first result."""
+    """The results of each protocol, in the order of their first result."""
     names = dict.fromkeys(result.protocol for result in results)
     return [(name, [result for result in results if result.protocol == name]) for name in names]
 
 
 def percent(rate: float, decimals: int = 1) -> str:
-    """A rate for people: 0.9312 is ``93.1 %``, with a space that does not break."""
+    """A rate as text: 0.9312 is ``93.1 %``, with a no-break space."""
     return f"{100.0 * rate:.{decimals}f}\N{NO-BREAK SPACE}%"
 
 
 def interval(low_high: tuple[float, float], decimals: int = 1) -> str:
-    """An interval of rates for people: ``92.0 to 94.1 %``."""
+    """An interval of rates as text: ``92.0 to 94.1 %``."""
     low, high = low_high
     return f"{100.0 * low:.{decimals}f} to {percent(high, decimals)}"
 
 
 def kilobytes(count: int) -> str:
-    """A size for people, in units of 1,000 bytes."""
+    """A size as text, in units of 1,000 bytes."""
     return f"{count / 1000:,.0f}\N{NO-BREAK SPACE}KB"
 
 
 def milliseconds(value: float) -> str:
-    """A time for people, to three digits or so: ``0.200 ms``, ``12.3 ms``, ``1,234 ms``."""
+    """A duration as text with about three digits: ``0.200 ms``, ``12.3 ms``, ``1,234 ms``."""
     decimals = 3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0
     return f"{value:,.{decimals}f}\N{NO-BREAK SPACE}ms"

@@ -138,7 +138,7 @@ def test_an_encoder_of_ones_own_becomes_a_bundle_with_a_page_about_what_it_costs
     made = json.loads(call(*own, *scaled, "--json", cwd=tmp_path).stdout)
     assert made["variants"] == ["int8", "float32"]
     assert made["drift"]["int8"]["cosine_mean"] > 0.99
-    assert "What quantization did" in (tmp_path / "own.html").read_text()
+    assert "Quantization error" in (tmp_path / "own.html").read_text()
     assert json.loads(call("edge-oneshot", "inspect", "own.oneshot", "--json", cwd=tmp_path).stdout)["input"][
         "mean"
     ] == [255.0]

@@ -38,7 +38,7 @@ def test_one_result_is_a_chart(tmp_path):
     assert "98.0 %" in (tmp_path / "lake.svg").read_text()
 
 
-@pytest.mark.parametrize(("name", "line"), [("a.jpg", "a figure is"), ("no/a.svg", "does not exist: make it first")])
+@pytest.mark.parametrize(("name", "line"), [("a.jpg", "a figure ends"), ("no/a.svg", "does not exist: make it first")])
 def test_a_file_that_cannot_be_is_refused_before_any_work(tmp_path, name, line):
     with pytest.raises(InputError, match=line):
         require_figure(tmp_path / name)
