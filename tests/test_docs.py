@@ -1,5 +1,7 @@
-"""The pages of docs/: every link leads somewhere, and the index lists every page."""
+"""The pages of docs/: every link, file and import that they name is there, and the index lists every page."""
 
+import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -43,3 +45,26 @@ def test_every_file_of_the_repository_that_a_page_names_is_there(page):
     named = set(re.findall(rf"(?<![\w/.~-])((?:{folders})/[\w./-]*\w)", page.read_text()))
     outputs = set(re.findall(r"--out (\S+)", page.read_text()))
     assert [path for path in sorted(named - outputs) if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_s_python_imports_is_there(page):
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module is not None:
+                module = importlib.import_module(node.module)
+                assert [one.name for one in node.names if not hasattr(module, one.name)] == [], node.module
+
+
+def test_every_step_of_the_design_s_walks_names_files_that_are_there():
+    walks = (ROOT / "docs" / "design.md").read_text().partition("## Three walks")[2]
+    base, steps = ROOT, 0
+    for line in walks.splitlines():
+        below = re.search(r"below `([\w/]+)`", line)
+        base = ROOT / below[1] if below else base
+        if line.startswith("|") and not set(line) <= set("|-") and not line.startswith("| step"):
+            files = re.findall(r"`([^`]+\.py)`", line.strip("| ").split(" | ")[-1])
+            assert files, line
+            assert [file for file in files if not (base / file).exists()] == [], line
+            steps += 1
+    assert steps > 15
