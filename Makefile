@@ -24,7 +24,7 @@ setup: ## make .venv with everything, versions locked with hashes (PYTHON=python
 		&& echo "$$stamp" > .venv/.stamp; \
 	fi
 
-demo: setup ## the whole way on embedded data, two to five minutes; ends with demo/report.html
+demo: setup ## every stage on generated drawings, two to five minutes; writes demo/report.html
 	$(BIN)/edge-oneshot demo --out demo
 
 test: setup lint typecheck check-floors pytest ## everything that must hold

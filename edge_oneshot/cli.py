@@ -1,4 +1,4 @@
-"""The workstation's program `edge-oneshot`: what its commands are called and take; `commands` has what they do."""
+"""The command line of the workstation's program `edge-oneshot`; `commands` has what each command does."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge_oneshot import commands
 from edge_oneshot.bundle_options import EncoderFileOptions, EvaluateOptions
+from edge_oneshot.data.catalogue import DATASETS
 from edge_oneshot.data.options import DataOptions
 from edge_oneshot.demo.options import DemoOptions
 from edge_oneshot.presentation.help_texts import GROUPS, HELP
@@ -36,7 +37,7 @@ def make_parser() -> console.Parser:
     from edge_oneshot import __version__
 
     parser = console.Parser(
-        prog=PROGRAM, description="One-shot recognition: train an encoder, export it, judge what ships."
+        prog=PROGRAM, description="One-shot recognition: train an encoder, export it as a bundle, evaluate the bundle."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True, help=argparse.SUPPRESS)
@@ -50,7 +51,7 @@ def make_parser() -> console.Parser:
     _add_keygen(subparsers)
     _add_deploy(subparsers)
     _add_completion(subparsers)
-    listed = subparsers._choices_actions  # in a list of its own, which argparse cannot group
+    listed = subparsers._choices_actions  # argparse lists the commands apart, and cannot group them
     console.group_commands(parser, {one.dest: str(one.help) for one in listed}, GROUPS)
     listed.clear()
     for name, text in HELP.items():
@@ -62,7 +63,9 @@ _Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 
 def _add_demo(subparsers: "_Commands[console.Parser]") -> None:
-    demo = subparsers.add_parser("demo", help="the whole way on embedded data, two to five minutes; ends with a report")
+    demo = subparsers.add_parser(
+        "demo", help="run every stage on generated drawings, in two to five minutes, and write a report"
+    )
     demo.add_argument(
         "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder of the results (default: demo)"
     )
@@ -74,7 +77,9 @@ def _add_demo(subparsers: "_Commands[console.Parser]") -> None:
 def _add_train(subparsers: "_Commands[console.Parser]") -> None:
     train = subparsers.add_parser("train", help="train a siamese encoder")
     train.add_argument(
-        "data", metavar="DATA", help="glyphs, omniglot, glyphs+omniglot, or a folder with one folder of images a person"
+        "data",
+        metavar="DATA",
+        help=f"{', '.join(DATASETS)}, several joined with +, or a folder with one folder of images per identity",
     )
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
     train.add_argument("--resume", action="store_true", help="resume RUN from its last checkpoint")
@@ -86,25 +91,29 @@ def _add_train(subparsers: "_Commands[console.Parser]") -> None:
 
 def _add_export(subparsers: "_Commands[console.Parser]") -> None:
     export = subparsers.add_parser(
-        "export", help="export a run's encoder, a shipped one, or one of your own as a calibrated bundle"
+        "export", help="export the encoder of a run, a shipped one, or your own as a calibrated bundle"
     )
     subject = export.add_mutually_exclusive_group(required=True)
     subject.add_argument("run", type=Path, nargs="?", metavar="RUN", help="folder of the run")
     subject.add_argument(
         "--pretrained",
         choices=("base", "tiny", "faces"),
-        help="an encoder that is already trained (faces: with the extra of that name)",
+        help="a trained encoder that comes with the package; faces needs the extra of that name",
     )
     subject.add_argument(
-        "--model", type=Path, nargs="+", metavar="FILE", help=".tflite and .onnx files of an encoder of your own"
+        "--model", type=Path, nargs="+", metavar="FILE", help=".tflite and .onnx files of your own encoder"
     )
     export.add_argument(
-        "--data", metavar="DATA", help="for --model: people that it was not trained on, one folder of images each"
+        "--data",
+        metavar="DATA",
+        help="for --model: people that the encoder was not trained on, one folder of images each",
     )
     export.add_argument("--out", type=Path, required=True, metavar="NAME.oneshot", help="the new bundle")
     add_options(export, ExportOptions)
     add_options(export, EncoderFileOptions)
-    export.add_argument("--report", type=Path, metavar="FILE.html", help="write a page on what each variant costs")
+    export.add_argument(
+        "--report", type=Path, metavar="FILE.html", help="write a page on the quantization error of each variant"
+    )
     add_options(export, DataOptions)
     console.add_json(export)
     export.set_defaults(command=commands.export)
@@ -112,10 +121,12 @@ def _add_export(subparsers: "_Commands[console.Parser]") -> None:
 
 def _add_calibrate(subparsers: "_Commands[console.Parser]") -> None:
     calibrate = subparsers.add_parser(
-        "calibrate", help="thresholds from your own images, without training; nobody has to enrol again"
+        "calibrate", help="choose thresholds from your own images, without training; nobody has to enrol again"
     )
     calibrate.add_argument("bundle", type=Path, metavar="NAME.oneshot")
-    calibrate.add_argument("--data", required=True, metavar="DATA", help="a folder with one folder of images a person")
+    calibrate.add_argument(
+        "--data", required=True, metavar="DATA", help="a folder with one folder of images per person"
+    )
     calibrate.add_argument("--out", type=Path, required=True, metavar="NAME.oneshot", help="the new bundle")
     add_options(calibrate, CalibrateOptions)
     add_options(calibrate, DataOptions)
@@ -124,12 +135,19 @@ def _add_calibrate(subparsers: "_Commands[console.Parser]") -> None:
 
 
 def _add_evaluate(subparsers: "_Commands[console.Parser]") -> None:
-    evaluate = subparsers.add_parser("evaluate", help="judge a bundle through the device runtime, on data it never saw")
+    evaluate = subparsers.add_parser(
+        "evaluate", help="evaluate a bundle with the device's runtime, on data that it was not trained on"
+    )
     evaluate.add_argument("bundle", type=Path, metavar="NAME.oneshot")
-    evaluate.add_argument("--data", required=True, metavar="DATA", help="omniglot, glyphs, or a folder of folders")
+    evaluate.add_argument(
+        "--data",
+        required=True,
+        metavar="DATA",
+        help="omniglot, glyphs, or a folder with one folder of images per person",
+    )
     add_options(evaluate, EvaluateOptions)
     evaluate.add_argument(
-        "--figure", type=Path, metavar="FILE", help="accuracy against N, or the ROC, as .svg, .png or .pdf"
+        "--figure", type=Path, metavar="FILE", help="draw accuracy against N, or the ROC, as .svg, .png or .pdf"
     )
     add_options(evaluate, DataOptions)
     console.add_json(evaluate)
@@ -137,32 +155,38 @@ def _add_evaluate(subparsers: "_Commands[console.Parser]") -> None:
 
 
 def _add_preflight(subparsers: "_Commands[console.Parser]") -> None:
-    preflight = subparsers.add_parser("preflight", help="what the Edge TPU compiler would do with a .tflite file")
+    preflight = subparsers.add_parser("preflight", help="predict what the Edge TPU compiler does with a .tflite file")
     preflight.add_argument("model", type=Path, metavar="MODEL.tflite")
     console.add_json(preflight)
     preflight.set_defaults(command=commands.preflight)
 
 
 def _add_inspect(subparsers: "_Commands[console.Parser]") -> None:
-    inspect = subparsers.add_parser("inspect", help="what a bundle holds, on one screen, or what two differ in")
+    inspect = subparsers.add_parser("inspect", help="show what a bundle holds, or how two bundles differ")
     inspect.add_argument("bundle", type=Path, metavar="NAME.oneshot")
     inspect.add_argument("other", type=Path, metavar="OTHER.oneshot", nargs="?")
-    inspect.add_argument("--all", action="store_true", help="all that it says, not one screen of it")
+    inspect.add_argument("--all", action="store_true", help="show everything, not one screen")
     console.add_json(inspect)
     inspect.set_defaults(command=commands.inspect)
 
 
 def _add_keygen(subparsers: "_Commands[console.Parser]") -> None:
-    keygen = subparsers.add_parser("keygen", help="make a key that signs bundles")
+    keygen = subparsers.add_parser("keygen", help="make a key pair that signs bundles")
     keygen.add_argument(
-        "--out", type=Path, required=True, metavar="KEY", help="the private key; the public one gets the name KEY.pub"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="KEY",
+        help="file of the private key; the public key is written to KEY.pub",
     )
     console.add_json(keygen)
     keygen.set_defaults(command=commands.keygen)
 
 
 def _add_deploy(subparsers: "_Commands[console.Parser]") -> None:
-    deploy = subparsers.add_parser("deploy", help="build the archive that installs a bundle on a device, or do it")
+    deploy = subparsers.add_parser(
+        "deploy", help="build an archive that installs a bundle on a device, or install it through ssh"
+    )
     deploy.add_argument("bundle", type=Path, metavar="NAME.oneshot")
     deploy.add_argument("--out", type=Path, metavar="FILE.tar.gz", help="the archive (NAME-MACHINE-pyPYTHON.tar.gz)")
     deploy.add_argument(
@@ -188,8 +212,10 @@ def _add_deploy(subparsers: "_Commands[console.Parser]") -> None:
 
 
 def _add_completion(subparsers: "_Commands[console.Parser]") -> None:
-    completion = subparsers.add_parser("completion", help="print what has a shell complete the words of both programs")
-    completion.add_argument("shell", choices=("bash", "zsh"), help="the shell that reads it")
+    completion = subparsers.add_parser(
+        "completion", help="print a script that completes commands and options in your shell"
+    )
+    completion.add_argument("shell", choices=("bash", "zsh"), help="your shell")
     console.add_json(completion)
     completion.set_defaults(command=commands.completion, make_parser=make_parser)
 

@@ -1,6 +1,6 @@
-"""What each command of `edge-oneshot` does: calls, and prints. Each takes its arguments and returns the exit code.
+"""The commands of `edge-oneshot`: each takes its arguments, calls, prints, and returns the exit code.
 
-Everything heavy is imported by the command that needs it, so that --help is quick.
+Heavy modules are imported by the commands that need them, so that --help is fast.
 """
 
 import argparse
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """The whole way on embedded data."""
+    """Run every stage on generated drawings."""
     from edge_oneshot.demo.options import DemoOptions
 
     options = options_from(arguments, DemoOptions)
     check_folder(arguments.out)
     if not arguments.json:
-        says = "train an encoder on generated alphabets, export it, judge it, use it on a device, write a report"
+        says = "train an encoder on generated drawings, export it, evaluate it, use it on a device, write a report"
         print(f"The demo: {says}; two to five minutes on two cores. TensorFlow starts ...", file=sys.stderr)
     _import_tensorflow()
     from edge_oneshot.demo.demo import STAGES
     from edge_oneshot.demo.demo import demo as run_demo
-    from edge_oneshot.presentation.demo import demo_text
+    from edge_oneshot.presentation.demo_result import demo_text
     from edge_oneshot.presentation.progress import demo_progress
 
     with demo_progress(STAGES) as progress:
@@ -51,9 +51,9 @@ def train(arguments: argparse.Namespace) -> int:
     options, execution = options_from(arguments, TrainOptions), options_from(arguments, ExecutionOptions)
     check_folder(arguments.out, folders=[_data_path(arguments.data)])
     if not arguments.resume:
-        from edge_oneshot.training.folder import require_no_run
+        from edge_oneshot.training.run_folder import require_no_run
 
-        require_no_run(arguments.out)  # before the seconds that TensorFlow takes, and those of the data
+        require_no_run(arguments.out)  # before the seconds that TensorFlow and the data take
     _import_tensorflow()
     from edge_oneshot.data.loading import passed_over
     from edge_oneshot.errors import StoppedError
@@ -81,7 +81,7 @@ def train(arguments: argparse.Namespace) -> int:
         if not (out / "run.json").exists():
             raise
         seen = Run.open(out).record.images_seen
-        message = f"{out}: stopped after {seen:,} images; export it as it is, or go on with --resume"
+        message = f"{out}: stopped after {seen:,} images; export it as it is, or resume it with --resume"
         raise StoppedError(message, reason="interrupted") from None
     if not (run.path / "run.json").exists():
         return 0  # of several workers only the first writes the run
@@ -92,7 +92,7 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write a calibrated bundle of a run, a shipped encoder, or files of somebody else's."""
+    """Export a run, a shipped encoder, or model files as a calibrated bundle."""
     from edge_oneshot_export.keras_export import check_export
 
     options = options_from(arguments, ExportOptions)
@@ -144,7 +144,7 @@ def _export(arguments: argparse.Namespace, options: ExportOptions, progress: Cal
 
 
 def calibrate(arguments: argparse.Namespace) -> int:
-    """Write a bundle with thresholds from other images."""
+    """Write a bundle with new thresholds."""
     from edge_oneshot.bundle_recalibration import recalibrate_bundle
     from edge_oneshot.presentation.progress import step_progress
 
@@ -203,8 +203,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def preflight(arguments: argparse.Namespace) -> int:
-    """Say what the Edge TPU compiler would do with a file; 1 when an operator stays on the CPU."""
-    from edge_oneshot.presentation.preflight import preflight_text
+    """Predict what the Edge TPU compiler does with a file; the exit code is 1 if an operator stays on the CPU."""
+    from edge_oneshot.presentation.preflight_result import preflight_text
     from edge_oneshot_export.edgetpu.compiler import check
 
     report = check(arguments.model)
@@ -214,7 +214,7 @@ def preflight(arguments: argparse.Namespace) -> int:
 
 
 def inspect(arguments: argparse.Namespace) -> int:
-    """Show a bundle, or what two differ in."""
+    """Show a bundle, or how two bundles differ."""
     from edge_oneshot_device.presentation import bundles
 
     result, text = bundles.inspect(arguments.bundle, arguments.other, everything=arguments.all)
@@ -223,7 +223,7 @@ def inspect(arguments: argparse.Namespace) -> int:
 
 
 def keygen(arguments: argparse.Namespace) -> int:
-    """Make a pair of keys."""
+    """Make a key pair."""
     from edge_oneshot.presentation import results
     from edge_oneshot_export.packing.signing import generate_key
 
@@ -233,7 +233,7 @@ def keygen(arguments: argparse.Namespace) -> int:
 
 
 def deploy(arguments: argparse.Namespace) -> int:
-    """Build the archive for a device, and install it there."""
+    """Build the archive for a device, and install it there if a host is given."""
     from edge_oneshot.deploying.archive import Options, build_archive
     from edge_oneshot.deploying.remote import check_host, install_on
     from edge_oneshot.presentation import results
@@ -260,7 +260,7 @@ def deploy(arguments: argparse.Namespace) -> int:
 
 
 def completion(arguments: argparse.Namespace) -> int:
-    """Print what has a shell complete the words of both programs."""
+    """Print a script that completes the commands and options of both programs."""
     from edge_oneshot.completion import complete_both
 
     made = complete_both(arguments.make_parser(), arguments.shell)
@@ -269,16 +269,16 @@ def completion(arguments: argparse.Namespace) -> int:
 
 
 def _data_path(data: str | None) -> str | None:
-    """The folder or zip file that is read; None for a data set that goes by its name."""
+    """The folder or zip file of the data; None for a data set that goes by a name."""
     from edge_oneshot.data.loading import is_named
 
     return None if data is None or is_named(data) else data
 
 
 def _import_tensorflow() -> None:
-    """Import TensorFlow without its start-up notes: an error is one line on stderr, not the tenth."""
+    """Import TensorFlow without its start-up messages, so that an error is the only line on stderr."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # TensorFlow takes oneDNN by itself on processors with AVX-512 alone; training gains on those without
+    # TensorFlow enables oneDNN by default only with AVX-512; training is faster with it on other processors too
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     from edge_oneshot_export.formats.conversion import quiet
     from edge_oneshot_export.formats.keras_models import pin_settings

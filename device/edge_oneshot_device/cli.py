@@ -208,7 +208,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", metavar="NAME.oneshot")
     parser.add_argument("other", metavar="OTHER.oneshot", nargs="?")
-    parser.add_argument("--all", action="store_true", help="all that it says, not one screen of it")
+    parser.add_argument("--all", action="store_true", help="show everything, not one screen")
 
 
 def _add_person(parser: argparse.ArgumentParser) -> None:

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from edge_oneshot.data.archives import Progress
-from edge_oneshot.data.dataset import Dataset
 from edge_oneshot_device.bundle.manifest import InputSection, Licence
 
-Loader = Callable[[InputSection, Path | None, Progress | None], Dataset]
+if TYPE_CHECKING:
+    from edge_oneshot.data.archives import Progress
+    from edge_oneshot.data.dataset import Dataset
+
+Loader = Callable[[InputSection, Path | None, "Progress | None"], "Dataset"]
 """From the encoder's input, the user's data folder and a progress callback to the data set."""
 
 
@@ -28,19 +30,19 @@ class NamedDataset:
     licence: Licence | None = None
 
 
-def _glyphs(section: InputSection, _data_dir: Path | None, progress: Progress | None) -> Dataset:
+def _glyphs(section: InputSection, _data_dir: Path | None, progress: "Progress | None") -> "Dataset":
     from edge_oneshot.data import glyphs
 
     return glyphs.load_glyphs(section, progress=progress)
 
 
-def _omniglot(section: InputSection, data_dir: Path | None, progress: Progress | None) -> Dataset:
+def _omniglot(section: InputSection, data_dir: Path | None, progress: "Progress | None") -> "Dataset":
     from edge_oneshot.data import omniglot
 
     return omniglot.load_background(section, data_dir, progress=progress)
 
 
-def _omniglot_evaluation(section: InputSection, data_dir: Path | None, progress: Progress | None) -> Dataset:
+def _omniglot_evaluation(section: InputSection, data_dir: Path | None, progress: "Progress | None") -> "Dataset":
     from edge_oneshot.data import omniglot
 
     return omniglot.load_evaluation(section, data_dir, progress=progress)

@@ -11,11 +11,11 @@ from edge_oneshot.data import glyphs
 from edge_oneshot.demo import device_commands
 from edge_oneshot.demo.measurements import BundleMeasurements, FreshDrawings, measure_bundle
 from edge_oneshot.demo.options import DemoOptions
-from edge_oneshot.demo.progress import StageClock, Watch
+from edge_oneshot.demo.stages import StageClock, Watch
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.report.report import CommandResult, ReportData, SessionStep, VariantRow, write_report
 from edge_oneshot.run_export import export_run
-from edge_oneshot.training.folder import CHECKPOINT, ENCODER, HISTORY, RECORD, held
+from edge_oneshot.training.run_folder import CHECKPOINT, ENCODER, HISTORY, RECORD, held
 from edge_oneshot.unseen_data import load_unseen
 from edge_oneshot_device import Bundle
 from edge_oneshot_device.errors import MachineError

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgre
 from rich.table import Column
 
 if TYPE_CHECKING:  # training imports TensorFlow, which not every command needs
-    from edge_oneshot.demo.progress import DemoStage
+    from edge_oneshot.demo.stages import DemoStage
     from edge_oneshot.training.loop import TrainingProgress
 
 _PLAIN_EVERY_SECONDS = 15.0

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_oneshot.errors import TrainingError
-from edge_oneshot.training.folder import CHECKPOINT, ENCODER, HISTORY, RECORD
 from edge_oneshot.training.nets import build_siamese
 from edge_oneshot.training.options import Orientations, Recipe, Views
+from edge_oneshot.training.run_folder import CHECKPOINT, ENCODER, HISTORY, RECORD
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.files import write_atomically
 

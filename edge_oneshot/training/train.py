@@ -12,11 +12,11 @@ from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import is_named
 from edge_oneshot.errors import DataError, TrainingError
 from edge_oneshot.training.augmentation import preset
-from edge_oneshot.training.folder import held, require_no_run
 from edge_oneshot.training.images import load_held_out, load_oversampled
 from edge_oneshot.training.logs import no_log, open_log
 from edge_oneshot.training.loop import TrainingLoop, TrainingProgress
 from edge_oneshot.training.options import ExecutionOptions, Recipe, TrainOptions
+from edge_oneshot.training.run_folder import held, require_no_run
 from edge_oneshot.training.runs import RECORD_FORMAT, Run, RunRecord, RunSettings
 from edge_oneshot.training.strategies import Devices, open_devices
 from edge_oneshot.training.trainable import TrainableEncoder, encoder_to_train

@@ -5,7 +5,7 @@ import re
 import pytest
 from rich.console import Console
 
-from edge_oneshot.demo.progress import StageClock
+from edge_oneshot.demo.stages import StageClock
 from edge_oneshot.presentation import progress
 from edge_oneshot.training.loop import TrainingProgress
 

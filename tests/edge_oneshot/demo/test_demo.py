@@ -13,12 +13,12 @@ from PIL import Image
 from edge_oneshot.data import glyphs
 from edge_oneshot.demo import demo as demos
 from edge_oneshot.demo import measurements
-from edge_oneshot.demo.progress import StageClock
+from edge_oneshot.demo.stages import StageClock
 from edge_oneshot.errors import TrainingError
-from edge_oneshot.presentation.demo import demo_text
+from edge_oneshot.presentation.demo_result import demo_text
 from edge_oneshot.presentation.progress import demo_progress
 from edge_oneshot.training import train as training
-from edge_oneshot.training.folder import held
+from edge_oneshot.training.run_folder import held
 from edge_oneshot.training.runs import Run
 from edge_oneshot_device import Bundle, Recognizer, cli, console
 from edge_oneshot_device.errors import MachineError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_oneshot.presentation.preflight import preflight_text
+from edge_oneshot.presentation.preflight_result import preflight_text
 from edge_oneshot_export.edgetpu.parts import mapped_part
 from edge_oneshot_export.edgetpu.preflight import preflight
 from edge_oneshot_export.formats.tflite_file import Operator
