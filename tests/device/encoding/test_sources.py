@@ -134,7 +134,8 @@ def test_the_photo_that_is_kept_of_pixels_is_a_png_of_them(
     frame = pixels(people["ada"][0])
     file = io.BytesIO(people["ada"][1])
     recognizer.enrol("ada", frame, file)
-    ((first, second),) = renewal.photos(recognizer.gallery).values()
+    with recognizer.gallery.reading() as transaction:
+        ((first, second),) = renewal.photos(transaction).values()
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(first))), frame)
     assert second == people["ada"][1]
     np.testing.assert_array_equal(encoder.embed_image(first), encoder.embed_image(frame))

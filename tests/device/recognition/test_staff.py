@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from edge_oneshot_device import Recognizer, cli
+from edge_oneshot_device.encoding.sources import Picture
 from edge_oneshot_device.errors import InputError, MachineError
+from edge_oneshot_device.gallery.enrolling import NewTemplates
 from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.people import Enrolment
+from edge_oneshot_device.gallery.template_cache import TemplateCache
 from edge_oneshot_device.image_files import PassedOver
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.recognition.staff import Chosen, enrol_folder
@@ -65,14 +69,14 @@ def test_a_file_or_a_folder_is_a_person(recognizer: Recognizer, folder: Path) ->
 def test_called_again_it_goes_on_where_it_was_interrupted(
     recognizer: Recognizer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enrol = Gallery.enrol
+    enrol = Gallery.enrol_templates
 
-    def fail_at_alan(gallery: Gallery, person: str, *arguments: object, **keywords: object) -> object:
-        if person == "alan":
+    def fail_at_alan(gallery: Gallery, new: NewTemplates, compared: TemplateCache) -> Enrolment:
+        if new.person == "alan":
             raise MachineError("the disk is full", reason="disk_full")
-        return enrol(gallery, person, *arguments, **keywords)  # type: ignore[arg-type]
+        return enrol(gallery, new, compared)
 
-    monkeypatch.setattr(Gallery, "enrol", fail_at_alan)
+    monkeypatch.setattr(Gallery, "enrol_templates", fail_at_alan)
     with pytest.raises(MachineError):
         enrol_folder(recognizer, folder)
     assert names(recognizer) == {"ada": 1}
@@ -244,20 +248,28 @@ class FewFaces:
     def __init__(self, shares: dict[str, float]) -> None:
         self.shares = shares
 
-    def rate(self, image: Path) -> float:
-        if image.stem not in self.shares:
-            raise InputError(f"{image} shows no face", reason="no_face")
-        return self.shares[image.stem]
+    def rate(self, picture: Picture) -> float:
+        photo = Path(picture.name)
+        photo.write_bytes(b"another photo by now")
+        if photo.stem not in self.shares:
+            raise InputError(f"{photo.name} shows no face", reason="no_face")
+        return self.shares[photo.stem]
 
 
 def test_of_more_photos_of_a_face_the_best_are_taken_and_those_without_one_left_out(
-    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+    recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faces = FewFaces({"0": 0.9, "1": 0.2, "3": 0.5, "4": 0.1, "5": 0.8, "6": 0.5, "7": 0.95})
-    photos = [Path(f"{index}.jpg") for index in range(8)]
+    photos = [tmp_path / f"{index}.jpg" for index in range(8)]
+    for photo in photos:
+        photo.write_bytes(photo.name.encode())
     monkeypatch.setattr(recognizer._encoder, "faces", faces)
     choice = recognizer.choose(photos)
     assert (choice.taken, choice.by) == ([4, 1, 3, 6, 5], "quality")
+    # each was read once: what is enrolled is what was rated
+    assert [one.content for one in choice.images if isinstance(one, Picture)] == [
+        f"{place}.jpg".encode() for place in choice.taken
+    ]
     assert choice.left == [(0, "not_among_best"), (2, "no_face"), (7, "not_among_best")]
     assert recognizer.choose(photos[:5]).taken == [0, 1, 2, 3, 4]  # all of them, or none, as ever
     faces.shares.clear()

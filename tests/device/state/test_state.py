@@ -273,7 +273,7 @@ def test_an_interrupted_init_leaves_what_was_in_use_or_what_is_to_be(
 ) -> None:
     install(make_bundle(), folder)
     former = load(folder)[0]
-    write, put_in_use, remove = installing.write_bundle, Gallery.install, installing.remove_bundles
+    write, put_in_use, remove = installing.write_bundle, settings_rows.install, installing.remove_bundles
 
     def cut(place: Any, *arguments: Any) -> None:
         if moment == "before the transaction":
@@ -286,7 +286,7 @@ def test_an_interrupted_init_leaves_what_was_in_use_or_what_is_to_be(
         if moment in ("before the bundle", "before the transaction"):
             patch.setattr(installing, "write_bundle", cut)
         elif moment == "within it":
-            patch.setattr(Gallery, "install", cut)
+            patch.setattr(settings_rows, "install", cut)
         else:
             patch.setattr(installing, "remove_bundles", cut)
         with pytest.raises(KeyboardInterrupt):
@@ -845,7 +845,8 @@ def test_photos_from_before_another_encoder_do_not_outlive_a_new_enrolment(
     install(make_bundle(name="other", min_contrast=17), folder, empty=True, keep_photos=True)
     with Recognizer.open(folder) as recognizer:
         assert recognizer.enrol("ada", people["ada"][2]).reason == "enrolled"
-        (kept,) = renewal.photos(recognizer.gallery).values()
+        with recognizer.gallery.reading() as transaction:
+            (kept,) = renewal.photos(transaction).values()
         assert kept == [people["ada"][2]]
 
 
