@@ -27,7 +27,7 @@ ROUND = 20
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Milliseconds of one transaction: a row of the record, and the last rejection, written and synced."""
+    """Milliseconds of one transaction: an audit row, and the last rejection, written and synced."""
 
     journal: str
     synchronous: str

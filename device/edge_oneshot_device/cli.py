@@ -168,7 +168,7 @@ def _add_people(parser: argparse.ArgumentParser) -> None:
 def _add_audit(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="walk the whole record: is it as it was written?")
-    what.add_argument("--head", action="store_true", help="print the end of the record, to be kept elsewhere")
+    what.add_argument("--head", action="store_true", help="print the end of the audit trail, to be kept elsewhere")
     what.add_argument("--export", action="store_true", help="print every row as a line of JSON")
     what.add_argument(
         "--keep-days", type=console.whole_number, metavar="N", help="let go of what is older than so many days"
@@ -262,7 +262,7 @@ _COMMANDS: Final = {
     "people": _Command(commands.people, "list everybody enrolled, or bring them to another device", _add_people),
     "forget": _Command(commands.forget, "delete a person", _add_person),
     "unlock": _Command(commands.unlock, "let a person verify again after too many failures", _add_person),
-    "audit": _Command(commands.audit, "show the record of decisions and changes", _add_audit),
+    "audit": _Command(commands.audit, "show the audit trail of decisions and changes", _add_audit),
     "backup": _Command(commands.backup, "copy the gallery while it is in use", _add_backup),
     "restore": _Command(commands.restore, "put a backup in the place of the gallery", _add_restore),
     "rotate-key": _Command(commands.rotate_key, "seal the gallery with a new key", _add_rotate_key),

@@ -334,7 +334,7 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert sorted(re.findall(r"^  ([a-z][\w-]+) ", shown, re.MULTILINE)) == sorted(COMMANDS)
-    assert "look after the record, the keys and copies:" in shown
+    assert "look after the audit trail, keys and backups:" in shown
     assert "  2  wrong use or bad input" in shown
     assert max(map(len, shown.splitlines())) <= 80
     for command in COMMANDS:

@@ -262,7 +262,7 @@ def test_no_copy_takes_the_place_of_what_cannot_be_made_again(
     told = {name: run(capfd, *(file if word == "FILE" else word for word in command)) for name, file in outputs.items()}
     assert {name: answer for name, answer in told.items() if answer != (2, "bad_output")} == {}
     after = content_of(tmp_path)
-    # the record does not even say that a copy was begun
+    # the audit trail does not even say that a copy was begun
     assert after == before
 
 

@@ -134,14 +134,14 @@ def find_clock(now: datetime, last: datetime | None, created: str, root: Path = 
 
     Args:
         now: What it says.
-        last: When the last row of the record was written.
+        last: When the last row of the audit trail was written.
         created: When the bundle was made.
         root: Where /run and /dev are.
     """
     said = f"{now:%Y-%m-%dT%H:%M:%SZ}"
     before = f"{last:%Y-%m-%dT%H:%M:%SZ}" if last is not None and last > now else created
     if said < before:
-        what = "the record was last written" if before != created else "the bundle was made"
+        what = "the audit trail was last written" if before != created else "the bundle was made"
         text = f"{said} is before {what} ({before}): set it with timedatectl set-ntp true, or timedatectl set-time"
         return Finding("clock", "warning", text)
     daemon = root / "run/systemd/timesync"

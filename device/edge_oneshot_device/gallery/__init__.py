@@ -1,1 +1,1 @@
-"""The people enrolled: kept durably, sealed, and with a record of every decision."""
+"""The gallery: the people enrolled, sealed and durable, with an audit trail of every decision and change."""

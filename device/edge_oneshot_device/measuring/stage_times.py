@@ -46,7 +46,7 @@ def time_stages(encoder: Encoder, manifest: Manifest, image: bytes, folder: Path
         encoder: Of the bundle.
         manifest: Of the bundle.
         image: An image file, for faces a photo of one.
-        folder: On the disk where the record is written, aside, while this lasts.
+        folder: On the disk where the audit trail is written, aside, while this lasts.
         runs: At least 1; two more come before them, for warm-up.
 
     Raises:

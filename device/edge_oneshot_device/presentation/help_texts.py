@@ -8,7 +8,7 @@ GROUPS: Final = {
     "set the door up": ("init", "doctor", "rollback"),
     "say who may come in, and when": ("enrol", "access", "people", "forget", "unlock"),
     "recognize": ("identify", "verify"),
-    "look after the record, the keys and copies": ("audit", "backup", "restore", "rotate-key"),
+    "look after the audit trail, keys and backups": ("audit", "backup", "restore", "rotate-key"),
     "look at a bundle": ("inspect", "bench"),
 }
 """The commands by what a person wants to do."""
@@ -62,8 +62,8 @@ HELP: Final = {
     "forget": HelpText("Delete a person. Nothing of them is left in the gallery's file.", ("forget ada",)),
     "unlock": HelpText("Let a person verify again at once, after too many failures.", ("unlock ada",)),
     "audit": HelpText(
-        "Show the record of every decision and change; or walk its chain from the beginning;\n"
-        "or print its end, to be kept elsewhere.",
+        "Show the audit trail of every decision and change; or verify its whole chain; or print\n"
+        "its end, to be kept elsewhere.",
         ("audit --last 50", "audit --check", "audit --head", "audit --check --against 1234:9f..."),
     ),
     "backup": HelpText(
@@ -79,7 +79,7 @@ HELP: Final = {
         ("rotate-key", "rotate-key --drop-former"),
     ),
     "doctor": HelpText(
-        "Look at everything that the door needs: bundle, settings, key, gallery, record,\n"
+        "Look at everything that the door needs: bundle, settings, key, gallery, audit,\n"
         "clock, time zone, disk, runtimes. It ends with the code of the first fault.",
         ("doctor", "doctor --json"),
     ),

@@ -201,7 +201,9 @@ def transfer_text(transfer: "Transfer", action: str) -> str:
 def dropped_text(dropped: "DroppedKeys") -> str:
     """Which keys were deleted, and what they opened."""
     if not dropped.dropped:
-        lines = ["nothing was deleted: no key is kept here that the record proves to be a former one of this gallery"]
+        lines = [
+            "nothing was deleted: no key is kept here that the audit trail proves to be a former one of this gallery"
+        ]
     else:
         lines = [f"deleted  {file}" for file in dropped.dropped]
         lines.append("backups, files of people and other galleries that were sealed with these open no more")
@@ -209,14 +211,14 @@ def dropped_text(dropped: "DroppedKeys") -> str:
 
 
 def audit_text(report: "AuditReport") -> str:
-    """What a record that holds says."""
-    let_go = "" if report.first == 1 else f", earlier ones were let go (first {report.first})"
+    """The summary of an audit trail that was verified."""
+    let_go = "" if report.first == 1 else f", earlier ones were pruned (first {report.first})"
     held = f"{count(report.rows, 'row')} since {report.since}{let_go}, {report.people} enrolled"
-    return f"the record holds: {held}\n{report.head}"
+    return f"the audit trail holds: {held}\n{report.head}"
 
 
 def entries_text(entries: "Sequence[AuditEntry]") -> str:
-    """Rows of the record."""
+    """Rows of the audit trail."""
     head = ("seq", "at", "act", "person", "detail")
     rows = [(str(e.seq), e.at, e.act, e.person or e.number or "", _facts(e.detail)) for e in entries]
     return align([head, *rows])

@@ -122,7 +122,7 @@ def decode_settings(path: Path, content: bytes) -> DeviceSettings:
 
 
 def facts_of(settings: DeviceSettings) -> Mapping[str, Any]:
-    """What the record says of settings."""
+    """What the audit trail says about settings."""
     names = ("variant", "runtime", "threads", "target_far", "trust", "keep_photos", "rejections_per_minute")
     return {"bundle": settings.sha256, **{name: getattr(settings, name) for name in (*names, "allow_cpu")}}
 

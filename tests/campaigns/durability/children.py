@@ -52,7 +52,7 @@ class Outcome:
 
     Attributes:
         code: Its exit code, negative for a signal.
-        opened: What the first row of the record says, once the gallery was open.
+        opened: What the first row of the audit trail says, once the gallery was open.
         done: What came of each act that returned.
         error: Of the one that failed: error, reason and code, as the program tells them.
     """

@@ -230,7 +230,7 @@ def _together(run: _Run, folder: Path, seed: int, seconds: float, rotators: int,
     tally.add("no update lost" if held == people else f"{FAILED}: {held} enrolled instead of {people}")
     rows = Counter(act for act, _ in state.rows) - beginning
     wanted = {act: count for act, count in counts.items() if act not in NOT_RECORDED}
-    tally.add("each act in the record" if dict(rows) == wanted else f"{FAILED}: rows {rows} instead of {wanted}")
+    tally.add("each act in the audit trail" if dict(rows) == wanted else f"{FAILED}: rows {rows} instead of {wanted}")
     return tally
 
 

@@ -26,7 +26,7 @@ class State:
         people: By name, their templates, as bytes, and their access.
         failures: Of 1:1 in a row, by name.
         rejections: Of 1:N.
-        rows: Of the record: act, and name of the person, None when it concerns nobody enrolled.
+        rows: Of the audit trail: act, and name of the person, None when it concerns nobody enrolled.
         keys: How many there have been.
     """
 

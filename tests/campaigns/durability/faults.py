@@ -117,7 +117,7 @@ def _refused(act: Act, error: Mapping[str, Any], found: str, *, opened: bool, ca
     if act[0] in DECISIONS and opened and call in WRITING:
         return f"{FAILED}: nobody is told who was seen: {message}"
     if found == "after" and act == ("backup",):
-        return "a clear error, the record says that a backup was begun"
+        return "a clear error, the audit trail says that a backup was begun"
     if found == "before":
         return "a clear error, nothing changed"
     if error["reason"] not in DONE:

@@ -242,6 +242,6 @@ def _recovers(call: Call, image: Path, steps: _Steps, accepted: int) -> None:
     steps.see("it lets in again", code == 0 and decision["accepted"], error or decision)
     code, rows, error = call("audit", "--last", "1000")
     let_in = [one for one in rows if one["act"] == "identify" and one["detail"]["accepted"]]
-    steps.see("as many acceptances in the record as were told", len(let_in) == accepted, rows)
+    steps.see("as many acceptances in the audit trail as were told", len(let_in) == accepted, rows)
     code, report, error = call("audit", "--check")
-    steps.see("the record holds", code == 0 and report["people"] == 1, error or report)
+    steps.see("the audit trail holds", code == 0 and report["people"] == 1, error or report)

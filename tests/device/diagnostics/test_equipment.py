@@ -261,7 +261,7 @@ def test_a_clock_that_is_right_is_said_with_whether_it_is_kept(machine):
         (
             datetime(2026, 3, 2, tzinfo=UTC),
             "2026-01-01T00:00:00Z",
-            "the record was last written (2026-03-02T00:00:00Z)",
+            "the audit trail was last written (2026-03-02T00:00:00Z)",
         ),
         (None, "2026-04-01T00:00:00Z", "the bundle was made (2026-04-01T00:00:00Z)"),
     ],

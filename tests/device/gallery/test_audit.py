@@ -425,7 +425,7 @@ def test_commands_show_check_and_prune_the_record(
     head = run("--head")[0].strip()
     assert head.startswith("2:")
     assert run("--check")[0].endswith(f", 0 enrolled\n{head}\n")
-    assert run("--check", "--against", head)[0].startswith("the record holds: 2 rows since ")
+    assert run("--check", "--against", head)[0].startswith("the audit trail holds: 2 rows since ")
     lines = [json.loads(line) for line in run("--export")[0].splitlines()]
     assert [line["act"] for line in lines] == ["created", "installed"]
     assert f"{lines[-1]['seq']}:{lines[-1]['mac']}" == head

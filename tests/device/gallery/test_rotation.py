@@ -396,7 +396,7 @@ def test_former_keys_stay_until_they_are_dropped_and_then_their_backups_are_clos
     rotate_key(gallery)
     with reopen() as again:
         dropped = drop_former(again)
-        # what the record says of before the restore may be another gallery's
+        # what the audit trail says of before the restore may be another gallery's
         assert len(dropped.dropped) == 1
         assert len(dropped.kept) == 4
         assert_whole(again)

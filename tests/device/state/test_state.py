@@ -402,7 +402,7 @@ def test_former_settings_of_the_same_gallery_put_back_are_refused(make_bundle: M
     with tampering(folder) as connection:
         connection.execute("UPDATE settings SET seq = ?, sealed = ?", loose)
     assert refusal(folder) == "settings_altered"
-    # nor with the later row of the record removed, and another put in its place
+    # nor with the later row of the audit trail removed, and another put in its place
     with tampering(folder) as connection:
         connection.execute("DELETE FROM audit WHERE seq > ?", loose[:1])
         connection.execute("INSERT INTO audit SELECT seq + 2, at, 'x', person, detail, mac FROM audit WHERE seq = 1")
