@@ -42,6 +42,7 @@ NEITHER = {
     "calibrate": "target_far",
     "evaluate": "protocol variant runtime ways episodes seed",
     "inspect": "all",
+    "completion": "shell",
     "deploy": "machine python host variant runtime allow_cpu target_far re_enrol empty",
 }
 
