@@ -1,4 +1,4 @@
-"""dlib's face encoder, with what finds a face, as a bundle: everything from installed packages."""
+"""Export of dlib's face encoder with its detectors, all from installed packages."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -35,10 +35,10 @@ _USED: Final = (
 def export_faces(
     out: str | Path, options: ExportOptions | None = None, *, progress: Callable[[str], None] | None = None
 ) -> ExportReport:
-    """Export the face encoder: ported, compared with dlib's own answers, quantized, with provisional thresholds.
+    """Export the face encoder: ported to Keras, compared with dlib's own embeddings, quantized.
 
-    Drift is measured on pictures of packages. The thresholds come from people in one room thirty years
-    ago, see docs/reference/faces.md: every decision says `provisional` until `calibrate` has seen others.
+    Drift is measured on the images of packages. The thresholds are from 40 people in one room, see
+    docs/reference/faces.md, so that every decision says `provisional` until `calibrate` has chosen others.
 
     Args:
         out: ``NAME.oneshot``.
@@ -92,10 +92,14 @@ def export_faces(
 
 
 def provisional_thresholds(variants: Sequence[str], target_far: float | None) -> dict[str, tuple[Calibration, ...]]:
-    """Of each variant the committed thresholds: those of int8 for 8 bits, those of float32 for the others.
+    """The committed thresholds of each variant: those of int8 for 8 bits, those of float32 for the others.
+
+    Args:
+        variants: Names of the variants.
+        target_far: The default target FAR; None takes the committed one.
 
     Raises:
-        DataError: ``unsupported_target``: they have none for `target_far`.
+        DataError: Reason ``unsupported_target``: there are no thresholds for `target_far`.
     """
     content = resources.files("edge_oneshot.faces").joinpath("provisional.json").read_bytes()
     measured = msgspec.json.decode(content, type=tuple[Calibration, ...])
@@ -103,7 +107,7 @@ def provisional_thresholds(variants: Sequence[str], target_far: float | None) ->
     target = measured[0].target_far if target_far is None else target_far
     known = next((own for own in targets if math.isclose(own, target)), None)
     if known is None:
-        message = f"the provisional thresholds know no false accept rate of {target_far:g}, they know"
+        message = f"the provisional thresholds have no false accept rate of {target_far:g}, they have"
         advice = "name one of them, and calibrate with people of your own for others"
         raise DataError(f"{message} {', '.join(f'{own:g}' for own in targets)}; {advice}", reason="unsupported_target")
     return {

@@ -1,4 +1,4 @@
-"""How a photo becomes the face encoder's input: detectors, template, scaling."""
+"""The input section of the face encoder: detectors, alignment template, scaling."""
 
 from importlib import resources
 from typing import Final
@@ -12,15 +12,15 @@ from edge_oneshot_device.bundle.face_section import FaceKind, FaceLimits, FaceMo
 from edge_oneshot_device.bundle.manifest import InputSection, value_range
 from edge_oneshot_device.faces.finding import FaceFinder
 
-_MIN_SCORE: Final = 0.5  # MediaPipe's own, for all three
-_MAX_OVERLAP: Final = 0.3  # likewise
-# below, the embedding moves by a quarter and more of what people differ by (docs/faces.md)
+_MIN_SCORE: Final = 0.5  # MediaPipe's default, for all three
+_MAX_OVERLAP: Final = 0.3  # MediaPipe's default
+# in smaller faces the embedding moves by a quarter or more of the distance of two people (docs/experiments/faces.md)
 _MIN_EYE_DISTANCE: Final = 20.0
-# where the embedding has moved by half of what people differ by at the least (benchmarks/research/faces_quality.py)
+# where the embedding has moved by half the least distance of two people (benchmarks/research/faces_quality.py)
 _LIMITS: Final = FaceLimits(
     max_outside=0.25, max_yaw=25.0, max_pitch=20.0, min_light=40.0, max_glare=0.3, max_blur=0.72
 )
-_EYE_CORNERS: Final = ((33, 133), (362, 263))  # points of the mesh, the eye on the left of the picture first
+_EYE_CORNERS: Final = ((33, 133), (362, 263))  # points of the mesh; the eye on the left of the picture first
 
 _FILES: Final = {
     "faces/finder.tflite": packages.FINDER,
@@ -30,26 +30,26 @@ _FILES: Final = {
 
 
 def face_files() -> dict[str, bytes]:
-    """Members of the bundle that find a face, from the installed packages: path to content.
+    """The detectors as members of the bundle, from the installed packages: path to content.
 
     Raises:
-        DataError: ``extra_missing`` or ``wrong_file``.
+        DataError: Reason ``extra_missing`` or ``wrong_file``.
     """
     return {path: packages.read_package_file(file) for path, file in _FILES.items()}
 
 
 def open_finder(section: InputSection) -> FaceFinder:
-    """What finds and cuts faces for a section that has a face part, from the installed packages.
+    """Open the detectors of an input section with a face part, from the installed packages.
 
     Raises:
-        DataError: ``extra_missing`` or ``wrong_file``.
+        DataError: Reason ``extra_missing`` or ``wrong_file``.
     """
     assert section.face is not None
     return FaceFinder(face_files(), section, section.face)
 
 
 def face_input() -> InputSection:
-    """How the device makes the face encoder's input from a photo."""
+    """The input section of dlib's face encoder."""
     kinds: tuple[tuple[FaceKind, int], ...] = (("blazeface-full", 192), ("blazeface-short", 128), ("facemesh", 192))
     finder, closer, mesh = (
         FaceModel(file=path, sha256=file.sha256, kind=kind, size=size, min_score=_MIN_SCORE)
@@ -79,7 +79,7 @@ def face_input() -> InputSection:
 
 
 def small_face_input(size: int) -> InputSection:
-    """`face_input` for an encoder of one's own, which sees ``size x size`` pixels in -1..1."""
+    """The input section of a face encoder that is trained here: ``size x size`` pixels in -1..1."""
     mean = scale = (127.5,) * 3
     whole = face_input()
     return msgspec.structs.replace(
@@ -88,12 +88,12 @@ def small_face_input(size: int) -> InputSection:
 
 
 def placed_faces(width: int, height: int, eyes: Eyes | None = None) -> FaceSection:
-    """How faces are found and cut for an encoder of somebody else's.
+    """The face part of the input section of the user's own encoder.
 
     Args:
-        width: Of its input in pixels.
-        height: Likewise.
-        eyes: Where its input has the middles of the eyes; otherwise where dlib's encoder has them.
+        width: Width of its input in pixels.
+        height: Height of its input in pixels.
+        eyes: The middles of the eyes in its input; None takes those of dlib's encoder.
     """
     section = face_input().face
     assert section is not None

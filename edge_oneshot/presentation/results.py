@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # training imports TensorFlow, which evaluate does not need
 
 
 def training_text(summary: "TrainingSummary") -> str:
-    """A finished training in two lines."""
+    """The summary of a training in two lines, and a warning."""
     return (
         f"{summary.run}: {summary.images:,} images in {summary.seconds / 60:.1f} min "
         f"({summary.images_per_second:.0f} images/s, {summary.compiler}), loss {summary.loss:.3f}\n"
@@ -37,13 +37,13 @@ def training_text(summary: "TrainingSummary") -> str:
 
 @dataclass(frozen=True, slots=True)
 class BundleSummary:
-    """What ``export --json`` and ``calibrate --json`` print.
+    """The result of an export or a calibration, as ``--json`` prints it.
 
     Attributes:
         left_out: Variants that failed.
-        trained_on_left_out: Groups of images that the encoder was trained on, so that they calibrate nothing.
-        drift: Of each variant.
-        passed_over: What in the folder of images was not used.
+        trained_on_left_out: Groups of images left out of the calibration, because the encoder was trained on them.
+        drift: Drift of each variant.
+        passed_over: Files of the folder of images that were not used.
     """
 
     name: str
@@ -64,7 +64,14 @@ class BundleSummary:
 def bundle_summary(
     report: ExportReport, summary: Summary, seen: Sequence[str], passed: Sequence[PassedOver]
 ) -> BundleSummary:
-    """What was written, in brief; `seen` are groups left out because the encoder was trained on them."""
+    """The result of an export or a calibration, as ``--json`` prints it.
+
+    Args:
+        report: Of the export.
+        summary: Of the new bundle.
+        seen: Groups left out of the calibration, because the encoder was trained on them.
+        passed: Files of the folder of images that were not used.
+    """
     return BundleSummary(
         name=summary.name,
         format=summary.format,
@@ -83,12 +90,18 @@ def bundle_summary(
 
 
 def with_passed_over(text: str, passed: Sequence[PassedOver]) -> str:
-    """What a command came to, and a line on what it left out of the folder of images."""
+    """A command's result with a line on the files of the folder of images that were not used."""
     return f"{text}\n{passed_over_text(passed)}" if passed else text
 
 
 def export_text(report: ExportReport, summary: Summary, seen: Sequence[str]) -> str:
-    """What is in the new bundle, what was left out, and what to do next; `seen` as for `bundle_summary`."""
+    """The content of the new bundle, what was left out, and the next command.
+
+    Args:
+        report: Of the export.
+        summary: Of the new bundle.
+        seen: Groups left out of the calibration, because the encoder was trained on them.
+    """
     lines = [describe(summary), ""]
     if summary.calibration:
         lines += _lost("not acquired", summary.calibration[0].failures_by_reason)
@@ -138,7 +151,7 @@ def with_left_out(
 
 
 def evaluation_text(result: Sequence[OneShotResult] | VerificationResult | FoldsResult) -> str:
-    """One line an N, a handful of many, or the verification rates."""
+    """One-shot accuracy with one line per N (selected ones of many), or the verification rates."""
     if isinstance(result, VerificationResult):
         return _verification_text(result)
     if isinstance(result, FoldsResult):
