@@ -51,11 +51,8 @@ def step_progress() -> Iterator[Callable[[str], None]]:
         if not console.is_terminal:
             yield lambda step: console.print(step, highlight=False, soft_wrap=True)
             return
-        with Progress(
-            SpinnerColumn(), _text("{task.description}"), TimeElapsedColumn(), console=console, transient=True
-        ) as spinner:
-            task = spinner.add_task("starting", total=None)
-            yield lambda step: spinner.update(task, description=step)
+        with _spinner(console) as show:
+            yield show
 
 
 @contextmanager
@@ -69,11 +66,8 @@ def evaluation_progress(*, as_json: bool = False) -> Iterator[Callable[[str, int
         if not console.is_terminal:
             yield (lambda _step, _count: None) if as_json else _plain_steps(console)
             return
-        with Progress(
-            SpinnerColumn(), _text("{task.description}"), TimeElapsedColumn(), console=console, transient=True
-        ) as spinner:
-            task = spinner.add_task("starting", total=None)
-            yield lambda step, count: spinner.update(task, description=_counted(step, count))
+        with _spinner(console) as show:
+            yield lambda step, count: show(_counted(step, count))
 
 
 @contextmanager
@@ -121,6 +115,14 @@ def _console() -> Iterator[Console]:
     finally:
         with suppress(OSError):  # the reader has gone, which is no failure of the command
             stream.close()
+
+
+@contextmanager
+def _spinner(console: Console) -> Iterator[Callable[[str], None]]:
+    columns = SpinnerColumn(), _text("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as spinner:
+        task = spinner.add_task("starting", total=None)
+        yield lambda text: spinner.update(task, description=text)
 
 
 def _plain_reporter(console: Console) -> Callable[["TrainingProgress"], None]:

@@ -28,57 +28,37 @@ class Recipe(Options, frozen=True, kw_only=True):
     None stands for a default that follows from the data or from the encoder.
     """
 
-    minutes: (
-        Annotated[
-            float,
-            Meta(
-                gt=0,
-                le=525_600,  # a year
-                description="length in minutes from the first step on (default: 20; 2 with --start faces)",
-                extra={"metavar": "M", "exclusive": "length"},
-            ),
-        ]
-        | None
-    ) = None
-    images: (
-        Annotated[
-            int,
-            Meta(
-                ge=1,
-                description="length in images seen; the same seed then gives the same weights",
-                extra={"metavar": "N", "exclusive": "length"},
-            ),
-        ]
-        | None
-    ) = None
+    minutes: Annotated[
+        Annotated[float, Meta(gt=0, le=525_600)] | None,  # a year at most
+        Meta(
+            description="length in minutes from the first step on (default: 20; 2 with --start faces)",
+            extra={"metavar": "M", "exclusive": "length"},
+        ),
+    ] = None
+    images: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(
+            description="length in images seen; the same seed then gives the same weights",
+            extra={"metavar": "N", "exclusive": "length"},
+        ),
+    ] = None
     seed: Annotated[int, Meta(ge=0, description="random seed")] = 0
     batch: Annotated[int, Meta(ge=2, description="images per step")] = 64
-    learning_rate: (
-        Annotated[
-            float,
-            Meta(gt=0, le=1, description="peak learning rate (default: 0.002; 0.0001 with --start faces)"),
-        ]
-        | None
-    ) = None
-    held_out: (
-        Annotated[
-            int,
-            Meta(
-                ge=1, description="alphabets or people held out of training (default: a sixth)", extra={"metavar": "N"}
-            ),
-        ]
-        | None
-    ) = None
-    augment: (
-        Annotated[
-            str,
-            Meta(
-                description="augmentation preset (default: drawings; photos for a folder)",
-                extra={"choices": ("drawings", "photos")},
-            ),
-        ]
-        | None
-    ) = None
+    learning_rate: Annotated[
+        Annotated[float, Meta(gt=0, le=1)] | None,
+        Meta(description="peak learning rate (default: 0.002; 0.0001 with --start faces)"),
+    ] = None
+    held_out: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="alphabets or people held out of training (default: a sixth)", extra={"metavar": "N"}),
+    ] = None
+    augment: Annotated[
+        str | None,
+        Meta(
+            description="augmentation preset (default: drawings; photos for a folder)",
+            extra={"choices": ("drawings", "photos")},
+        ),
+    ] = None
     orientations: Annotated[
         Orientations | None,
         Meta(
