@@ -91,7 +91,12 @@ def load_glyphs(
 
 
 def draw_alphabet(alphabet: int, seed: int = 0) -> NDArray[np.uint8]:
-    """The drawings of one alphabet: uint8 (characters, drawers, 105, 105), ink 0 on paper 255."""
+    """The drawings of one alphabet: uint8 (characters, drawers, 105, 105), ink 0 on paper 255.
+
+    Args:
+        alphabet: Number of the alphabet, from 0 on.
+        seed: The same seed gives the same drawings.
+    """
     rng = np.random.default_rng([seed, alphabet])
     characters = _characters(rng)
     hands = _hands(rng)

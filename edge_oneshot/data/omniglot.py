@@ -64,6 +64,11 @@ def load_background(
 ) -> Dataset:
     """The 964 characters of the 30 background alphabets, to train on.
 
+    Args:
+        section: The encoder's input, for which the drawings are prepared.
+        data_dir: The user's data folder.
+        progress: Called with the drawings done and the drawings in all.
+
     Raises:
         DataError: The archive is missing and cannot be downloaded, is damaged, or incomplete.
     """
@@ -74,6 +79,11 @@ def load_evaluation(
     section: InputSection, data_dir: Path | None = None, *, progress: Progress | None = None
 ) -> Dataset:
     """The 659 characters of the 20 evaluation alphabets, to report on.
+
+    Args:
+        section: The encoder's input, for which the drawings are prepared.
+        data_dir: The user's data folder.
+        progress: Called with the drawings done and the drawings in all.
 
     Raises:
         DataError: The archive is missing and cannot be downloaded, is damaged, or incomplete.
@@ -88,6 +98,10 @@ def has_evaluation(data_dir: Path | None = None) -> bool:
 
 def load_lake_runs(section: InputSection, data_dir: Path | None = None) -> list[OneShotRun]:
     """The 20 official runs of the 20-way one-shot task within an alphabet (Lake et al. 2015).
+
+    Args:
+        section: The encoder's input, for which the drawings are prepared.
+        data_dir: The user's data folder.
 
     Raises:
         DataError: The archive is missing and cannot be downloaded, is damaged, or incomplete.

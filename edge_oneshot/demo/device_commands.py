@@ -113,5 +113,10 @@ def _run(paths: SessionPaths, caption: str, words: list[str], drawing: str | Non
 
 
 def file_name(name: str, drawer: int) -> str:
-    """File name of a drawing; the first drawer's is the one that is enrolled."""
+    """File name of a drawing; the first drawer's is the one that is enrolled.
+
+    Args:
+        name: Name of the character.
+        drawer: Number of the drawer, from 1 on.
+    """
     return f"{name}.png" if name == STRANGER else f"{name}-{drawer}.png"

@@ -37,7 +37,12 @@ class StageClock:
         self._began = 0.0
 
     def start(self, stage: str, detail: str) -> None:
-        """End the current stage and begin another."""
+        """End the current stage and begin another.
+
+        Args:
+            stage: Name of the stage.
+            detail: What is done first.
+        """
         self.stop()
         self._stage, self._began = stage, time.monotonic()
         self.say(detail)

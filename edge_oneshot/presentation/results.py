@@ -90,7 +90,12 @@ def bundle_summary(
 
 
 def with_passed_over(text: str, passed: Sequence[PassedOver]) -> str:
-    """A command's result with a line on the files of the folder of images that were not used."""
+    """A command's result with a line on the files of the folder of images that were not used.
+
+    Args:
+        text: The result.
+        passed: The files.
+    """
     return f"{text}\n{passed_over_text(passed)}" if passed else text
 
 
@@ -144,7 +149,12 @@ def archive_text(made: "Archive") -> str:
 def with_left_out(
     result: Sequence[OneShotResult] | VerificationResult, passed: Sequence[PassedOver]
 ) -> list[OneShotResult] | VerificationResult:
-    """The same results, each with the files of the data folder that were skipped."""
+    """The same results, each with the files of the data folder that were skipped.
+
+    Args:
+        result: Of the evaluation.
+        passed: The files.
+    """
     if isinstance(result, VerificationResult):
         return replace(result, passed_over=tuple(passed))
     return [replace(one, passed_over=tuple(passed)) for one in result]

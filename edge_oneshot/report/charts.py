@@ -93,7 +93,12 @@ def write_figure(path: Path, result: Sequence[OneShotResult] | VerificationResul
 
 @contextmanager
 def chart(left: float = 0.1, right: float = 0.975) -> Iterator[Axes]:
-    """Axes in the report's style."""
+    """Axes in the report's style.
+
+    Args:
+        left: Left margin, as a share of the width.
+        right: Right edge of the axes, as a share of the width.
+    """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=_SIZE)
         # the same margins for charts without names at the left, so that they align side by side
@@ -102,7 +107,12 @@ def chart(left: float = 0.1, right: float = 0.975) -> Iterator[Axes]:
 
 
 def draw_accuracy(axes: Axes, results: Sequence[OneShotResult]) -> None:
-    """Draw accuracy against N for one protocol: the encoder with its interval, pixels, chance."""
+    """Draw accuracy against N for one protocol: the encoder with its interval, pixels, chance.
+
+    Args:
+        axes: Where to draw.
+        results: Of one protocol, by rising N.
+    """
     ways = [result.ways for result in results]
     accuracy = np.array([result.accuracy for result in results])
     low, high = np.array([result.interval for result in results]).T
@@ -137,7 +147,12 @@ def draw_accuracy(axes: Axes, results: Sequence[OneShotResult]) -> None:
 
 
 def draw_roc(axes: Axes, result: VerificationResult) -> None:
-    """Draw the share of genuine pairs accepted against the false accept rate, with its interval."""
+    """Draw the share of genuine pairs accepted against the false accept rate, with its interval.
+
+    Args:
+        axes: Where to draw.
+        result: Of the verification.
+    """
     points = [point for point in result.roc if point.far > 0.0]
     far = [point.far for point in points]
     low, high = np.array([point.interval for point in points]).T

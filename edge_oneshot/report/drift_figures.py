@@ -42,7 +42,12 @@ def drift_chart(drifts: Sequence[tuple[str, Drift]]) -> str:
 
 
 def layer_chart(variant: str, layers: Sequence[LayerError]) -> str:
-    """Signal to quantization noise of the lossy layers of a variant, with the worst one highlighted."""
+    """Signal to quantization noise of the lossy layers of a variant, with the worst one highlighted.
+
+    Args:
+        variant: Name of the variant.
+        layers: Its layers, in the order of computation.
+    """
     lossy = [layer for layer in layers if layer.sqnr_db < _LOSSLESS_DB]
     kept = sorted(sorted(range(len(lossy)), key=lambda place: lossy[place].sqnr_db)[:_LAYERS])
     lossy = [lossy[place] for place in kept]

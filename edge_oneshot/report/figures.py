@@ -103,7 +103,13 @@ def accuracy_chart(results: Sequence[OneShotResult]) -> str:
 
 
 def score_chart(genuine: NDArray[np.float32], impostor: NDArray[np.float32], threshold: float) -> str:
-    """Histograms of genuine and impostor scores, each as shares of its own total, with the threshold."""
+    """Histograms of genuine and impostor scores, each as shares of its own total, with the threshold.
+
+    Args:
+        genuine: float32 (g,).
+        impostor: float32 (m,).
+        threshold: The score from which on pairs are accepted.
+    """
     edges = _score_edges(genuine, impostor, threshold)
     with chart() as axes:
         tallest = 0.0
@@ -126,7 +132,14 @@ def score_chart(genuine: NDArray[np.float32], impostor: NDArray[np.float32], thr
 def degree_chart(
     calibration: Calibration, genuine: NDArray[np.float32], impostor: NDArray[np.float32], threshold: float
 ) -> str:
-    """The degree of similarity that the calibration assigns to each score, over the range of the scores."""
+    """The degree of similarity that the calibration assigns to each score, over the range of the scores.
+
+    Args:
+        calibration: Gives the degrees of similarity.
+        genuine: float32 (g,).
+        impostor: float32 (m,).
+        threshold: The score from which on pairs are accepted.
+    """
     edges = _score_edges(genuine, impostor, threshold)
     known = calibration.similarity
     with chart() as axes:
@@ -166,7 +179,12 @@ def drawing_map(
 
 
 def ink_uri(image: NDArray[np.uint8], colour: str) -> str:
-    """A drawing, uint8 (h, w, c), as a data URI, with ink of one colour and transparent paper."""
+    """A drawing, uint8 (h, w, c), as a data URI, with ink of one colour and transparent paper.
+
+    Args:
+        image: The drawing.
+        colour: Of the ink, as ``#rrggbb``.
+    """
     grey = image.astype(np.float64).mean(axis=2)
     paper, ink = grey.max(), grey.min()
     alpha = (paper - grey) / max(paper - ink, 1.0) * 255.0
@@ -192,7 +210,12 @@ def data_uri(png: bytes) -> str:
 
 
 def svg(axes: Axes, name: str) -> str:
-    """The figure for use inside a page: with unique ids, and with the page's colours and font."""
+    """The figure for use inside a page: with unique ids, and with the page's colours and font.
+
+    Args:
+        axes: The figure's.
+        name: Makes its ids unique in the page.
+    """
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     buffer = io.StringIO()

@@ -283,12 +283,22 @@ def by_protocol(results: Sequence[OneShotResult]) -> list[tuple[str, list[OneSho
 
 
 def percent(rate: float, decimals: int = 1) -> str:
-    """A rate as text: 0.9312 is ``93.1 %``, with a no-break space."""
+    """A rate as text: 0.9312 is ``93.1 %``, with a no-break space.
+
+    Args:
+        rate: A share, 0..1.
+        decimals: Digits after the point.
+    """
     return f"{100.0 * rate:.{decimals}f}\N{NO-BREAK SPACE}%"
 
 
 def interval(low_high: tuple[float, float], decimals: int = 1) -> str:
-    """An interval of rates as text: ``92.0 to 94.1 %``."""
+    """An interval of rates as text: ``92.0 to 94.1 %``.
+
+    Args:
+        low_high: Both ends, 0..1.
+        decimals: Digits after the point.
+    """
     low, high = low_high
     return f"{100.0 * low:.{decimals}f} to {percent(high, decimals)}"
 

@@ -100,7 +100,12 @@ class Source:
 
 
 def batches(source: Source, first: int) -> Generator[Batch]:
-    """Batches from step `first` on, without end; a thread makes them a few steps ahead."""
+    """Batches from step `first` on, without end; a thread makes them a few steps ahead.
+
+    Args:
+        source: Makes the batches.
+        first: The first step.
+    """
     cv2.setNumThreads(1)  # OpenCV's own threads would compete with the training step for the cores
     queue: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(1, "batches") as maker:

@@ -60,7 +60,12 @@ class Trainer:
         return self._encoder
 
     def embed(self, images: tf.Tensor, *, training: bool) -> tf.Tensor:
-        """Embeddings of a view: float32 (n, h, w, c) to float32 (n, embedding)."""
+        """Embeddings of a view: float32 (n, h, w, c) to float32 (n, embedding).
+
+        Args:
+            images: Scaled for the encoder.
+            training: Whether batch normalisation uses the batch's statistics.
+        """
         return tf.cast(self.trainee(images, training=training), tf.float32)
 
     def step(self, compiler: Compiler) -> Step:
@@ -142,7 +147,13 @@ def imprint(trainer: Trainer, source: Source, *, trained: bool) -> None:
 
 
 def compile_step(trainer: Trainer, step: Step, source: Source) -> None:
-    """Take a step and undo it, so that the compilation at the first call is not counted as training time."""
+    """Take a step and undo it, so that the compilation at the first call is not counted as training time.
+
+    Args:
+        trainer: Of the run; its state stays the same.
+        step: From `Trainer.step`.
+        source: Of the run.
+    """
     before = trainer.state()
     step(source.batch(0))
     trainer.restore(before)
