@@ -19,9 +19,9 @@ class Access(msgspec.Struct, frozen=True):
 
     Attributes:
         valid_from: UTC, ISO 8601; None: from the beginning.
-        valid_until: UTC, ISO 8601, the first moment that is too late; None: without end.
-        hours: Such as ``mon-fri 07:00-19:00, sat 08:00-12:00``, in the device's own time zone; a
-            window whose end is not after its start runs into the next day. None: at any hour.
+        valid_until: UTC, ISO 8601, the first instant that is too late; None: without end.
+        hours: For example ``mon-fri 07:00-19:00, sat 08:00-12:00``, in the device's own time zone; a
+            window whose end is not after its start ends on the next day. None: at any hour.
     """
 
     valid_from: str | None = None
@@ -33,12 +33,12 @@ ALWAYS: Final = Access()
 
 
 def parse_access(valid_from: str | None, valid_until: str | None, hours: str | None) -> Access:
-    """What a user wrote.
+    """When a person may come in, from what a user wrote.
 
     Args:
-        valid_from: A date, or date and time, ISO 8601; without a zone it is the device's own. A date
-            counts from its beginning.
-        valid_until: The same; a date counts to its end.
+        valid_from: A date, or date and time, ISO 8601; without a zone it is in the device's own. A date
+            means its beginning.
+        valid_until: The same; a date means its end.
         hours: See `Access`.
 
     Raises:
@@ -47,28 +47,31 @@ def parse_access(valid_from: str | None, valid_until: str | None, hours: str | N
     """
     if valid_from is not None or valid_until is not None or hours is not None:
         require_zone()
-    start, end = _moment(valid_from, 0), _moment(valid_until, 1)
+    start, end = _parse_time(valid_from, 0), _parse_time(valid_until, 1)
     if start is not None and end is not None and end <= start:
         raise InputError(f"valid until {valid_until} is before valid from {valid_from}: swap them", reason="bad_date")
     if hours is not None:
-        # one blank between day and time and none elsewhere, however it was typed
+        # normalised to one blank between day and time, and none elsewhere
         words = re.sub(r" ?- ?", "-", " ".join(hours.lower().replace("\u2013", "-").split()))
         hours = ", ".join(part.strip() for part in words.split(","))
         _windows(hours)
     return Access(_utc(start), _utc(end), hours)
 
 
-def changed(former: Access, named: Access) -> Access:
-    """The access of before with what is named put in its place; `ALWAYS` names nothing and takes all of it away.
+def changed(before: Access, change: Access) -> Access:
+    """The access after a change, which replaces the fields that it sets.
+
+    Args:
+        before: The access until now.
+        change: What is changed; `ALWAYS` removes all limits.
 
     Raises:
-        InputError: Reason ``bad_date``: the beginning that is kept and the end that is named, or the other way round,
-            do not go together.
+        InputError: Reason ``bad_date``: the end would not be after the beginning, of which only one was changed.
     """
-    if named == ALWAYS:
+    if change == ALWAYS:
         return ALWAYS
     names = Access.__struct_fields__
-    both = Access(*(getattr(former if getattr(named, name) is None else named, name) for name in names))
+    both = Access(*(getattr(before if getattr(change, name) is None else change, name) for name in names))
     start, end = both.valid_from, both.valid_until
     if start is not None and end is not None and datetime.fromisoformat(end) <= datetime.fromisoformat(start):
         message = f"valid until {end} is not after valid from {start}, of which only one was named: name both"
@@ -77,13 +80,15 @@ def changed(former: Access, named: Access) -> Access:
 
 
 def refuse_access(access: Access, now: datetime) -> str | None:
-    """The reason not to let a person in now; or None.
-
-    It is ``not_yet_valid``, ``expired``, ``outside_hours`` or, where nobody knows what hour it is, ``unknown_zone``.
+    """Why a person may not come in now; None where they may.
 
     Args:
         access: When they may come in.
-        now: Aware; hours are taken in the device's own time zone.
+        now: Aware; it is converted to the device's own time zone.
+
+    Returns:
+        ``not_yet_valid``, ``expired``, ``outside_hours`` or, where the device's time zone is not known,
+        ``unknown_zone``.
     """
     if access.valid_from is not None and now < datetime.fromisoformat(access.valid_from):
         return "not_yet_valid"
@@ -102,7 +107,7 @@ def refuse_access(access: Access, now: datetime) -> str | None:
 
 
 def _windows(hours: str) -> list[tuple[int, int]]:
-    """Start, in minutes of the week, and length in minutes, of each day's window."""
+    """Start, in minutes since Monday 00:00, and length in minutes, of the window of each day."""
     found = []
     for part in hours.split(", "):
         match = _WINDOW.fullmatch(part)
@@ -128,19 +133,20 @@ def _bad_hours(part: str) -> InputError:
     return InputError(message, reason="bad_hours")
 
 
-def _moment(text: str | None, days: int) -> datetime | None:
+def _parse_time(text: str | None, days: int) -> datetime | None:
+    """A time in UTC; a date means its beginning, so many days later."""
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
         if "T" not in text and " " not in text:
-            moment = datetime.combine(date.fromisoformat(text) + timedelta(days=days), time())
-        # without a zone: the device's own
-        return moment.astimezone(UTC)
+            parsed = datetime.combine(date.fromisoformat(text) + timedelta(days=days), time())
+        # without a zone it is in the device's own
+        return parsed.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         message = f"{text[:60]!a} is no date: write such as 2026-12-31 or 2026-12-31T18:00"
         raise InputError(message, reason="bad_date") from error
 
 
-def _utc(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+def _utc(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Copies of a gallery that are being written, beside the file that they become."""
+"""Copies of a gallery while they are written, beside the file that they replace."""
 
 import errno
 import fcntl
@@ -21,10 +21,10 @@ _TRIES: Final = 5
 
 @contextmanager
 def aside(folder: Path) -> Iterator[Path]:
-    """An empty file in a folder, mode 0600, for a copy of a gallery; it goes in the end, unless it was renamed.
+    """An empty file in a folder, mode 0600, for a copy of a gallery; it is deleted at the end, unless it was renamed.
 
-    A file beside it is locked for as long: SQLite has locks of its own on the copy, which do not agree with others
-    on every file system.
+    A file beside it is locked meanwhile. The copy itself is not, because SQLite has its own locks on it, which conflict
+    with others on some file systems.
 
     Raises:
         MachineError: Reason ``cannot_write``.
@@ -46,7 +46,7 @@ def aside(folder: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what was being written in a folder when its process was killed; whatever cannot be removed stays."""
+    """Delete copies in a folder that a killed process left; what cannot be deleted stays."""
     with suppress(OSError):
         for path in [path for path in folder.iterdir() if path.name.startswith(_PREFIX)]:
             if not path.name.startswith(_COPY):
@@ -59,12 +59,12 @@ def _locked(path: Path) -> int:
     """A new file that is locked until it is closed."""
     for _ in range(_TRIES):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with suppress(OSError):  # a file system without locks; whoever removes leftovers cannot lock it either
+        with suppress(OSError):  # a file system without locks: nobody who removes leftovers can lock it either
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return descriptor
-        os.close(descriptor)  # it was taken for a leftover, before it was locked
-    raise BlockingIOError(errno.EAGAIN, "its lock is taken away again and again")
+        os.close(descriptor)  # another process took it for a leftover before it was locked
+    raise BlockingIOError(errno.EAGAIN, "its lock was deleted again and again")
 
 
 def _remove_unlocked(path: Path) -> None:
@@ -78,14 +78,14 @@ def _remove_unlocked(path: Path) -> None:
 
 
 def _remove(copy: Path) -> None:
-    """The copy, SQLite's journal of it, and at last its lock, by which a copy that is left is found."""
+    """Delete the copy, its journal, and last its lock, by which a copy that was left is found."""
     for path in (copy, copy.with_name(f"{copy.name}-journal"), copy.with_suffix(_LOCK)):
         with suppress(OSError):
             path.unlink()
 
 
 def _remove_old(path: Path) -> None:
-    """Another file that is being written has no lock, but is younger."""
+    """Delete a temporary file of another kind, which has no lock, once it is too old to be in use."""
     with suppress(OSError):
         if path.lstat().st_mtime < time.time() - _CUT_OFF_SECONDS:
             path.unlink()

@@ -1,4 +1,4 @@
-"""The clocks that decisions go by."""
+"""The clocks that dates and delays are taken from."""
 
 import time
 from collections.abc import Callable
@@ -13,8 +13,8 @@ class Clock(msgspec.Struct, frozen=True):
     """Two clocks: one for dates, which can be set, and one for delays, which cannot.
 
     Attributes:
-        boot: Identifies the machine's start, the beginning of `seconds`.
-        seconds: Since that start, sleep included.
+        boot: Identifies the machine's boot, from which `seconds` counts.
+        seconds: Seconds since that boot, including sleep.
         now: Date and time, aware.
     """
 

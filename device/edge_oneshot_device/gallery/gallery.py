@@ -236,14 +236,8 @@ class Gallery:
             IntegrityError: Reason ``gallery_of_other_fingerprint``.
             MachineError: Reason ``not_finite``, ``not_wiped`` (see `wipe`), or the disk does not allow it.
         """
-        new = NewTemplates(
-            person=person,
-            templates=templates,
-            act=enrolling.act_of(add=add, replace=replace),
-            most=most,
-            access=access,
-            photos=photos,
-        )
+        act = enrolling.act_of(add=add, replace=replace)
+        new = NewTemplates(person=person, templates=templates, act=act, most=most, access=access, photos=photos)
         return self.enrol_templates(new)
 
     @with_reserve
@@ -328,7 +322,7 @@ class Gallery:
 
     def copy_from(self, source: Self) -> None:
         """Replace the content of this file with that of another gallery, in one transaction."""
-        self._follow_again()
+        self._cache = None
         with clear_errors(self.path):
             source._connection.backup(self._connection)
 
@@ -337,23 +331,17 @@ class Gallery:
         """A transaction in which the keys at hand are those in force."""
         for _ in range(_ROTATIONS):
             with clear_errors(self.path), scope(self._connection):
-                if self.keyring.is_current(self._connection):
-                    transaction = Transaction(
-                        self._connection, self.keyring, self.fingerprint, self.clock, self._verified
-                    )
+                keys = self.keyring
+                if keys.is_current(self._connection):
+                    transaction = Transaction(self._connection, keys, self.fingerprint, self.clock, self._verified)
                     try:
                         yield transaction
                     finally:
                         self._verified = transaction.verified
-                        if transaction.templates_changed:
-                            self._follow_again()
+                        if transaction.templates_changed and self._cache is not None:
+                            self._cache.version = -1  # `data_version` says nothing about own changes
                     return
             # another process rotated the key
             self.keyring = open_keyring(self._connection, self.path, self.source)
         message = f"{self.path} is being sealed with another key: nothing was changed; try again"
         raise MachineError(message, reason="gallery_busy")
-
-    def _follow_again(self) -> None:
-        """Have the next `template_cache` follow the audit trail: `data_version` tells nothing of own changes."""
-        if self._cache is not None:
-            self._cache.version = -1

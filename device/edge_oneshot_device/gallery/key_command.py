@@ -1,4 +1,4 @@
-"""The command that prints the key: its output, its time and what is said of it are bounded."""
+"""Running the command that prints the key, with bounds on its output and its time."""
 
 import os
 import re
@@ -17,16 +17,16 @@ _MAX_BYTES: Final = 4096
 
 
 def describe(words: tuple[str, ...]) -> str:
-    """As errors name the command: its arguments may be a secret, and so may be a word that is a key by mistake."""
+    """The command as errors name it: without its arguments, and without a first word that looks like a key."""
     program = "..." if re.fullmatch(r"[0-9a-fA-F]{32,}", words[0]) else words[0]
     return f"the command {program} of {COMMAND}"
 
 
 def run(words: tuple[str, ...]) -> bytes:
-    """What the command prints, at most `_MAX_BYTES`; what it complains of is not shown.
+    """The output of the command, at most `_MAX_BYTES`; its standard error is not shown.
 
     Raises:
-        MachineError: Reason ``key_command_failed``: it cannot be run, failed, took too long or printed too much.
+        MachineError: Reason ``key_command_failed``: it cannot be run, it failed, took too long or printed too much.
     """
     try:
         process = subprocess.Popen(  # noqa: S603 (the administrator's own command)
@@ -50,7 +50,7 @@ def run(words: tuple[str, ...]) -> bytes:
             raise _failed(words, "took too long") from error
         finally:
             if process.returncode is None:
-                # with whatever it started, while its number is still its own
+                # and whatever it started, while no other process can have its number
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()

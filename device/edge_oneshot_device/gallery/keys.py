@@ -1,4 +1,4 @@
-"""The key that seals a gallery: where it comes from, and the keys that are derived from it.
+"""The key that seals a gallery: where it comes from, and where keys are kept.
 
 It is 32 random bytes, written as 64 hexadecimal digits. In this order it is taken from a credential
 that systemd hands over, from the file named with --key, from the output of a command, from the file
@@ -33,33 +33,33 @@ _MAX_FILE_BYTES: Final = 4096
 
 
 class KeySource(msgspec.Struct, frozen=True):
-    """Where the key comes from; exactly one of the two is set.
+    """Where the key comes from: one of the two is set.
 
     Attributes:
         path: A file.
-        command: The words of a command that prints it.
+        command: The words of a command that prints the key.
     """
 
     path: Path | None
     command: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
-        """As errors name it."""
+        """The source, as errors name it."""
         if self.command is None:
             return str(self.path)
-        from edge_oneshot_device.gallery.key_command import describe  # few keys come from a command
+        from edge_oneshot_device.gallery.key_command import describe
 
         return describe(self.command)
 
 
 def find_key(argument: str | os.PathLike[str] | None = None) -> KeySource:
-    """Where the key comes from; nothing is read yet.
+    """Where the key comes from; the key is not read yet.
 
     Args:
         argument: The file that the user named, if any.
 
     Raises:
-        InputError: Reason ``no_key``: there is no home folder, and nothing was named; or ``bad_key_command``.
+        InputError: Reason ``no_key``: no file was named, and there is no home folder; or ``bad_key_command``.
     """
     if folder := os.environ.get("CREDENTIALS_DIRECTORY"):
         credential = Path(folder) / CREDENTIAL
@@ -84,7 +84,7 @@ def find_key(argument: str | os.PathLike[str] | None = None) -> KeySource:
 
 
 def is_credential(path: Path) -> bool:
-    """Whether systemd handed the file over, for as long as this service runs."""
+    """Whether systemd passed the file to this service, for as long as it runs."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     return bool(folder) and path.parent == Path(str(folder))
 
@@ -97,7 +97,7 @@ def read_key(source: KeySource) -> bytes:
         MachineError: The file cannot be read, or the command failed (``key_command_failed``).
     """
     if source.command is not None:
-        from edge_oneshot_device.gallery.key_command import run  # takes its time, and few keys come from a command
+        from edge_oneshot_device.gallery.key_command import run
 
         return _decode(run(source.command), source)
     assert source.path is not None
@@ -117,10 +117,10 @@ def read_key(source: KeySource) -> bytes:
 
 
 def create_key(path: Path) -> bytes:
-    """Make a new key and write it, mode 0600; the folder is made if need be, mode 0700.
+    """Make a new key and write it to a file, mode 0600; a missing folder is created, mode 0700.
 
     Raises:
-        MachineError: Reason ``key_exists``: one is there already; or ``cannot_write``: the disk does not allow it.
+        MachineError: Reason ``key_exists``: the file exists already; or ``cannot_write``: the disk does not allow it.
     """
     key = secrets.token_bytes(KEY_BYTES)
     write_key(path, key)
@@ -128,7 +128,7 @@ def create_key(path: Path) -> bytes:
 
 
 def write_key(path: Path, key: bytes) -> None:
-    """Write a key where nothing is, as `create_key` does; raises what that does."""
+    """Write a key to a file that does not exist yet, as `create_key` does; raises what that does."""
     try:
         create_folder(path.parent)
     except OSError as error:
@@ -136,7 +136,7 @@ def write_key(path: Path, key: bytes) -> None:
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     write_atomically(aside, encode_key(key), mode=0o600)
     try:
-        # unlike a rename, a link takes nobody's place
+        # unlike a rename, a link never replaces a file
         path.hardlink_to(aside)
         sync_folder(path.parent)
     except FileExistsError as error:
@@ -150,15 +150,15 @@ def write_key(path: Path, key: bytes) -> None:
 
 
 def kept_at(path: Path, check_value: bytes) -> Path:
-    """Where a key is kept beside a key file, by its check value, which says nothing of the key itself."""
+    """The file beside a key file for the key with a check value, which says nothing about the key itself."""
     return path.with_name(f"{path.name}.{check_value[:8].hex()}")
 
 
 def keep_key(path: Path, key: bytes) -> Path:
-    """Keep a key beside a key file, unless it is there already; returns where.
+    """Keep a key beside a key file, unless it is there already; returns its file.
 
     Raises:
-        IntegrityError: What lies in its place is another key, or none (see `read_key`).
+        IntegrityError: That file holds another key, or none (see `read_key`).
         MachineError: Reason ``cannot_write``.
     """
     kept = kept_at(path, Vault(key).check_value)
@@ -174,17 +174,24 @@ def keep_key(path: Path, key: bytes) -> Path:
 
 
 def kept_keys(path: Path) -> list[Path]:
-    """All keys that are kept beside a key file, by name."""
+    """The files of all keys that are kept beside a key file, by name."""
     pattern = re.compile(re.escape(path.name) + r"\.[0-9a-f]{16}")
     return sorted(one for one in path.parent.iterdir() if pattern.fullmatch(one.name))
 
 
 def find_vault(source: KeySource, check_value: bytes) -> Vault | None:
-    """The vault with a check value: of the source's key, or of one kept beside its file; None where neither fits.
+    """The vault with a check value: of the source's key, or of one kept beside its file.
+
+    Args:
+        source: Where the key is.
+        check_value: As the gallery has it.
+
+    Returns:
+        None where no key has that check value.
 
     Raises:
-        IntegrityError: As `read_key` says of the source.
-        MachineError: Likewise.
+        IntegrityError: The source's key cannot be used, see `read_key`.
+        MachineError: It cannot be read.
     """
     missing = None
     try:

@@ -1,4 +1,4 @@
-"""One process at a time in a folder, for what takes more than one file."""
+"""A lock on a folder, for work on more than one file that one process at a time may do."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ _PAUSE_SECONDS: Final = 0.02
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock, which the kernel lets go of when the process ends, however that is.
+    """Hold a folder's lock. The kernel releases it when the process ends, however it ends.
 
     Raises:
         MachineError: Reason ``folder_busy``: another process held it for too long; or ``cannot_read``.

@@ -1,8 +1,7 @@
-"""Sealing with AES-256-GCM, and the names' tags: what a copied gallery gives away without the key.
+"""Sealing with AES-256-GCM, and keyed tags for names, so that a copied gallery reveals nobody without the key.
 
-Keys are derived from the one key by HKDF-SHA256 (RFC 5869). Each sealed value has a random nonce of 96
-bits (NIST SP 800-38D) before it, and is bound to what it belongs to as associated data, so that it
-opens in no other place.
+Its keys are derived from the gallery's key by HKDF-SHA256 (RFC 5869). Each sealed value begins with a random nonce of
+96 bits (NIST SP 800-38D), and the place it belongs to is its associated data, so that it opens in no other place.
 """
 
 import hashlib
@@ -23,7 +22,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class SealError(Exception):
-    """What was to be opened is not what was sealed there, or the key is another one."""
+    """A value was not sealed for this place, or not with this key."""
 
 
 class Vault:
@@ -38,7 +37,7 @@ class Vault:
         self._cipher = AESGCM(_derive(key, b"seal"))
         self._names = _derive(key, b"names")
         self.check_value = _derive(key, b"check value")[:16]
-        """Tells whether a gallery is sealed with this key; says nothing of the key itself."""
+        """Tells whether a gallery is sealed with this key; it says nothing about the key itself."""
 
     def seal(self, plain: bytes, *place: str | int) -> bytes:
         """Seal a value for its place, such as ``("template", person, fingerprint)``."""
@@ -59,7 +58,7 @@ class Vault:
             raise SealError from error
 
     def tag(self, name: str) -> bytes:
-        """By which a person is found without their name being in the file: 32 bytes."""
+        """The keyed tag of a name, 32 bytes: finds a person whose name is not in the file."""
         return hmac.digest(self._names, name.encode(), hashlib.sha256)
 
 

@@ -1,4 +1,4 @@
-"""The device's own time zone: hours of the week, and dates without a zone, are taken in it."""
+"""The device's own time zone, in which hours of the week and dates without a zone are meant."""
 
 import os
 import re
@@ -12,14 +12,14 @@ from edge_oneshot_device.errors import MachineError
 _LOCALTIME: Final = Path("/etc/localtime")
 _NAME: Final = r"(?:[A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)"
 _OFFSET: Final = r"[+-]?\d{1,3}(?::\d\d){0,2}"
-# A zone that needs no file, as POSIX writes it: CET-1CEST,M3.5.0,M10.5.0/3
+# a zone that needs no file, as POSIX writes it: CET-1CEST,M3.5.0,M10.5.0/3
 _RULE: Final = re.compile(
     rf"{_NAME}{_OFFSET}(?:{_NAME}(?:{_OFFSET})?(?:,[JM\d.]+(?:/{_OFFSET})?,[JM\d.]+(?:/{_OFFSET})?)?)?", re.ASCII
 )
 
 
 def require_zone() -> None:
-    """Make sure that the time zone is known, and follow a change of it; the C library takes an unknown one for UTC.
+    """Check that the time zone is known, and follow a change of it; the C library takes an unknown one for UTC.
 
     Raises:
         MachineError: Reason ``unknown_zone``.
@@ -30,17 +30,17 @@ def require_zone() -> None:
         raise MachineError(
             f"{message} be told: correct TZ, or install the system's package tzdata", reason="unknown_zone"
         )
-    time.tzset()  # without it the C library keeps the zone that the process began with
+    time.tzset()  # otherwise the C library keeps the zone that the process started with
 
 
-def describe_zone(moment: datetime) -> str:
-    """The zone, and the moment as the clock on the wall shows it there.
+def describe_zone(at: datetime) -> str:
+    """The zone, and the local time there.
 
     Raises:
         MachineError: Reason ``unknown_zone``.
     """
     require_zone()
-    local = moment.astimezone()
+    local = at.astimezone()
     return f"{_zone()}, {local:%Y-%m-%d %H:%M} there (UTC{local:%z})"
 
 
@@ -48,7 +48,7 @@ def _zone() -> str:
     if chosen := os.environ.get("TZ", "").removeprefix(":"):
         return f"{chosen} (from TZ)"
     try:
-        # a link into the data base of zones, as timedatectl makes it
+        # a link into the time zone database, as timedatectl makes it
         _, known, name = str(_LOCALTIME.readlink()).partition("zoneinfo/")
     except OSError:
         known, name = "", ""

@@ -1,4 +1,4 @@
-"""What a door does with the people that are enrolled: how many strangers get in, and how many of them do not."""
+"""The expected errors of a door with the people who are enrolled: strangers accepted, and people rejected."""
 
 import math
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from edge_oneshot_device.matching.thresholds import (
 )
 
 FORECAST: Final = (10, 100)
-"""People enrolled for whom `init` says beforehand what the door will do."""
+"""Numbers of people for which `init` says beforehand which errors to expect."""
 
 
 def forecast(gallery: Gallery, manifest: Manifest, encoder: Encoder, target_far: float | None) -> list[Outlook]:
-    """The outlook with everybody enrolled, if anybody is, and with more of them; arguments as of `outlook_of`."""
+    """The outlook with everybody enrolled, if anybody is, and with more people; arguments as for `outlook_of`."""
     now = outlook_of(gallery, manifest, encoder, target_far)
     if now is None:
         return []
@@ -32,11 +32,11 @@ def forecast(gallery: Gallery, manifest: Manifest, encoder: Encoder, target_far:
 
 
 def outlook_of(gallery: Gallery, manifest: Manifest, encoder: Encoder, target_far: float | None) -> Outlook | None:
-    """The outlook with everybody enrolled; None where the bundle is uncalibrated for them.
+    """The outlook with everybody enrolled; None where the bundle is not calibrated for them.
 
     Args:
         gallery: Who is enrolled.
-        manifest: Its calibration decides.
+        manifest: Has the calibration.
         encoder: Of the bundle.
         target_far: Wanted false accept rate of an attempt; None takes the calibration's.
 
@@ -51,7 +51,7 @@ def outlook_of(gallery: Gallery, manifest: Manifest, encoder: Encoder, target_fa
 def _outlooks(
     gallery: Gallery, manifest: Manifest, encoder: Encoder, target_far: float | None, people: Sequence[int]
 ) -> list[Outlook]:
-    """The outlook with so many people who have as many templates as those enrolled; none without a calibration."""
+    """The outlook for each number of people, with as many templates as those enrolled have; none if uncalibrated."""
     enrolled = gallery.template_cache(encoder.embedding.metric, manifest.rule)
     try:
         calibration = calibration_for(manifest, encoder.variant, enrolled.most, enrolled.fewest)
@@ -66,10 +66,16 @@ def resolve_target(
 ) -> tuple[float | None, bool]:
     """The target for one template a person, and whether its threshold is provisional.
 
+    Args:
+        manifest: Has the calibration.
+        variant: Name of the variant.
+        target_far: Wanted false accept rate of an attempt; None takes the calibration's.
+        strictly: Refuse a target that cannot be kept.
+
     Raises:
-        InputError: `strictly`, the calibration cannot promise the target, not even for one person enrolled: reason
-            ``bad_target_far``, or ``unreachable`` where it can promise none; or no target was asked for, and the
-            calibration's own is above `LOOSE_FAR`: ``target_far_needed``.
+        InputError: With `strictly`: the calibration cannot keep the target even for one person enrolled (reason
+            ``bad_target_far``) or cannot keep any (``unreachable``); or no target was named, and the calibration's own
+            is above `LOOSE_FAR` (``target_far_needed``).
     """
     if target_far is None and not any(c.variant == variant for c in manifest.calibration):
         return None, False

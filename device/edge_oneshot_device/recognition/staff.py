@@ -1,4 +1,4 @@
-"""A whole staff enrolled from a folder: one file, or one folder of files, a person."""
+"""Enrolling a whole staff from a folder with a file, or a folder of files, for each person."""
 
 import os
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class Refused(msgspec.Struct, frozen=True):
     """Somebody who was not enrolled.
 
     Attributes:
-        person: The name, as file or folder have it; what cannot be printed is spelt out.
+        person: The name of the file or folder; characters that cannot be printed are escaped.
         reason: A stable code.
         error: One line.
     """
@@ -38,7 +38,7 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Chosen(msgspec.Struct, frozen=True):
-    """The images somebody was enrolled from, where there were more than templates are possible.
+    """The images that somebody was enrolled from, where there were more than they may have templates.
 
     Attributes:
         person: The name.
@@ -54,15 +54,15 @@ class Chosen(msgspec.Struct, frozen=True):
 
 
 class StaffEnrolment(msgspec.Struct, frozen=True):
-    """What became of a folder.
+    """The result of enrolling a folder.
 
     Attributes:
         folder: The folder.
         enrolled: Who was enrolled.
-        skipped: Names of who was enrolled already; nothing of them was changed.
+        skipped: Names of people who were enrolled already; they are unchanged.
         refused: Who was not enrolled, and why.
-        chosen: From which images, of those who had more than are possible.
-        passed_over: What is in the folder and was not used.
+        chosen: The images that were chosen, for people who had more than they may have templates.
+        passed_over: Files of the folder that were not used.
     """
 
     folder: str
