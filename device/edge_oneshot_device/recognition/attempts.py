@@ -76,7 +76,6 @@ class Verdict(msgspec.Struct, frozen=True):
     matched: bool | None
 
 
-@with_reserve
 def decide_and_record(gallery: Gallery, attempt: Attempt) -> Decision:
     """Decide an attempt and record it, in one transaction.
 
@@ -93,17 +92,20 @@ def decide_and_record(gallery: Gallery, attempt: Attempt) -> Decision:
         MachineError: The gallery can neither be written nor read.
     """
     decision: Decision | None = None
-    try:
-        with gallery.writing() as transaction:
-            verdict = decide(transaction, attempt)
-            decision = verdict.decision
-            record(transaction, attempt, verdict)
-        return decision
-    except (ChangedError, ReserveReleasedError):
-        raise
-    except MachineError as error:
-        fault = str(error)
-    if decision is None:  # the transaction did not even begin
+    for _ in range(2):  # once more where the disk was full, and the reserve has made room
+        try:
+            with gallery.writing() as transaction:
+                verdict = decide(transaction, attempt)
+                decision = verdict.decision
+                record(transaction, attempt, verdict)
+            return decision
+        except ChangedError:
+            raise
+        except MachineError as error:
+            fault = str(error)
+            if not isinstance(error, ReserveReleasedError):
+                break
+    if decision is None:  # where a commit failed it is not: the file may not even be readable then
         with gallery.reading() as transaction:
             decision = decide(transaction, attempt).decision
     rejected = _reject(decision, "audit_unavailable")
