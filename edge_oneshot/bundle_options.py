@@ -139,9 +139,7 @@ class EvaluateOptions(Options, frozen=True, kw_only=True):
     variant: Annotated[str, Meta(description="the bundle's variant", extra={"metavar": "V"})] = "int8"
     runtime: Annotated[
         str | None,
-        Meta(
-            description="litert, tflite-runtime or onnxruntime (default: the variant's first)", extra={"metavar": "R"}
-        ),
+        Meta(description="a runtime of the variant (default: its first)", extra={"metavar": "R"}),
     ] = None
     ways: Annotated[
         tuple[Annotated[int, Meta(ge=2)], ...] | WaysRange,

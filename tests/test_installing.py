@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from edge_oneshot.faces import packages
-from edge_oneshot_device.encoding import runtimes
+from edge_oneshot_device.bundle.runtime_kinds import RUNTIME_KINDS
 from tests import ROOT
 
 PAGES = [
@@ -56,7 +56,7 @@ LINES = found()
 
 def test_the_lines_of_pages_docstrings_and_messages_are_found():
     pages = {"README.md", "device/README.md", "docs/explanation/matching.md", "docs/guides/training.md"}
-    programs = {"edge_oneshot/faces/packages.py", "device/edge_oneshot_device/encoding/runtimes.py"}
+    programs = {"edge_oneshot/faces/packages.py", "device/edge_oneshot_device/bundle/runtime_kinds.py"}
     assert pages | programs | {"benchmarks/search.py"} <= {place for places in LINES.values() for place in places}
 
 
@@ -79,9 +79,9 @@ def test_the_messages_ask_for_what_the_distributions_declare():
         return set(shlex.split(line)[2:])
 
     assert asked(packages.INSTALL) == declared("pyproject.toml", "faces")
-    assert asked(runtimes.INSTALL["onnxruntime"]) == declared("device/pyproject.toml", "onnx")
-    assert asked(runtimes.INSTALL["tflite-runtime"]) == declared("device/pyproject.toml", "tflite-runtime")
-    assert asked(runtimes.INSTALL["litert"]) < declared("device/pyproject.toml")
+    assert asked(RUNTIME_KINDS["onnxruntime"].install) == declared("device/pyproject.toml", "onnx")
+    assert asked(RUNTIME_KINDS["tflite-runtime"].install) == declared("device/pyproject.toml", "tflite-runtime")
+    assert asked(RUNTIME_KINDS["litert"].install) < declared("device/pyproject.toml")
     tensorboard = declared("pyproject.toml", "tensorboard")
     assert any(
         asked(line) == tensorboard for line, places in LINES.items() if "edge_oneshot/training/logs.py" in places

@@ -221,9 +221,7 @@ def _nothing(_parser: argparse.ArgumentParser) -> None:
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", metavar="V", help="the bundle's variant to use (int8)")
-    parser.add_argument(
-        "--runtime", metavar="R", help="litert, tflite-runtime, edgetpu or onnxruntime (the variant's own)"
-    )
+    parser.add_argument("--runtime", metavar="R", help="a runtime of the variant, or edgetpu (the variant's first)")
     parser.add_argument(
         "--threads", type=console.whole_number, default=1, metavar="T", help="threads of one inference (%(default)s)"
     )

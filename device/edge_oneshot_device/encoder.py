@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.manifest import EmbeddingSection, InputSection, Manifest, TensorSpec, Variant
+from edge_oneshot_device.bundle.runtime_kinds import runtimes_of
 from edge_oneshot_device.encoding.preprocessing import load_image, require_content, scale, start_decoder
 from edge_oneshot_device.encoding.quantization import dequantize, quantize
-from edge_oneshot_device.encoding.runtimes import EDGE_TPU, RUNTIMES, Model, TfliteModel, open_model
+from edge_oneshot_device.encoding.runtimes import EDGE_TPU, Model, TfliteModel, open_model
 from edge_oneshot_device.encoding.sources import ImageSource, Picture, take_picture
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 
@@ -265,7 +266,9 @@ def open_faces(bundle: Bundle, *, runtime: str | None = None, threads: int = 1) 
         return None
     from edge_oneshot_device.faces.finding import FaceFinder
 
-    return FaceFinder(bundle.members, section, section.face, runtime=runtime or RUNTIMES["tflite"][0], threads=threads)
+    return FaceFinder(
+        bundle.members, section, section.face, runtime=runtime or runtimes_of("tflite")[0], threads=threads
+    )
 
 
 def self_test(encoder: Encoder, bundle: Bundle) -> None:

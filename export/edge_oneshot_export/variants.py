@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from edge_oneshot_device.bundle.manifest import Format, Runtime
+from edge_oneshot_device.bundle.runtime_kinds import runtimes_of
 from edge_oneshot_export.errors import ModelError
 
 Precision = Literal["float32", "float16", "dynamic", "int8"]
@@ -54,9 +55,7 @@ class VariantKind:
     @property
     def runtimes(self) -> tuple[Runtime, ...]:
         """The runtimes that execute it, the default one first."""
-        from edge_oneshot_device.encoding.runtimes import RUNTIMES  # NumPy's import would slow down --help
-
-        return RUNTIMES[self.format]
+        return runtimes_of(self.format)
 
 
 _FLOAT32: Final = (CosineGate("min", "minimum", 0.9999),)

@@ -27,6 +27,7 @@ from edge_oneshot_device.bundle.manifest import (
     fingerprint,
     value_range,
 )
+from edge_oneshot_device.bundle.runtime_kinds import RUNTIME_KINDS
 from edge_oneshot_device.errors import IntegrityError
 
 _INTEGERS = {"int8": (-128, 127), "uint8": (0, 255), "float32": (0, 0)}
@@ -180,7 +181,7 @@ def _check_variant(variant: Variant, manifest: Manifest, members: dict[str, Memb
     if not variant.runtimes:
         raise ValueError(f"{where}: no runtime")
     for runtime in variant.runtimes:
-        if (runtime == "onnxruntime") != (variant.format == "onnx"):
+        if RUNTIME_KINDS[runtime].format != variant.format:
             raise ValueError(f"{where}: format {variant.format} with runtime {runtime}")
 
 

@@ -13,13 +13,9 @@ from typing import Final, Literal
 
 import msgspec
 
+from edge_oneshot_device.bundle.runtime_kinds import RUNTIME_KINDS
 from edge_oneshot_device.encoding.edgetpu import LIBRARY, host_runtime
-from edge_oneshot_device.encoding.runtimes import INSTALL
 
-PACKAGES: Final = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime", "onnxruntime": "onnxruntime"}
-"""Distribution of each runtime."""
-
-_MODULES: Final = {"litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 _USB: Final = (("1a6e", "089a"), ("18d1", "9302"))  # before and after its firmware is loaded
 _PCI: Final = ("0x1ac1", "0x089a")
 _BUILDS: Final = "https://github.com/feranick/libedgetpu/releases"
@@ -54,14 +50,14 @@ class Finding(msgspec.Struct, frozen=True):
 
 def find_runtimes() -> Iterator[Finding]:
     """Each runtime with its version, whether it loads, and what to run for it."""
-    for name, package in PACKAGES.items():
+    for name, kind in RUNTIME_KINDS.items():
         try:
-            found = version(package)
+            found = version(kind.distribution)
         except PackageNotFoundError:
             if name == "tflite-runtime" and sys.version_info >= (3, 12):
                 text = f"{name} is not installed, and exists for Python up to 3.11 only"
             else:
-                text = f"{name} is not installed; if it is wanted, run: {INSTALL[name]}"
+                text = f"{name} is not installed; if it is wanted, run: {kind.install}"
             yield Finding("runtime", "note", text)
             continue
         numpy = version("numpy")
@@ -69,9 +65,9 @@ def find_runtimes() -> Iterator[Finding]:
             text = f'{name} {found} was built for numpy 1 and does not run beside {numpy}; run: pip install "numpy<2"'
             yield Finding("runtime", "warning", text)
             continue
-        fault = _run(_IMPORT, _MODULES.get(name, name))[1]
+        fault = _run(_IMPORT, kind.module)[1]
         if fault:
-            yield Finding("runtime", "warning", f"{name} {found} does not load ({fault}); run: {INSTALL[name]}")
+            yield Finding("runtime", "warning", f"{name} {found} does not load ({fault}); run: {kind.install}")
         else:
             yield Finding("runtime", "ok", f"{name} {found} loads, beside numpy {numpy}")
 
@@ -181,7 +177,7 @@ def _accessible(node: Path, what: str) -> Finding:
 def _host() -> str:
     host = host_runtime()
     try:
-        return f"{host} {version(PACKAGES[host])}"
+        return f"{host} {version(RUNTIME_KINDS[host].distribution)}"
     except PackageNotFoundError:
         return f"{host} 0"
 

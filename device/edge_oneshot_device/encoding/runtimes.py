@@ -8,14 +8,15 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from typing import Any, Protocol, get_args
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol, get_args
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.bundle.manifest import Dtype, Format, Runtime, TensorSpec
+from edge_oneshot_device.bundle.manifest import Dtype, Format, TensorSpec
+from edge_oneshot_device.bundle.runtime_kinds import RUNTIME_KINDS, runtimes_of
 from edge_oneshot_device.encoding.onnx_check import check_onnx
 from edge_oneshot_device.encoding.tflite_check import check_tflite
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
@@ -23,15 +24,6 @@ from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 EDGE_TPU = "edgetpu"
 MAX_THREADS = 256
 
-# Per format the runtimes that execute it; the first is the default.
-RUNTIMES: dict[Format, tuple[Runtime, ...]] = {"tflite": ("litert", "tflite-runtime"), "onnx": ("onnxruntime",)}
-
-# The requirements of pyproject.toml, by their names in a registry: this distribution itself is in no registry.
-INSTALL = {
-    "litert": 'pip install "ai-edge-litert>=2.1,<3"',
-    "tflite-runtime": 'pip install "tflite-runtime>=2.13,<3" "numpy<2"',
-    "onnxruntime": 'pip install "onnxruntime>=1.22,<2"',
-}
 _quiet_lock = threading.Lock()
 
 
@@ -73,8 +65,7 @@ def open_model(format: Format, content: bytes, *, runtime: str | None = None, th
     Args:
         format: ``tflite`` or ``onnx``.
         content: The model file.
-        runtime: ``litert`` or ``tflite-runtime`` for tflite, ``onnxruntime`` for onnx; None
-            takes the first.
+        runtime: One of `runtimes_of` the format; None takes the first.
         threads: Threads of one inference, 1..256.
 
     Raises:
@@ -83,7 +74,7 @@ def open_model(format: Format, content: bytes, *, runtime: str | None = None, th
             output.
         MachineError: ``runtime_missing`` (the message says what to install) or ``out_of_memory``.
     """
-    known = RUNTIMES[format]
+    known = runtimes_of(format)
     name = known[0] if runtime is None else runtime
     if name not in known:
         raise InputError(
@@ -92,7 +83,7 @@ def open_model(format: Format, content: bytes, *, runtime: str | None = None, th
     if not 1 <= threads <= MAX_THREADS:
         raise InputError(f"{threads} threads; use 1 to {MAX_THREADS}", reason="wrong_threads")
     with _quiet_stderr():
-        return OnnxModel(content, threads) if name == "onnxruntime" else TfliteModel(content, threads, name)
+        return _MODELS[name](content, threads, name)
 
 
 class TfliteModel:
@@ -128,11 +119,11 @@ class TfliteModel:
 class OnnxModel:
     """An .onnx file in ONNX Runtime, on the processor."""
 
-    def __init__(self, content: bytes, threads: int) -> None:
-        onnxruntime = _import("onnxruntime", "onnxruntime")
-        state = _import("onnxruntime.capi.onnxruntime_pybind11_state", "onnxruntime")
+    def __init__(self, content: bytes, threads: int, runtime: str) -> None:
+        onnxruntime = _import("onnxruntime", runtime)
+        state = _import("onnxruntime.capi.onnxruntime_pybind11_state", runtime)
         check_onnx(content)
-        self.runtime = "onnxruntime"
+        self.runtime = runtime
         # ONNX Runtime's errors have no common root but Exception.
         own = (kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
         self._faults: tuple[type[Exception], ...] = (ValueError, RuntimeError, *own)
@@ -160,6 +151,13 @@ class OnnxModel:
         except self._faults as error:
             raise _failed(self.runtime, error) from error
         return result
+
+
+_MODELS: Final[dict[str, Callable[[bytes, int, str], Model]]] = {
+    "litert": TfliteModel,
+    "tflite-runtime": TfliteModel,
+    "onnxruntime": OnnxModel,
+}
 
 
 def open_tflite(content: bytes, runtime: str, threads: int) -> Any:
@@ -245,14 +243,14 @@ def _import(module: str, runtime: str) -> Any:
         if runtime == "tflite-runtime" and sys.version_info >= (3, 12):
             message = f"the runtime {runtime} exists for Python up to 3.11 only; take litert"
         else:
-            message = f"the runtime {runtime} is not installed; run: {INSTALL[runtime]}"
+            message = f"the runtime {runtime} is not installed; run: {RUNTIME_KINDS[runtime].install}"
         raise MachineError(message, reason="runtime_missing") from error
     except (ImportError, AttributeError) as error:  # built for another numpy or another Python
         raise _broken(runtime, error) from error
 
 
 def _broken(runtime: str, error: BaseException) -> MachineError:
-    message = f"the runtime {runtime} does not load here ({error}); run: {INSTALL[runtime]}"
+    message = f"the runtime {runtime} does not load here ({error}); run: {RUNTIME_KINDS[runtime].install}"
     return MachineError(message, reason="runtime_missing")
 
 

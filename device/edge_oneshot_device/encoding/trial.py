@@ -17,7 +17,8 @@ import msgspec
 import numpy as np
 
 from edge_oneshot_device.bundle.manifest import Format, Runtime
-from edge_oneshot_device.encoding.runtimes import EDGE_TPU, RUNTIMES, open_model, open_tflite
+from edge_oneshot_device.bundle.runtime_kinds import runtimes_of
+from edge_oneshot_device.encoding.runtimes import EDGE_TPU, open_model, open_tflite
 from edge_oneshot_device.errors import DeviceError, IntegrityError, MachineError
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def try_files(
 
 def _runtime_for(kind: Format, runtime: str | None) -> Runtime:
     """The runtime if it executes this format, otherwise the default of the format."""
-    known = RUNTIMES[kind]
+    known = runtimes_of(kind)
     return next((name for name in known if name == runtime), known[0])
 
 

@@ -11,7 +11,14 @@ from typing import Final
 
 import msgspec
 
-_PACKAGES: Final = ("edge-oneshot-device", "numpy", "pillow", "ai-edge-litert", "tflite-runtime", "onnxruntime")
+from edge_oneshot_device.bundle.runtime_kinds import RUNTIME_KINDS
+
+_PACKAGES: Final = (
+    "edge-oneshot-device",
+    "numpy",
+    "pillow",
+    *(kind.distribution for kind in RUNTIME_KINDS.values()),
+)
 # vcgencmd get_throttled: bits of now, and 16 higher of since the start.
 _FLAGS: Final = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 _BEFORE: Final = " since start"

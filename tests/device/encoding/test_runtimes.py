@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device.bundle.manifest import TensorSpec
+from edge_oneshot_device.bundle.runtime_kinds import runtimes_of
 from edge_oneshot_device.encoding.fake import FakeModel
 from edge_oneshot_device.encoding.quantization import dequantize, quantize
-from edge_oneshot_device.encoding.runtimes import RUNTIMES, Model, TfliteModel, open_model
+from edge_oneshot_device.encoding.runtimes import Model, TfliteModel, open_model
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from tests import MODELS
 
@@ -112,7 +113,7 @@ def test_more_threads_give_the_same_answer(any_runtime):
 def test_the_runtime_follows_from_the_format_unless_it_is_named():
     assert open_model("tflite", INT8).runtime == "litert"
     assert open_model("onnx", ONNX, runtime=require("onnxruntime")).runtime == "onnxruntime"
-    assert {format_: names[0] for format_, names in RUNTIMES.items()} == {"tflite": "litert", "onnx": "onnxruntime"}
+    assert (runtimes_of("tflite")[0], runtimes_of("onnx")[0]) == ("litert", "onnxruntime")
 
 
 @pytest.mark.parametrize(
