@@ -143,7 +143,7 @@ def work(path: Path, seed: int) -> None:
         assert judge(subject.content, subject, trust=trust, rewrites=False) == IDENTICAL
     for line in sys.stdin:
         attack, number = line.split()
-        content = ATTACKS[attack](subject, random.Random(f"{seed} {attack} {number}"))  # noqa: S311 (to repeat)
+        content = ATTACKS[attack](subject, random.Random(f"{seed} {attack} {number}"))
         told: dict[str, Any] = {"sha256": hashlib.sha256(content).hexdigest(), "seconds": 0.0, "mib": 0.0}
         for who, trust in (("untrusting", None), ("trusting", public(subject.key))):
             before, started = _peak(), time.process_time()

@@ -154,7 +154,7 @@ def run(
                 act = ATTACKS.get(kind, genuine)
                 small = kind == SMALL or (kind in ATTACKS and number % 4 == 3)
                 chosen = people["small" if small and people["small"] else "colour"]
-                numbers = random.Random(f"{seed}/{kind}/{number}")  # noqa: S311 (to repeat)
+                numbers = random.Random(f"{seed}/{kind}/{number}")
                 start = time.process_time()
                 found = trial(encoder, least_score, act(numbers, chosen), numbers)
                 while kind == "swapped" and found["passed"] and len(found["shown"]) == 1:

@@ -23,6 +23,7 @@ from edge_oneshot_device.gallery.transfer import back_up, export_people
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.outputs import check_output, check_place
 from edge_oneshot_device.state import folder as state_folder
+from tests.samples.folders import content_of
 from tests.samples.tiny import MakeBundle, People
 
 
@@ -31,16 +32,6 @@ def refused(call: Callable[[], object], words: str, reason: str = "bad_output") 
         call()
     assert (caught.value.reason, caught.value.exit_code) == (reason, 2)
     assert "\n" not in str(caught.value)
-
-
-def content_of(folder: Path) -> dict[str, object]:
-    """Everything below a folder, by name: kind, inode, and the content of files."""
-    found: dict[str, object] = {}
-    for path in sorted(folder.rglob("*")):
-        status = path.lstat()
-        regular = stat.S_ISREG(status.st_mode)
-        found[str(path.relative_to(folder))] = (status.st_mode, status.st_ino, path.read_bytes() if regular else None)
-    return found
 
 
 # the check itself

@@ -6,15 +6,14 @@ import shlex
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from edge_oneshot import cli
 from edge_oneshot.deploying import archive
 from edge_oneshot.training.runs import Run
 from edge_oneshot_device import Bundle
 from tests import MODELS
+from tests.samples.folders import draw_people_folders
 
 ODD = os.fsdecode(b"caf\xe9")
 SPELT = "caf\\udce9"
@@ -48,14 +47,8 @@ SLOW = ("export", "keygen", "train people-ODD --out run-ODD --images 64 --size")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of such a name with images of people, some of them of such names."""
     found = tmp_path / ODD
-    rng = np.random.default_rng(7)
-    for person in range(12):
-        pattern = np.kron(rng.integers(0, 256, (8, 8)), np.ones((4, 4)))
-        own = found / f"people-{ODD}" / (f"{person} {ODD}" if person % 2 else f"{person} Zoë")
-        own.mkdir(parents=True)
-        for number in range(4):
-            pixels = np.clip(pattern + rng.normal(0, 20, pattern.shape), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(own / f"{number} {ODD}.png")
+    names = [f"{person} {ODD}" if person % 2 else f"{person} Zoë" for person in range(12)]
+    draw_people_folders(found / f"people-{ODD}", names, [f"{number} {ODD}.png" for number in range(4)])
     shutil.copy(MODELS / "tiny-float32.tflite", found / f"model-{ODD}.tflite")
     shutil.copy(MODELS / "tiny.onnx", found / f"model-{ODD}.onnx")
     monkeypatch.chdir(found)

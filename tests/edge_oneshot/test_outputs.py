@@ -21,6 +21,7 @@ from edge_oneshot_device.gallery.keys import create_key
 from edge_oneshot_export.edgetpu import compiler
 from edge_oneshot_export.packing.signing import generate_key
 from tests import MODELS
+from tests.samples.folders import content_of
 
 # every option of every command that names a file or folder, by what it is to the command
 OUTPUTS = {
@@ -81,15 +82,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     Path("state", "bundles", f"door-{'0' * 12}.oneshot").write_bytes(b"a bundle")
     Path("state", "gallery.db").write_bytes(b"SQLite format 3\0 and so on")
     return tmp_path
-
-
-def content_of(folder: Path) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for path in sorted(folder.rglob("*")):
-        status = path.lstat()
-        regular = stat.S_ISREG(status.st_mode)
-        found[str(path.relative_to(folder))] = (status.st_mode, status.st_ino, path.read_bytes() if regular else None)
-    return found
 
 
 def places(line: str, suffix: str) -> dict[str, Path]:

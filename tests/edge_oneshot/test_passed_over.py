@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from edge_oneshot import cli
 from tests import MODELS
+from tests.samples.folders import draw_people_folders
 
 MODEL = MODELS / "tiny-float32.tflite"
 LEFT = "left out 4: Thumbs.db (litter), handbook.pdf (no_image), visitor.jpe (no_person), nobody/ (no_image)"
@@ -18,13 +18,7 @@ LEFT = "left out 4: Thumbs.db (litter), handbook.pdf (no_image), visitor.jpe (no
 def people(tmp_path: Path) -> Path:
     """Twelve people, and what else lies in such a folder."""
     found = tmp_path / "people"
-    rng = np.random.default_rng(7)
-    for person in range(12):
-        pattern = np.kron(rng.integers(0, 256, (8, 8)), np.ones((4, 4)))
-        (found / f"{person}").mkdir(parents=True)
-        for number, suffix in enumerate(("png", "jfif", "jpe", "jpg")):
-            pixels = np.clip(pattern + rng.normal(0, 20, pattern.shape), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(found / f"{person}" / f"{number}.{suffix}")
+    draw_people_folders(found, map(str, range(12)), ("0.png", "1.jfif", "2.jpe", "3.jpg"))
     (found / "Thumbs.db").write_bytes(b"")
     (found / "handbook.pdf").write_bytes(b"%PDF-1.7")
     Image.new("L", (16, 16)).save(found / "visitor.jpe")

@@ -49,6 +49,11 @@ def images() -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="session")
+def representative(images: NDArray[np.uint8], section: InputSection) -> NDArray[np.float32]:
+    return scale(images, section)
+
+
+@pytest.fixture(scope="session")
 def people() -> LabelledImages:
     return made_up_people(24, 6, seed=2)
 

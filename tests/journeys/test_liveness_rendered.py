@@ -60,7 +60,7 @@ def people(encoder, tmp_path_factory):
 
 
 def numbers(*of):
-    return random.Random("/".join(map(str, of)))  # noqa: S311 (to repeat)
+    return random.Random("/".join(map(str, of)))
 
 
 def test_both_people_are_seen_from_the_front(people):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_oneshot_device.gallery.clock import Clock
 from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.matching.decision import Decision
 
 SIZE: Final = 4
 """Values of a template."""
@@ -30,6 +31,11 @@ def vectors(count: int = 1, seed: int = 0) -> NDArray[np.float32]:
 def names(gallery: Gallery) -> list[str]:
     """Who is enrolled."""
     return [person.person for person in gallery.people()]
+
+
+def said(decision: Decision) -> tuple[str | None, bool, str]:
+    """Person, whether accepted, and reason."""
+    return decision.person, decision.accepted, decision.reason
 
 
 @contextmanager

@@ -21,7 +21,7 @@ def edited(content: bytes, change: Callable[[Any], None]) -> bytes:
 
 def damaged(files: list[bytes], count: int, seed: int) -> Iterator[bytes]:
     """`count` files with flipped bits, offsets and lengths of extreme values, cut or with bytes put in."""
-    rng = random.Random(seed)  # noqa: S311 - no secret
+    rng = random.Random(seed)
     for _ in range(count):
         content = bytearray(rng.choice(files))
         kind = rng.choice(("bit", "word", "cut", "insert"))

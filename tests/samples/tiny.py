@@ -82,12 +82,17 @@ DRIFT = Drift(
 )  # fmt: skip
 
 
+def hex_of(key: Ed25519PrivateKey) -> str:
+    """A public key as manifests and settings name it."""
+    return key.public_key().public_bytes_raw().hex()
+
+
 def sign_bundle(path: Path, key: Ed25519PrivateKey) -> Path:
     """Signs a bundle where it lies; a signature that it has is replaced."""
     with zipfile.ZipFile(path) as archive:
         files = {name: archive.read(name) for name in archive.namelist() if name != SIGNATURE_NAME}
     text = files.pop(MANIFEST_NAME)
-    made = Signature(key.public_key().public_bytes_raw().hex(), key.sign(signed_bytes(text)).hex())
+    made = Signature(hex_of(key), key.sign(signed_bytes(text)).hex())
     path.write_bytes(zip_stored({MANIFEST_NAME: text, SIGNATURE_NAME: encode_signature(made), **files}))
     return path
 

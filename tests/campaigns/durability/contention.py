@@ -72,7 +72,7 @@ def write(place: Place, number: int, seconds: float, seed: int) -> dict[str, Any
     The seconds are those of each transaction of a decision, and those of each decision, which is compared again when
     somebody was enrolled or forgotten meanwhile.
     """
-    numbers = random.Random(f"{seed} {number}")  # noqa: S311 (to repeat)
+    numbers = random.Random(f"{seed} {number}")
     people: dict[str, int] = {}
     counts: Counter[str] = Counter()
     attempts, settled = [], []

@@ -33,7 +33,7 @@ def parts(folder: Path, server: Server, seed: int, cases: int) -> dict[str, tupl
 def _cuts(folder: Path, server: Server, seed: int, cases: int, progress: Callable[[], None]) -> Tally:
     tally = Tally(facts={"acknowledged": 0})
     subject = prepare(folder / "for ext4")
-    numbers = random.Random(f"{seed} ext4")  # noqa: S311 (to repeat)
+    numbers = random.Random(f"{seed} ext4")
     image, told = folder / "disk.img", folder / "told"
     state = subject.state
     longest = 1.0

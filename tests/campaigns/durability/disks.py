@@ -98,7 +98,7 @@ def _disks(
     points = [place for place, event in enumerate(events) if event.what in ("sync", "sync_folder", "told")]
     edges = [*points, *(place + 1 for place in points)]
     for number in range(cases):
-        numbers = random.Random(f"{seed} disk {number}")  # noqa: S311 (to repeat)
+        numbers = random.Random(f"{seed} disk {number}")
         how, stop = manner(numbers), numbers.choice((numbers.randint(0, len(events)), numbers.choice(edges)))
         folders, files = cut(run.recording, stop, how, numbers, ignored)
         place = Place(folder / "disk")
@@ -121,7 +121,7 @@ def _disks(
 def _mixed(folder: Path, server: Server, subject: Subject, seed: str) -> Run:
     place = Place(folder / "recorded")
     fresh(subject.place.root, place.root)
-    numbers = random.Random(f"{seed} mix")  # noqa: S311 (to repeat)
+    numbers = random.Random(f"{seed} mix")
     states: list[State] = [subject.state]
     acts: list[Act] = []
     for _ in range(MIX):

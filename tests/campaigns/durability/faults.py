@@ -70,7 +70,7 @@ def _each(
         traced(server, request, log, "-y")
         every = [when for what, when in calls(log, str(place.root)) if what == call]
         chosen = [(when, lasting) for when in every for lasting in ("", "+")]
-        numbers = random.Random(f"{seed} {name} {call} {error}")  # noqa: S311 (to repeat)
+        numbers = random.Random(f"{seed} {name} {call} {error}")
         if cases is not None and len(chosen) > cases:
             chosen = numbers.sample(chosen, cases)
         for when, lasting in chosen:

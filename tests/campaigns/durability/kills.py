@@ -87,7 +87,7 @@ def _each_call(
     every = calls(log)
     tally = Tally(facts={"calls": len(every), "acknowledged": 0, "leftovers": 0})
     tally.add(judge(place, {"not killed": trial.after}))
-    numbers = random.Random(f"{seed} {name}")  # noqa: S311 (to repeat)
+    numbers = random.Random(f"{seed} {name}")
     chosen = range(len(every)) if cases is None else sorted(numbers.sample(range(len(every)), min(cases, len(every))))
     for number in chosen:
         call, when = every[number]
@@ -156,7 +156,7 @@ def _random_instants(
 ) -> Tally:
     tally = Tally(facts={"acknowledged": 0, "acts": 0})
     place, state = Place(folder / "mixed"), subject.state
-    numbers = random.Random(f"{seed} instants")  # noqa: S311 (to repeat)
+    numbers = random.Random(f"{seed} instants")
     longest = 0.0
     for kill in range(-1, kills):
         if kill % RUNS == 0 or kill < 0:

@@ -48,7 +48,7 @@ class Case:
     def run(self, seed: int, number: int) -> Seen:
         """What was seen."""
         kind = KINDS[number % len(KINDS)]
-        numbers = random.Random(f"{seed} {number}")  # noqa: S311 (to repeat)
+        numbers = random.Random(f"{seed} {number}")
         lay(self._ground, self._place, self._user)
         seen, expected = Seen(kind), BEGINNING
         self._others = foreign(self._place)

@@ -1,7 +1,5 @@
 """Attacks by SQL without the key: statements drawn from a grammar over the schema that the gallery's file has."""
 
-# ruff: noqa: S608 (SQL is what it makes)
-
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing

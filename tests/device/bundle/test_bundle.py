@@ -17,6 +17,7 @@ from edge_oneshot_device.bundle.fields import MAX_BUNDLE_BYTES
 from edge_oneshot_device.bundle.manifest import MANIFEST_NAME
 from edge_oneshot_device.bundle.signature import SIGNATURE_NAME
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
+from tests.samples.tiny import hex_of
 
 LOCAL, CENTRAL, END = b"PK\3\4", b"PK\1\2", b"PK\5\6"
 # Offsets of fields in a local header, a central directory entry and the end record.
@@ -308,10 +309,6 @@ def signed(content, key, sign, tmp_path) -> bytes:
     path = tmp_path / "signed.oneshot"
     path.write_bytes(content)
     return sign(path, key).read_bytes()
-
-
-def hex_of(key) -> str:
-    return key.public_key().public_bytes_raw().hex()
 
 
 def members(content: bytes) -> dict[str, bytes]:

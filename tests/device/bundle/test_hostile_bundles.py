@@ -14,10 +14,6 @@ from tests.campaigns import hostile_bundles as campaign
 CASES = 400
 
 
-def numbers(seed: int) -> random.Random:
-    return random.Random(seed)  # noqa: S311 (to repeat)
-
-
 @pytest.fixture(autouse=True)
 def runtimes_put_back(monkeypatch):
     """Put back what the campaign replaces."""
@@ -55,7 +51,7 @@ def test_a_consistent_rewrite_opens_where_nobody_is_trusted_and_is_refused_elsew
     for attack in ("lowered_threshold", "altered_model", "altered_section", "resigned"):
         told = set()
         for number in range(20):
-            content = campaign.ATTACKS[attack](subject, numbers(number))
+            content = campaign.ATTACKS[attack](subject, random.Random(number))
             told.add(campaign.judge(content, subject, trust=None, rewrites=True))
             refusal = campaign.judge(content, subject, trust=trusted, rewrites=True)
             assert refusal in ("refused: unsigned", "refused: untrusted_key", "refused: bad_signature")
@@ -63,7 +59,7 @@ def test_a_consistent_rewrite_opens_where_nobody_is_trusted_and_is_refused_elsew
 
 
 def test_the_campaign_would_notice_what_passes_and_what_crashes(subject, bundle, monkeypatch):
-    content = campaign.ATTACKS["resigned"](subject, numbers(0))
+    content = campaign.ATTACKS["resigned"](subject, random.Random(0))
     assert campaign.judge(content, subject, trust=None, rewrites=False) == "altered"
     assert campaign.judge(subject.content, subject, trust=None, rewrites=False) == "identical"
     worker = campaign.worker_of(bundle, 1)
@@ -84,4 +80,4 @@ def test_the_same_seed_makes_the_same_files(subject, bundle):
     assert again.content == subject.content
     for attack, make in campaign.ATTACKS.items():
         if attack not in campaign.RARE:
-            assert make(subject, numbers(3)) == make(again, numbers(3)), attack
+            assert make(subject, random.Random(3)) == make(again, random.Random(3)), attack

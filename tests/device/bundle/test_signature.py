@@ -26,14 +26,11 @@ from edge_oneshot_device.bundle.signature import (
 )
 from edge_oneshot_device.errors import InputError, IntegrityError
 from tests import ROOT
+from tests.samples.tiny import hex_of
 
 DOCUMENTATION = ROOT / "docs" / "reference" / "bundle.md"
 MANIFEST = b'{"name": "door"}'
 ORDER = 2**252 + 27742317777372353535851937790883648493  # of the group, RFC 8032 5.1
-
-
-def hex_of(key) -> str:
-    return key.public_key().public_bytes_raw().hex()
 
 
 def written(key, manifest: bytes = MANIFEST) -> bytes:

@@ -229,7 +229,7 @@ def test_of_a_jpeg_with_several_pictures_as_phones_write_it_the_first_counts():
     first, second = (Image.fromarray(np.full((64, 64, 3), level, dtype=np.uint8)) for level in (40, 200))
     picture = encoded(first, "MPO", save_all=True, append_images=[second])
     assert np.abs(load_image(picture, make_section()).astype(int) - 40).max() <= 2
-    film = encoded(first, "JPEG") + random.Random(7).randbytes(3_000_000)  # noqa: S311 (to repeat)
+    film = encoded(first, "JPEG") + random.Random(7).randbytes(3_000_000)
     assert np.array_equal(load_image(film, make_section()), load_image(encoded(first, "JPEG"), make_section()))
 
 

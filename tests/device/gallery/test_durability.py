@@ -57,10 +57,6 @@ def mounting(tmp_path):
         pytest.skip(why)
 
 
-def numbers(seed: int) -> random.Random:
-    return random.Random(seed)  # noqa: S311 (to repeat)
-
-
 def of_part(parts, name):
     tally = parts[name][1](lambda: None)
     assert tally.failures == []
@@ -168,15 +164,15 @@ def test_what_was_synced_is_left_and_the_rest_may_go(tmp_path):
     found = set()
     for number in range(200):
         how = filesystem.Manner(ordered=True, keep=0.5, sector=None, garbage=False)
-        folders, files = filesystem.cut(recording, len(events), how, numbers(number))
+        folders, files = filesystem.cut(recording, len(events), how, random.Random(number))
         assert folders == {"."}
         found |= set(files.items())
     empty = b"\0" * 6
     contents = {b"synced ", b"synced or not", b"synced " + empty}
     assert found == {(name, content) for name in "ab" for content in contents}
     how = filesystem.Manner(ordered=False, keep=0.0, sector=512, garbage=False)
-    assert filesystem.cut(recording, 3, how, numbers(0))[1] == {}
-    assert filesystem.cut(recording, 4, how, numbers(0))[1] == {"a": b"synced "}
+    assert filesystem.cut(recording, 3, how, random.Random(0))[1] == {}
+    assert filesystem.cut(recording, 4, how, random.Random(0))[1] == {"a": b"synced "}
 
 
 # faults

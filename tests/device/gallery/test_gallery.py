@@ -131,7 +131,7 @@ def test_somebody_forgotten_is_gone_from_the_gallery_and_from_the_file(gallery: 
     with tampering(path) as connection:
         traces = [vault.tag("Ada Lovelace")]
         for table in ("template", "photo"):
-            traces += [row[0] for row in connection.execute(f"SELECT sealed FROM {table}")]  # noqa: S608
+            traces += [row[0] for row in connection.execute(f"SELECT sealed FROM {table}")]
         traces += [row[0] for row in connection.execute("SELECT record FROM person")]
     content = path.read_bytes()
     there = [trace for trace in traces if trace in content]
@@ -614,7 +614,7 @@ with Gallery.open(sys.argv[1], "a" * 64, 4, create=True) as gallery:
 
 
 def test_whoever_was_acknowledged_survives_kill_9(path: Path) -> None:
-    rng = random.Random(3)  # noqa: S311 (moments to kill at)
+    rng = random.Random(3)
     acknowledged: list[str] = []
     for attempt in range(5):
         with subprocess.Popen(

@@ -341,7 +341,7 @@ def test_rejections_that_somebody_wrote_neither_pile_up_nor_lift_the_limit(door:
 def test_no_failures_that_somebody_wrote_are_an_internal_error(door: Door) -> None:
     door.verify("ada")
     for failures, refusal in ((2**63 - 1, Refusal("disabled", None)), (-(2**63), None)):
-        statement = f"UPDATE attempts SET failures = {failures}"  # noqa: S608
+        statement = f"UPDATE attempts SET failures = {failures}"
         with door.gallery.writing() as transaction:
             transaction.execute(statement)
         assert door.verify("ada") == refusal

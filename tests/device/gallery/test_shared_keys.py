@@ -134,7 +134,7 @@ def test_a_state_that_rotates_twice_leaves_the_other_one_its_key(root: Path) -> 
 
 @pytest.mark.parametrize("seed", range(KILLS))
 def test_a_rotation_killed_at_any_instant_loses_no_key(root: Path, seed: int) -> None:
-    numbers = random.Random(seed)  # noqa: S311 (to repeat)
+    numbers = random.Random(seed)
     process = start(root, "one", "two", 1000, "alone")
     assert process.stdout is not None
     process.stdout.readline()

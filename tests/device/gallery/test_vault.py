@@ -227,7 +227,7 @@ def test_nothing_of_whoever_was_forgotten_or_replaced_is_left_in_the_file(galler
 
 def test_nor_is_it_where_rows_were_moved_between_pages(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     # numbers of which secure_delete alone leaves a tag in the unused part of a page
-    choose = random.Random(108)  # noqa: S311 (not a secret)
+    choose = random.Random(108)
     monkeypatch.setattr(enrolling, "new_number", lambda: choose.getrandbits(62))
     enrolled: list[str] = []
     forgotten = 0

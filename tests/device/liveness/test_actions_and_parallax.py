@@ -76,7 +76,7 @@ def projected(places, depth, yaw, nearer):
 
 
 def test_a_challenge_is_three_of_four_actions_and_so_has_a_turn():
-    drawn = {Challenge.draw(random.Random(seed)).actions for seed in range(300)}  # noqa: S311 (to repeat)
+    drawn = {Challenge.draw(random.Random(seed)).actions for seed in range(300)}
     assert len(drawn) == 24
     for actions in drawn:
         assert len(set(actions)) == 3

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from edge_oneshot_device import Decision, Recognizer, cli
-from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.gallery.access import parse_access
 from edge_oneshot_device.gallery.gallery import Gallery
@@ -20,7 +19,7 @@ from edge_oneshot_device.installation import installer
 from edge_oneshot_device.matching.decision import Candidate
 from edge_oneshot_device.recognition import recognizer
 from edge_oneshot_device.recognition.attempts import Attempt
-from tests.samples.galleries import Machine
+from tests.samples.galleries import Machine, said
 from tests.samples.tiny import MakeBundle, People
 
 Opener = Callable[..., Recognizer]
@@ -36,30 +35,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
 
 
 @pytest.fixture
-def opener(make_bundle: MakeBundle, tmp_path: Path, machine: Machine) -> Opener:
-    """Opens a recognizer on one gallery, at a FAR of 5 %, with the clock of `machine`."""
-    bundle = Bundle.open(make_bundle())
-    encoder = Encoder.open(bundle, "int8")
-
-    def open_it(**keywords: Any) -> Recognizer:
-        path = tmp_path / "gallery.db"
-        gallery = Gallery.open(path, encoder.fingerprint, encoder.embedding.size, clock=machine.clock(), create=True)
-        return Recognizer(encoder, bundle.manifest, gallery, 0.05, **keywords)
-
-    return open_it
-
-
-@pytest.fixture
 def door(opener: Opener, people: People) -> Iterator[Recognizer]:
     """With ada, alan and grace enrolled."""
     with opener() as opened:
         for name in ("ada", "alan", "grace"):
             opened.enrol(name, people[name][0])
         yield opened
-
-
-def said(decision: Decision) -> tuple[str | None, bool, str]:
-    return decision.person, decision.accepted, decision.reason
 
 
 def last(door: Recognizer) -> tuple[str, str | None, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_oneshot_device import Bundle, Encoder, Recognizer
+from edge_oneshot_device import Recognizer
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, Refusal
@@ -19,7 +19,7 @@ from edge_oneshot_device.liveness.challenge import Challenge
 from edge_oneshot_device.liveness.watcher import FAILURES, Liveness, Watcher
 from edge_oneshot_device.recognition.challenges import draw
 from tests.samples.galleries import Machine
-from tests.samples.tiny import MakeBundle, People
+from tests.samples.tiny import People
 
 FRAME = Image.new("RGB", (320, 240))
 ENCODER: Any = SimpleNamespace(faces=SimpleNamespace(find=lambda _: []))
@@ -27,12 +27,8 @@ ENCODER: Any = SimpleNamespace(faces=SimpleNamespace(find=lambda _: []))
 
 
 @pytest.fixture
-def door(make_bundle: MakeBundle, tmp_path: Path, machine: Machine, people: People) -> Iterator[Recognizer]:
-    bundle = Bundle.open(make_bundle())
-    encoder = Encoder.open(bundle, "int8")
-    size, clock = encoder.embedding.size, machine.clock()
-    gallery = Gallery.open(tmp_path / "gallery.db", encoder.fingerprint, size, clock=clock, create=True)
-    with Recognizer(encoder, bundle.manifest, gallery, 0.05) as opened:
+def door(opener: Callable[..., Recognizer], people: People) -> Iterator[Recognizer]:
+    with opener() as opened:
         opened.enrol("ada", people["ada"][0])
         yield opened
 

@@ -49,7 +49,7 @@ def test_a_journal_that_names_another_file_deletes_nothing(make_bundle, people, 
         gallery = door.gallery.path
         content = gallery.read_bytes()
         size = int.from_bytes(content[16:18], "big")
-        numbers = random.Random(1)  # noqa: S311 (to repeat)
+        numbers = random.Random(1)
         journal = gallery.with_name(f"{gallery.name}-journal")
         for victim in (key, other):
             written = (numbers, content[:size], 1, len(content) // size, size, victim)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_oneshot_device import Decision, Recognizer, cli
+from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import database, transfer
 from edge_oneshot_device.gallery.gallery import Gallery
@@ -23,7 +23,7 @@ from edge_oneshot_device.gallery.migrations import MIGRATIONS
 from edge_oneshot_device.gallery.template_cache import TemplateCache
 from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.recognition import enrolment, recognizer
-from tests.samples.galleries import tampering
+from tests.samples.galleries import said, tampering
 from tests.samples.tiny import MakeBundle, People
 
 Run = Callable[..., dict[str, Any]]
@@ -92,10 +92,6 @@ def run_script(connection: sqlite3.Connection, script: str) -> None:
     if "fts5" in script and ("fts5",) not in connection.execute("PRAGMA module_list").fetchall():
         pytest.skip("the SQLite of this process has no fts5")
     connection.executescript(script)
-
-
-def said(decision: Decision) -> tuple[str | None, bool, str]:
-    return decision.person, decision.accepted, decision.reason
 
 
 # programs in the file
@@ -432,7 +428,7 @@ def test_whoever_is_deleted_behind_the_doors_back_is_no_longer_let_in(
     assert door.identify(people["ada"][1]).person == "ada"
     number = door.gallery.number_of("ada")
     column = "number" if table == "person" else "person"
-    tamper(state, f"PRAGMA foreign_keys = ON; DELETE FROM {table} WHERE {column} = {number}")  # noqa: S608
+    tamper(state, f"PRAGMA foreign_keys = ON; DELETE FROM {table} WHERE {column} = {number}")
     assert said(door.identify(people["ada"][1])) == (None, False, "below_threshold")
     with pytest.raises(Exception, match="not enrolled"):
         door.verify("ada", people["ada"][1])
@@ -445,7 +441,7 @@ def test_a_template_put_there_without_a_row_of_the_record_lets_nobody_in_who_is_
 ) -> None:
     assert door.identify(people["ada"][1]).person == "ada"
     number, other = door.gallery.number_of("ada"), door.gallery.number_of("grace")
-    tamper(state, f"UPDATE template SET person = {number} WHERE person = {other}")  # noqa: S608
+    tamper(state, f"UPDATE template SET person = {number} WHERE person = {other}")
     with pytest.raises(IntegrityError) as refused:
         door.identify(people["ada"][1])
     assert refused.value.reason == "gallery_corrupt"

@@ -1,11 +1,10 @@
 import hashlib
 import os
-import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,8 @@ from edge_oneshot_device.recognition.recognizer import Recognizer
 from edge_oneshot_device.state.folder import state_dir
 from edge_oneshot_device.state.opening import open_installed
 from edge_oneshot_device.state.settings import DeviceSettings, decode_settings
-from tests.samples.tiny import MakeBundle
+from tests.samples.galleries import tampering
+from tests.samples.tiny import MakeBundle, hex_of
 
 
 @pytest.fixture
@@ -50,13 +50,6 @@ def load(folder: Path) -> tuple[DeviceSettings, Bundle]:
     opened = open_installed(folder)
     opened.gallery.close()
     return opened.settings, opened.bundle
-
-
-@contextmanager
-def tampering(folder: Path) -> Iterator[sqlite3.Connection]:
-    """The gallery's file, as somebody without the key sees it."""
-    with closing(sqlite3.connect(folder / "gallery.db", isolation_level=None)) as connection:
-        yield connection
 
 
 def refusal(folder: Path) -> str:
@@ -379,7 +372,7 @@ def test_settings_that_were_altered_or_removed_are_refused_and_never_replaced_by
     bundle = make_bundle()
     install(bundle, folder, target_far=0.001)
     enrol_somebody(folder, bundle)
-    with tampering(folder) as connection:
+    with tampering(folder / "gallery.db") as connection:
         connection.execute(change)
     assert refusal(folder) == reason
     with pytest.raises(IntegrityError):
@@ -396,14 +389,14 @@ def test_settings_that_were_altered_or_removed_are_refused_and_never_replaced_by
 def test_former_settings_of_the_same_gallery_put_back_are_refused(make_bundle: MakeBundle, folder: Path) -> None:
     bundle = make_bundle()
     install(bundle, folder, target_far=0.2)
-    with tampering(folder) as connection:
+    with tampering(folder / "gallery.db") as connection:
         loose = connection.execute("SELECT seq, sealed FROM settings").fetchone()
     install(bundle, folder, target_far=0.001)
-    with tampering(folder) as connection:
+    with tampering(folder / "gallery.db") as connection:
         connection.execute("UPDATE settings SET seq = ?, sealed = ?", loose)
     assert refusal(folder) == "settings_altered"
     # nor with the later row of the audit trail removed, and another put in its place
-    with tampering(folder) as connection:
+    with tampering(folder / "gallery.db") as connection:
         connection.execute("DELETE FROM audit WHERE seq > ?", loose[:1])
         connection.execute("INSERT INTO audit SELECT seq + 2, at, 'x', person, detail, mac FROM audit WHERE seq = 1")
     assert refusal(folder) == "audit_altered"
@@ -415,7 +408,7 @@ def test_the_record_says_whether_the_settings_are_the_last_ones(make_bundle: Mak
         install(bundle, folder, target_far=far)
     with open_installed(folder).gallery as gallery:
         gallery.check_audit()
-        with tampering(folder) as connection:
+        with tampering(folder / "gallery.db") as connection:
             connection.execute("UPDATE settings SET seq = seq - 1")
         with pytest.raises(IntegrityError, match="are not those that the audit trail says") as refused:
             gallery.check_audit()
@@ -428,7 +421,7 @@ def test_settings_of_another_gallery_with_the_same_key_are_refused(
     bundle = make_bundle()
     install(bundle, folder, target_far=0.001)
     install(bundle, tmp_path / "other", target_far=0.5)
-    with tampering(tmp_path / "other") as other, tampering(folder) as connection:
+    with tampering(tmp_path / "other") as other, tampering(folder / "gallery.db") as connection:
         loose = other.execute("SELECT seq, sealed FROM settings").fetchone()
         assert connection.execute("SELECT seq FROM settings").fetchone() == loose[:1]
         connection.execute("UPDATE settings SET seq = ?, sealed = ?", loose)
@@ -480,7 +473,7 @@ def test_a_state_of_before_the_settings_were_sealed_takes_an_init_and_keeps_its_
     bundle = make_bundle()
     install(bundle, folder)
     enrol_somebody(folder, bundle)
-    with tampering(folder) as connection:
+    with tampering(folder / "gallery.db") as connection:
         connection.execute("DROP TABLE settings")
         connection.execute("DROP INDEX audit_installed")
         connection.execute("PRAGMA user_version = 2")
@@ -499,7 +492,7 @@ def test_without_people_or_without_a_gallery_there_is_nothing_but_an_init_to_run
 ) -> None:
     assert refusal(folder) == "not_initialised"
     install(make_bundle(), folder)
-    with tampering(folder) as connection:
+    with tampering(folder / "gallery.db") as connection:
         connection.execute("DELETE FROM settings")
     assert refusal(folder) == "not_initialised"
     (folder / "gallery.db").unlink()
@@ -629,11 +622,6 @@ Sign = Callable[[Path, Any], Path]
 PublicFile = Callable[[Any], Path]
 
 
-def hex_of(key: Any) -> str:
-    digits: str = key.public_key().public_bytes_raw().hex()
-    return digits
-
-
 def install_trusted(make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any, public_file: PublicFile) -> None:
     installation = install(sign(make_bundle(), key), folder, trust=public_file(key))
     assert (installation.signed_by, installation.trusted) == (hex_of(key), True)
@@ -712,7 +700,7 @@ def test_whoever_removes_the_settings_does_not_take_the_trusted_key_along(
     make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any, public_file: PublicFile, change: str
 ) -> None:
     install_trusted(make_bundle, folder, sign, key, public_file)
-    with tampering(folder) as connection:
+    with tampering(folder / "gallery.db") as connection:
         connection.execute(change)
     for bundle in (make_bundle(name="other"), sign(make_bundle(name="signed"), key)):
         with pytest.raises(IntegrityError, match=r"alone was trusted: say --trust KEY\.pub") as refused:

@@ -3,8 +3,6 @@
 import json
 import subprocess
 import sys
-import zipfile
-from importlib import util
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +15,13 @@ from edge_oneshot.bundle_options import EvaluateOptions
 from edge_oneshot.bundle_recalibration import recalibrate_bundle
 from edge_oneshot.errors import DataError
 from edge_oneshot.faces.face_export import export_faces
-from edge_oneshot.faces.packages import ASTRONAUT, ENCODER, FINDER, read_package_file
+from edge_oneshot.faces.packages import ASTRONAUT, read_package_file
 from edge_oneshot.presentation.results import evaluation_text
 from edge_oneshot_device import Bundle
 from edge_oneshot_device import cli as device
 from edge_oneshot_export.judging.folds import FoldsResult
 from edge_oneshot_export.options import ExportOptions
-from tests.real_data import OLIVETTI
+from tests.samples.folders import unpack_olivetti
 
 
 @pytest.fixture
@@ -40,9 +38,7 @@ def call(capsys):
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    if any(util.find_spec(file.package) is None for file in (ENCODER, FINDER, ASTRONAUT)):
-        pytest.skip("the extra faces is not installed")
+def bundle(tmp_path_factory, faces_extra):  # noqa: ARG001 (skips)
     path = tmp_path_factory.mktemp("faces") / "faces.oneshot"
     command = [Path(sys.executable).parent / "edge-oneshot", "export", "--pretrained", "faces", "--variants", "int8"]
     done = subprocess.run([*command, "--out", path], capture_output=True, text=True, check=False)
@@ -53,15 +49,8 @@ def bundle(tmp_path_factory):
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
     """Four photos each of eight people, one of them of no face."""
-    if not OLIVETTI.exists():
-        pytest.skip(f"no {OLIVETTI}; set EDGE_ONESHOT_TEST_DATA")
     folder = tmp_path_factory.mktemp("people")
-    with zipfile.ZipFile(OLIVETTI) as archive:
-        for person in range(3, 11):
-            (folder / f"person{person:02}").mkdir()
-            for take in range(1, 5):
-                content = archive.read(f"olivetti/person{person:02}/{take:02}.png")
-                (folder / f"person{person:02}" / f"{take}.png").write_bytes(content)
+    unpack_olivetti(folder, range(3, 11), takes=4)
     Image.new("RGB", (64, 64), "grey").save(folder / "person03" / "4.png")
     return folder
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from edge_oneshot.faces.inputs import face_files, face_input
-from edge_oneshot.faces.packages import ASTRONAUT, FINDER, read_package_file
+from edge_oneshot.faces.packages import ASTRONAUT, read_package_file
 from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.errors import InputError, IntegrityError
 from edge_oneshot_device.faces.finding import FaceFinder
@@ -19,9 +19,7 @@ EYES = ((204, 102), (248, 106))  # of the astronaut, about
 
 
 @pytest.fixture(scope="module")
-def finder():
-    if util.find_spec(FINDER.package) is None or util.find_spec(ASTRONAUT.package) is None:
-        pytest.skip("the extra faces is not installed")
+def finder(faces_extra):  # noqa: ARG001 (skips)
     section = face_input()
     return FaceFinder(face_files(), section, section.face)
 

@@ -16,9 +16,7 @@ from edge_oneshot.faces.weights import read_weights
 
 
 @pytest.fixture(scope="module")
-def content():
-    if util.find_spec(ENCODER.package) is None:
-        pytest.skip("the extra faces is not installed")
+def content(faces_extra):  # noqa: ARG001 (skips)
     return read_package_file(ENCODER)
 
 

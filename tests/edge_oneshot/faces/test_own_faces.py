@@ -3,8 +3,6 @@
 import hashlib
 import io
 import shutil
-import zipfile
-from importlib import util
 
 import numpy as np
 import pytest
@@ -15,7 +13,7 @@ from edge_oneshot.bundle_options import EncoderFileOptions
 from edge_oneshot.bundle_recalibration import recalibrate_bundle
 from edge_oneshot.errors import DataError, TrainingError
 from edge_oneshot.faces.inputs import placed_faces
-from edge_oneshot.faces.packages import ASTRONAUT, ENCODER, FINDER, read_package_file
+from edge_oneshot.faces.packages import ASTRONAUT, read_package_file
 from edge_oneshot.faces.tuning import build_tunable
 from edge_oneshot.file_export import export_files
 from edge_oneshot.run_export import export_run
@@ -23,25 +21,17 @@ from edge_oneshot.training.options import TrainOptions
 from edge_oneshot.training.train import resume, train
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_export.options import ExportOptions
-from tests.real_data import OLIVETTI
+from tests.samples.folders import unpack_olivetti
 
 PEOPLE = ("person03", "person04", "person06", "person07", "person08", "person09", "person10")
 ARCFACE = (0.342, 0.462, 0.657, 0.460)  # middles of the eyes in chips of 112 pixels
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory):
+def people(tmp_path_factory, faces_extra):  # noqa: ARG001 (skips)
     """Three photos each of seven people, one of them of no face, and of one more person no face at all."""
-    if any(util.find_spec(file.package) is None for file in (ENCODER, FINDER, ASTRONAUT)):
-        pytest.skip("the extra faces is not installed")
-    if not OLIVETTI.exists():
-        pytest.skip(f"no {OLIVETTI}; set EDGE_ONESHOT_TEST_DATA")
     folder = tmp_path_factory.mktemp("people")
-    with zipfile.ZipFile(OLIVETTI) as archive:
-        for person in PEOPLE:
-            (folder / person).mkdir()
-            for take in (1, 2, 3):
-                (folder / person / f"{take}.png").write_bytes(archive.read(f"olivetti/{person}/{take:02}.png"))
+    unpack_olivetti(folder, (3, 4, 6, 7, 8, 9, 10), takes=3)
     (folder / "nobody").mkdir()
     for path in (folder / "person03" / "3.png", folder / "nobody" / "1.png"):
         Image.new("RGB", (64, 64), "grey").save(path)

@@ -8,7 +8,6 @@ import onnx
 import pytest
 
 from edge_oneshot_device.bundle.manifest import TensorSpec
-from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.formats.onnx import op_names, to_onnx
@@ -25,11 +24,6 @@ model, representative = keras.models.load_model(sys.argv[1]), np.load(sys.argv[2
 for convert, variant in ((to_tflite, "int8"), (to_onnx, "onnx-float32"), (to_onnx, "onnx-int8")):
     print(hashlib.sha256(convert(model, VARIANTS[variant], representative)).hexdigest())
 """
-
-
-@pytest.fixture(scope="module")
-def representative(images, section):
-    return scale(images, section)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device.bundle.manifest import TensorSpec
-from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_device.encoding.quantization import quantize
 from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_export.errors import ExportError
@@ -16,11 +15,6 @@ from edge_oneshot_export.variants import VARIANTS
 from tests.real_data import CORAL, needs
 
 OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "CONV_2D", "RESHAPE", "FULLY_CONNECTED")
-
-
-@pytest.fixture(scope="module")
-def representative(images, section):
-    return scale(images, section)
 
 
 @pytest.fixture(scope="module")
