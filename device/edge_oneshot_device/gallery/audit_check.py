@@ -7,7 +7,7 @@ import msgspec
 
 from edge_oneshot_device.errors import InputError, IntegrityError
 from edge_oneshot_device.gallery import audit
-from edge_oneshot_device.gallery.audit_rows import (
+from edge_oneshot_device.gallery.audit import (
     CHANGES,
     GENESIS,
     Head,
@@ -19,8 +19,7 @@ from edge_oneshot_device.gallery.audit_rows import (
 )
 from edge_oneshot_device.gallery.encoders import encoders
 from edge_oneshot_device.gallery.keyring import Keyring
-from edge_oneshot_device.gallery.retries import TRIES, ChangedError
-from edge_oneshot_device.gallery.transaction import Reading, Transaction
+from edge_oneshot_device.gallery.transaction import TRIES, ChangedError, Reading, Transaction
 
 Counts = dict[tuple[int, str], int]
 """How many templates a person, by number, has for an encoder, by fingerprint."""

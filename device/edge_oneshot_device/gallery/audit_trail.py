@@ -9,8 +9,8 @@ import msgspec
 
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery import audit
+from edge_oneshot_device.gallery.audit import Head, altered_row, parse_head, timestamp
 from edge_oneshot_device.gallery.audit_check import AuditReport
-from edge_oneshot_device.gallery.audit_rows import Head, altered_row, parse_head, timestamp
 from edge_oneshot_device.gallery.gallery import Gallery
 
 _MOST_DAYS: Final = 36_525  # a century

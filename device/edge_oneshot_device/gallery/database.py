@@ -176,6 +176,31 @@ def data_version(connection: Connection) -> int:
     return patiently(lambda: int(connection.execute("PRAGMA data_version").fetchone()[0]))
 
 
+class Pacing:
+    """The pauses of one connection.
+
+    Args:
+        connection: The gallery's file.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._released = 0.0  # when this process last let go of the file, and the file's version then
+        self._version = -1
+
+    def pause(self) -> None:
+        """Before a transaction that writes: pause where another process has written, since it looks only at times."""
+        with clear_errors(self._connection.path):
+            version = data_version(self._connection)
+        if version != self._version:
+            time.sleep(max(0.0, self._released + 2 * PAUSE_SECONDS - time.monotonic()))
+        self._version = version
+
+    def released(self) -> None:
+        """After such a transaction."""
+        self._released = time.monotonic()
+
+
 @contextmanager
 def writing(connection: Connection) -> Iterator[None]:
     """A transaction that writes: committed at the end, undone by an error. There is no other way to write.

@@ -1,7 +1,10 @@
 """The encoder that a gallery is in use with, and the one before it, whose templates are kept for a rollback."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from edge_oneshot_device.errors import IntegrityError
-from edge_oneshot_device.gallery import wiping
+from edge_oneshot_device.gallery import audit, wiping
 from edge_oneshot_device.gallery.transaction import Transaction
 
 
@@ -57,3 +60,16 @@ def put_in_use(transaction: Transaction, fingerprint: str) -> list[str]:
         transaction.write(f"DELETE {without}", rows=transaction.value(f"SELECT count(*) {without}"))
         wiping.mark(transaction)
     return encoders(transaction)
+
+
+def use_encoder(transaction: Transaction, installed: Mapping[str, Any] | None = None) -> None:
+    """Put the encoder of a transaction in use (see `put_in_use`), with a row of the audit trail.
+
+    Args:
+        transaction: One that writes.
+        installed: Further facts for that row; with None there is a row only where another encoder was in use.
+    """
+    before = encoders(transaction)
+    kept = put_in_use(transaction, transaction.fingerprint)
+    if installed is not None or (before and kept != before):
+        audit.append(transaction, "installed", detail={**(installed or {}), "encoders": kept})

@@ -12,25 +12,23 @@ from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.manifest import Metric, Rule
 from edge_oneshot_device.errors import MachineError
-from edge_oneshot_device.gallery import audit, audit_check, database, enrolling, roster, settings, wiping
+from edge_oneshot_device.gallery import audit, audit_check, database, roster, settings, wiping
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.aside import remove_leftovers
+from edge_oneshot_device.gallery.audit import Head, Row
 from edge_oneshot_device.gallery.audit_check import AuditReport
-from edge_oneshot_device.gallery.audit_rows import Head, Row
 from edge_oneshot_device.gallery.clock import SYSTEM, Clock
-from edge_oneshot_device.gallery.database import Connection, connect, data_version
-from edge_oneshot_device.gallery.enrolling import NewTemplates
+from edge_oneshot_device.gallery.database import Connection, Pacing, connect, data_version
 from edge_oneshot_device.gallery.first_rows import write_first_rows
 from edge_oneshot_device.gallery.keyring import open_keyring
 from edge_oneshot_device.gallery.keys import KeySource, find_key
 from edge_oneshot_device.gallery.owned import place_of
-from edge_oneshot_device.gallery.pacing import Pacing
 from edge_oneshot_device.gallery.people import Enrolment, Person, person_name
 from edge_oneshot_device.gallery.reserve import keep_reserve, release_reserve
-from edge_oneshot_device.gallery.retries import ReserveReleasedError, with_reserve
+from edge_oneshot_device.gallery.roster import NewTemplates
 from edge_oneshot_device.gallery.storage_errors import clear_errors
 from edge_oneshot_device.gallery.template_cache import TemplateCache
-from edge_oneshot_device.gallery.transaction import Transaction
+from edge_oneshot_device.gallery.transaction import ReserveReleasedError, Transaction, with_reserve
 from edge_oneshot_device.matching.thresholds import MAX_TEMPLATES
 
 _ROTATIONS: Final = 5  # of the key by other processes, before a transaction gives up
@@ -236,7 +234,7 @@ class Gallery:
             IntegrityError: Reason ``gallery_of_other_fingerprint``.
             MachineError: Reason ``not_finite``, ``not_wiped`` (see `wipe`), or the disk does not allow it.
         """
-        act = enrolling.act_of(add=add, replace=replace)
+        act = roster.act_of(add=add, replace=replace)
         new = NewTemplates(person=person, templates=templates, act=act, most=most, access=access, photos=photos)
         return self.enrol_templates(new)
 
@@ -257,7 +255,7 @@ class Gallery:
         with self.writing() as transaction:
             if compared is not None:
                 compared.require_current(transaction)
-            done = enrolling.enrol(transaction, new)
+            done = roster.enrol(transaction, new)
         if transaction.wipe_due:
             self.wipe()
         return done
@@ -275,7 +273,7 @@ class Gallery:
             MachineError: The disk does not allow it.
         """
         with self.writing() as transaction:
-            return enrolling.set_access(transaction, person, access)
+            return roster.set_access(transaction, person, access)
 
     @with_reserve
     def forget(self, person: str) -> Enrolment:
@@ -286,7 +284,7 @@ class Gallery:
             MachineError: Reason ``not_wiped`` (see `wipe`), or the disk does not allow it.
         """
         with self.writing() as transaction:
-            done = enrolling.forget(transaction, person)
+            done = roster.forget(transaction, person)
         self.wipe()
         return done
 

@@ -73,5 +73,5 @@ def _read(descriptor: int, end: float, words: tuple[str, ...]) -> bytes:
             raise _failed(words, f"printed more than {_MAX_BYTES} bytes")
 
 
-def _failed(words: tuple[str, ...], how: str) -> MachineError:
-    return MachineError(f"{describe(words)}, which is to print the key, {how}", reason="key_command_failed")
+def _failed(words: tuple[str, ...], fault: str) -> MachineError:
+    return MachineError(f"{describe(words)}, which is to print the key, {fault}", reason="key_command_failed")

@@ -26,8 +26,7 @@ from edge_oneshot_device.gallery.keys import (
     read_key,
 )
 from edge_oneshot_device.gallery.locking import locked
-from edge_oneshot_device.gallery.retries import with_reserve
-from edge_oneshot_device.gallery.transaction import Transaction
+from edge_oneshot_device.gallery.transaction import Transaction, with_reserve
 from edge_oneshot_device.gallery.vault import Vault
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.gallery import audit
-from edge_oneshot_device.gallery.encoders import encoders, put_in_use
+from edge_oneshot_device.gallery.encoders import use_encoder
 from edge_oneshot_device.gallery.transaction import Transaction
 from edge_oneshot_device.gallery.vault import SealError, Vault
 
@@ -30,19 +30,6 @@ def install(transaction: Transaction, content: bytes, detail: Mapping[str, Any])
     """
     use_encoder(transaction, detail)
     bind(transaction, content)
-
-
-def use_encoder(transaction: Transaction, installed: Mapping[str, Any] | None = None) -> None:
-    """Put the encoder of a transaction in use (see `put_in_use`), with a row of the audit trail.
-
-    Args:
-        transaction: One that writes.
-        installed: Further facts for that row; with None there is a row only where another encoder was in use.
-    """
-    before = encoders(transaction)
-    kept = put_in_use(transaction, transaction.fingerprint)
-    if installed is not None or (before and kept != before):
-        audit.append(transaction, "installed", detail={**(installed or {}), "encoders": kept})
 
 
 def bind(transaction: Transaction, content: bytes) -> None:

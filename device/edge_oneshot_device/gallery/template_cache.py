@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.manifest import Metric, Rule
 from edge_oneshot_device.gallery import audit
-from edge_oneshot_device.gallery.audit_rows import Row, altered_row
+from edge_oneshot_device.gallery.audit import Row, altered_row
 from edge_oneshot_device.gallery.encoders import require_encoder
 from edge_oneshot_device.gallery.people import PersonDetails
-from edge_oneshot_device.gallery.retries import TRIES, ChangedError
 from edge_oneshot_device.gallery.roster import count_of, details_of
 from edge_oneshot_device.gallery.sealed import open_person, open_template
 from edge_oneshot_device.gallery.storage_errors import corrupt
-from edge_oneshot_device.gallery.transaction import Reading, Transaction
+from edge_oneshot_device.gallery.transaction import TRIES, ChangedError, Reading, Transaction
 from edge_oneshot_device.matching.search import Index
 from edge_oneshot_device.matching.thresholds import MAX_TEMPLATES
 

@@ -1,16 +1,26 @@
-"""A transaction on a gallery: what every function that reads or changes the file works with."""
+"""A transaction on a gallery: what every function that reads or changes the file works with; and when to try again."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from edge_oneshot_device.gallery.audit_rows import Row
+from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.gallery.clock import Clock
 from edge_oneshot_device.gallery.database import Connection, write
 from edge_oneshot_device.gallery.keyring import Keyring
 from edge_oneshot_device.gallery.vault import Vault
+
+if TYPE_CHECKING:
+    from edge_oneshot_device.gallery.audit import Row
+
+TRIES: Final = 10
+"""How often something is tried where the gallery changes meanwhile."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Transaction:
@@ -29,7 +39,7 @@ class Transaction:
     """
 
     def __init__(
-        self, connection: Connection, keyring: Keyring, fingerprint: str, clock: Clock, verified: Row | None = None
+        self, connection: Connection, keyring: Keyring, fingerprint: str, clock: Clock, verified: "Row | None" = None
     ) -> None:
         self.connection = connection
         self.keyring = keyring
@@ -69,3 +79,34 @@ class Transaction:
 
 Reading = Callable[[], AbstractContextManager[Transaction]]
 """`Gallery.reading`, for what takes several transactions so that writers need not wait for long."""
+
+
+class ChangedError(MachineError):
+    """The gallery changed since it was read: read it, and compare, again; at most `TRIES` times.
+
+    Its reason is ``gallery_changing``, which is what a caller sees when all of these were in vain.
+
+    Args:
+        path: The gallery's file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        message = f"{path} was changed again and again meanwhile: try again; if it goes on, see what writes to it"
+        super().__init__(message, reason="gallery_changing")
+
+
+class ReserveReleasedError(MachineError):
+    """The disk was full, and the reserve has been given back to it: the transaction is worth one more try."""
+
+
+def with_reserve(function: Callable[P, T]) -> Callable[P, T]:
+    """Call a function that writes to the gallery once more where the disk was full and the reserve made room."""
+
+    @wraps(function)
+    def call(*arguments: P.args, **keywords: P.kwargs) -> T:
+        try:
+            return function(*arguments, **keywords)
+        except ReserveReleasedError:
+            return function(*arguments, **keywords)
+
+    return call

@@ -13,21 +13,19 @@ from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.files import read_file, sync_folder, write_atomically
 from edge_oneshot_device.gallery import audit, settings
 from edge_oneshot_device.gallery.aside import aside
-from edge_oneshot_device.gallery.audit_rows import Head
+from edge_oneshot_device.gallery.audit import Head
 from edge_oneshot_device.gallery.database import is_sealed, open_file, reading
-from edge_oneshot_device.gallery.encoders import people_of, require_encoder
+from edge_oneshot_device.gallery.encoders import people_of, require_encoder, use_encoder
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource
 from edge_oneshot_device.gallery.locking import locked
 from edge_oneshot_device.gallery.owned import require_own
 from edge_oneshot_device.gallery.people import PersonDetails, new_name
-from edge_oneshot_device.gallery.retries import with_reserve
 from edge_oneshot_device.gallery.roster import look_up, new_number
 from edge_oneshot_device.gallery.rotation import reseal
 from edge_oneshot_device.gallery.sealed import has_scores, open_person, open_template, write_person, write_template
-from edge_oneshot_device.gallery.settings import use_encoder
 from edge_oneshot_device.gallery.storage_errors import clear_errors, corrupt
-from edge_oneshot_device.gallery.transaction import Transaction
+from edge_oneshot_device.gallery.transaction import Transaction, with_reserve
 from edge_oneshot_device.gallery.vault import SealError, Vault
 from edge_oneshot_device.matching.thresholds import MAX_TEMPLATES
 from edge_oneshot_device.outputs import check_output

@@ -23,9 +23,8 @@ from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key
 from edge_oneshot_device.gallery.limits import Limits
 from edge_oneshot_device.gallery.locking import locked
 from edge_oneshot_device.gallery.migrations import SEALED
-from edge_oneshot_device.gallery.retries import with_reserve
 from edge_oneshot_device.gallery.storage_errors import unsealed
-from edge_oneshot_device.gallery.transaction import Transaction
+from edge_oneshot_device.gallery.transaction import Transaction, with_reserve
 from edge_oneshot_device.inspection.bundle_summary import Operation, summarise
 from edge_oneshot_device.matching.thresholds import Outlook
 from edge_oneshot_device.recognition.enrolment import enrol_again

@@ -16,9 +16,8 @@ from edge_oneshot_device.gallery.access import refuse_access
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, Refusal
 from edge_oneshot_device.gallery.people import PersonDetails
-from edge_oneshot_device.gallery.retries import ChangedError, ReserveReleasedError, with_reserve
 from edge_oneshot_device.gallery.template_cache import TemplateCache
-from edge_oneshot_device.gallery.transaction import Transaction
+from edge_oneshot_device.gallery.transaction import ChangedError, ReserveReleasedError, Transaction, with_reserve
 from edge_oneshot_device.matching.decision import Candidate, Decision, EmbeddingSource, decide_among, decide_verify
 from edge_oneshot_device.matching.thresholds import threshold_for
 

@@ -7,7 +7,7 @@ from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.gallery import audit, limits
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, Refusal
-from edge_oneshot_device.gallery.retries import with_reserve
+from edge_oneshot_device.gallery.transaction import with_reserve
 from edge_oneshot_device.liveness.challenge import Challenge
 from edge_oneshot_device.liveness.watcher import Liveness, Watcher
 

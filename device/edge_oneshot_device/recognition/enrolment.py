@@ -9,8 +9,8 @@ from edge_oneshot_device.bundle.manifest import Manifest
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery import renewal
-from edge_oneshot_device.gallery.enrolling import NewTemplates
 from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.roster import NewTemplates
 from edge_oneshot_device.gallery.template_cache import TemplateCache
 from edge_oneshot_device.matching.decision import Candidate, scores
 from edge_oneshot_device.matching.search import Match

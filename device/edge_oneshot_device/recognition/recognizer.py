@@ -16,13 +16,12 @@ from edge_oneshot_device.encoding.sources import ImageSource, Picture, take_file
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery import audit, limits
 from edge_oneshot_device.gallery.access import Access
-from edge_oneshot_device.gallery.enrolling import NewTemplates, act_of
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, Refusal
 from edge_oneshot_device.gallery.people import Enrolment, Person, new_name, person_name
-from edge_oneshot_device.gallery.retries import TRIES, ChangedError, with_reserve
-from edge_oneshot_device.gallery.roster import find
+from edge_oneshot_device.gallery.roster import NewTemplates, act_of, find
 from edge_oneshot_device.gallery.template_cache import TemplateCache
+from edge_oneshot_device.gallery.transaction import TRIES, ChangedError, with_reserve
 from edge_oneshot_device.matching.decision import Decision, join, scores
 from edge_oneshot_device.matching.thresholds import Outlook, threshold_for
 from edge_oneshot_device.recognition.attempts import Attempt, Comparison, decide_and_record, reject_changing

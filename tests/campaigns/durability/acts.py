@@ -19,9 +19,9 @@ from edge_oneshot_device.gallery.keys import KeySource, create_key, read_key
 from edge_oneshot_device.gallery.limits import Limits, unlock
 from edge_oneshot_device.gallery.migrations import MIGRATIONS
 from edge_oneshot_device.gallery.reserve import RESERVE
-from edge_oneshot_device.gallery.retries import with_reserve
 from edge_oneshot_device.gallery.roster import find
 from edge_oneshot_device.gallery.rotation import rotate_key
+from edge_oneshot_device.gallery.transaction import with_reserve
 from edge_oneshot_device.gallery.transfer import back_up, export_people, import_people, restore
 from edge_oneshot_device.matching.decision import Decision
 from edge_oneshot_device.recognition.attempts import Attempt, Comparison, decide_and_record

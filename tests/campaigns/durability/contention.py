@@ -25,11 +25,11 @@ from edge_oneshot_device.errors import MachineError, OneShotError
 from edge_oneshot_device.gallery import audit, database
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.people import PersonDetails
-from edge_oneshot_device.gallery.retries import ChangedError
 from edge_oneshot_device.gallery.roster import new_number
 from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.gallery.sealed import write_person, write_template
 from edge_oneshot_device.gallery.storage_errors import BUSY_SECONDS
+from edge_oneshot_device.gallery.transaction import ChangedError
 from edge_oneshot_device.recognition.attempts import decide_and_record
 from tests import ROOT
 from tests.campaigns.durability.acts import attempt, prepare

@@ -11,7 +11,7 @@ from edge_oneshot_device import cli
 from edge_oneshot_device.errors import InputError, IntegrityError
 from edge_oneshot_device.gallery import audit, audit_trail
 from edge_oneshot_device.gallery.access import ALWAYS, Access
-from edge_oneshot_device.gallery.audit_rows import Head, Row, parse_head
+from edge_oneshot_device.gallery.audit import Head, Row, parse_head
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key
 from edge_oneshot_device.gallery.rotation import rotate_key

@@ -22,11 +22,11 @@ from hypothesis.extra import numpy as hnp
 
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import database
+from edge_oneshot_device.gallery.encoders import use_encoder
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, read_key
 from edge_oneshot_device.gallery.migrations import MIGRATIONS
 from edge_oneshot_device.gallery.people import Enrolment, person_name
-from edge_oneshot_device.gallery.settings import use_encoder
 from edge_oneshot_device.gallery.vault import Vault
 from tests import MODELS
 from tests.samples.galleries import MINE, OTHER, SIZE, names, tampering, vectors

@@ -69,6 +69,6 @@ def test_whoever_was_enrolled_under_such_a_name_before_can_be_forgotten(
 ) -> None:
     with Gallery.open(tmp_path / "gallery.db", "f" * 64, 4, create=True) as gallery:
         with monkeypatch.context() as former:
-            former.setattr("edge_oneshot_device.gallery.enrolling.new_name", person_name)
+            former.setattr("edge_oneshot_device.gallery.roster.new_name", person_name)
             gallery.enrol("ada\ufe0f", np.ones((1, 4), np.float32))
         assert gallery.forget("ada\ufe0f").reason == "forgotten"

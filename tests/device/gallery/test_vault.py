@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.errors import DeviceError, IntegrityError, MachineError
-from edge_oneshot_device.gallery import database, enrolling
+from edge_oneshot_device.gallery import database, roster
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key
@@ -228,7 +228,7 @@ def test_nothing_of_whoever_was_forgotten_or_replaced_is_left_in_the_file(galler
 def test_nor_is_it_where_rows_were_moved_between_pages(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     # numbers of which secure_delete alone leaves a tag in the unused part of a page
     choose = random.Random(108)
-    monkeypatch.setattr(enrolling, "new_number", lambda: choose.getrandbits(62))
+    monkeypatch.setattr(roster, "new_number", lambda: choose.getrandbits(62))
     enrolled: list[str] = []
     forgotten = 0
     for step in range(110):

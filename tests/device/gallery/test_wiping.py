@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device.gallery import audit, wiping
+from edge_oneshot_device.gallery.encoders import use_encoder
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource
 from edge_oneshot_device.gallery.people import PersonDetails
 from edge_oneshot_device.gallery.roster import new_number
 from edge_oneshot_device.gallery.sealed import write_person, write_template
-from edge_oneshot_device.gallery.settings import use_encoder
 from tests.samples.galleries import MINE, OTHER, SIZE, vectors
 
 

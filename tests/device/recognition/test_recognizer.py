@@ -10,8 +10,8 @@ from edge_oneshot_device import Decision, Recognizer
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
+from edge_oneshot_device.gallery.encoders import use_encoder
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.gallery.settings import use_encoder
 from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.matching.decision import scores
 from edge_oneshot_device.matching.thresholds import calibration_for, threshold_for

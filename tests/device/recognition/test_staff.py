@@ -11,9 +11,9 @@ import pytest
 from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.encoding.sources import Picture
 from edge_oneshot_device.errors import InputError, MachineError
-from edge_oneshot_device.gallery.enrolling import NewTemplates
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.people import Enrolment
+from edge_oneshot_device.gallery.roster import NewTemplates
 from edge_oneshot_device.gallery.template_cache import TemplateCache
 from edge_oneshot_device.image_files import PassedOver
 from edge_oneshot_device.installation import installer
