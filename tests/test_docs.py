@@ -69,3 +69,11 @@ def test_every_step_of_the_design_s_walks_names_files_that_are_there():
             assert [file for file in files if not (base / file).exists()] == [], line
             steps += 1
     assert steps > 15
+
+
+def test_every_page_that_the_code_names_is_there():
+    folders = ("benchmarks", "device", "edge_oneshot", "export", "tests")
+    code = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    named = {page for path in code for page in re.findall(r"(?<![\w/.])(docs/[\w/-]+\.\w+)", path.read_text())}
+    assert named
+    assert [page for page in sorted(named) if not (ROOT / page).exists()] == []
