@@ -40,7 +40,7 @@ from edge_oneshot_export.judging.verification import (
     verification_rates,
 )
 
-LEAST_SIDE = 1000  # of a photo, as the device decodes it
+PHOTO_SIDE = 1000  # of a photo, as the device decodes it
 EYE_DISTANCES = (40, 30, 24, 20, 16, 12, 8)  # pixels
 SIDE = 640  # longer side of the photos that are timed
 
@@ -101,7 +101,7 @@ def photo_distances(bundle: Bundle, own: Dlib, folder: Path) -> dict[str, object
     encoder = Encoder.open(bundle, "int8")
     distances, missed, rows, names = [], 0, [], []
     for path in sorted(folder.iterdir()):
-        photo = load_photo(path, LEAST_SIDE)
+        photo = load_photo(path, PHOTO_SIDE)
         faces = encoder.faces.find(photo, refine=False)
         embedded = [encoder.embed(encoder.faces.cut(photo, face)) for face in faces]
         person = re.split(r"[\d_.]", path.name)[0]
@@ -135,7 +135,7 @@ def made_smaller(bundle: Bundle, folder: Path) -> dict[str, object]:
     faces = encoder.faces
     cropped = []
     for path in sorted(folder.iterdir()):
-        photo = load_photo(path, LEAST_SIDE)
+        photo = load_photo(path, PHOTO_SIDE)
         for face in faces.find(photo, refine=False):
             reach, middle = 3.0 * face.detection.eye_distance, face.detection.points[:4].mean(axis=0)
             low, high = np.maximum(middle - reach, 0.0), np.minimum(middle + reach, photo.size)
@@ -163,7 +163,7 @@ def latencies(bundle: Bundle, own: Dlib, folder: Path, repeats: int) -> dict[str
     """
     encoders = {name: Encoder.open(bundle, name) for name in ("int8", "float32")}
     finder = encoders["int8"].faces
-    photos = [load_photo(path, LEAST_SIDE) for path in sorted(folder.iterdir())]
+    photos = [load_photo(path, PHOTO_SIDE) for path in sorted(folder.iterdir())]
     photos = [photo.resize([round(side * SIDE / max(photo.size)) for side in photo.size]) for photo in photos]
     photos = [photo for photo in photos if is_taken(finder, photo) and len(own.detector(np.asarray(photo), 1)) == 1]
     took: dict[str, list[float]] = {}

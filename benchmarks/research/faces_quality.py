@@ -35,7 +35,7 @@ from edge_oneshot_device.formatting import align
 from tests.campaigns.rendering.drawing import Camera, Surface, draw, turn
 from tests.campaigns.rendering.people import person_of
 
-LEAST_SIDE = 1000  # of a photo, as the device decodes it
+PHOTO_SIDE = 1000  # of a photo, as the device decodes it
 EYES = 60.0  # pixels between the eyes
 REACH = 3.0  # half a side of what is cut out, in distances between the eyes
 AHEAD = 12.0  # degrees off which a face still looks into the camera
@@ -245,7 +245,7 @@ def refusals(finder: FaceFinder, limits: FaceLimits, data: Path) -> tuple[int, d
     counts, times, photos = Counter(), [], 0
     with open_archive(data) as archive:
         for name in [name for name in archive.files if name.endswith((".png", ".jpg", ".pgm"))]:
-            photo, photos = load_photo(archive.read(name), LEAST_SIDE), photos + 1
+            photo, photos = load_photo(archive.read(name), PHOTO_SIDE), photos + 1
             faces = finder.find(photo, refine=False)
             if len(faces) != 1:
                 counts["several_faces" if faces else "no_face"] += 1
@@ -284,7 +284,7 @@ def main() -> int:
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
     encoder, limits = Encoder.open(bundle, "int8"), bundle.manifest.input.face.limits
-    photos = [load_photo(path, LEAST_SIDE) for path in sorted(arguments.photos.iterdir())]
+    photos = [load_photo(path, PHOTO_SIDE) for path in sorted(arguments.photos.iterdir())]
     people = subjects(encoder, photos, limits)
     count, refused, gate_ms = refusals(encoder.faces, limits, arguments.data)
     found = Measured(

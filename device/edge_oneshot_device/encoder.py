@@ -1,4 +1,4 @@
-"""From an image to its embedding, through one variant of a bundle."""
+"""The encoder: from an image to its embedding, through one variant of a bundle."""
 
 import math
 from collections.abc import Callable
@@ -23,19 +23,19 @@ _GOLDEN_PIXELS: Final = 1 << 23
 
 
 class Encoder:
-    """A model with its preprocessing: images in, embeddings out. For one thread at a time.
+    """A model with its preprocessing, which embeds images; for one thread at a time.
 
     Args:
         model: The model in its runtime.
         input: How an image becomes the model's input.
-        embedding: What the model answers.
+        embedding: Size and metric of the model's output.
         variant: Name of the variant.
-        fingerprint: Fingerprint of the variant; embeddings of another one never compare.
-        faces: Finds the face in a photo, where the input has a face part; without it `embed_image` takes
-            the image as it is.
+        fingerprint: Fingerprint of the variant; embeddings of different fingerprints cannot be compared.
+        faces: Finds the face in a photo, when the input has a face section; without it `embed_image` takes the whole
+            image.
 
     Raises:
-        IntegrityError: ``model_mismatch``: the model's tensors are not those of the sections.
+        IntegrityError: ``model_mismatch``: the model's tensors differ from those of the sections.
     """
 
     def __init__(
@@ -72,12 +72,12 @@ class Encoder:
 
     @property
     def runtime(self) -> str:
-        """Name of the runtime that ran last."""
+        """Name of the runtime that ran the last inference."""
         return self._model.runtime
 
     @property
     def delegated(self) -> bool | None:
-        """Whether XNNPACK computes, where the runtime has it; None where it has not."""
+        """Whether XNNPACK computes; None when the runtime has no XNNPACK."""
         return self._model.delegated if isinstance(self._model, TfliteModel) else None
 
     @classmethod
@@ -95,9 +95,9 @@ class Encoder:
         Args:
             bundle: The bundle.
             variant: Name of one of its variants.
-            runtime: Name of the runtime, ``edgetpu`` among them; None takes the one of the variant's format.
+            runtime: Name of the runtime, such as ``edgetpu``; None takes the default of the variant's format.
             threads: Threads of one inference on the processor.
-            allow_cpu: Run the variant's plain file where the Edge TPU fails; `runtime` says so, and it is logged.
+            allow_cpu: Run the variant's plain file when the Edge TPU fails; this is logged, and `runtime` tells it.
 
         Raises:
             InputError: ``variant_missing``, ``wrong_runtime``, ``not_compiled`` or ``wrong_threads``.
@@ -105,13 +105,13 @@ class Encoder:
             MachineError: ``runtime_missing``, ``runtime_failed`` or ``out_of_memory``; of the Edge TPU also
                 ``edgetpu_unavailable``, ``edgetpu_crashed`` or ``edgetpu_hung``.
         """
-        start_decoder()  # before the model takes memory that it would hold a copy of
+        start_decoder()  # before the model is loaded, because the forked process shares this memory
         encoder = load_encoder(bundle, variant, runtime=runtime, threads=threads, allow_cpu=allow_cpu)
         self_test(encoder, bundle)
         return encoder
 
     def raw(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
-        """The model's output as it stands.
+        """The model's output, neither dequantized nor normalised.
 
         Args:
             pixels: uint8 (height, width, channels).
@@ -120,7 +120,7 @@ class Encoder:
             Array (size,) of the model's output dtype.
 
         Raises:
-            InputError: ``wrong_shape``: `pixels` is not such an array.
+            InputError: ``wrong_shape``: `pixels` has another shape or dtype.
             MachineError: ``runtime_failed``.
         """
         if pixels.shape != self._shape or pixels.dtype != self._dtype:
@@ -138,11 +138,11 @@ class Encoder:
     def _look_up(self, pixels: NDArray[np.uint8]) -> None:
         for table, part, values in self._lookups:
             channels = pixels[:, :, part]
-            if isinstance(table, bytes):  # numpy would make each index one of 64 bits first
+            if isinstance(table, bytes):  # numpy would convert the indices to 64 bits first
                 codes = np.frombuffer(channels.tobytes().translate(table), values.dtype)
                 values[:] = codes.reshape(values.shape)
             else:
-                # An 8-bit index is always in range; "clip" spares numpy a buffer.
+                # An 8-bit index is always in range; "clip" saves numpy a buffer.
                 table.take(channels, out=values, mode="clip")
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -152,8 +152,8 @@ class Encoder:
             pixels: uint8 (height, width, channels).
 
         Returns:
-            float32 (size,): of length 1 for cosine (all zero when the model says zero), as the
-            model says it for euclidean.
+            float32 (size,): for cosine normalised to length 1 (all zero when the model's output is), for euclidean
+            as the model computes it.
 
         Raises:
             InputError: ``wrong_shape``.
@@ -178,10 +178,14 @@ class Encoder:
 
         Args:
             images: uint8 (n, height, width, channels).
-            progress: Called after each image with the number of images done so far.
+            progress: Is called after each image with the number of images embedded so far.
 
         Returns:
             float32 (n, size).
+
+        Raises:
+            InputError: ``wrong_shape``.
+            MachineError: ``runtime_failed``.
         """
         embeddings = np.empty((len(images), self.embedding.size), dtype=np.float32)
         for index, pixels in enumerate(images):
@@ -201,8 +205,8 @@ class Encoder:
             float32 (size,), see `embed`.
 
         Raises:
-            InputError: It cannot be read as an image (see `load_image`), has ``no_content``, or no face
-                to embed (see `edge_oneshot_device.faces.finding.FaceFinder.chip`).
+            InputError: It cannot be read as an image (see `load_image`), has ``no_content``, or shows no face that can
+                be embedded (see `edge_oneshot_device.faces.finding.FaceFinder.chip`).
             MachineError: The file cannot be read, or the runtime failed.
         """
         picture = take_picture(source)
@@ -214,7 +218,20 @@ class Encoder:
 def load_encoder(
     bundle: Bundle, name: str, *, runtime: str | None = None, threads: int = 1, allow_cpu: bool = False
 ) -> Encoder:
-    """`Encoder.open` without the self-test, for those who time the first inference."""
+    """`Encoder.open` without the self-test, to time the first inference.
+
+    Args:
+        bundle: The bundle.
+        name: Name of one of its variants.
+        runtime: As of `Encoder.open`.
+        threads: As of `Encoder.open`.
+        allow_cpu: As of `Encoder.open`.
+
+    Raises:
+        InputError: As `Encoder.open`.
+        IntegrityError: As `Encoder.open`, but for ``self_test_failed``.
+        MachineError: As `Encoder.open`.
+    """
     manifest = bundle.manifest
     variant = _find(manifest, name)
     if runtime == EDGE_TPU:
@@ -234,7 +251,7 @@ def load_encoder(
 
 
 def _open_edgetpu(bundle: Bundle, variant: Variant, threads: int, allow_cpu: bool) -> tuple[Model, str]:
-    """The compiled file, and the runtime of all that is not compiled."""
+    """The compiled model, and the runtime for the files that are not compiled."""
     from edge_oneshot_device.encoding.edgetpu import EdgeTpuModel, host_runtime
 
     if variant.compiled is None:
@@ -250,11 +267,11 @@ def _open_edgetpu(bundle: Bundle, variant: Variant, threads: int, allow_cpu: boo
 
 
 def open_faces(bundle: Bundle, *, runtime: str | None = None, threads: int = 1) -> "FaceFinder | None":
-    """What finds the face in a photo for a bundle's encoder; None where that takes the whole image.
+    """The face finder for a bundle's encoder; None when the encoder takes the whole image.
 
     Args:
         bundle: The bundle.
-        runtime: ``litert`` or ``tflite-runtime``; None takes the first.
+        runtime: ``litert`` or ``tflite-runtime``; None takes ``litert``.
         threads: Threads of one inference.
 
     Raises:
@@ -272,11 +289,15 @@ def open_faces(bundle: Bundle, *, runtime: str | None = None, threads: int = 1) 
 
 
 def self_test(encoder: Encoder, bundle: Bundle) -> None:
-    """Run the bundle's golden images through decoding, preprocessing and model; those of faces are cut already.
+    """Run the bundle's golden images through decoding, preprocessing and model; golden faces are aligned already.
+
+    Args:
+        encoder: An encoder of the bundle.
+        bundle: Has the images and the expected outputs.
 
     Raises:
-        IntegrityError: ``self_test_failed``: an output differs from the expected one by more
-            than the bundle's tolerance.
+        IntegrityError: ``self_test_failed``: an output differs from the expected one by more than the tolerance, or an
+            image cannot be used.
     """
     test = bundle.manifest.self_test
     tolerance = test.tolerance[encoder.variant]
@@ -307,14 +328,14 @@ def _find(manifest: Manifest, name: str) -> Variant:
 
 
 def _tables(section: InputSection, tensor: TensorSpec) -> NDArray[Any]:
-    """Per channel the model's input value of each of the 256 pixel values; one row when all agree."""
+    """Per channel the model's input value for each of the 256 pixel values; one row when all channels agree."""
     levels = np.repeat(np.arange(256, dtype=np.uint8)[:, np.newaxis], section.channels, axis=1)
     tables = np.ascontiguousarray(quantize(scale(levels, section), tensor).T)
     return tables[:1] if (tables == tables[0]).all() else tables
 
 
 def _flip(tables: NDArray[Any]) -> np.uint8 | None:
-    """The bits that turn each pixel into its code, where that is all: an offset of 128, or white for black."""
+    """The bits to flip in each pixel, when that gives its input value: an offset of 128, or an inversion; else None."""
     if len(tables) > 1 or tables.itemsize > 1:
         return None
     bits = tables[0].view(np.uint8)
@@ -323,7 +344,7 @@ def _flip(tables: NDArray[Any]) -> np.uint8 | None:
 
 
 def _codes(tensor: TensorSpec) -> NDArray[np.float32] | None:
-    """The real value of each of the 256 codes of an 8-bit output, by the code's bits; None for a float output."""
+    """The real value of each of the 256 values of an 8-bit output, by its bits; None for a float output."""
     if tensor.dtype == "float32":
         return None
     return dequantize(np.arange(256, dtype=np.uint8).view(tensor.dtype), tensor)

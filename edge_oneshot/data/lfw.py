@@ -18,7 +18,7 @@ from edge_oneshot_export.judging.folds import FoldedPairs
 
 LISTING = "pairs.txt"
 
-_LEAST_SIDE = 1000  # of a photo, as the device decodes it
+_PHOTO_SIDE = 1000  # of a photo, as the device decodes it
 
 
 def load_lfw(
@@ -83,7 +83,7 @@ def _cut_all(
     refused: Counter[str] = Counter()
     for number, name in enumerate(photos):
         try:
-            photo = load_photo(archive.read(name), _LEAST_SIDE)
+            photo = load_photo(archive.read(name), _PHOTO_SIDE)
         except InputError as error:
             raise DataError(f"{archive.path / name}: {error}", reason=error.reason) from error
         middle = np.array(photo.size) / 2

@@ -35,7 +35,7 @@ from tests.campaigns.rendering.acting import ATTACKS, Actor, genuine
 from tests.campaigns.rendering.people import Person, person_of
 from tests.campaigns.rendering.scene import Scene
 
-LEAST_SIDE = 1000  # of a photo, as the device decodes it
+PHOTO_SIDE = 1000  # of a photo, as the device decodes it
 FRAME = 0.125  # seconds between frames, give or take a sixth
 LONGEST = 30.0  # seconds of a trial
 ASIDE = 0.13  # of the nose on a photo from the front, from the middle between the eyes
@@ -54,7 +54,7 @@ def colour_people(folder: Path, finder: FaceFinder) -> Iterator[Person]:
     """Of each name the first photo from the front; of a photo with several faces each is somebody."""
     known = set()
     for path in sorted(folder.iterdir()):
-        photo = load_photo(path, LEAST_SIDE)
+        photo = load_photo(path, PHOTO_SIDE)
         name = re.split(r"[\d_.]", path.name)[0]
         faces = finder.find(photo)
         for number, face in enumerate(faces):

@@ -1,1 +1,1 @@
-"""The bundle: the contract between who exports and who recognizes, read and checked."""
+"""The bundle: the file that export writes and the device reads, and the checks on opening it."""

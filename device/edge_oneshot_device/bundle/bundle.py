@@ -1,10 +1,9 @@
 """Reading a bundle: every byte is checked against the manifest before anything is used.
 
-A bundle is a zip of the plainest kind: members stored without compression, one after another
-from the first byte, then the central directory, then its end record, and nothing else. Any
-byte that this layout does not account for is refused, so no two zip readers can see
-different files in it. manifest.json comes first and, where the bundle is signed, manifest.sig
-second; a signature is checked before anything of the manifest is parsed.
+A bundle is a zip of the plainest kind: uncompressed members, one after another from the first byte, then the central
+directory and its end record, and nothing else. A bundle with any other byte is refused, so no two zip readers can see
+different files in it. manifest.json comes first, then manifest.sig if the bundle is signed; the signature is checked
+before the manifest is parsed.
 """
 
 import hashlib
@@ -44,10 +43,9 @@ class Bundle(msgspec.Struct, frozen=True):
         manifest: The parsed manifest.
         content: The bundle file, byte for byte.
         sha256: SHA-256 of `content`, in hex.
-        members: Path to content of every member other than the manifest and its signature; each is copied
-            when it is asked for.
-        signed_by: The Ed25519 public key whose signature it bears, in hex; None when unsigned.
-            It says who signed; whether to trust them is what `trust` is for.
+        members: Content of every member other than the manifest and its signature, by path; each access copies it.
+        signed_by: The Ed25519 public key that signed the bundle, in hex; None when it is unsigned. Whether this key is
+            trusted is checked by `open` with `trust`.
     """
 
     manifest: Manifest
@@ -60,22 +58,22 @@ class Bundle(msgspec.Struct, frozen=True):
     def open(
         cls, source: str | os.PathLike[str] | bytes, *, trust: str | None = None, pinned: str | None = None
     ) -> "Bundle":
-        """Read a bundle once into memory and check all of it.
+        """Read a bundle into memory once and check all of it.
 
-        A signature that is there is verified, whether or not a key is trusted.
+        A signature is verified even when no key is trusted.
 
         Args:
             source: Path, or the file's content.
-            trust: The public key, in hex, that has to have signed it; None opens any bundle.
-            pinned: SHA-256, in hex, that it had when it was opened and checked before; then its members
-                are not checked again, unless a key is trusted.
+            trust: The public key, in hex, that must have signed the bundle; None opens any bundle.
+            pinned: SHA-256, in hex, of a bundle that was checked before; when it is equal, the members are not checked
+                again, unless `trust` is given.
 
         Raises:
-            InputError: The path leads to no file (``not_found``, ``not_a_file``).
+            InputError: ``not_found`` or ``not_a_file``: there is no file at this path.
             IntegrityError: ``not_a_bundle`` (not laid out as a bundle), ``bad_signature``,
-                ``unsigned`` or ``untrusted_key`` (where a key is trusted), ``bad_manifest``,
-                ``member_mismatch`` (its members are not those of the manifest) or ``bundle_altered``
-                (it is not the one that was pinned).
+                ``unsigned`` or ``untrusted_key`` (with `trust`), ``bad_manifest``,
+                ``member_mismatch`` (the members differ from those of the manifest) or ``bundle_altered``
+                (the digest differs from `pinned`).
             MachineError: The file cannot be read.
         """
         content = source if isinstance(source, bytes) else read_file(source, MAX_BUNDLE_BYTES)
@@ -98,7 +96,10 @@ class Bundle(msgspec.Struct, frozen=True):
         return cls(manifest, content, sha256, _Members(content, spans), signed_by)
 
     def read(self, path: str) -> bytes:
-        """Content of a member that the manifest lists.
+        """Content of a member.
+
+        Args:
+            path: The member's path in the manifest.
 
         Raises:
             KeyError: The manifest lists no such member.
@@ -107,7 +108,7 @@ class Bundle(msgspec.Struct, frozen=True):
 
 
 class _Members(Mapping[str, bytes]):
-    """Parts of a content, by name; they are most of it, and few are needed at once."""
+    """Slices of the bundle's content by name, copied on access: few members are needed at once."""
 
     def __init__(self, content: bytes, spans: Mapping[str, slice]) -> None:
         self._content = content
@@ -124,7 +125,7 @@ class _Members(Mapping[str, bytes]):
 
 
 def _take_manifest(content: bytes, spans: dict[str, slice]) -> tuple[bytes, bytes | None]:
-    """Content of the manifest and of its signature, if any; what is left are the members that it lists."""
+    """Remove the manifest and its signature from the spans, and return their contents."""
     places = {name: place for place, name in enumerate(spans)}
     if MANIFEST_NAME not in places:
         raise _not_a_bundle(f"it has no {MANIFEST_NAME}")
@@ -161,12 +162,12 @@ def _check_members(manifest: Manifest, content: bytes, spans: dict[str, slice]) 
 
 
 def _unzip(content: bytes, *, check: bool) -> dict[str, slice]:
-    """Name to place of every member, or IntegrityError; their checksums are compared if `check`."""
+    """The span of every member by name; `check` says whether their CRC-32 are compared."""
     if len(content) > MAX_BUNDLE_BYTES:
         raise IntegrityError(f"it is larger than {MAX_BUNDLE_BYTES >> 20} MiB", reason="not_a_bundle")
     try:
         return _walk(content, check)
-    except (struct.error, UnicodeDecodeError) as error:  # a header that reaches past the end; a name not ASCII
+    except (struct.error, UnicodeDecodeError) as error:  # a header beyond the end; a name that is not ASCII
         raise _not_a_bundle("it is cut short or no bundle at all") from error
 
 
@@ -200,7 +201,7 @@ def _walk(content: bytes, check: bool) -> dict[str, slice]:
 
 
 def _read_entry(content: bytes, entry: int, position: int) -> tuple[str, int, int, int]:
-    """(name, size, CRC-32, offset of the next entry); the local header has to be at `position` and agree."""
+    """Name, size, CRC-32 and the offset of the next entry; the local header must be at `position` and agree."""
     magic, _, *common, name_size, extra, comment, disk, _, _, offset = _CENTRAL.unpack_from(content, entry)
     _, flags, method, _, _, checksum, stored, size = common
     following = entry + _CENTRAL.size + name_size
@@ -220,7 +221,7 @@ def _read_entry(content: bytes, entry: int, position: int) -> tuple[str, int, in
 
 
 def _brief(error: IntegrityError) -> str:
-    """Its message, which may quote a name or a key of megabytes, on one line of bearable length."""
+    """The error's message on one line of limited length: it may quote a name or a key of megabytes."""
     line = one_line(str(error)[: _MAX_MESSAGE + 1])
     return line if len(line) <= _MAX_MESSAGE else f"{line[:_MAX_MESSAGE]}..."
 

@@ -1,7 +1,6 @@
 """The manifest as JSON, parsed strictly.
 
-An unknown key, a missing key, a key given twice, NaN, a newer format or a contradiction is an error that names what is
-wrong.
+An unknown key, a missing key, a repeated key, NaN, a newer format or a contradiction is an error that names its place.
 """
 
 import json
@@ -31,26 +30,29 @@ from edge_oneshot_device.bundle.runtime_kinds import RUNTIME_KINDS
 from edge_oneshot_device.errors import IntegrityError
 
 _INTEGERS = {"int8": (-128, 127), "uint8": (0, 255), "float32": (0, 0)}
-_LEAST_STEP = 1e-12  # of an integer tensor
-_SELF_TEST_STEPS = 16
-_SELF_TEST_SHARE = 0.05  # of the largest value of a float output
-# Least score, largest score, largest scale of the tail and largest margin. What rounding adds is in them.
+_MIN_TENSOR_SCALE = 1e-12
+_MAX_TOLERANCE_STEPS = 16
+_MAX_TOLERANCE_SHARE = 0.05  # of the largest value of a float output
+# Smallest score, largest score, largest scale of the tail and largest margin, each with an allowance for rounding.
 _SCORES = {"cosine": (-1.001, 1.001, 10.0, 2.002), "euclidean": (-1e9, 0.001, 1e9, 1e9)}
 _MAX_GOLDEN_IMAGES = 16
 _MAX_GOLDEN_BYTES = 4 << 20
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """JSON of the manifest, UTF-8, indented; the same bytes for the same manifest."""
+    """The manifest as indented JSON in UTF-8; equal manifests give equal bytes."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
 
 
 def decode_manifest(content: bytes) -> Manifest:
     """Parse and check a manifest.
 
+    Args:
+        content: manifest.json.
+
     Raises:
-        IntegrityError: It is no JSON, has an unknown, missing or repeated key, a value out of
-            range or NaN, is of a newer format, or contradicts itself.
+        IntegrityError: ``bad_manifest``: it is no JSON, has an unknown, missing or repeated key, a value out of range
+            or NaN, is of a newer format, or contradicts itself.
     """
     try:
         plain = json.loads(content, object_pairs_hook=_unique_keys)
@@ -102,7 +104,7 @@ def _check_consistent(manifest: Manifest) -> None:
 
 
 def _check_golden(paths: tuple[str, ...], members: dict[str, Member]) -> None:
-    """Each start decodes and embeds all of them."""
+    """Check the images of the self-test: their number and size, because each start embeds all of them."""
     if len(paths) > _MAX_GOLDEN_IMAGES or len(set(paths)) != len(paths):
         raise ValueError(f"self_test.images: {len(paths)} images; at most {_MAX_GOLDEN_IMAGES} are needed, each once")
     for path in paths:
@@ -119,12 +121,12 @@ def _check_self_test(test: SelfTest, variant: Variant) -> None:
     if any(len(output) != size for output in outputs):
         raise ValueError(f"{where}: {size} values an image are needed")
     least, most = min(map(min, outputs)), max(map(max, outputs))
-    allowed = _SELF_TEST_SHARE * max(-least, most)
+    allowed = _MAX_TOLERANCE_SHARE * max(-least, most)
     if variant.output.dtype != "float32":
         low, high = _INTEGERS[variant.output.dtype]
         if not low <= least <= most <= high or not all(value.is_integer() for output in outputs for value in output):
             raise ValueError(f"{where}: {variant.output.dtype} holds {low} to {high}, and whole numbers alone")
-        allowed = _SELF_TEST_STEPS
+        allowed = _MAX_TOLERANCE_STEPS
     if test.tolerance[variant.name] > allowed:
         raise ValueError(f"self_test.tolerance of {variant.name}: above {allowed:g} it tests nothing")
 
@@ -170,8 +172,8 @@ def _check_variant(variant: Variant, manifest: Manifest, members: dict[str, Memb
     for tensor in (variant.input, variant.output):
         if (tensor.dtype == "float32") != (tensor.scale == 0.0):
             raise ValueError(f"{where}: dtype {tensor.dtype} with scale {tensor.scale}")
-        if 0.0 < tensor.scale < _LEAST_STEP:
-            raise ValueError(f"{where}: scale {tensor.scale}, at least {_LEAST_STEP:g} is needed")
+        if 0.0 < tensor.scale < _MIN_TENSOR_SCALE:
+            raise ValueError(f"{where}: scale {tensor.scale}, at least {_MIN_TENSOR_SCALE:g} is needed")
         if not _INTEGERS[tensor.dtype][0] <= tensor.zero_point <= _INTEGERS[tensor.dtype][1]:
             raise ValueError(f"{where}: dtype {tensor.dtype} with zero point {tensor.zero_point}")
     if variant.compiled is not None and (variant.compiled not in members or variant.format != "tflite"):

@@ -12,14 +12,14 @@ FaceKind = Literal["blazeface-short", "blazeface-full", "facemesh"]
 
 
 class FaceModel(Section, frozen=True):
-    """A net of the way from a photo to a face: float32 TFLite, a square RGB input.
+    """A net that finds a face or its points: a float32 TFLite file with a square RGB input.
 
     Attributes:
-        file: The member.
-        sha256: Its digest, here as well, so that it is in the fingerprints.
-        kind: What it is, and so how its outputs are read.
-        size: Side of the square that it is shown, in pixels.
-        min_score: How sure it has to be, 0..1, that something is a face.
+        file: Path of the member.
+        sha256: Its digest; it is repeated here so that the fingerprints cover it.
+        kind: The architecture, which says how its outputs are decoded.
+        size: Longer side of the image in the net's input, in pixels; the rest of the input is black.
+        min_score: Lowest score that counts as a face, 0..1.
     """
 
     file: MemberPath
@@ -30,7 +30,7 @@ class FaceModel(Section, frozen=True):
 
 
 class FacePoint(Section, frozen=True):
-    """Where a point of the mesh belongs in the model's input: x and y in 0..1 of its width and height, or near it."""
+    """The place of a mesh point in the model's input: x and y as shares of its width and height, in 0..1 or near."""
 
     point: Annotated[int, msgspec.Meta(ge=0, lt=MESH_POINTS)]
     x: Annotated[float, msgspec.Meta(ge=-1.0, le=2.0)]
@@ -38,15 +38,15 @@ class FacePoint(Section, frozen=True):
 
 
 class FaceLimits(Section, frozen=True):
-    """What a face must be like to be embedded, see `edge_oneshot_device.faces.quality.Quality`.
+    """Limits of the quality gate, see `edge_oneshot_device.faces.quality.Quality`.
 
     Attributes:
-        max_outside: Share of it beyond the frame.
+        max_outside: Share of the face outside the frame.
         max_yaw: Degrees to either side.
         max_pitch: Degrees up or down.
-        min_light: Level of 255 that its light parts reach.
-        max_glare: Share of it that is burnt out.
-        max_blur: 0..1.
+        min_light: Level that the light parts of the face reach, 0..255.
+        max_glare: Share of saturated pixels.
+        max_blur: Blur, 0..1.
     """
 
     max_outside: Rate
@@ -61,13 +61,13 @@ class FaceSection(Section, frozen=True, omit_defaults=True):
     """How the face in a photo becomes the model's input, see `edge_oneshot_device.faces`.
 
     Attributes:
-        finder: Finds faces in the whole photo.
-        closer: Looks at each face again, closely, and says where it is.
-        mesh: Finds the points of a face.
-        max_overlap: Intersection over union above which two boxes are of the same face.
-        template: The points that the face is laid on.
-        min_eye_distance: In pixels of the photo; a smaller face is refused.
-        limits: Of other faces that are refused; unsaid where none is, as in bundles made before there were any.
+        finder: Detector for the whole photo.
+        closer: Detector for a crop around each face that the finder found.
+        mesh: Net that finds the points of a face.
+        max_overlap: Intersection over union above which two boxes belong to the same face.
+        template: The places in the model's input that the face is aligned to.
+        min_eye_distance: Smallest distance between the eyes, in pixels of the photo; a smaller face is refused.
+        limits: Limits of the quality gate; absent without one, as in bundles made before it existed.
     """
 
     finder: FaceModel
@@ -80,5 +80,5 @@ class FaceSection(Section, frozen=True, omit_defaults=True):
 
     @property
     def models(self) -> tuple[FaceModel, FaceModel, FaceModel]:
-        """All nets."""
+        """All three nets."""
         return self.finder, self.closer, self.mesh

@@ -7,9 +7,9 @@ import msgspec
 MAX_BUNDLE_BYTES = 256 << 20
 MAX_LEVEL = 1e5
 MIN_SCALE = 1e-4
-"""What pixels are scaled by: the largest mean or scale, and the smallest scale, to either side of 0."""
+"""Limits of the scaling of pixels: the largest magnitude of a mean or a scale, and the smallest of a scale."""
 
-# Ranges of sense: wider than any encoder needs, and narrow enough for what is computed with them to stay finite.
+# Ranges wider than any encoder needs, and narrow enough that everything computed from them is finite.
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
 Bytes = Annotated[int, msgspec.Meta(ge=0, le=MAX_BUNDLE_BYTES)]
@@ -17,10 +17,10 @@ Rate = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 TargetFar = Annotated[float, msgspec.Meta(ge=1e-12, lt=1.0)]
 Difference = Annotated[float, msgspec.Meta(ge=-1.0, le=1.0)]
 Cosine = Annotated[float, msgspec.Meta(ge=-1.001, le=1.001)]
-"""Rounding goes beyond 1, and so does the threshold above the largest score."""
+"""Rounding can exceed 1, and so can a threshold above the largest score."""
 
 Score = Annotated[float, msgspec.Meta(ge=-1e9, le=1.001)]
-"""A cosine or a negative distance; `codec` looks which."""
+"""A cosine or a negative distance; `codec` checks the range of each."""
 
 Lead = Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]
 Level = Annotated[float, msgspec.Meta(ge=-MAX_LEVEL, le=MAX_LEVEL)]

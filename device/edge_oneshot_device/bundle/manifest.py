@@ -1,4 +1,4 @@
-"""The manifest of a bundle: the contract between the workstation and the device; `codec` reads and writes it."""
+"""The manifest of a bundle, the contract between the workstation and the device; `codec` reads and writes it."""
 
 import hashlib
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ Runtime = Literal["litert", "tflite-runtime", "onnxruntime"]
 
 
 class Member(Section, frozen=True):
-    """One file of the bundle other than the manifest itself."""
+    """One file of the bundle, other than the manifest and its signature."""
 
     path: MemberPath
     bytes: Bytes
@@ -48,21 +48,21 @@ class Member(Section, frozen=True):
 
 
 class InputSection(Section, frozen=True, omit_defaults=True):
-    """How an image becomes the model's input, enough to repeat it bit for bit.
+    """How an image becomes the model's input, in enough detail to repeat it bit for bit.
 
-    The image is decoded, turned upright by its EXIF tag, converted to `colour`, framed,
-    stretched to `width` x `height` with Pillow's `resize` filter, and scaled: ``(pixel - mean) / scale``
-    per channel, pixels in 0..255. A negative scale turns dark ink on white into high values.
+    The image is decoded, turned upright by its EXIF tag, converted to `colour`, framed, stretched to `width` x `height`
+    with Pillow's filter `resize`, and scaled: ``(pixel - mean) / scale`` per channel, for pixels in 0..255. A negative
+    scale turns dark ink on white into high values.
 
     Attributes:
-        value_range: Smallest and largest value that the scaled input can take.
-        min_contrast: Smallest difference (in 8-bit levels) between the lightest and darkest
-            pixel after resizing; an image below it has no content.
-        framing: ``whole``: the image as it is. ``ink``: the square about what is drawn on it, see
-            `edge_oneshot_device.encoding.preprocessing.frame_ink`. ``whole`` is left unsaid, so that templates
-            made before there was a choice keep their fingerprint.
-        face: The model is given the aligned face of a photo, of this size and colour; `resize` then serves
-            the images of the self-test alone, which are cut already. Unsaid where it is given the whole image.
+        value_range: Smallest and largest value of the scaled input.
+        min_contrast: Smallest difference, in 8-bit levels, between the lightest and the darkest pixel after resizing;
+            an image with less contrast has no content.
+        framing: ``whole``: the whole image. ``ink``: the square around the drawing, see
+            `edge_oneshot_device.encoding.preprocessing.frame_ink`. ``whole`` is the default and omitted, so that older
+            templates keep their fingerprint.
+        face: The model's input is the aligned face of a photo, of this size and colour; then `resize` is used for the
+            images of the self-test only, which are aligned already. Absent when the input is the whole image.
     """
 
     height: Annotated[int, msgspec.Meta(ge=8, le=1024)]
@@ -88,7 +88,7 @@ class InputSection(Section, frozen=True, omit_defaults=True):
 
 
 class EmbeddingSection(Section, frozen=True):
-    """What the model answers: a vector of `size`, compared by `metric`.
+    """The model's output: a vector of `size` values, compared by `metric`.
 
     Cosine embeddings are L2-normalised on the host after dequantization, never in the graph.
     """
@@ -98,9 +98,9 @@ class EmbeddingSection(Section, frozen=True):
 
 
 class TensorSpec(Section, frozen=True):
-    """Input or output of a model file. Scale 0 means the tensor is not quantized.
+    """Input or output tensor of a model file; scale 0 means that it is not quantized.
 
-    real = scale * (integer - zero_point)
+    ``real = scale * (integer - zero_point)``
     """
 
     dtype: Dtype
@@ -113,8 +113,10 @@ class Change(Section, frozen=True):
     """A rate of the float model and of a variant, on the same images.
 
     Attributes:
+        reference: Rate of the float model.
+        variant: Rate of the variant.
         difference: `variant` minus `reference`.
-        interval: 95 % interval of the difference, over other people.
+        interval: 95 % confidence interval of the difference over people.
     """
 
     reference: Rate
@@ -124,12 +126,12 @@ class Change(Section, frozen=True):
 
 
 class LayerError(Section, frozen=True):
-    """What quantization does to the output of one layer, fed with what the layers before it answer.
+    """The quantization error of one layer's output, accumulated over the layers before it.
 
     Attributes:
-        op: As BuiltinOperator names it.
-        name: Of the output, as the model names it.
-        sqnr_db: Power of the float output over that of the error, in decibels.
+        op: Name of the operator in TFLite's BuiltinOperator.
+        name: Name of the output tensor in the model.
+        sqnr_db: Signal-to-quantization-noise ratio in decibels.
     """
 
     op: Word
@@ -138,19 +140,19 @@ class LayerError(Section, frozen=True):
 
 
 class Drift(Section, frozen=True):
-    """How far a variant's embeddings lie from the float model's, on held-out images.
+    """The difference between a variant's embeddings and the float model's, on held-out images.
 
     Attributes:
-        images, people: How many.
+        images, people: Their numbers.
         cosine_mean, cosine_p01, cosine_min: Cosine between both embeddings of an image:
             mean, 1st percentile, minimum.
-        neighbour_changed: Share of images whose nearest other image is another one.
+        neighbour_changed: Share of images whose nearest other image differs from the float model's.
         eer: Equal error rate over all pairs of images.
-        tpr_at_fpr: Share of genuine pairs accepted at a false accept rate of at most the key, each at its
-            own threshold; without the rates that so few people do not support.
+        tpr_at_fpr: Share of genuine pairs accepted at a false accept rate of at most the key, each model at its
+            own threshold; rates that so few people do not support are left out.
         one_shot: Accuracy on N-way one-shot tasks over all identities.
         ways: N.
-        layers: Of an int8 file, in the order of computation.
+        layers: Quantization errors of an int8 file, in the order of computation.
     """
 
     images: Positive
@@ -170,8 +172,8 @@ class Variant(Section, frozen=True):
     """One exported model file of the bundle.
 
     Attributes:
-        drift: None where the encoder came without a float file to compare with.
-        compiled: The same model compiled for the Edge TPU, if there is one.
+        drift: None when there was no float file to compare with.
+        compiled: Path of the same model compiled for the Edge TPU; None without one.
     """
 
     name: Slug
@@ -188,14 +190,14 @@ class Variant(Section, frozen=True):
 
 
 class OperatingPoint(Section, frozen=True):
-    """A threshold and what was measured there.
+    """A threshold and the error rates measured at it.
 
     Attributes:
-        target_far: The false accept rate that was asked for.
-        threshold: Accept when the score is at or above it.
+        target_far: The target false accept rate.
+        threshold: A score at or above it is accepted.
         far: False accept rate at the threshold on the calibration data.
-        far_upper_95: Upper 95 % bound of the false accept rate.
-        frr: False reject rate at the threshold, failures to enrol and to acquire counted in (the
+        far_upper_95: Upper 95 % confidence bound of the false accept rate.
+        frr: False reject rate at the threshold, including failures to enrol and to acquire (the
             generalized false reject rate of ISO/IEC 19795-1).
     """
 
@@ -207,7 +209,7 @@ class OperatingPoint(Section, frozen=True):
 
 
 class Tail(Section, frozen=True):
-    """Generalized Pareto tail of the impostor scores, for rates the data cannot support.
+    """Generalized Pareto tail of the impostor scores, for rates that the data does not support.
 
     For a score s above `threshold`:
     ``FAR(s) = far * (1 + shape * (s - threshold) / scale) ** (-1 / shape)``,
@@ -221,9 +223,9 @@ class Tail(Section, frozen=True):
 
 
 class SimilarityMap(Section, frozen=True):
-    """Score to degree of similarity, linear between knots, constant outside them.
+    """Map from score to degree of similarity, linear between knots, constant outside them.
 
-    The degree is the posterior, at equal priors, that both images show the same.
+    The degree is the posterior probability, at equal priors, that both images show the same person.
     """
 
     scores: Annotated[tuple[Score, ...], msgspec.Meta(max_length=1000)]
@@ -231,21 +233,21 @@ class SimilarityMap(Section, frozen=True):
 
 
 class Calibration(Section, frozen=True, omit_defaults=True):
-    """Thresholds of one variant for one template rule and count.
+    """Thresholds of one variant for one rule and one count of templates.
 
     Attributes:
-        templates: Templates a person has in the gallery.
-        points: Operating points, by falling target FAR.
-        target_far: The default: the smallest target that the data supports, or the one asked for.
-        margin: Lead over the runner-up that 1:N asks for, in units of the score.
-        genuine, impostor: Counts of comparisons.
-        people: Count of identities behind them.
-        failures_to_enrol: Identities with too few images that show anything; not among `people`.
-        failures_to_acquire: Images that show nothing; in no comparison.
-        failures_by_reason: How many images of anybody show nothing for which reason, those of people who could not
-            be enrolled among them; unsaid where it is none.
-        data: What the figures come from, in words.
-        provisional: True while the user's own people were not seen.
+        templates: Templates of each person in the gallery.
+        points: Operating points in descending order of the target FAR.
+        target_far: The default target: the smallest one that the data supports, or the one that was requested.
+        margin: Lead over the runner-up that 1:N requires, in units of the score.
+        genuine, impostor: Numbers of comparisons.
+        people: Number of identities in them.
+        failures_to_enrol: Identities with too few usable images; not among `people`.
+        failures_to_acquire: Unusable images; in no comparison.
+        failures_by_reason: Number of unusable images by reason, including those of people who could not be enrolled;
+            absent when there is none.
+        data: Description of the calibration data.
+        provisional: True until the bundle is calibrated with the user's own people.
     """
 
     variant: Slug
@@ -270,10 +272,10 @@ class SelfTest(Section, frozen=True):
     """Golden images and the raw model outputs expected for them, checked on opening.
 
     Attributes:
-        images: Members that hold encoded images.
-        outputs: Per variant, per image, the model's raw output vector.
-        tolerance: Per variant, the largest difference: of an integer output in steps, 16 at most, of a float one as it
-            is, a twentieth of the largest value expected at most.
+        images: Paths of members that are image files.
+        outputs: Per variant and image, the model's raw output vector.
+        tolerance: Per variant, the largest allowed difference: for an integer output in steps, at most 16; for a float
+            output in its own unit, at most a twentieth of the largest expected value.
     """
 
     images: tuple[MemberPath, ...]
@@ -282,7 +284,7 @@ class SelfTest(Section, frozen=True):
 
 
 class Licence(Section, frozen=True):
-    """Licence of the weights or data that the bundle was made from."""
+    """Licence of weights or data that the bundle was made from."""
 
     what: Text
     licence: Text
@@ -290,11 +292,17 @@ class Licence(Section, frozen=True):
 
 
 class Provenance(Section, frozen=True):
-    """Where the encoder comes from.
+    """Origin of the encoder.
 
     Attributes:
-        trained_on: Groups (alphabets), or ``sha256:`` digests of identities, fitted on.
-        held_out: Likewise, those kept apart for drift and calibration.
+        data: Description of the training data.
+        seed: Random seed of the training; None when unknown.
+        images_seen: Number of images that training used, repetitions included.
+        trained_on: Groups (alphabets), or ``sha256:`` digests of identities, that the encoder was trained on.
+        held_out: Likewise, those that were held out for drift and calibration.
+        versions: Versions of the packages.
+        commit: Commit of the source code; None when unknown.
+        licences: Of weights and data.
     """
 
     data: Text
@@ -311,8 +319,8 @@ class Manifest(Section, frozen=True):
     """Everything a device needs to know of a bundle.
 
     Attributes:
-        rule: How the device joins the scores of a person's templates: of the calibrated rules
-            the one with the lower false reject rate.
+        rule: How the device joins the scores of a person's templates: the calibrated rule with the lower false reject
+            rate.
     """
 
     format: Annotated[int, msgspec.Meta(ge=1)]
@@ -329,14 +337,23 @@ class Manifest(Section, frozen=True):
 
 
 def value_range(mean: Sequence[float], scale: Sequence[float]) -> tuple[float, float]:
-    """Smallest and largest value of ``(pixel - mean) / scale`` per channel, for pixels in 0..255."""
+    """Smallest and largest value of ``(pixel - mean) / scale`` over all channels, for pixels in 0..255."""
     ends = [(level - m) / s for level in (0.0, 255.0) for m, s in zip(mean, scale, strict=True)]
     return min(ends), max(ends)
 
 
 def fingerprint(model_sha256: str, input_section: InputSection, embedding: EmbeddingSection) -> str:
-    """SHA-256 that binds templates to the model file, the preprocessing and the metric."""
-    # Through the types, so that 255 and 255.0 are one number, as they are once read from a bundle.
+    """The fingerprint of a variant: SHA-256 that binds templates to the model file, the preprocessing and the metric.
+
+    Args:
+        model_sha256: Digest of the model file, in hex.
+        input_section: The manifest's input section.
+        embedding: The manifest's embedding section.
+
+    Returns:
+        64 lower-case hex digits.
+    """
+    # Encoded and decoded by type, so that 255 and 255.0 are equal, as they are when read from a bundle.
     parts = {
         "model": model_sha256,
         "input": msgspec.json.decode(msgspec.json.encode(input_section), type=InputSection),

@@ -1,12 +1,12 @@
 """The signature of a bundle: Ed25519 (RFC 8032) over its manifest, which binds every other member by digest.
 
-The member `manifest.sig` holds one JSON object without white space, the public key and the
-signature in lower-case hex, and never any other bytes for the same two::
+The member `manifest.sig` holds one JSON object with the public key and the signature in lower-case hex. Only this
+encoding, without white space and in this order, is accepted::
 
     {"key":"<64 digits>","signature":"<128 digits>"}
 
-What is signed is `PREFIX` and then manifest.json, byte for byte. The prefix keeps a signature
-that was given for something else from being taken for one of a bundle.
+The signed message is `PREFIX` followed by manifest.json, byte for byte. The prefix prevents a signature of something
+else from being used as that of a bundle.
 """
 
 import os
@@ -18,7 +18,7 @@ from edge_oneshot_device.bundle.fields import Digest
 from edge_oneshot_device.errors import InputError, IntegrityError
 from edge_oneshot_device.files import read_file
 
-# `cryptography` is imported where it is used, so that unsigned bundles and --help do without it.
+# `cryptography` is imported where it is used, because unsigned bundles and --help do not need it.
 
 SIGNATURE_NAME: Final = "manifest.sig"
 PREFIX: Final = b"edge-oneshot bundle v1\n"
@@ -28,11 +28,11 @@ _SHOWN_DIGITS: Final = 16
 
 
 class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `manifest.sig` says.
+    """The content of `manifest.sig`.
 
     Attributes:
         key: The raw public key, in hex.
-        signature: Of the message, in hex.
+        signature: Signature of the message, in hex.
     """
 
     key: Digest
@@ -40,12 +40,12 @@ class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def signed_bytes(manifest: bytes) -> bytes:
-    """The message that is signed of a bundle with this manifest.json."""
+    """The signed message for a manifest.json."""
     return PREFIX + manifest
 
 
 def encode_signature(signature: Signature) -> bytes:
-    """Content of `manifest.sig`."""
+    """The content of `manifest.sig`."""
     return msgspec.json.encode(signature)
 
 
@@ -57,10 +57,10 @@ def verify(content: bytes, manifest: bytes) -> str:
         manifest: Content of `manifest.json`.
 
     Returns:
-        The public key that signed, in hex. Whether to trust it is for the caller to say.
+        The public key that signed, in hex. The caller decides whether to trust it.
 
     Raises:
-        IntegrityError: ``bad_signature``: it is laid out otherwise, or is none of this manifest by its key.
+        IntegrityError: ``bad_signature``: it has another encoding, or is no signature of this manifest by its key.
     """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -82,8 +82,8 @@ def load_public_key(path: str | os.PathLike[str]) -> str:
         path: A PEM file (SubjectPublicKeyInfo), as `edge-oneshot keygen` and `openssl pkey -pubout` write it.
 
     Raises:
-        InputError: It cannot be found, or ``bad_key``: a private key, one of another kind, or no key at all.
-        MachineError: It cannot be read.
+        InputError: The file cannot be found, or ``bad_key``: a private key, one of another kind, or no key.
+        MachineError: The file cannot be read.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -91,7 +91,7 @@ def load_public_key(path: str | os.PathLike[str]) -> str:
 
     content = read_file(path, MAX_KEY_BYTES)
     if b"PRIVATE KEY-----" in content:
-        raise bad_key(f"{path} is a private key, which belongs to who signs alone: name the public one, KEY.pub")
+        raise bad_key(f"{path} is a private key, which only the signer should have: name the public one, KEY.pub")
     try:
         key = load_pem_public_key(content)
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -103,12 +103,12 @@ def load_public_key(path: str | os.PathLike[str]) -> str:
 
 
 def short_key(key: str) -> str:
-    """The first digits of a key, for a person."""
+    """The first digits of a key, for messages."""
     return key[:_SHOWN_DIGITS]
 
 
 def bad_key(text: str) -> InputError:
-    """The error of a file that holds no such key."""
+    """The error for a file without a usable key."""
     return InputError(text, reason="bad_key")
 
 
@@ -119,6 +119,6 @@ def _decode(content: bytes) -> Signature:
         parsed = msgspec.json.decode(content, type=Signature)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise IntegrityError(f"{SIGNATURE_NAME}: {error}", reason="bad_signature") from error
-    if encode_signature(parsed) != content:  # a key given twice, white space, another order
+    if encode_signature(parsed) != content:  # a repeated key, white space, another order
         raise IntegrityError(f"{SIGNATURE_NAME} is not laid out as a signature's", reason="bad_signature")
     return parsed

@@ -1,1 +1,1 @@
-"""Faces: found in a photo, aligned to the encoder's chip."""
+"""Faces: detection in a photo, alignment to the encoder's chip, and the quality gate."""

@@ -1,4 +1,4 @@
-"""From a face in a photo to the encoder's chip: a similarity transform onto its template."""
+"""Alignment: from a face in a photo to the encoder's chip, by a similarity transform onto its template."""
 
 import math
 from typing import Final
@@ -7,21 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-_MARGIN: Final = 3  # pixels about the part that is cut out, which the filters reach into
+_MARGIN: Final = 3  # pixels around the cropped part, for the support of the filters
 
 
 def similarity_transform(points: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The turn, scale and shift that bring points closest to places, by least squares (Umeyama 1991).
+    """The rotation, scale and translation that map points closest to places, by least squares (Umeyama 1991).
 
     Args:
-        points: (n, 2), two or more, not all the same.
-        places: (n, 2), where they belong.
+        points: float64 (n, 2), at least two, not all equal.
+        places: float64 (n, 2), the target of each point.
 
     Returns:
-        (2, 3): a place is ``matrix[:, :2] @ point + matrix[:, 2]``.
+        float64 (2, 3): a point is mapped to ``matrix[:, :2] @ point + matrix[:, 2]``.
     """
     middle, aim = points.mean(axis=0), places.mean(axis=0)
-    # as complex numbers a turn with a scale is one factor
+    # for complex numbers, rotation and scale are one factor
     own, wanted = ((part[:, 0] + 1j * part[:, 1]) for part in (points - middle, places - aim))
     factor = complex(np.vdot(own, wanted) / np.vdot(own, own).real)
     turn = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
@@ -29,16 +29,16 @@ def similarity_transform(points: NDArray[np.float64], places: NDArray[np.float64
 
 
 def cut_chip(image: Image.Image, matrix: NDArray[np.float64], width: int, height: int) -> NDArray[np.uint8]:
-    """The chip that a transform makes of an image; black where it reaches beyond it.
+    """Cut the chip that a transform makes of an image; black where the chip reaches beyond the image.
 
-    A face of twice the chip's size or more is averaged down by a whole number first; the rest of the
-    transform is bilinear. dlib, whose chips the encoder was trained on, halves and goes on likewise.
+    A face of at least twice the chip's size is averaged down by a whole factor first; the rest of the transform is
+    bilinear. dlib, on whose chips the encoder was trained, halves the image and then does the same.
 
     Args:
-        image: Of mode RGB.
-        matrix: From pixels of the image to pixels of the chip, see `similarity_transform`.
-        width: Of the chip.
-        height: Likewise.
+        image: RGB image.
+        matrix: float64 (2, 3), from pixels of the image to pixels of the chip, see `similarity_transform`.
+        width: Of the chip, in pixels.
+        height: Of the chip, in pixels.
 
     Returns:
         uint8 (height, width, 3).
@@ -62,21 +62,21 @@ def cut_chip(image: Image.Image, matrix: NDArray[np.float64], width: int, height
 
 
 def cut_square(image: Image.Image, corner: NDArray[np.float64], scale: float, side: int) -> NDArray[np.uint8]:
-    """An upright square of an image, scaled; black where it reaches beyond it.
+    """Cut an upright square from an image and scale it; black where the square reaches beyond the image.
 
-    Several times as fast as `cut_chip`, whose transforms may turn.
+    It is several times as fast as `cut_chip`, whose transforms may rotate.
 
     Args:
-        image: Of mode RGB.
-        corner: float64 (2,), the upper left one in pixels of the image.
-        scale: Pixels of the square for one of the image.
-        side: Of the square in its own pixels.
+        image: RGB image.
+        corner: float64 (2,), the upper left corner in pixels of the image.
+        scale: Pixels of the square per pixel of the image.
+        side: Width and height of the square in its own pixels.
 
     Returns:
         uint8 (side, side, 3).
     """
     square = np.zeros((side, side, 3), np.uint8)
-    # whole pixels of the square, of which all of each lies in the image
+    # range of the pixels of the square that lie in the image as a whole
     low = np.ceil(np.clip(-corner * scale, 0.0, side)).astype(int)
     high = np.floor(np.clip((image.size - corner) * scale, 0.0, side)).astype(int)
     if (high > low).all():

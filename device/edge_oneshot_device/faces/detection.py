@@ -1,4 +1,4 @@
-"""Finding faces: BlazeFace (Bazarevsky et al. 2019), run with its own weights and decoded here."""
+"""Face detection: BlazeFace (Bazarevsky et al. 2019), with its own weights; its outputs are decoded here."""
 
 import math
 from typing import Final
@@ -18,13 +18,13 @@ _KEYPOINTS: Final = 6
 
 
 class Detection(msgspec.Struct, frozen=True, eq=False):
-    """A face in an image, in its pixels: x grows to the right, y downwards, the first pixel's centre is (0.5, 0.5).
+    """A face in an image, in pixels: x grows to the right, y downwards, the first pixel's centre is (0.5, 0.5).
 
     Attributes:
-        score: How sure the detector is, 0..1.
-        box: float64 (2, 2): the upper left and the lower right corner, about forehead to chin.
-        points: float64 (6, 2): the eye on the left of an upright face, that on the right, the tip of the nose, the
-            middle of the mouth, the ear on the left and that on the right.
+        score: The detector's confidence, 0..1.
+        box: float64 (2, 2): the upper left and the lower right corner, from about the forehead to the chin.
+        points: float64 (6, 2): the left and the right eye as seen in the image, the tip of the nose, the middle of the
+            mouth, the left and the right ear.
     """
 
     score: float
@@ -33,7 +33,7 @@ class Detection(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def eye_distance(self) -> float:
-        """Between the eyes, in pixels."""
+        """Distance between the eyes, in pixels."""
         return float(np.hypot(*(self.points[1] - self.points[0])))
 
 
@@ -148,16 +148,16 @@ def anchors(kind: FaceKind) -> NDArray[np.float64]:
 def suppress(
     scores: NDArray[np.float64], points: NDArray[np.float64], min_score: float, max_overlap: float
 ) -> list[tuple[float, NDArray[np.float64]]]:
-    """Non-maximum suppression: of boxes that overlap their mean, weighted by the scores, with the highest score.
+    """Non-maximum suppression: overlapping boxes become their mean, weighted by the scores, with the highest score.
 
     Args:
-        scores: (n,).
-        points: (n, m, 2), the corners of the box first.
-        min_score: Boxes below are passed over.
-        max_overlap: Intersection over union above which two boxes are of the same face.
+        scores: float64 (n,).
+        points: float64 (n, m, 2), the corners of the box first.
+        min_score: Boxes with a lower score are ignored.
+        max_overlap: Intersection over union above which two boxes belong to the same face.
 
     Returns:
-        Score and points (m, 2) of each face, the surest first.
+        Score and points (m, 2) of each face, in descending order of the score.
     """
     shown = np.flatnonzero((scores >= min_score) & (points[:, 1] > points[:, 0]).all(axis=1))
     order = shown[np.argsort(-scores[shown], kind="stable")]
@@ -173,7 +173,7 @@ def suppress(
 
 
 def overlaps(one: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union (n,) of a box (2, 2) and others (n, 2, 2), by their corners."""
+    """Intersection over union (n,) of a box (2, 2) with other boxes (n, 2, 2), given by their corners."""
     shared = np.maximum(np.minimum(one[1], others[:, 1]) - np.maximum(one[0], others[:, 0]), 0.0)
     sides, own = others[:, 1] - others[:, 0], one[1] - one[0]
     both = shared[:, 0] * shared[:, 1]

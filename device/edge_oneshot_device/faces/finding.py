@@ -1,4 +1,4 @@
-"""From a photo to the encoder's chip: find the one face, lay its points on the template."""
+"""From a photo to the encoder's chip: find the only face and align its points to the template."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -19,25 +19,25 @@ from edge_oneshot_device.faces.mesh import MeshNet
 from edge_oneshot_device.faces.quality import QUALITY_FAULTS, Quality, find_fault, measure, worst_share
 
 FACE_FAULTS: Final = ("no_face", "several_faces", "face_too_small", *QUALITY_FAULTS)
-"""Reasons for which a photo has no face to embed."""
+"""Reason codes of a photo without a face that can be embedded."""
 
-_SHARES: Final = (1.0, 0.5)  # a face that fills the photo is too large for the finder, and found at half the size
-# of what the finder sees, from which its own points will do
-_SURE: Final = 0.8  # its score
-_CLEAR: Final = (12.0, 36.0)  # its pixels between the eyes, from and to
-_UPRIGHT: Final = 0.1  # sine of the tilt of the eyes, to
-_REACH: Final = 2.0  # half a side of the closer look, in distances between the eyes
-_LEAST_EYES: Final = 1.0  # pixels between the eyes, below which nothing can be scaled to them
-LEAST_SIDE: Final = 1000  # of a photo: a larger JPEG is decoded at a half, a quarter or an eighth of its size
+_SHARES: Final = (1.0, 0.5)  # a face that fills the photo is too large for the finder; at half the size it is found
+# the finder's own points are good enough for a face that reaches all of these
+_MIN_SCORE: Final = 0.8
+_EYE_DISTANCES: Final = (12.0, 36.0)  # in pixels of the finder's input, from and to
+_MAX_TILT: Final = 0.1  # sine of the angle of the line through the eyes
+_REACH: Final = 2.0  # half a side of the crop for the second detector, in distances between the eyes
+_MIN_EYE_DISTANCE: Final = 1.0  # in pixels; below, no crop can be scaled to it
+PHOTO_SIDE: Final = 1000  # pixels that a photo's shorter side keeps when it is reduced
 
 
 class Face(msgspec.Struct, frozen=True, eq=False):
     """A face in a photo.
 
     Attributes:
-        detection: Its box and six points, from the closer look where one was taken.
-        points: float64 (468, 2), its mesh, in pixels of the photo.
-        depths: float64 (468,), how far behind the middle of the head each lies, about, in the same unit.
+        detection: Its box and six points, from the second detector where that ran.
+        points: float64 (468, 2), its mesh in pixels of the photo.
+        depths: float64 (468,), approximate depth of each point behind the middle of the head, in the same unit.
     """
 
     detection: Detection
@@ -46,12 +46,15 @@ class Face(msgspec.Struct, frozen=True, eq=False):
 
 
 class FaceFinder:
-    """Finds faces and cuts them for the encoder; for one thread at a time.
+    """Finds faces in photos and aligns them for the encoder; for one thread at a time.
+
+    A face counts when three nets agree: the finder searches the whole photo, a second detector (`closer` in the
+    manifest) searches a crop around each face, and the mesh net finds the face's points.
 
     Args:
-        files: Path to content of the members of a bundle.
+        files: The bundle's members by path.
         section: How an image becomes the model's input.
-        face: Its face part.
+        face: The section's face part.
         runtime: ``litert`` or ``tflite-runtime``.
         threads: Threads of one inference.
 
@@ -69,9 +72,9 @@ class FaceFinder:
         runtime: str = "litert",
         threads: int = 1,
     ) -> None:
-        finder, closer, mesh = face.models
+        finder, second, mesh = face.models
         self._finder = Detector(files[finder.file], finder, face.max_overlap, runtime=runtime, threads=threads)
-        self._closer = Detector(files[closer.file], closer, face.max_overlap, runtime=runtime, threads=threads)
+        self._second = Detector(files[second.file], second, face.max_overlap, runtime=runtime, threads=threads)
         self._mesh = MeshNet(files[mesh.file], mesh, runtime=runtime, threads=threads)
         self._section, self._face = section, face
         self._chosen = [place.point for place in face.template]
@@ -79,15 +82,14 @@ class FaceFinder:
         self._places = places * (section.width, section.height)
 
     def find(self, photo: Image.Image, *, refine: bool = True) -> list[Face]:
-        """Every face of a photo, the surest first.
+        """Every face of a photo, in descending order of the score.
 
-        What the finder takes for a face counts when the closer look and the mesh agree. Where none is
-        left the photo is looked at once more, smaller.
+        When no face is found, the photo is searched once more at half the size.
 
         Args:
-            photo: Of mode RGB, upright.
-            refine: Whether the closer look is taken even where the finder sees a face well: for points that stay in
-                their places from frame to frame. `chip` spares it, for points that are a third less steady.
+            photo: RGB image, upright.
+            refine: Run the second detector even on a face that the finder sees well. Its points move less from frame
+                to frame; without it, as in `chip`, they are a third less steady.
 
         Raises:
             MachineError: ``runtime_failed``.
@@ -97,21 +99,21 @@ class FaceFinder:
             scale = share * self._finder.shown / max(photo.size)
             for candidate in self._finder.detect(photo, share):
                 enough = not refine and _is_seen_well(candidate, scale)
-                closer = candidate if enough else self._look_closer(photo, candidate)
-                if closer is None or self._is_known(closer, faces):
+                refined = candidate if enough else self._refine(photo, candidate)
+                if refined is None or self._is_known(refined, faces):
                     continue
-                mesh = self._mesh.find(photo, closer)
+                mesh = self._mesh.find(photo, refined)
                 if mesh.presence >= self._face.mesh.min_score:
-                    faces.append(Face(closer, mesh.points, mesh.depths))
+                    faces.append(Face(refined, mesh.points, mesh.depths))
             if faces:
                 return faces
         return []
 
     def chip(self, photo: Image.Image, name: str = "the image") -> NDArray[np.uint8]:
-        """The only face of a photo, as the encoder takes it.
+        """The chip of the only face of a photo: aligned, of the size of the encoder's input.
 
         Args:
-            photo: Of mode RGB, upright.
+            photo: RGB image, upright.
             name: What an error calls the photo.
 
         Returns:
@@ -134,7 +136,15 @@ class FaceFinder:
         return faces[0]
 
     def take(self, photo: Image.Image, face: Face, name: str = "the image") -> NDArray[np.uint8]:
-        """A face of a photo as the encoder takes it, uint8 (height, width, 3), when it is worth embedding.
+        """The chip of a face that passes the quality gate.
+
+        Args:
+            photo: RGB image, upright.
+            face: A face of the photo.
+            name: What an error calls the photo.
+
+        Returns:
+            uint8 (height, width, 3).
 
         Raises:
             InputError: ``face_too_small`` or one of `QUALITY_FAULTS`.
@@ -152,30 +162,30 @@ class FaceFinder:
         return chip
 
     def cut(self, photo: Image.Image, face: Face) -> NDArray[np.uint8]:
-        """A face of a photo as the encoder takes it, uint8 (height, width, 3), whatever it is worth."""
+        """The chip of a face, without the quality gate: uint8 (height, width, 3)."""
         return cut_chip(photo, self._matrix(face), self._section.width, self._section.height)
 
     def quality(self, photo: Image.Image, face: Face) -> Quality:
-        """What a face of a photo looks like to the encoder."""
+        """The quality measures of a face of a photo."""
         return measure(face.points, face.depths, self.cut(photo, face), self._matrix(face), photo.size)
 
     def load(self, source: ImageSource | Picture) -> NDArray[np.uint8]:
-        """`chip` of an image file, or of pixels; see `edge_oneshot_device.encoding.sources`.
+        """`chip` of an image source, see `edge_oneshot_device.encoding.sources`.
 
         Raises:
-            InputError: It cannot be read as an image (see `load_image`), or a reason of `chip`.
+            InputError: It cannot be read as an image (see `load_image`), or an error of `chip`.
             MachineError: The file cannot be read, or the runtime failed.
         """
         picture = take_picture(source)
-        return self.chip(load_photo(picture, LEAST_SIDE), picture.name)
+        return self.chip(load_photo(picture, PHOTO_SIDE), picture.name)
 
     @property
     def has_quality_limits(self) -> bool:
-        """Whether there are limits of quality."""
+        """Whether the bundle has a quality gate."""
         return self._face.limits is not None
 
     def rate(self, source: ImageSource | Picture) -> float:
-        """How good the face in a photo is, where `has_quality_limits`: 0 is the best, see `worst_share`.
+        """How near the face in a photo comes to a quality limit, where there are any: 0 is the best, see `worst_share`.
 
         Raises:
             InputError: As `load`.
@@ -183,31 +193,31 @@ class FaceFinder:
         """
         assert self._face.limits is not None
         picture = take_picture(source)
-        photo = load_photo(picture, LEAST_SIDE)
+        photo = load_photo(picture, PHOTO_SIDE)
         face = self._only(photo, picture.name)
         self.take(photo, face, picture.name)
         return worst_share(self.quality(photo, face), self._face.limits)
 
     def _matrix(self, face: Face) -> NDArray[np.float64]:
-        """From pixels of the photo to pixels of the chip."""
+        """Transform from pixels of the photo to pixels of the chip."""
         return similarity_transform(face.points[self._chosen], self._places)
 
-    def _look_closer(self, photo: Image.Image, face: Detection) -> Detection | None:
-        """The face that the second detector finds in the same place; what lies outside the photo is black."""
-        if face.eye_distance < _LEAST_EYES:
+    def _refine(self, photo: Image.Image, face: Detection) -> Detection | None:
+        """The face that the second detector finds in the same place, in a crop that is black outside the photo."""
+        if face.eye_distance < _MIN_EYE_DISTANCE:
             return None
-        side = self._closer.side
-        scale = self._closer.shown / (2.0 * _REACH * face.eye_distance)
+        side = self._second.side
+        scale = self._second.shown / (2.0 * _REACH * face.eye_distance)
         corner = face.points[:4].mean(axis=0) - side / 2 / scale
         square = cut_square(photo, corner, scale, side)
         found = [
             Detection(one.score, one.box / scale + corner, one.points / scale + corner)
-            for one in self._closer.detect_within(square)
-            if one.eye_distance >= _LEAST_EYES
+            for one in self._second.detect_within(square)
+            if one.eye_distance >= _MIN_EYE_DISTANCE
         ]
         middle = face.points[:2].mean(axis=0)
-        away = [float(np.hypot(*(one.points[:2].mean(axis=0) - middle))) for one in found]
-        return found[int(np.argmin(away))] if away and min(away) <= face.eye_distance else None
+        distances = [float(np.hypot(*(one.points[:2].mean(axis=0) - middle))) for one in found]
+        return found[int(np.argmin(distances))] if distances and min(distances) <= face.eye_distance else None
 
     def _is_known(self, face: Detection, others: list[Face]) -> bool:
         boxes = [other.detection.box for other in others]
@@ -215,7 +225,8 @@ class FaceFinder:
 
 
 def _is_seen_well(face: Detection, scale: float) -> bool:
-    """Whether the finder, which saw the photo at this scale, is sure of a face, upright, neither small nor large."""
+    """Whether the finder, at this scale of the photo, is confident of an upright face of middling size."""
     across, down = face.points[1] - face.points[0]
-    well = face.score >= _SURE and _CLEAR[0] <= scale * face.eye_distance <= _CLEAR[1]
-    return well and across > 0.0 and abs(down) < _UPRIGHT * face.eye_distance
+    least, most = _EYE_DISTANCES
+    clear = face.score >= _MIN_SCORE and least <= scale * face.eye_distance <= most
+    return clear and across > 0.0 and abs(down) < _MAX_TILT * face.eye_distance

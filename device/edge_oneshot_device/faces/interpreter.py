@@ -1,4 +1,4 @@
-"""What the nets about a face have in common: one RGB input, two outputs, all in float32."""
+"""A face net in its runtime: one RGB input and two outputs, all in float32."""
 
 import math
 
@@ -15,15 +15,15 @@ class FaceNet:
     """A .tflite file that finds a face or its points; for one thread at a time.
 
     Args:
-        content: Of the file.
+        content: The file.
         file: Its name, for errors.
-        shapes: Of the input and both outputs, the smaller first.
-        low: What the net takes for black; white is 1.
+        shapes: Shapes of the input and of both outputs, the smaller output first.
+        low: Input value for black; white is 1.
         runtime: ``litert`` or ``tflite-runtime``.
         threads: Threads of one inference.
 
     Raises:
-        IntegrityError: ``model_refused``, or ``model_mismatch``: its tensors are others.
+        IntegrityError: ``model_refused``, or ``model_mismatch``: its tensors have other shapes or dtypes.
         MachineError: ``runtime_missing`` or ``out_of_memory``.
     """
 
@@ -41,7 +41,13 @@ class FaceNet:
         self._step, self._low = np.float32((1.0 - low) / 255.0), np.float32(low)
 
     def run(self, shown: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Both outputs, without the batch, for an input uint8 (height, width, 3).
+        """Run the net once.
+
+        Args:
+            shown: uint8 (height, width, 3).
+
+        Returns:
+            Both outputs without the batch dimension, the smaller first.
 
         Raises:
             MachineError: ``runtime_failed``.
@@ -57,7 +63,7 @@ class FaceNet:
         return first, second
 
     def _fill(self, shown: NDArray[np.uint8]) -> None:
-        # a function of its own: the runtime refuses to run while somebody holds its memory
+        # a function of its own, because the runtime refuses to run while a reference to its memory exists
         values = self._interpreter.tensor(self._input)()[0]
         np.multiply(shown, self._step, out=values, dtype=np.float32)
         np.add(values, self._low, out=values)

@@ -1,4 +1,4 @@
-"""Whether a face is worth embedding: how much of it is in the frame, how it is turned and lit, how sharp it is."""
+"""The quality gate: how much of a face is in the frame, its pose, its exposure and its sharpness."""
 
 import math
 from typing import Final
@@ -10,32 +10,32 @@ from numpy.typing import NDArray
 from edge_oneshot_device.bundle.face_section import FaceLimits
 
 QUALITY_FAULTS: Final = ("face_cut_off", "face_turned_away", "face_too_dark", "face_too_bright", "face_blurred")
-"""Reasons for which a face is not worth embedding, in the order in which they are looked for."""
+"""Reason codes of a face that fails the quality gate, in the order of the checks."""
 
 # points of the mesh
 _FOREHEAD: Final = 10
 _CHIN: Final = 152
-_TEMPLES: Final = (234, 454)  # before the ears
+_TEMPLES: Final = (234, 454)  # in front of the ears
 _BROW_ENDS: Final = [70, 300]
 _BROW_TOPS: Final = [105, 334]
 
-_AHEAD: Final = 6.0  # degrees by which the chin lies further back than the forehead when one looks straight ahead
-_LIGHTEST: Final = 0.9  # what is lighter than so much of the face: skin of any colour has such places in good light
-_BURNT: Final = 250  # levels, from which a pixel tells nothing
-_SPREAD: Final = 9  # pixels of the chip over which is averaged to see what that takes away
+_AHEAD: Final = 6.0  # degrees of pitch between forehead and chin of a face that looks straight ahead
+_LIGHT_QUANTILE: Final = 0.9  # in good light, skin of any colour has a tenth of light pixels
+_BURNT_OUT: Final = 250  # level from which a pixel is saturated
+_BLUR_WIDTH: Final = 9  # pixels of the chip over which `blur` averages
 _GRID: Final = (np.arange(16) + 0.5) / 16
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601
 
 
 class Quality(msgspec.Struct, frozen=True):
-    """What a face looks like to the encoder; its light and sharpness between the brows and the chin.
+    """Quality measures of a face; exposure and sharpness are measured between the brows and the chin.
 
     Attributes:
-        outside: Share of it, from the forehead to the chin, that lies beyond the frame, 0..1.
-        yaw: Degrees that it is turned to the left of the photo, about.
-        pitch: Degrees that it is lowered, about.
-        light: Level that a tenth of it reaches, 0..255.
-        glare: Share of it that is burnt out, 0..1.
+        outside: Share of the face, from the forehead to the chin, outside the frame, 0..1.
+        yaw: Approximate rotation to the left of the photo, in degrees.
+        pitch: Approximate rotation downwards, in degrees.
+        light: Level that a tenth of the pixels reach, 0..255.
+        glare: Share of saturated pixels, 0..1.
         blur: See `blur`.
     """
 
@@ -54,13 +54,13 @@ def measure(
     matrix: NDArray[np.float64],
     size: tuple[int, int],
 ) -> Quality:
-    """The quality of a face.
+    """The quality measures of a face.
 
     Args:
         points: float64 (468, 2), its mesh in pixels of the photo.
         depths: float64 (468,), see `edge_oneshot_device.faces.finding.Face`.
-        chip: uint8 (height, width, 3), what the encoder is given of it.
-        matrix: (2, 3), from pixels of the photo to pixels of the chip.
+        chip: uint8 (height, width, 3), the encoder's input.
+        matrix: float64 (2, 3), transform from pixels of the photo to pixels of the chip.
         size: Width and height of the photo.
     """
     mesh = points @ matrix[:, :2].T + matrix[:, 2]
@@ -68,24 +68,32 @@ def measure(
     high = np.array([mesh[_BROW_ENDS, 0].max(), mesh[_CHIN, 1]])
     left, top, right, bottom = (max(int(side), 0) for side in (*low.tolist(), *high.tolist()))
     inner = chip[top:bottom, left:right]
-    if min(inner.shape[:2]) <= 2 * _SPREAD:  # turned out of sight
+    if min(inner.shape[:2]) <= 2 * _BLUR_WIDTH:  # the face is turned out of sight
         inner = chip
     luma = inner @ _LUMA
     some = luma[::2, ::2]
-    rank = int(_LIGHTEST * some.size)
+    rank = int(_LIGHT_QUANTILE * some.size)
     yaw, pitch = pose(points, depths)
     return Quality(
         outside=_outside(np.array([low[0], mesh[_FOREHEAD, 1]]), high, matrix, size),
         yaw=yaw,
         pitch=pitch,
         light=float(np.partition(some, rank, axis=None)[rank]),
-        glare=float((some >= _BURNT).mean()),
+        glare=float((some >= _BURNT_OUT).mean()),
         blur=blur(luma),
     )
 
 
 def pose(points: NDArray[np.float64], depths: NDArray[np.float64]) -> tuple[float, float]:
-    """Yaw and pitch in degrees, see `Quality`, from the lines between the temples and from forehead to chin."""
+    """Yaw and pitch of a face, see `Quality`, from the lines between the temples and from forehead to chin.
+
+    Args:
+        points: float64 (468, 2), its mesh in pixels of the photo.
+        depths: float64 (468,), see `edge_oneshot_device.faces.finding.Face`.
+
+    Returns:
+        Both in degrees.
+    """
     solid = np.column_stack([points, depths])
     lines = solid[_TEMPLES[0]] - solid[_TEMPLES[1]], solid[_CHIN] - solid[_FOREHEAD]
     yaw, pitch = (math.degrees(math.asin(line[2] / max(math.hypot(*line), 1e-9))) for line in lines)
@@ -93,9 +101,10 @@ def pose(points: NDArray[np.float64], depths: NDArray[np.float64]) -> tuple[floa
 
 
 def blur(luma: NDArray[np.float32]) -> float:
-    """How little of an image's detail averaging takes away, 0 (sharp) to 1, in the direction that has less.
+    """The blur of an image, 0 (sharp) to 1: how little of its detail averaging removes, in the blurrier direction.
 
-    The measure of Crété-Roffet et al. (2007), on every second row and column; gain and contrast do not change it.
+    This is the measure of Crété-Roffet et al. (2007), on every second row and column. Gain and contrast do not change
+    it.
 
     Args:
         luma: float32 (height, width).
@@ -103,8 +112,8 @@ def blur(luma: NDArray[np.float32]) -> float:
     kept = []
     for image in (luma[::2], np.ascontiguousarray(luma[:, ::2].T)):
         sums = image.cumsum(axis=1)
-        average = (sums[:, _SPREAD:] - sums[:, :-_SPREAD]) / np.float32(_SPREAD)
-        steps = np.abs(np.diff(image[:, _SPREAD // 2 + 1 : -(_SPREAD // 2)], axis=1))
+        average = (sums[:, _BLUR_WIDTH:] - sums[:, :-_BLUR_WIDTH]) / np.float32(_BLUR_WIDTH)
+        steps = np.abs(np.diff(image[:, _BLUR_WIDTH // 2 + 1 : -(_BLUR_WIDTH // 2)], axis=1))
         lost = np.maximum(steps - np.abs(np.diff(average, axis=1)), 0.0).sum()
         total = float(steps.sum())
         kept.append(1.0 - float(lost) / total if total > 0.0 else 1.0)
@@ -112,7 +121,16 @@ def blur(luma: NDArray[np.float32]) -> float:
 
 
 def find_fault(quality: Quality, limits: FaceLimits) -> tuple[str, str] | None:
-    """Why a face is not worth embedding: one of `QUALITY_FAULTS`, and what is wrong and what to do; None if it is."""
+    """The first limit that a face exceeds.
+
+    Args:
+        quality: The face's measures.
+        limits: The bundle's limits.
+
+    Returns:
+        One of `QUALITY_FAULTS`, with the end of a sentence that says what is wrong and what to do; None when the face
+        passes.
+    """
     turned = (
         (abs(quality.yaw), limits.max_yaw, "to the side"),
         (abs(quality.pitch), limits.max_pitch, "down" if quality.pitch > 0.0 else "up"),
@@ -122,11 +140,11 @@ def find_fault(quality: Quality, limits: FaceLimits) -> tuple[str, str] | None:
         (
             quality.outside > limits.max_outside,
             f"is cut by the frame: {quality.outside:.0%} of it lies outside, at most {limits.max_outside:.0%} may; "
-            "bring it to the middle, or step back",
+            "bring the face to the middle, or step back",
         ),
         (
             angle > most,
-            f"is turned {where} by {angle:.0f} degrees, at most {most:.0f} are taken; look into the camera",
+            f"is turned {where} by {angle:.0f} degrees, at most {most:.0f} are allowed; look into the camera",
         ),
         (
             quality.light < limits.min_light,
@@ -140,7 +158,7 @@ def find_fault(quality: Quality, limits: FaceLimits) -> tuple[str, str] | None:
         ),
         (
             quality.blur > limits.max_blur,
-            f"is blurred: {quality.blur:.2f} on a scale to 1, at most {limits.max_blur:.2f} is taken; "
+            f"is blurred: {quality.blur:.2f} on a scale to 1, at most {limits.max_blur:.2f} is allowed; "
             "hold still, focus, or clean the lens",
         ),
     )
@@ -148,7 +166,12 @@ def find_fault(quality: Quality, limits: FaceLimits) -> tuple[str, str] | None:
 
 
 def worst_share(quality: Quality, limits: FaceLimits) -> float:
-    """How near a face comes to the limit that it is nearest to: 0 is far from all of them, 1 at one."""
+    """The largest share of a limit that a face reaches: 0 is far from every limit, 1 is at one.
+
+    Args:
+        quality: The face's measures.
+        limits: The bundle's limits.
+    """
     pairs = (
         (quality.outside, limits.max_outside),
         (abs(quality.yaw), limits.max_yaw),
@@ -163,7 +186,7 @@ def worst_share(quality: Quality, limits: FaceLimits) -> float:
 def _outside(
     low: NDArray[np.float64], high: NDArray[np.float64], matrix: NDArray[np.float64], size: tuple[int, int]
 ) -> float:
-    """Share of a box of the chip, between two corners (2,), that lies beyond the photo."""
+    """Share of a box of the chip, given by two corners (2,), that lies outside the photo."""
     corners = np.array([low, high, (low[0], high[1]), (high[0], low[1])])
     back = np.linalg.inv(matrix[:, :2]).T
     ends = (corners - matrix[:, 2]) @ back

@@ -1,4 +1,4 @@
-"""What a door asks of a person, to see that the face before it is no picture."""
+"""The challenge: random actions that a person is asked to do, to tell a living face from a picture."""
 
 import random
 from typing import Final, Literal
@@ -8,18 +8,18 @@ import msgspec
 Action = Literal["turn_left", "turn_right", "blink", "come_closer"]
 
 ACTIONS: Final[tuple[Action, ...]] = ("turn_left", "turn_right", "blink", "come_closer")
-"""Left and right are the person's own."""
+"""Left and right as the person sees them."""
 
-_COUNT: Final = 3  # one less than there are actions, so that one is always a turn
-_WAIT: Final = (0.4, 1.2)  # seconds: long enough to see that nothing happens yet, and not to be foreseen
+_COUNT: Final = 3  # of four actions, so that one is always a turn
+_WAIT: Final = (0.4, 1.2)  # seconds: long enough to see that nothing happens yet, and random
 
 
 class Challenge(msgspec.Struct, frozen=True):
     """Actions in the order in which they are asked.
 
     Attributes:
-        actions: Three of the four, so that one at least is a turn.
-        waits: Seconds that the person looks straight ahead before each is asked.
+        actions: Three of the four, so that at least one is a turn.
+        waits: Seconds that the person looks straight ahead before each action.
     """
 
     actions: tuple[Action, ...]
@@ -27,10 +27,10 @@ class Challenge(msgspec.Struct, frozen=True):
 
     @classmethod
     def draw(cls, source: random.Random | None = None) -> "Challenge":
-        """A challenge that nobody can foresee.
+        """Draw a random challenge.
 
         Args:
-            source: Of the numbers; None takes the operating system's.
+            source: Random number generator; None takes the operating system's.
         """
         source = source or random.SystemRandom()
         actions = tuple(source.sample(ACTIONS, _COUNT))

@@ -1,7 +1,7 @@
-"""What two views of a face tell of its shape: measured on their pixels, for the mesh makes a nose of any picture.
+"""The shape of a face from two views, measured on pixels, because the mesh net sees a nose in any picture.
 
-The mesh net has seen faces only, and puts the points of a bent or tilted photo where those of a turned head
-would be. So it says where to look, and patches of the first view, searched for in the second, say what is there.
+The mesh net was trained on faces only, so in a bent or tilted photo it puts the points where those of a turned head
+would be. Therefore its points only say where to search; patches of the first view, found in the second, are measured.
 """
 
 from typing import Final
@@ -16,8 +16,8 @@ from PIL import Image
 _EYES: Final = ((33, 133), (362, 263))  # corners
 _LIDS: Final = ((33, 133, 159, 145), (362, 263, 386, 374))  # corners and middles of the lids
 _TIP: Final = 4  # of the nose
-# Points that are easy to find again, and how far behind the corners of the eyes they lie, in distances between the
-# eyes: what the mesh net says of nine frontal faces, their mean.
+# Points that are easy to find again, with their depth behind the corners of the eyes, in distances between the eyes:
+# the mean of what the mesh net computes for nine frontal faces.
 _DEPTHS: Final = {
     33: 0.01, 133: -0.05, 362: -0.03, 263: 0.07, 105: -0.21, 334: -0.16, 55: -0.30, 285: -0.28, 70: 0.02,
     300: 0.09, 4: -0.70, 129: -0.23, 358: -0.20, 2: -0.41, 168: -0.32, 195: -0.56, 61: -0.06, 291: -0.03,
@@ -26,38 +26,39 @@ _DEPTHS: Final = {
 }  # fmt: skip
 
 # All lengths are in distances between the eyes of the first view.
-_RING: Final = 0.5  # from the tip of the nose to what it is held against
+_RADIUS: Final = 0.5  # from the tip of the nose to the places around it that it is compared with
 _DIRECTIONS: Final = 12
-_NEAR: Final = 0.1  # points of the mesh within about this speak for a place
-_AROUND: Final = 0.3  # and within about this for how its surroundings lie
+_NEAR: Final = 0.1  # standard deviation of the weights of mesh points for the position of a place
+_AROUND: Final = 0.3  # likewise for the affine map of its surroundings
 _STEP: Final = 0.03  # between the pixels of a patch
 _HALF: Final = 8  # steps from the middle of a patch to its edge
-_NOSE_HALF: Final = 6  # likewise for relief: what surrounds the tip lies behind it, and holds a larger patch back
-_REACH: Final = 7  # steps that it is searched for, to either side
+_NOSE_HALF: Final = 6  # likewise for relief: a larger patch holds more of what lies behind the tip
+_REACH: Final = 7  # steps to either side in which a patch is searched
 _EYE_STEP: Final = 0.02
 _EYE_HALF: Final = (5, 9)  # up and down, to the left and to the right: the opening between the lids
 _EYE_REACH: Final = 4
-_PULL: Final = 0.01  # what a tenth of a distance between the eyes away from the mesh costs, in correlation
-_NOISE: Final = 3.2  # levels of a patch's contrast that say nothing
-_TRUSTED: Final = 0.8  # correlation of a place that was found again
-_ROUND: Final = 0.3  # of the largest bump, that the least of a nose has: a crease has next to none along itself
-_PLAIN: Final = 0.07  # a bump that no crease was seen to have along itself
-_OUTLIER: Final = 0.02  # from which a found point counts less
-_ROUNDS: Final = 4  # of a robust fit
+_DISTANCE_COST: Final = 0.01  # of correlation, for a tenth of a distance between the eyes from where the mesh points
+_NOISE: Final = 3.2  # levels of contrast of a patch that are noise
+_TRUSTED: Final = 0.8  # correlation from which a place counts as found
+_ROUND: Final = 0.3  # of its largest bump that a nose has in every direction; a crease has almost none along itself
+_PLAIN: Final = 0.07  # a bump larger than any crease had along itself
+_OUTLIER: Final = 0.02  # residual from which a found point is weighted less
+_ROUNDS: Final = 4  # of the robust fit
 
 
 class View:
     """A face in a frame.
 
     Args:
-        frame: Of mode RGB or L.
-        points: float64 (468, 2), its mesh in pixels of the frame.
+        frame: Image of mode RGB or L.
+        points: float64 (468, 2), the face's mesh in pixels of the frame.
 
     Attributes:
-        eye_distance: In pixels.
-        across: float64 (2,), of length 1, from the eye on the left to that on the right.
-        middle: float64 (2,), of the mesh, in pixels.
-        aside: The tip of the nose from the middle between the eyes, along them, in distances between them.
+        eye_distance: Distance between the eyes, in pixels.
+        across: float64 (2,), unit vector from the left to the right eye of the image.
+        middle: float64 (2,), mean of the mesh, in pixels.
+        aside: Distance of the tip of the nose from the middle between the eyes, along the line through the eyes, in
+            distances between the eyes.
     """
 
     def __init__(self, frame: Image.Image, points: NDArray[np.float64]) -> None:
@@ -74,10 +75,10 @@ class Relief(msgspec.Struct, frozen=True):
     """How far the nose moved against its surroundings, in distances between the eyes of the reference, at its size.
 
     Attributes:
-        least: To the right of the frame, in the direction across its tip in which it moved the least against the two
-            places to its sides; 0 where they disagree on the side.
-        round: Whether it moved about as far in the others: a nose does, a crease does not.
-        found: Whether most of these places look like places of the view.
+        least: Movement to the right of the frame against two places on opposite sides of the tip, in the direction of
+            the least movement; 0 when the directions disagree about the side.
+        round: Whether the tip moved about as far in all directions: a nose does, a crease does not.
+        found: Whether most of these places were found in the view.
     """
 
     least: float
@@ -86,9 +87,10 @@ class Relief(msgspec.Struct, frozen=True):
 
 
 class ReferenceView:
-    """The view of a face from the front that later ones are held against.
+    """The frontal view of a face that later views are compared with.
 
-    Its own coordinates begin at the tip of the nose, along the line through the eyes, in distances between them.
+    Its coordinates have their origin at the tip of the nose and their x axis along the line through the eyes; the unit
+    is the distance between the eyes.
     """
 
     def __init__(self, view: View) -> None:
@@ -97,45 +99,45 @@ class ReferenceView:
         self._axes = distance * np.array([(x, y), (-y, x)])
         self._places = (view.points - view.points[_TIP]) @ np.linalg.inv(self._axes)
         angles = np.pi / _DIRECTIONS * np.arange(_DIRECTIONS)
-        half = _RING * np.column_stack([np.cos(angles), np.sin(angles)])
-        self._ring = np.concatenate([np.zeros((1, 2)), half, -half])  # the tip, and two places about it a direction
+        half = _RADIUS * np.column_stack([np.cos(angles), np.sin(angles)])
+        self._nose = np.concatenate([np.zeros((1, 2)), half, -half])  # the tip, and two opposite places per direction
         self._terms = np.column_stack([self._places, np.ones(len(self._places))])
 
     def shape(self, view: View) -> tuple[float, float]:
-        """How much larger a view is, by its longer axis, and how much shorter its other axis is, 0..1."""
+        """Size of a view relative to the reference, by the longer axis, and flatness: shorter by longer axis, 0..1."""
         matrix = _affine(self._places, view.points, np.ones(len(self._places)))
         longer, shorter = np.linalg.svd(matrix[:2] / self.view.eye_distance, compute_uv=False)
         return float(longer), float(shorter / longer)
 
     def lean(self, view: View) -> float:
-        """The least of `relief`, by the mesh alone: quick, and what a picture can counterfeit."""
-        weights = self._weights(self._ring, _NEAR)
+        """`Relief.least` from the mesh alone: fast, but a picture can counterfeit it."""
+        weights = self._weights(self._nose, _NEAR)
         moved = weights @ _normalised(self._places, view) / weights.sum(axis=1, keepdims=True)
         return _least(_bumps(moved, np.array([1.0, 0.0])))
 
     def relief(self, view: View) -> Relief:
         """How far the nose moved against its surroundings.
 
-        Paper bends in one direction only: through every point of it runs a straight line, and of three points on a
-        line none moves against the other two. So what counts is the direction in which it moved the least.
+        Paper bends in one direction only: a straight line runs through each of its points, and of three points on a
+        line none moves against the other two. Therefore the direction of the least movement counts.
 
         Args:
-            view: Of the same face.
+            view: A later view of the same face.
         """
-        found, likeness = self._search(view, self._ring, (_NOSE_HALF, _NOSE_HALF), _REACH, _STEP, _PULL)
+        found, likeness = self._search(view, self._nose, (_NOSE_HALF, _NOSE_HALF), _REACH, _STEP, _DISTANCE_COST)
         bumps = _bumps(found / self._height(view), view.across)
         least = _least(bumps)
         nose = abs(least) > _PLAIN or abs(least) > _ROUND * float(np.abs(bumps).max())
         return Relief(least, nose, float(np.median(likeness)) > _TRUSTED)
 
     def nearness(self, view: View) -> float:
-        """How much more what lies in front grew than what lies behind, as coming closer shows it of a head.
+        """How much more the near parts of a face grew than the far parts, which is how a head comes closer.
 
-        The points found in the view are explained by an affine map, the tilt of a plane, a shift of what lies in
-        front, and its growth, by robust least squares; the growth is the answer. A flat picture has none.
+        Robust least squares explain the points found in the view by an affine map, the tilt of a plane, a shift in
+        proportion to depth, and a growth in proportion to depth; the result is this growth. A flat picture has none.
 
         Args:
-            view: Of the same face, larger.
+            view: A later, larger view of the same face.
 
         Returns:
             Growth for each distance between the eyes in depth; by perspective it is that distance times the
@@ -143,7 +145,7 @@ class ReferenceView:
         """
         chosen = list(_DEPTHS)
         places, depths = self._places[chosen], np.array(list(_DEPTHS.values()))
-        found = self._search(view, places, (_HALF, _HALF), _REACH, _STEP, _PULL)[0]
+        found = self._search(view, places, (_HALF, _HALF), _REACH, _STEP, _DISTANCE_COST)[0]
         matrix = _affine(places, found, np.ones(len(places)))
         back = (found - matrix[2]) @ np.linalg.inv(matrix[:2])
         x, y = (places - places.mean(axis=0)).T
@@ -162,23 +164,23 @@ class ReferenceView:
         return -float(solution[-1])
 
     def eyes(self, view: View) -> float:
-        """How alike both eyes are to those of the reference: correlation, -1..1, the mean of both."""
+        """Likeness of the eyes to those of the reference: the mean of both correlations, -1..1."""
         middles = np.array([self._places[list(lids)].mean(axis=0) for lids in _LIDS])
         return float(self._search(view, middles, _EYE_HALF, _EYE_REACH, _EYE_STEP, 0.0)[1].mean())
 
     def _height(self, view: View) -> float:
-        """Pixels of the view for one distance between the eyes of the reference, up and down, where no turn shows."""
+        """Pixels of the view per distance between the eyes of the reference, measured vertically: a turn keeps it."""
         down = _affine(self._places, view.points, np.ones(len(self._places)))[1]
         return float(np.hypot(*down))
 
     def _weights(self, places: NDArray[np.float64], near: float) -> NDArray[np.float64]:
-        """What each point of the mesh says of each place (n, 468), 0..1."""
+        """Weight of each point of the mesh for each place (n, 468), 0..1."""
         return np.asarray(np.exp(-((self._places - places[:, np.newaxis]) ** 2).sum(axis=-1) / (2 * near**2)))
 
     def _search(
-        self, view: View, places: NDArray[np.float64], half: tuple[int, int], reach: int, step: float, pull: float
+        self, view: View, places: NDArray[np.float64], half: tuple[int, int], reach: int, step: float, cost: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The best places (n, 2) of patches and the correlations (n,) there, from where the mesh says that they lie."""
+        """The best positions (n, 2) of patches around where the mesh puts them, and the correlations (n,) there."""
         weights, terms = self._weights(places, _AROUND), self._terms
         squares = (terms[:, :, np.newaxis] * terms[:, np.newaxis]).reshape(-1, 9)
         maps = np.linalg.solve((weights @ squares).reshape(-1, 3, 3), (terms.T * weights[:, np.newaxis]) @ view.points)
@@ -190,11 +192,11 @@ class ReferenceView:
         patches = _sample(self.view.luma, own)
         around = _sample(view.luma, grid @ maps[:, np.newaxis, :2] + middles[:, np.newaxis, np.newaxis])
         shifts = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1) * step] * 2), axis=-1)
-        cost = pull * (shifts**2).sum(axis=-1) / 0.1**2
+        costs = cost * (shifts**2).sum(axis=-1) / 0.1**2
         found, likeness = np.empty_like(middles), np.empty(len(places))
         for number, (patch, wider) in enumerate(zip(patches, around, strict=True)):
             alike = _correlation(patch, wider)
-            rated = alike - cost
+            rated = alike - costs
             row, column = np.unravel_index(int(np.argmax(rated)), rated.shape)
             finer = step * np.array([_vertex(rated[row], int(column)), _vertex(rated[:, column], int(row))])
             found[number] = (shifts[row, column] + finer) @ maps[number, :2] + middles[number]
@@ -203,19 +205,19 @@ class ReferenceView:
 
 
 def _bumps(found: NDArray[np.float64], across: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far the tip moved to the side against two places about it, in each direction; of where places went."""
+    """Sideways movement of the tip against the two places of each direction, from all positions (n, 2)."""
     one, other = np.split(found[1:], 2)
     return np.asarray((found[0] - (one + other) / 2) @ across)
 
 
 def _least(bumps: NDArray[np.float64]) -> float:
-    """The one nearest to 0; 0 where they are not all to one side."""
+    """The value nearest to 0; 0 when the values differ in sign."""
     least = float(bumps[np.argmin(np.abs(bumps))])
     return least if (np.sign(bumps) == np.sign(least)).all() else 0.0
 
 
 def _normalised(places: NDArray[np.float64], view: View) -> NDArray[np.float64]:
-    """Points of a view along the line through its eyes, at the height of the reference."""
+    """Points of a view with the line through its eyes as x axis, scaled to the height of the reference."""
     x, y = view.across
     level = view.points @ np.array([(x, -y), (y, x)])
     return np.asarray(level / np.hypot(*_affine(places, level, np.ones(len(places)))[1]))
@@ -224,14 +226,14 @@ def _normalised(places: NDArray[np.float64], view: View) -> NDArray[np.float64]:
 def _affine(
     places: NDArray[np.float64], points: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The map (3, 2) from places to points by weighted least squares; its shift is the last row."""
+    """The affine map (3, 2) from places to points by weighted least squares; the last row is the translation."""
     terms = np.column_stack([places, np.ones(len(places))])
     weighted = terms * weights[:, np.newaxis]
     return np.asarray(np.linalg.solve(weighted.T @ terms, weighted.T @ points))
 
 
 def _sample(luma: NDArray[np.float32], at: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Levels at points (..., 2), bilinear; beyond the frame those of its edge."""
+    """Levels at points (..., 2), bilinear; outside the frame those of its edge."""
     height, width = luma.shape
     x, y = np.clip(at[..., 0] - 0.5, 0.0, width - 1.001), np.clip(at[..., 1] - 0.5, 0.0, height - 1.001)
     column, row = x.astype(np.intp), y.astype(np.intp)
@@ -243,17 +245,17 @@ def _sample(luma: NDArray[np.float32], at: NDArray[np.float64]) -> NDArray[np.fl
 
 def _correlation(patch: NDArray[np.float32], around: NDArray[np.float32]) -> NDArray[np.float32]:
     """Normalised cross-correlation of a patch at every place of a larger one."""
-    own, silence = patch - patch.mean(), patch.size * _NOISE
+    own, noise = patch - patch.mean(), patch.size * _NOISE
     level = around - around.mean()
     windows = sliding_window_view(level, patch.shape)
     product = windows.reshape(-1, patch.size) @ own.ravel()
     power = _sums(level * level, patch.shape) - _sums(level, patch.shape) ** 2 / patch.size
-    scale = np.sqrt((np.maximum(power, 0.0) + silence) * ((own * own).sum() + silence))
+    scale = np.sqrt((np.maximum(power, 0.0) + noise) * ((own * own).sum() + noise))
     return np.asarray(product.reshape(power.shape) / scale)
 
 
 def _sums(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Of every window of a shape, by a summed-area table (Crow 1984)."""
+    """Sums over every window of a shape, by a summed-area table (Crow 1984)."""
     table = np.zeros((values.shape[0] + 1, values.shape[1] + 1))
     table[1:, 1:] = values.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
     rows, columns = shape
@@ -263,7 +265,7 @@ def _sums(values: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.flo
 
 
 def _vertex(values: NDArray[np.floating], best: int) -> float:
-    """Where between its neighbours a peak lies, by a parabola, -0.5..0.5."""
+    """Offset of a peak from its sample towards a neighbour, by a parabola, -0.5..0.5."""
     if not 0 < best < len(values) - 1:
         return 0.0
     before, at, after = values[best - 1 : best + 2]

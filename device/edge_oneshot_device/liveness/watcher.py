@@ -1,4 +1,4 @@
-"""A challenge, and one face that is followed through it: evidence of a living head, and no proof."""
+"""The watcher: it follows one face through a challenge. A pass is evidence of a living head, not a proof."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,7 @@ FAILURES: Final = (
     "timed_out",
     "not_recorded",
 )
-"""Reasons for which a challenge fails."""
+"""Reason codes of a failed challenge."""
 
 PROMPTS: Final = {
     "look": "look straight at the camera",
@@ -37,38 +37,38 @@ PROMPTS: Final = {
     "blink": "blink",
     "come_closer": "come closer, slowly",
 }
-"""What a person is asked, by its code."""
+"""What the person is asked to do, by code."""
 
 _SIDES: Final = (64, 4096)  # pixels of a frame
 
 # seconds
-_SETTLED: Final = 0.4  # that a face looks straight ahead and keeps still before it is the reference
-_WINDOW: Final = 4.0  # for an action, and for looking straight ahead again after it
-_REACTION: Final = 0.15  # nobody acts sooner after being asked
+_STILL: Final = 0.4  # that a face looks straight ahead and keeps still before it becomes the reference
+_WINDOW: Final = 4.0  # for an action, and for looking straight ahead again afterwards
+_REACTION: Final = 0.15  # shortest reaction time of a person
 _GAP: Final = 0.35  # that a face may be out of sight
 
-# of the face that begins
-_START: Final = (0.07, 0.16)  # between its eyes, against the frame's shorter side: sharp, and with room to come closer
-_ASIDE: Final = 0.25  # of the nose, from the middle between the eyes, in distances between them
+# the face at the beginning
+_START: Final = (0.07, 0.16)  # distance between the eyes by the frame's shorter side: sharp, with room to come closer
+_ASIDE: Final = 0.25  # largest `View.aside`
 _SAME_EYES: Final = 0.8  # likeness of open eyes from frame to frame
-_EARLY_LEAN: Final = 0.09  # of a turn that nobody asked
-_EARLY_SIZE: Final = 1.5  # likewise of coming closer
+_EARLY_LEAN: Final = 0.09  # from which a head turns before it was asked to
+_EARLY_SIZE: Final = 1.5  # likewise for coming closer
 
-# of the track: a second, in distances between the eyes, of the middle, of the size's logarithm, of the nose to the side
+# largest change a second of the middle (in distances between the eyes), the logarithm of the size, and `View.aside`
 _SPEEDS: Final = (4.0, 1.5, 1.2)
-_SLACK: Final = (0.3, 0.15, 0.1)  # beyond them, for what points jitter
-_LONG: Final = 0.2  # seconds: who is out of sight for longer has no more room
+_JITTER: Final = (0.3, 0.15, 0.1)  # added to them, because points jitter
+_MAX_SECONDS: Final = 0.2  # of movement that are allowed for, however long the face was out of sight
 
 
 class Liveness(msgspec.Struct, frozen=True, eq=False):
     """How a challenge ended.
 
     Attributes:
-        passed: Whether all actions were seen, of one face without a break.
+        passed: Whether one face did all actions and was followed without a break.
         reason: ``passed``, or one of `FAILURES`.
-        action: The one that was asked when it failed; None when none was, and when it passed.
-        embedding: float32 (size,) of the face that passed, to be matched: of all its views from the front the one that
-            is most like the others. None when it failed.
+        action: The action that was asked when the challenge failed; None when there was none, and after a pass.
+        embedding: float32 (size,), the embedding of the face that passed, to be matched: that of the frontal view that
+            is most like all other frontal views. None when the challenge failed.
     """
 
     passed: bool
@@ -82,8 +82,8 @@ class ChallengeProgress(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         ask: What the person should do now, a code of `PROMPTS`.
-        done: Actions that were seen.
-        result: How it ended; None while it goes on.
+        done: Number of actions that were seen.
+        result: How the challenge ended; None while it continues.
     """
 
     ask: str
@@ -95,11 +95,11 @@ class Watcher:
     """Follows a face through a challenge, frame by frame; for one thread at a time.
 
     Args:
-        encoder: Of a bundle with a face part.
-        challenge: What is asked.
-        least_score: Score of two views of one face below which they show two people, see
-            `edge_oneshot_device.matching.decision.scores`: the bundle's threshold for a false accept rate.
-        ended: Called once with the result, before anybody sees it. Where it fails, nobody has passed.
+        encoder: Encoder of a bundle with a face section.
+        challenge: The actions.
+        least_score: Two views with a lower score show two people, see `edge_oneshot_device.matching.decision.scores`:
+            the bundle's threshold for a false accept rate.
+        ended: Is called once with the result, before `feed` returns it. When it raises, the challenge has not passed.
 
     Raises:
         InputError: ``no_faces``: the encoder's bundle finds no faces.
@@ -122,29 +122,29 @@ class Watcher:
         self._reference: ReferenceView | None = None
         self._last: Sighting | None = None
         self._step = 0
-        self._still: float | None = None  # since when the face looks straight ahead
-        self._over = 0.0  # when the action before was over
+        self._still: float | None = None  # time since which the face looks straight ahead
+        self._over = 0.0  # when the previous action was complete
         self._evidence: Evidence | None = None
-        self._open: list[float] = []  # likeness of the eyes while nothing is asked
-        self._frontal: list[NDArray[np.float32]] = []  # embeddings; the first is that of the reference
-        self._embedding: NDArray[np.float32]  # of the frame before
+        self._open: list[float] = []  # likeness of the eyes while no action is asked
+        self._frontal: list[NDArray[np.float32]] = []  # embeddings of frontal views; the first is the reference
+        self._embedding: NDArray[np.float32]  # of the previous frame
         self._result: Liveness | None = None
 
     def feed(self, frame: Image.Image, seconds: float) -> ChallengeProgress:
-        """Look at the next frame.
+        """Process the next frame.
 
         Args:
-            frame: Of mode RGB, upright, not mirrored.
-            seconds: When it was taken, by a clock that never goes back; eight frames a second at least.
+            frame: RGB image, upright, not mirrored.
+            seconds: Time of the frame, by a monotonic clock; at least eight frames a second are needed.
 
         Raises:
             InputError: ``bad_frame``: not such an image, or of another size than 64 to 4096 pixels a side;
-                ``wrong_time``: no finite number, or not later than the frame before. The frame is passed over.
+                ``wrong_time``: not finite, or not later than the previous frame. The frame is ignored.
             MachineError: ``runtime_failed``, or what `ended` raises.
         """
         _check_frame(frame)
         if not (math.isfinite(seconds) and seconds > self._before):
-            message = f"the frame is of {seconds:g} s, the one before of {self._before:g} s; give frames in their order"
+            message = f"the frame is of {seconds:g} s, the previous one of {self._before:g} s; give frames in order"
             raise InputError(message, reason="wrong_time")
         self._before = seconds
         if self._result is None:
@@ -155,7 +155,7 @@ class Watcher:
         return ChallengeProgress("look", self._step, self._result)
 
     def _record(self, result: Liveness) -> None:
-        """Tell `ended`; a result that nobody took note of is a failure."""
+        """Call `ended`; when it raises, the result is a failure."""
         if self._ended is not None:
             self._result = Liveness(False, "not_recorded", result.action, None)
             self._ended(result)
@@ -171,21 +171,21 @@ class Watcher:
         seen = Sighting.of(seconds, view, self._reference)
         embedding = self._encoder.embed(self._finder.cut(frame, faces[0]))
         if not self._frontal:
-            return self._settle(frame, seen, embedding, self._reference)
+            return self._find_reference(frame, seen, embedding, self._reference)
         if self._jumped(seen):
             return self._fail("face_jumped")
         self._last = seen
-        # a turned head is held against the frame before only, one that looks ahead against the first as well
+        # a turned head is compared with the previous frame only, a frontal one with the first as well
         known = np.stack([self._embedding, self._frontal[0]] if seen.ahead else [self._embedding])
         if float(scores(embedding, known, self._encoder.embedding.metric).min()) < self._least_score:
             return self._fail("another_face")
         self._embedding = embedding
         if seen.ahead:
             self._frontal.append(embedding)
-        return self._watch(seen, self._evidence) if self._evidence else self._wait(seen, self._reference)
+        return self._watch(seen, self._evidence) if self._evidence else self._await_action(seen, self._reference)
 
     def _interrupted(self, faces: int, seconds: float) -> str:
-        """No face, or several."""
+        """Handle a frame with no face or with several."""
         if self._last is None or not self._frontal:
             self._reference = self._last = self._still = None
             return "look"
@@ -193,12 +193,12 @@ class Watcher:
             return self._fail("several_faces")
         if seconds - self._last.seconds > _GAP:
             return self._fail("face_lost")
-        return self._asked()
+        return self._prompt()
 
-    def _settle(
+    def _find_reference(
         self, frame: Image.Image, seen: Sighting, embedding: NDArray[np.float32], reference: ReferenceView
     ) -> str:
-        """Before the first action: a face that looks straight ahead, keeps still and has room to come closer."""
+        """At the beginning: wait for a face that looks straight ahead, keeps still and has room to come closer."""
         size = seen.view.eye_distance / min(frame.size)
         if size > _START[1]:
             self._reference = self._last = self._still = None
@@ -211,36 +211,36 @@ class Watcher:
             return "come_closer" if size < _START[0] else "look"
         if self._still is None:
             self._still = seen.seconds
-        if seen.seconds - self._still < _SETTLED:
+        if seen.seconds - self._still < _STILL:
             return "look"
         self._embedding = embedding
         self._frontal.append(embedding)
         self._still = seen.seconds
         return "hold"
 
-    def _wait(self, seen: Sighting, reference: ReferenceView) -> str:
-        """Before an action is asked, and after the last one."""
+    def _await_action(self, seen: Sighting, reference: ReferenceView) -> str:
+        """Before an action is asked, and after the last one: the face has to look straight ahead."""
         if self._still is None:
             if seen.ahead:
                 self._still = seen.seconds
             elif seen.seconds - self._over > _WINDOW:
                 return self._fail("timed_out")
-            return self._asked()
+            return self._prompt()
         if abs(seen.lean) > _EARLY_LEAN or seen.size > _EARLY_SIZE:
             return self._fail("too_early")
         if not seen.ahead:
             return "hold"
         self._open.append(reference.eyes(seen.view))
         last = self._step == len(self._challenge.actions)
-        if seen.seconds - self._still >= (_SETTLED if last else self._challenge.waits[self._step]):
+        if seen.seconds - self._still >= (_STILL if last else self._challenge.waits[self._step]):
             if last:
                 return self._pass()
             action = self._challenge.actions[self._step]
             self._evidence = Evidence(action, seen.seconds, reference, float(np.median(self._open)))
-        return self._asked()
+        return self._prompt()
 
     def _watch(self, seen: Sighting, evidence: Evidence) -> str:
-        """After an action was asked, until it is seen."""
+        """After an action was asked: collect evidence until it is seen."""
         shown = evidence.shown(seen)
         if evidence.contrary:
             return self._fail("wrong_action")
@@ -251,22 +251,22 @@ class Watcher:
             self._evidence, self._still, self._over = None, None, seen.seconds
         elif seen.seconds - evidence.asked > _WINDOW:
             return self._fail("timed_out")
-        return self._asked()
+        return self._prompt()
 
     def _jumped(self, seen: Sighting) -> bool:
-        """Whether a face cannot have come where it is from where it was."""
+        """Whether the face moved, grew or turned faster than a head does."""
         assert self._last is not None
-        passed, unit = min(seen.seconds - self._last.seconds, _LONG), self._last.view.eye_distance
+        elapsed, unit = min(seen.seconds - self._last.seconds, _MAX_SECONDS), self._last.view.eye_distance
         moved = float(np.hypot(*(seen.view.middle - self._last.view.middle))) / unit
         grown = abs(math.log(seen.size / self._last.size))
         swung = abs(seen.view.aside - self._last.view.aside)
         return any(
-            change > speed * passed + slack
-            for change, speed, slack in zip((moved, grown, swung), _SPEEDS, _SLACK, strict=True)
+            change > speed * elapsed + jitter
+            for change, speed, jitter in zip((moved, grown, swung), _SPEEDS, _JITTER, strict=True)
         )
 
-    def _asked(self) -> str:
-        """What the person should do now."""
+    def _prompt(self) -> str:
+        """What the person should do now, a code of `PROMPTS`."""
         if self._evidence is not None:
             return self._evidence.action
         if self._still is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from edge_oneshot_device.bundle.manifest import Manifest
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import load_photo, load_timed, require_content
-from edge_oneshot_device.faces.finding import LEAST_SIDE
+from edge_oneshot_device.faces.finding import PHOTO_SIDE
 from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key
@@ -76,7 +76,7 @@ def _run(encoder: Encoder, index: Index, gallery: Gallery, image: bytes) -> list
         pixels, decoded_at = load_timed(image, encoder.input)
         at.append(decoded_at)
     else:
-        photo = load_photo(image, LEAST_SIDE)
+        photo = load_photo(image, PHOTO_SIDE)
         at.append(now())
         pixels = encoder.faces.chip(photo)
     require_content(pixels, encoder.input)
