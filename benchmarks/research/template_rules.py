@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from edge_oneshot.unseen_data import load_unseen
 from edge_oneshot_device import Bundle, Encoder
-from edge_oneshot_device.bundle.manifest import Change, Metric
+from edge_oneshot_device.bundle.drift_section import Change
+from edge_oneshot_device.bundle.manifest import Metric
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_export.judging.metrics import frr_at, threshold_at
 from edge_oneshot_export.judging.protocols import Pairs, score_matrix

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_oneshot.bundle_evaluation import handful
-from edge_oneshot_device.bundle.manifest import Drift
+from edge_oneshot_device.bundle.drift_section import Drift
 from edge_oneshot_device.formatting import align, percent
 from edge_oneshot_device.image_files import PassedOver, passed_over_text
 from edge_oneshot_device.inspection.bundle_summary import Operation, Summary

@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from edge_oneshot.report.charts import FIRST, INK, MUTED, SECOND, chart
 from edge_oneshot.report.figures import svg
-from edge_oneshot_device.bundle.manifest import Change, Drift, LayerError
+from edge_oneshot_device.bundle.drift_section import Change, Drift, LayerError
 
 _LOSSLESS_DB: Final = 99.0
 _LAYERS: Final = 14

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.bundle.manifest import Calibration, Drift, Metric
+from edge_oneshot_device.bundle.drift_section import Drift
+from edge_oneshot_device.bundle.manifest import Calibration, Metric
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.matching.thresholds import threshold_for

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.bundle.manifest import EmbeddingSection, LayerError
+from edge_oneshot_device.bundle.drift_section import LayerError
+from edge_oneshot_device.bundle.manifest import EmbeddingSection
 from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_export.edgetpu.preflight import preflight

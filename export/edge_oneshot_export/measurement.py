@@ -8,15 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.bundle.manifest import (
-    Calibration,
-    Drift,
-    EmbeddingSection,
-    InputSection,
-    LayerError,
-    Variant,
-    fingerprint,
-)
+from edge_oneshot_device.bundle.drift_section import Drift, LayerError
+from edge_oneshot_device.bundle.manifest import Calibration, EmbeddingSection, InputSection, Variant, fingerprint
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_export.errors import ExportError

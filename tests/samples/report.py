@@ -7,15 +7,8 @@ from PIL import Image
 
 from edge_oneshot.report.report import CommandResult, EmbeddingMap, ReportData, Scores, SessionStep, Task, VariantRow
 from edge_oneshot.training.runs import HistoryEntry
-from edge_oneshot_device.bundle.manifest import (
-    Calibration,
-    Change,
-    Drift,
-    LayerError,
-    OperatingPoint,
-    SimilarityMap,
-    Tail,
-)
+from edge_oneshot_device.bundle.drift_section import Change, Drift, LayerError
+from edge_oneshot_device.bundle.manifest import Calibration, OperatingPoint, SimilarityMap, Tail
 from edge_oneshot_device.measuring.bench import BenchResult
 from edge_oneshot_device.measuring.machine import Health, Machine
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult

@@ -15,12 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 
 from edge_oneshot_device.bundle.codec import encode_manifest
+from edge_oneshot_device.bundle.drift_section import Change, Drift
 from edge_oneshot_device.bundle.manifest import (
     FORMAT,
     MANIFEST_NAME,
     Calibration,
-    Change,
-    Drift,
     EmbeddingSection,
     InputSection,
     Licence,

@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
+from edge_oneshot_device.bundle.drift_section import Drift
 from edge_oneshot_device.bundle.face_section import FaceSection
 from edge_oneshot_device.bundle.fields import MIN_SCALE
 from edge_oneshot_device.bundle.manifest import (
     FORMAT,
     MANIFEST_NAME,
     Calibration,
-    Drift,
     InputSection,
     Manifest,
     Member,

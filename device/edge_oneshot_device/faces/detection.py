@@ -41,7 +41,7 @@ class Detector:
     """A BlazeFace detector in its runtime; for one thread at a time.
 
     The net's input has the size that its file was made for. The manifest says how large an image is shown in it:
-    in bundles made before both sizes were equal, the image is smaller and black surrounds it.
+    as large as the input, or smaller in earlier bundles, with black around it.
 
     Args:
         content: The .tflite file.

@@ -21,7 +21,7 @@ from edge_oneshot_device.faces.quality import QUALITY_FAULTS, Quality, find_faul
 FACE_FAULTS: Final = ("no_face", "several_faces", "face_too_small", *QUALITY_FAULTS)
 """Reason codes of a photo without a face that can be embedded."""
 
-_SHARES: Final = (1.0, 0.5)  # a face that fills the photo is too large for the finder; at half the size it is found
+_SHARES: Final = (1.0, 0.35)  # a face that fills the photo is too large for the finder until it is shown smaller
 # the finder's own points are good enough for a face that reaches all of these
 _MIN_SCORE: Final = 0.8
 _EYE_DISTANCES: Final = (12.0, 36.0)  # in pixels of the finder's input, from and to
@@ -84,7 +84,7 @@ class FaceFinder:
     def find(self, photo: Image.Image, *, refine: bool = True) -> list[Face]:
         """Every face of a photo, in descending order of the score.
 
-        When no face is found, the photo is searched once more at half the size.
+        When no face is found, the photo is searched once more at 0.35 times the size, for a face that fills it.
 
         Args:
             photo: RGB image, upright.

@@ -5,9 +5,9 @@ from typing import Final
 import msgspec
 
 from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.bundle.drift_section import Drift
 from edge_oneshot_device.bundle.manifest import (
     Calibration,
-    Drift,
     EmbeddingSection,
     InputSection,
     Manifest,

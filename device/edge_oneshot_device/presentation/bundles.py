@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.bundle.drift_section import Change
 from edge_oneshot_device.bundle.face_section import FaceSection
-from edge_oneshot_device.bundle.manifest import Change, InputSection, Provenance
+from edge_oneshot_device.bundle.manifest import InputSection, Provenance
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.formatting import align, percent
 from edge_oneshot_device.inspection.bundle_comparison import BundleComparison, compare

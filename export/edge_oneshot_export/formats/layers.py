@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.bundle.manifest import LayerError
+from edge_oneshot_device.bundle.drift_section import LayerError
 from edge_oneshot_export.formats.conversion import WRAPPER, converting, spread
 from edge_oneshot_export.formats.tflite import converter_of
 from edge_oneshot_export.variants import VariantKind

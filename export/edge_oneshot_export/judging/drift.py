@@ -6,7 +6,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.bundle.manifest import Change, Drift, LayerError, Metric
+from edge_oneshot_device.bundle.drift_section import Change, Drift, LayerError
+from edge_oneshot_device.bundle.manifest import Metric
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.cells import Integers
 from edge_oneshot_export.judging.protocols import Episodes, genuine_and_impostor, one_shot, one_shot_episodes

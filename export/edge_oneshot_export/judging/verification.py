@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.bundle.manifest import Change
+from edge_oneshot_device.bundle.drift_section import Change
 from edge_oneshot_export.judging.bounds import far_bounds, rate_interval, supports
 from edge_oneshot_export.judging.cells import Integers
 from edge_oneshot_export.judging.metrics import Roc, Scores, crossing, roc

@@ -116,13 +116,17 @@ def test_a_good_face_has_no_fault():
 @pytest.mark.parametrize(
     ("change", "reason", "words"),
     [
-        ({"outside": 0.3}, "face_cut_off", "is cut by the frame: 30% of it lies outside, at most 25% may; bring it to"),
-        ({"yaw": -26.0}, "face_turned_away", "is turned to the side by 26 degrees, at most 25 are taken; look into"),
+        (
+            {"outside": 0.3},
+            "face_cut_off",
+            "is cut by the frame: 30% of it lies outside, at most 25% may; bring the face",
+        ),
+        ({"yaw": -26.0}, "face_turned_away", "is turned to the side by 26 degrees, at most 25 are allowed; look"),
         ({"pitch": 31.0}, "face_turned_away", "is turned down by 31 degrees, at most 20"),
         ({"pitch": -21.0, "yaw": 25.0}, "face_turned_away", "is turned up by 21 degrees"),
         ({"light": 39.0}, "face_too_dark", "is too dark: its light parts reach 39 of 255 levels, 40 are needed; put"),
         ({"glare": 0.5}, "face_too_bright", "is too bright: 50% of it is burnt out, at most 30% may be; go out of"),
-        ({"blur": 0.8}, "face_blurred", "is blurred: 0.80 on a scale to 1, at most 0.70 is taken; hold still"),
+        ({"blur": 0.8}, "face_blurred", "is blurred: 0.80 on a scale to 1, at most 0.70 is allowed; hold still"),
     ],
 )
 def test_a_fault_says_what_is_wrong_and_what_to_do(change, reason, words):

@@ -52,16 +52,16 @@ def test_the_only_face_is_found_with_its_eyes_where_they_are(finder, photo):
     assert face.points.shape == (468, 2)
 
 
-def test_a_bundle_made_when_images_were_shown_smaller_than_the_inputs_finds_the_same_face(finder, photo):
+def test_an_earlier_bundle_whose_images_are_smaller_than_the_inputs_finds_the_same_face(finder, photo):
     section = face_input()
-    small = msgspec.structs.replace(
+    earlier = msgspec.structs.replace(
         section.face,
         finder=msgspec.structs.replace(section.face.finder, size=160),
         closer=msgspec.structs.replace(section.face.closer, size=96),
     )
-    former = FaceFinder(face_files(), section, small)
-    for closely in (False, True):
-        (face,), (same,) = finder.find(photo, refine=closely), former.find(photo, refine=closely)
+    other = FaceFinder(face_files(), section, earlier)
+    for refine in (False, True):
+        (face,), (same,) = finder.find(photo, refine=refine), other.find(photo, refine=refine)
         assert same.points == pytest.approx(face.points, abs=0.12 * face.detection.eye_distance)
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from edge_oneshot.report import figures, report
-from edge_oneshot_device.bundle.manifest import LayerError
+from edge_oneshot_device.bundle.drift_section import LayerError
 from edge_oneshot_device.errors import MachineError
 from tests.samples import report as report_sample
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edge_oneshot_device.bundle.manifest import Change, Drift, LayerError
+from edge_oneshot_device.bundle.drift_section import Change, Drift, LayerError
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.drift import MAX_LOSS, FloatReference, check_alive, gate, measure_drift, nearest, unit
 from edge_oneshot_export.variants import VARIANTS
