@@ -194,7 +194,7 @@ def test_the_command_says_what_to_do_to_whoever_is_not_root(machine):
     # the door's user has the state, and the key where a service hands it over
     assert "there is no key" in machine.as_user("edge-oneshot-device people", code=3)
     machine.path("/etc/edge-oneshot.key").chmod(0o644)
-    assert "open to others" in machine.door("people", code=3)
+    assert "can be read by other users" in machine.door("people", code=3)
     machine.path("/etc/edge-oneshot.key").unlink()
     assert "there is no key at /etc/edge-oneshot.key" in machine.door("people", code=3)
 

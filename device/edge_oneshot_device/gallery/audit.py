@@ -111,8 +111,8 @@ def timestamp(microseconds: int) -> str:
 
 def altered_row(path: Path, seq: int, fault: str) -> IntegrityError:
     """The error for an audit trail that cannot be what this program wrote."""
-    message = f"the audit trail in {path} was altered: row {seq} {fault}; keep a copy of the file and look who could"
-    return IntegrityError(f"{message} write it", reason="audit_altered")
+    message = f"the audit trail in {path} was altered: row {seq} {fault}; keep a copy of the file and find out"
+    return IntegrityError(f"{message} who could write it", reason="audit_altered")
 
 
 def newest(transaction: Transaction) -> Row:

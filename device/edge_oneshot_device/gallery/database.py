@@ -95,7 +95,7 @@ def open_file(path: Path, *, create: bool = False) -> Connection:
         opened = connection.execute("PRAGMA database_list").fetchone()[2]
         connection.text_factory = str
         if opened != os.fsencode(place):
-            message = f"{path} became a link while it was opened: look who left it there"
+            message = f"{path} became a link while it was opened: find out who left it there"
             raise IntegrityError(message, reason="foreign_file")
     except BaseException:
         connection.close()
@@ -334,7 +334,7 @@ def _schema_version(connection: Connection, path: Path) -> int:
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if application != APPLICATION_ID and (version or tables):
-        raise IntegrityError(f"{path} is a database of something else, no gallery", reason="gallery_corrupt")
+        raise IntegrityError(f"{path} is a database of another program, not a gallery", reason="gallery_corrupt")
     if version < 0:
         raise corrupt(path, f"it has version {version}")
     if version > len(MIGRATIONS):

@@ -70,7 +70,7 @@ def find_key(argument: str | os.PathLike[str] | None = None) -> KeySource:
     try:
         words = shlex.split(os.environ.get(COMMAND, ""))
     except ValueError as error:
-        message = f"{COMMAND} cannot be understood ({error}): write it as for a shell"
+        message = f"{COMMAND} cannot be parsed ({error}): quote it as for a shell"
         raise InputError(message, reason="bad_key_command") from error
     if words:
         return KeySource(None, tuple(words))
@@ -106,12 +106,14 @@ def read_key(source: KeySource) -> bytes:
     except InputError as error:
         if error.reason != "not_found":
             raise IntegrityError(str(error), reason="key_unreadable") from error
-        message = f"there is no key at {source.path}: name its file with --key, or bring it back; nobody can be"
+        message = f"there is no key at {source.path}: name its file with --key, or put it back; nobody can be"
         raise IntegrityError(f"{message} recognized without it", reason="key_missing") from error
     mode = stat.S_IMODE(source.path.stat().st_mode)
     # systemd's own credentials are 0400, or 0440 for its group of one
     if mode & 0o077 and not is_credential(source.path):
-        message = f"the key {source.path} is open to others (mode {mode:03o}): chmod 600 it, and think of rotate-key"
+        message = (
+            f"the key {source.path} can be read by other users (mode {mode:03o}): chmod 600 it, and consider rotate-key"
+        )
         raise IntegrityError(message, reason="key_exposed")
     return _decode(content, source)
 
@@ -230,6 +232,6 @@ def _decode(content: bytes, source: KeySource) -> bytes:
         message = f"{source} gives no key: {2 * KEY_BYTES} hexadecimal digits are expected"
         raise IntegrityError(message, reason="key_unreadable")
     if not any(key):
-        message = f"{source} gives a key of all zeros, which is no secret: a memory that nobody wrote a key to?"
+        message = f"{source} gives a key of all zeros, which is no secret: was a key ever written to that memory?"
         raise IntegrityError(message, reason="key_unreadable")
     return key

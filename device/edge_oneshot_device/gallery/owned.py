@@ -102,7 +102,7 @@ def require_plain_journal(path: Path) -> None:
     finally:
         os.close(descriptor)
     if names:
-        message = f"{journal} is none of this program's: move it away, and look who left it there"
+        message = f"{journal} was not written by this program: move it away, and find out who left it there"
         raise IntegrityError(message, reason="foreign_file")
 
 
@@ -110,7 +110,7 @@ def _require_single(path: Path, status: os.stat_result) -> None:
     """As `require_own`, for a file that exists only at times, and so has one name."""
     require_own(path, status)
     if status.st_nlink > 1:
-        message = f"{path} is a second name of a file elsewhere: remove that name, and look who left it there"
+        message = f"{path} is a hard link to a file elsewhere: remove the link, and find out who left it there"
         raise IntegrityError(message, reason="foreign_file")
 
 
@@ -127,9 +127,9 @@ def require_own(path: Path, status: os.stat_result) -> None:
     """
     if not stat.S_ISREG(status.st_mode):
         what = "a link" if stat.S_ISLNK(status.st_mode) else "no regular file"
-        raise IntegrityError(f"{path} is {what}: move it away, and look who left it there", reason="foreign_file")
+        raise IntegrityError(f"{path} is {what}: move it away, and find out who left it there", reason="foreign_file")
     folder = path.parent.stat().st_uid
-    # a hard link would be a file of somebody else's under a second name
+    # a hard link may be another user's file
     if status.st_uid != folder and (status.st_uid != os.geteuid() or status.st_nlink > 1):
-        message = f"{path} belongs to another user ({status.st_uid}), or is a link to a file that is elsewhere: run"
+        message = f"{path} belongs to another user ({status.st_uid}), or is a hard link to a file elsewhere: run"
         raise IntegrityError(f"{message} the command as the user who owns the folder", reason="foreign_file")

@@ -106,8 +106,8 @@ def reseal(transaction: Transaction, vault: Vault) -> None:
 
 def altered(path: Path, fault: str) -> IntegrityError:
     """The error for settings that are not as this program left them."""
-    message = f"the settings in {path} {fault}: run init again with the bundle, and --trust as before; look who wrote"
-    return IntegrityError(f"{message} it", reason="settings_altered")
+    message = f"the settings in {path} {fault}: run init again with the bundle, and --trust as before; find out"
+    return IntegrityError(f"{message} who wrote it", reason="settings_altered")
 
 
 def _open(transaction: Transaction, seq: int, sealed: bytes) -> bytes:

@@ -50,7 +50,7 @@ def corrupt(path: Path, fault: str) -> IntegrityError:
 
 def altered(path: Path, fault: str) -> IntegrityError:
     """The error for a file that another program wrote to."""
-    message = f"somebody else wrote to {path}: {fault}; keep a copy of it, move it away, init --empty, and restore"
+    message = f"another program wrote to {path}: {fault}; keep a copy of it, move it away, init --empty, and restore"
     return IntegrityError(f"{message} a backup that you trust", reason="gallery_altered")
 
 

@@ -56,7 +56,7 @@ def check_fit(
         if own_score is not None and other.score > own_score:
             name = gallery.name_of(other.person) or "somebody else"
             image = _image(position, new.person, files)
-            message = f"{image} is nearer to {name} than to {new.person}'s others: look at it"
+            message = f"{image} is nearer to {name} than to {new.person}'s other images: check it"
             raise InputError(message, reason="fits_another")
         if nearest is None or other.score > nearest.score:
             nearest, which = other, position
@@ -93,10 +93,8 @@ def _image(position: int, person: str, files: Sequence[str | None]) -> str:
 
 
 def _already_known(image: str, known: str) -> InputError:
-    message = (
-        f"{image} would be taken for {known}, who is enrolled, and whoever has two names is locked out under both:"
-    )
-    message += f" add it to {known} (enrol {known} IMAGE --add), or, if they are two people, say --even-if-alike"
+    message = f"{image} would be taken for {known}, who is enrolled, and one person under two names is rejected under"
+    message += f" both: add it to {known} (enrol {known} IMAGE --add), or, if they are two people, say --even-if-alike"
     return InputError(message, reason="already_known")
 
 

@@ -96,7 +96,7 @@ def test_a_key_that_is_no_secret_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o611, 0o602])
 def test_a_key_that_others_may_read_or_write_is_refused(tmp_path: Path, mode: int) -> None:
     path = write_key(tmp_path / "key", mode=mode)
-    with pytest.raises(IntegrityError, match=rf"mode {mode:03o}\): chmod 600 it, and think of rotate-key") as refused:
+    with pytest.raises(IntegrityError, match=rf"mode {mode:03o}\): chmod 600 it, and consider rotate-key") as refused:
         read_key(KeySource(path))
     assert refused.value.reason == "key_exposed"
     assert stat.S_IMODE(path.stat().st_mode) == mode
@@ -115,7 +115,7 @@ def test_nor_is_it_taken_by_a_relative_path(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_credential_may_have_the_mode_that_systemd_gives_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     credential = write_key(tmp_path / "credentials" / "edge-oneshot.key", mode=0o440)
-    with pytest.raises(IntegrityError, match="open to others"):
+    with pytest.raises(IntegrityError, match="can be read by other users"):
         read_key(KeySource(credential))
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credential.parent) + "/")
     assert read_key(find_key()) == bytes.fromhex(DIGITS)
@@ -293,7 +293,7 @@ def test_a_key_is_made_for_a_new_gallery_and_never_where_a_sealed_one_lies(
     assert key.read_text() == content
     key.unlink()
     for _ in range(2):
-        with pytest.raises(IntegrityError, match="bring it back") as refused:
+        with pytest.raises(IntegrityError, match="put it back") as refused:
             installer.install(bundle, folder, key=key)
         assert refused.value.reason == "key_missing"
         assert not key.exists()
