@@ -38,7 +38,7 @@ def demo(arguments: argparse.Namespace) -> int:
     from edge_oneshot.presentation.demo_result import demo_text
     from edge_oneshot.presentation.progress import demo_progress
 
-    with demo_progress(STAGES) as progress:
+    with demo_progress(STAGES, as_json=arguments.json) as progress:
         result = run_demo(arguments.out, options, progress=progress)
     console.print_result(result, arguments.json, demo_text(result))
     return 0
@@ -68,10 +68,11 @@ def train(arguments: argparse.Namespace) -> int:
 
     def skip(name: str, reason: str) -> None:
         skipped.append(SkippedPhoto(name, reason))
-        print(f"{name}: {reason}, left out", file=sys.stderr)
+        if not arguments.json:
+            print(f"{name}: {reason}, left out", file=sys.stderr)
 
     try:
-        with training_progress() as report:
+        with training_progress(as_json=arguments.json) as report:
             if arguments.resume:
                 training.require_same(out, data, given(arguments, TrainOptions))
                 run = training.resume(out, execution, report=report, skipped=skip)
@@ -115,7 +116,7 @@ def export(arguments: argparse.Namespace) -> int:
         from edge_oneshot.report.report import require_page, write_drift_report
 
         require_page(arguments.report)
-    with step_progress() as progress:
+    with step_progress(as_json=arguments.json) as progress:
         report = _export(arguments, options, progress)
     if arguments.report:
         write_drift_report(report, arguments.report)
@@ -150,7 +151,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
 
     options, data_dir = options_from(arguments, CalibrateOptions), options_from(arguments, DataOptions).data_dir
     check_output(arguments.out, inputs=[arguments.bundle, _data_path(arguments.data), options.sign])
-    with step_progress() as progress:
+    with step_progress(as_json=arguments.json) as progress:
         report, seen = recalibrate_bundle(
             arguments.bundle, arguments.out, arguments.data, options, data_dir=data_dir, progress=progress
         )
@@ -242,7 +243,7 @@ def deploy(arguments: argparse.Namespace) -> int:
     names = ("variant", "runtime", "allow_cpu", "target_far", "trust", "re_enrol", "empty")
     options = Options(**{name: getattr(arguments, name) for name in names})
     out = arguments.out or Path(f"{arguments.bundle.stem}-{arguments.machine}-py{arguments.python}.tar.gz")
-    with step_progress() as say:
+    with step_progress(as_json=arguments.json) as say:
         if arguments.host is not None:
             say(f"looking at {arguments.host}")
             check_host(arguments.host, arguments.machine, arguments.python)

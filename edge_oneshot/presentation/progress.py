@@ -1,4 +1,7 @@
-"""Progress on stderr: bars and spinners on a terminal, a line now and then elsewhere."""
+"""Progress on stderr: bars and spinners on a terminal, a line now and then elsewhere.
+
+Without a terminal `as_json` prints nothing, because a program reads stderr.
+"""
 
 import os
 import sys
@@ -19,9 +22,9 @@ _PLAIN_EVERY_SECONDS = 15.0
 
 
 @contextmanager
-def training_progress() -> Iterator[Callable[["TrainingProgress"], None]]:
+def training_progress(*, as_json: bool = False) -> Iterator[Callable[["TrainingProgress"], None]]:
     """A bar with loss, images/s and time left; without a terminal a line now and then."""
-    with _console() as console:
+    with _console(as_json) as console:
         if not console.is_terminal:
             yield _plain_reporter(console)
             return
@@ -45,9 +48,9 @@ def training_progress() -> Iterator[Callable[["TrainingProgress"], None]]:
 
 
 @contextmanager
-def step_progress() -> Iterator[Callable[[str], None]]:
+def step_progress(*, as_json: bool = False) -> Iterator[Callable[[str], None]]:
     """The name of the current step with a spinner; without a terminal one line per step."""
-    with _console() as console:
+    with _console(as_json) as console:
         if not console.is_terminal:
             yield lambda step: console.print(step, highlight=False, soft_wrap=True)
             return
@@ -57,23 +60,20 @@ def step_progress() -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def evaluation_progress(*, as_json: bool = False) -> Iterator[Callable[[str, int], None]]:
-    """The current step and a count within it, with a spinner; without a terminal a line now and then.
-
-    Args:
-        as_json: Print no lines without a terminal, because a program reads them.
-    """
-    with _console() as console:
+    """The current step and a count within it, with a spinner; without a terminal a line now and then."""
+    with _console(as_json) as console:
         if not console.is_terminal:
-            yield (lambda _step, _count: None) if as_json else _plain_steps(console)
+            yield _plain_steps(console)
             return
         with _spinner(console) as show:
             yield lambda step, count: show(_counted(step, count))
 
 
 @contextmanager
-def demo_progress(names: Sequence[str]) -> Iterator[Callable[["DemoStage"], None]]:
+def demo_progress(names: Sequence[str], *, as_json: bool = False) -> Iterator[Callable[["DemoStage"], None]]:
     """The stages of a demo: a bar for each on a terminal, lines elsewhere."""
-    console = Console(file=sys.stderr)  # not by name: the demo captures sys.stderr while the bars go on
+    quiet = as_json and not sys.stderr.isatty()
+    console = Console(file=sys.stderr, quiet=quiet)  # not by name: the demo captures sys.stderr while the bars go on
     if not console.is_terminal:
         yield _plain_stages(console, names)
         return
@@ -107,11 +107,11 @@ def demo_progress(names: Sequence[str]) -> Iterator[Callable[["DemoStage"], None
 
 
 @contextmanager
-def _console() -> Iterator[Console]:
+def _console(as_json: bool) -> Iterator[Console]:
     """A console on a duplicate of stderr, which still shows while the converters' own output is suppressed."""
     stream = os.fdopen(os.dup(2), "w", errors="backslashreplace")
     try:
-        yield Console(file=stream)
+        yield Console(file=stream, quiet=as_json and not stream.isatty())
     finally:
         with suppress(OSError):  # the reader has gone, which is no failure of the command
             stream.close()

@@ -27,7 +27,7 @@ def lines(console):
 @pytest.fixture(params=[40, 60, 80, 120])
 def console(request, monkeypatch):
     made = terminal(request.param)
-    monkeypatch.setattr(progress, "_console", lambda: contextlib.nullcontext(made))
+    monkeypatch.setattr(progress, "_console", lambda _: contextlib.nullcontext(made))
     monkeypatch.setattr(progress, "Console", lambda **_: made)
     return made
 
@@ -70,6 +70,17 @@ def test_an_evaluation_without_a_terminal_says_its_steps_and_not_each_image(capf
         for count in range(1, 100):
             report("judging", count)
     assert capfd.readouterr().err.splitlines() == ["loading the data", "judging: 1 image"]
+
+
+def test_nothing_is_printed_beside_json_where_there_is_no_terminal(capfd):
     with progress.evaluation_progress(as_json=True) as report:
         report("loading the data", 0)
-    assert capfd.readouterr().err == ""
+    with progress.step_progress(as_json=True) as report:
+        report("converting")
+    with progress.training_progress(as_json=True) as report:
+        report(NOW)
+    with progress.demo_progress(("train",), as_json=True) as watch:
+        clock = StageClock(watch)
+        clock.start("train", "x")
+        clock.stop()
+    assert capfd.readouterr() == ("", "")
