@@ -159,12 +159,9 @@ def _decide_identification(transaction: Transaction, attempt: Attempt) -> Verdic
     if refusal is not None:
         return Verdict(_refused(compared, refusal), None, None)
     attempt.cache.require_current(transaction)
-    candidates = []
-    people = []
-    for match in (compared.best, compared.runner_up):
-        if match is not None:
-            people.append(attempt.cache.require_person(transaction, match[0]))
-            candidates.append(Candidate(people[-1].name, match[1]))
+    matches = [match for match in (compared.best, compared.runner_up) if match is not None]
+    people = [attempt.cache.require_person(transaction, number) for number, _ in matches]
+    candidates = [Candidate(one.name, score) for one, (_, score) in zip(people, matches, strict=True)]
     best, runner_up, *_ = [*candidates, None, None]
     decision = decide_among(
         best, runner_up, compared.people, compared.calibration, compared.target_far, compared.origin
