@@ -27,7 +27,8 @@ from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.gallery.keys import ENVIRONMENT
 from edge_oneshot_device.installation.installer import install
-from edge_oneshot_device.state.folder import GALLERY
+from edge_oneshot_device.installation.options import InstallOptions
+from edge_oneshot_device.state_names import GALLERY
 
 DAY = 86_400
 WINDOWS = 100
@@ -68,7 +69,7 @@ def spend(bundle_path: Path, variant: str, folder: Path, people: int, count: int
     probes = pictures(bundle)
     own = np.stack([encoder.embed(load_image(probe, encoder.input)) for probe in probes[::2]])
     state = folder / "state"
-    install(bundle_path, state, variant=variant, target_far=0.01)
+    install(bundle_path, state, InstallOptions(variant=variant, target_far=0.01))
     enrol(state / GALLERY, encoder, people, own, np.random.default_rng(0))
     del bundle, encoder
     memory, milliseconds, accepted, start = [], [], 0, time.perf_counter()

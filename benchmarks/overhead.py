@@ -43,7 +43,8 @@ from edge_oneshot_device.formatting import align
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import ENVIRONMENT
 from edge_oneshot_device.installation.installer import install
-from edge_oneshot_device.state.folder import GALLERY
+from edge_oneshot_device.installation.options import InstallOptions
+from edge_oneshot_device.state_names import GALLERY
 
 SIDE = 640
 PEAKS = 5
@@ -187,7 +188,7 @@ def measure(
     files = [file, *(model.file for model in ([] if face is None else face.models))]
     nets = [net, *(Bare(bundle.read(other)) for other in files[1:])]
     state = folder / "state"
-    install(bundle_path, state, variant=variant)
+    install(bundle_path, state, InstallOptions(variant=variant))
     templates = enrol(state / GALLERY, encoder, people, encoder.embed(pixels)[np.newaxis], rng)
     with closing(sqlite3.connect(folder / "bare.db", isolation_level=None)) as connection:
         for setting in ("journal_mode = DELETE", "synchronous = EXTRA", "foreign_keys = ON", "secure_delete = ON"):

@@ -10,8 +10,9 @@ from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.installation.installer import install
+from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.recognition.recognizer import Recognizer
-from edge_oneshot_device.state.folder import GALLERY
+from edge_oneshot_device.state_names import GALLERY
 
 
 @pytest.mark.benchmark(group="identify")
@@ -25,7 +26,7 @@ def test_identify(
     tmp_path: Path,
     people: int,
 ) -> None:
-    install(bundle_path, tmp_path, variant=variant)
+    install(bundle_path, tmp_path, InstallOptions(variant=variant))
     encoder = Encoder.open(bundle, variant)
     size = encoder.embedding.size
     templates = np.random.default_rng(0).standard_normal((people, 1, size)).astype(np.float32)

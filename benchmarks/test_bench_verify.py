@@ -9,6 +9,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from edge_oneshot_device.installation.installer import install
+from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.recognition.recognizer import Recognizer
 
 
@@ -16,7 +17,7 @@ from edge_oneshot_device.recognition.recognizer import Recognizer
 def state(tmp_path: Path, bundle_path: Path, variant: str, image: bytes) -> Path:
     """A state folder in which Ada is enrolled from the very image that is shown later."""
     folder = tmp_path / "state"
-    install(bundle_path, folder, variant=variant)
+    install(bundle_path, folder, InstallOptions(variant=variant))
     with Recognizer.open(folder) as recognizer:
         recognizer.enrol("ada", image)
     return folder

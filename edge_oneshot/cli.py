@@ -10,6 +10,7 @@ from edge_oneshot.bundle_options import EncoderFileOptions, EvaluateOptions
 from edge_oneshot.data.catalogue import DATASETS
 from edge_oneshot.data.options import DataOptions
 from edge_oneshot.demo.options import DemoOptions
+from edge_oneshot.deploying.options import DeployOptions
 from edge_oneshot.presentation.help_texts import GROUPS, HELP
 from edge_oneshot.training.options import ExecutionOptions, TrainOptions
 from edge_oneshot_device import console
@@ -188,25 +189,11 @@ def _add_deploy(subparsers: "_Commands[console.Parser]") -> None:
         "deploy", help="build an archive that installs a bundle on a device, or install it through ssh"
     )
     deploy.add_argument("bundle", type=Path, metavar="NAME.oneshot")
-    deploy.add_argument("--out", type=Path, metavar="FILE.tar.gz", help="the archive (NAME-MACHINE-pyPYTHON.tar.gz)")
     deploy.add_argument(
-        "--machine", choices=("aarch64", "x86_64"), default="aarch64", help="the device's, see uname -m (%(default)s)"
+        "--out", type=Path, metavar="FILE.tar.gz", help="the archive (default: NAME-MACHINE-pyPYTHON.tar.gz)"
     )
-    deploy.add_argument(
-        "--python",
-        choices=("3.11", "3.12", "3.13", "3.14"),
-        default="3.13",
-        help="the device's, see python3 -V (%(default)s, of today's Raspberry Pi OS; 3.11 is that of the one before)",
-    )
-    deploy.add_argument("--host", metavar="USER@HOST", help="install it there through ssh, with sudo")
-    deploy.add_argument("--variant", metavar="V", help="the variant to use (int8)")
-    deploy.add_argument("--runtime", metavar="R", help="the runtime to use (the variant's own)")
-    deploy.add_argument("--allow-cpu", action="store_true", help="see edge-oneshot-device init")
-    deploy.add_argument("--target-far", type=_rate, metavar="F", help="wanted false accept rate of an attempt")
-    deploy.add_argument("--trust", type=Path, metavar="KEY.pub", help="the key that the device trusts from now on")
-    others = deploy.add_mutually_exclusive_group()
-    others.add_argument("--re-enrol", action="store_true", help="see edge-oneshot-device init")
-    others.add_argument("--empty", action="store_true", help="see edge-oneshot-device init")
+    deploy.add_argument("--host", metavar="USER@HOST", help="install the archive on this device through ssh, with sudo")
+    add_options(deploy, DeployOptions)
     console.add_json(deploy)
     deploy.set_defaults(command=commands.deploy)
 

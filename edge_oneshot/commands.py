@@ -235,21 +235,19 @@ def keygen(arguments: argparse.Namespace) -> int:
 
 def deploy(arguments: argparse.Namespace) -> int:
     """Build the archive for a device, and install it there if a host is given."""
-    from edge_oneshot.deploying.archive import Options, build_archive
+    from edge_oneshot.deploying.archive import build_archive
+    from edge_oneshot.deploying.options import DeployOptions
     from edge_oneshot.deploying.remote import check_host, install_on
     from edge_oneshot.presentation import results
     from edge_oneshot.presentation.progress import step_progress
 
-    names = ("variant", "runtime", "allow_cpu", "target_far", "trust", "re_enrol", "empty")
-    options = Options(**{name: getattr(arguments, name) for name in names})
-    out = arguments.out or Path(f"{arguments.bundle.stem}-{arguments.machine}-py{arguments.python}.tar.gz")
+    options = options_from(arguments, DeployOptions)
+    out = arguments.out or Path(f"{arguments.bundle.stem}-{options.machine}-py{options.python}.tar.gz")
     with step_progress(as_json=arguments.json) as say:
         if arguments.host is not None:
             say(f"looking at {arguments.host}")
-            check_host(arguments.host, arguments.machine, arguments.python)
-        made = build_archive(
-            arguments.bundle, out, machine=arguments.machine, python=arguments.python, options=options, say=say
-        )
+            check_host(arguments.host, options.machine, options.python)
+        made = build_archive(arguments.bundle, out, options, say=say)
         if arguments.host is not None:
             say(f"installing on {arguments.host}")
             done = install_on(arguments.host, out, made.release)

@@ -1,18 +1,21 @@
-"""What each command does: calls, and prints. Each takes its arguments and returns the exit code.
+"""What each command does: it calls the library and prints the result. It returns the exit code.
 
-numpy, Pillow and the runtimes are imported by the commands that need them, so that --help is quick.
+Each command imports numpy, Pillow and the runtimes itself, so that --help is quick.
 """
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_oneshot_device import console
 from edge_oneshot_device.errors import InputError, MachineError
-from edge_oneshot_device.formatting import count
+from edge_oneshot_device.installation.options import InstallOptions
+from edge_oneshot_device.measuring.options import BenchOptions
+from edge_oneshot_device.options import options_from
+from edge_oneshot_device.presentation import measurements, results
 
 if TYPE_CHECKING:
     from edge_oneshot_device.gallery.access import Access
-    from edge_oneshot_device.gallery.audit_trail import PrunedAudit
     from edge_oneshot_device.matching.decision import Decision
     from edge_oneshot_device.recognition.recognizer import Recognizer
 
@@ -24,35 +27,19 @@ def init(arguments: argparse.Namespace) -> int:
     """Check a bundle and put it in use."""
     from edge_oneshot_device.installation.installer import install
     from edge_oneshot_device.outputs import check_new_key
-    from edge_oneshot_device.presentation import results
     from edge_oneshot_device.state.folder import state_dir
 
+    options = options_from(arguments, InstallOptions)
     if arguments.key is not None:
         check_new_key(arguments.key, state_dir(arguments.state))
-    installation = install(
-        arguments.bundle,
-        arguments.state,
-        variant=arguments.variant,
-        runtime=arguments.runtime,
-        target_far=arguments.target_far,
-        threads=arguments.threads,
-        trust=arguments.trust,
-        key=arguments.key,
-        keep_photos=arguments.keep_photos,
-        rejections_per_minute=arguments.rejections_per_minute,
-        re_enrol=arguments.re_enrol,
-        empty=arguments.empty,
-        take_over=arguments.take_over,
-        allow_cpu=arguments.allow_cpu,
-    )
+    installation = install(arguments.bundle, arguments.state, options, key=arguments.key)
     console.print_result(installation, arguments.json, results.installation_text(installation))
     return 0
 
 
 def rollback(arguments: argparse.Namespace) -> int:
-    """Put in use what was in use before."""
+    """Put in use what was in use before the last init."""
     from edge_oneshot_device.installation.installer import rollback as go_back
-    from edge_oneshot_device.presentation import results
 
     installation = go_back(arguments.state, key=arguments.key)
     console.print_result(installation, arguments.json, results.installation_text(installation))
@@ -60,15 +47,13 @@ def rollback(arguments: argparse.Namespace) -> int:
 
 
 def enrol(arguments: argparse.Namespace) -> int:
-    """Enrol a person, or a whole folder of them."""
-    from edge_oneshot_device.presentation import results
-
+    """Enrol a person, or everybody in a folder."""
     if arguments.folder is not None:
         if arguments.even_if_alike:
             raise InputError("--even-if-alike goes with one PERSON and their images", reason="wrong_use")
         return _enrol_folder(arguments)
     if arguments.person is None or not arguments.images:
-        raise InputError("name a person and their images, or --folder DIR", reason="wrong_use")
+        raise InputError("give a PERSON and their images, or --folder DIR", reason="wrong_use")
     access = _access(arguments)
     with _recognizer(arguments) as recognizer:
         enrolment = recognizer.enrol(
@@ -84,15 +69,14 @@ def enrol(arguments: argparse.Namespace) -> int:
 
 
 def access(arguments: argparse.Namespace) -> int:
-    """Say when a person may come in."""
+    """Change when a person may come in."""
     from edge_oneshot_device.gallery.access import ALWAYS
-    from edge_oneshot_device.presentation import results
 
     named = _access(arguments)
     if arguments.always and named is not None:
-        raise InputError("--always takes all limits away: say it alone, and the others after it", reason="wrong_use")
+        raise InputError("--always removes all limits: give it alone, then set other limits", reason="wrong_use")
     if not arguments.always and named is None:
-        message = "name what is to change (--valid-from, --valid-until, --hours), or --always"
+        message = "give what to change (--valid-from, --valid-until, --hours), or --always"
         raise InputError(message, reason="wrong_use")
     wanted = ALWAYS if named is None else named
     with _recognizer(arguments) as recognizer:
@@ -102,23 +86,21 @@ def access(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Decide 1:1."""
+    """Decide whether an image shows a person (1:1)."""
     with _recognizer(arguments) as recognizer:
         decision = recognizer.verify(arguments.person, arguments.image)
     return _print_decision(decision, "rejected", arguments.json, arguments.scores)
 
 
 def identify(arguments: argparse.Namespace) -> int:
-    """Decide 1:N."""
+    """Decide whom an image shows (1:N)."""
     with _recognizer(arguments) as recognizer:
         decision = recognizer.identify(arguments.image)
     return _print_decision(decision, "unknown", arguments.json, arguments.scores)
 
 
 def people(arguments: argparse.Namespace) -> int:
-    """List everybody, write them to a file, or take them from one."""
-    from edge_oneshot_device.presentation import results
-
+    """List the people enrolled, write them to a file, or read them from one."""
     if arguments.action is not None:
         return _transfer(arguments)
     with _recognizer(arguments) as recognizer:
@@ -129,8 +111,6 @@ def people(arguments: argparse.Namespace) -> int:
 
 def forget(arguments: argparse.Namespace) -> int:
     """Delete a person."""
-    from edge_oneshot_device.presentation import results
-
     with _recognizer(arguments) as recognizer:
         forgotten = recognizer.forget(arguments.person)
     console.print_result(forgotten, arguments.json, results.enrolment_text(forgotten))
@@ -138,21 +118,19 @@ def forget(arguments: argparse.Namespace) -> int:
 
 
 def unlock(arguments: argparse.Namespace) -> int:
-    """Let a person verify again."""
+    """Let a person verify again after too many failures."""
     with _recognizer(arguments) as recognizer:
         unlocked = recognizer.unlock(arguments.person)
-    text = f"unlocked  {unlocked.person}  after {count(unlocked.failures, 'failure')} in a row"
-    console.print_result(unlocked, arguments.json, text)
+    console.print_result(unlocked, arguments.json, results.unlocked_text(unlocked))
     return 0
 
 
 def audit(arguments: argparse.Namespace) -> int:
-    """Show, verify or prune the audit trail."""
+    """Show the audit trail, check it, or delete old rows."""
     from edge_oneshot_device.gallery import audit_trail
-    from edge_oneshot_device.presentation import results
 
     if arguments.against is not None and not arguments.check:
-        raise InputError("--against belongs to --check: say both", reason="wrong_use")
+        raise InputError("--against needs --check: give both", reason="wrong_use")
     with _recognizer(arguments) as recognizer:
         gallery = recognizer.gallery
         if arguments.check:
@@ -163,7 +141,7 @@ def audit(arguments: argparse.Namespace) -> int:
             console.print_result(head, arguments.json, str(head))
         elif arguments.keep_days is not None:
             pruned = audit_trail.prune(gallery, arguments.keep_days)
-            console.print_result(pruned, arguments.json, _pruned_text(pruned))
+            console.print_result(pruned, arguments.json, results.pruned_text(pruned))
         elif arguments.export:
             for entry in audit_trail.entries(gallery):
                 console.print_result(entry, True, "")
@@ -175,40 +153,31 @@ def audit(arguments: argparse.Namespace) -> int:
 
 def backup(arguments: argparse.Namespace) -> int:
     """Copy the gallery."""
-    from pathlib import Path
-
     from edge_oneshot_device.gallery.transfer import back_up
 
     with _recognizer(arguments) as recognizer:
         made = back_up(recognizer.gallery, Path(arguments.file))
-    text = f"{made.file}: {made.people} enrolled, {made.bytes:,} bytes; opens with the key of today; head {made.head}"
-    console.print_result(made, arguments.json, text)
+    console.print_result(made, arguments.json, results.backup_text(made))
     return 0
 
 
 def restore(arguments: argparse.Namespace) -> int:
-    """Put a backup in the place of the gallery."""
-    from pathlib import Path
-
+    """Replace the gallery with a backup."""
     from edge_oneshot_device.gallery.keys import KeySource
     from edge_oneshot_device.gallery.transfer import restore as put_back
 
     key = None if arguments.backup_key is None else KeySource(Path(arguments.backup_key))
     with _recognizer(arguments) as recognizer:
         restored = put_back(recognizer.gallery, Path(arguments.file), key)
-    text = f"restored {restored.file}: {restored.people} enrolled; forget again whoever was forgotten since"
-    console.print_result(restored, arguments.json, text)
+    console.print_result(restored, arguments.json, results.restored_text(restored))
     return 0
 
 
 def rotate_key(arguments: argparse.Namespace) -> int:
-    """Seal the gallery with a new key."""
-    from pathlib import Path
-
+    """Seal the gallery with a new key, or delete former keys."""
     from edge_oneshot_device.gallery.rotation import drop_former
     from edge_oneshot_device.gallery.rotation import rotate_key as rotate
     from edge_oneshot_device.outputs import check_new_key
-    from edge_oneshot_device.presentation import results
 
     if arguments.drop_former:
         with _recognizer(arguments) as recognizer:
@@ -219,17 +188,13 @@ def rotate_key(arguments: argparse.Namespace) -> int:
         if arguments.new_key is not None:
             check_new_key(arguments.new_key, recognizer.gallery.path.parent)
         rotation = rotate(recognizer.gallery, None if arguments.new_key is None else Path(arguments.new_key))
-    text = f"{count(rotation.people, 'person')} sealed anew; the key is in {rotation.key}"
-    if rotation.former is not None:
-        text += f"; the one before, which older backups need, in {rotation.former}"
-    console.print_result(rotation, arguments.json, text)
+    console.print_result(rotation, arguments.json, results.rotation_text(rotation))
     return 0
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    """Look at everything that the door needs."""
+    """Check everything that the door needs."""
     from edge_oneshot_device.diagnostics.doctor import examine
-    from edge_oneshot_device.presentation import results
 
     diagnosis = examine(arguments.state, arguments.key)
     console.print_result(diagnosis, arguments.json, results.diagnosis_text(diagnosis))
@@ -237,19 +202,15 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def bench(arguments: argparse.Namespace) -> int:
-    """Measure what a bundle costs, or compare two runs."""
-    from pathlib import Path
-
+    """Measure the latency of a bundle, or compare two runs."""
     from edge_oneshot_device.bundle.bundle import Bundle
-    from edge_oneshot_device.encoding.sources import MAX_FILE_BYTES
+    from edge_oneshot_device.encoding.options import choose_variant
     from edge_oneshot_device.encoding.trial import try_variant
-    from edge_oneshot_device.files import read_file
-    from edge_oneshot_device.installation.installer import choose_variant
     from edge_oneshot_device.measuring.bench import bench as measure
     from edge_oneshot_device.measuring.bench_comparison import compare
-    from edge_oneshot_device.presentation import measurements
     from edge_oneshot_device.state.folder import writable_folder
 
+    options = options_from(arguments, BenchOptions)
     match arguments.what:
         case ["compare", first, second]:
             comparison = compare(Path(first), Path(second))
@@ -258,24 +219,15 @@ def bench(arguments: argparse.Namespace) -> int:
         case [path] if path != "compare":
             bundle = Bundle.open(path)
         case _:
-            raise InputError("name one bundle, or compare A.json B.json", reason="wrong_use")
-    variant = choose_variant(bundle.manifest, arguments.variant)
-    try_variant(bundle, variant, arguments.runtime)
-    result = measure(
-        bundle,
-        variant,
-        runtime=arguments.runtime,
-        threads=arguments.threads,
-        runs=arguments.runs,
-        folder=writable_folder(),
-        image=None if arguments.image is None else read_file(arguments.image, MAX_FILE_BYTES),
-    )
+            raise InputError("give one bundle, or compare A.json B.json", reason="wrong_use")
+    try_variant(bundle, choose_variant(bundle.manifest, options.variant), options.runtime)
+    result = measure(bundle, options, folder=writable_folder())
     console.print_result(result, arguments.json, measurements.bench_text(result))
     return 0
 
 
 def inspect(arguments: argparse.Namespace) -> int:
-    """Show what a bundle holds."""
+    """Show what a bundle holds, or what two bundles differ in."""
     from edge_oneshot_device.presentation.bundles import inspect as look
 
     result, text = look(arguments.bundle, arguments.other, everything=arguments.all)
@@ -296,20 +248,14 @@ def _access(arguments: argparse.Namespace) -> "Access | None":
     return None if wanted == ALWAYS else wanted
 
 
-def _pruned_text(pruned: "PrunedAudit") -> str:
-
-    return f"let go of {count(pruned.rows, 'row')}; head {pruned.head}"
-
-
 def _enrol_folder(arguments: argparse.Namespace) -> int:
-    from edge_oneshot_device.presentation import results
     from edge_oneshot_device.recognition.staff import enrol_folder
 
     if arguments.person is not None:
-        message = f"--folder has the names of people and their images: leave {arguments.person} out"
+        message = f"--folder holds the people and their images: leave out {arguments.person}"
         raise InputError(message, reason="wrong_use")
     if arguments.add or arguments.replace:
-        message = "--folder enrols who is not enrolled yet: --add and --replace go with one PERSON and their images"
+        message = "--folder enrols new people only: --add and --replace go with one PERSON and their images"
         raise InputError(message, reason="wrong_use")
     access = _access(arguments)
     with _recognizer(arguments) as recognizer, console.progress("enrolled") as report:
@@ -319,20 +265,17 @@ def _enrol_folder(arguments: argparse.Namespace) -> int:
 
 
 def _transfer(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from edge_oneshot_device.gallery.keys import KeySource, create_key, read_key
     from edge_oneshot_device.gallery.transfer import export_people, import_people
     from edge_oneshot_device.outputs import check_new_key, check_output
-    from edge_oneshot_device.presentation import results
 
     if arguments.file is None:
-        raise InputError(f"people {arguments.action} takes a file: name it", reason="wrong_use")
+        raise InputError(f"people {arguments.action} needs the name of a file", reason="wrong_use")
     with _recognizer(arguments) as recognizer:
         file, seal = Path(arguments.file), recognizer.gallery.keyring.vault.key
         if arguments.transfer_key is not None:
             if arguments.action == "export" and not Path(arguments.transfer_key).exists():
-                # before a key is made for nothing, or under the name of the file of people
+                # checked before a key is created in vain, or under the name of the exported file
                 gallery, made = recognizer.gallery, arguments.transfer_key
                 check_new_key(made, gallery.path.parent)
                 check_output(file, inputs=[made], state=gallery.path.parent, key=gallery.source.path)
@@ -351,8 +294,6 @@ def _print_decision(decision: "Decision", refusal: str, as_json: bool, scores: b
 
     text = ""
     if not as_json:
-        from edge_oneshot_device.presentation import results
-
         text = results.decision_text(decision, refusal, scores)
     console.print_result(decision if scores else PublicDecision.of(decision), as_json, text)
     if decision.fault is not None:

@@ -1,6 +1,6 @@
-r"""What both programs' command lines share: parsing, printing, exit codes, errors of one line.
+r"""What the command lines of both programs share: parsing, printing, exit codes, one-line errors.
 
-A program is built so::
+A program looks like this::
 
     def main(argv: Sequence[str] | None = None) -> int:
         return console.run(lambda: _main(argv), as_json=console.wants_json(argv))
@@ -11,12 +11,11 @@ A program is built so::
         console.print_result(decision, arguments.json, f"accepted {decision.person}")
         return 0 if decision.accepted else 1        # None counts as 0
 
-and called as ``sys.exit(main())``. Whatever `_main` raises becomes one line on stderr and an
-exit code (see `run`).
+It is called as ``sys.exit(main())``. An exception in `_main` becomes one line on stderr and an exit code (see `run`).
 
-A file's name may hold bytes that are no UTF-8, which Python keeps as surrogates. In text and in JSON
-alike they are spelt with a backslash, so the folder ``caf\xe9`` in Latin-1 is ``caf\udce9``: a result is
-always printed, and JSON is always valid UTF-8. See `edge_oneshot_device.text.spelt_out`.
+File names may hold bytes that are not UTF-8, which Python keeps as surrogates. Text and JSON show them as backslash
+escapes: the folder ``caf\xe9`` in Latin-1 is ``caf\udce9``. So every result can be printed, and JSON is always valid
+UTF-8. See `edge_oneshot_device.text.spelt_out`.
 """
 
 import argparse
@@ -35,7 +34,7 @@ from edge_oneshot_device.text import one_line, printable, spelt_out
 
 MACHINE_FAILED = 4
 INTERRUPTED = 130
-# As the shell reports a SIGPIPE. Not 0: that would say "accepted".
+# as the shell reports a SIGPIPE; not 0, which would mean "accepted"
 PIPE_CLOSED = 141
 
 EXIT_CODES: Final = """exit codes:
@@ -45,7 +44,7 @@ EXIT_CODES: Final = """exit codes:
   3  refused for integrity or security
   4  the machine failed, and nothing was changed"""
 
-# Words that people try, and the command that they mean
+# words that people try, and the command that they mean
 _MEANT: Final = {
     "enroll": "enrol", "add": "enrol", "register": "enrol", "delete": "forget", "remove": "forget", "list": "people",
     "users": "people", "install": "init", "recognize": "identify", "recognise": "identify", "log": "audit",
@@ -56,14 +55,14 @@ _MEANT: Final = {
 
 
 class HelpText(NamedTuple):
-    """What ``--help`` of a command says besides its options: what it does, and examples without the program's name."""
+    """What ``--help`` of a command says besides its options: a description, and examples without the program's name."""
 
     description: str
     examples: tuple[str, ...]
 
 
 class Parser(argparse.ArgumentParser):
-    """Argument parser that raises `InputError` on wrong use and knows no abbreviations."""
+    """An argument parser that raises `InputError` on wrong use and accepts no abbreviations."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
@@ -75,7 +74,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def explain(parser: argparse.ArgumentParser, program: str, text: HelpText) -> None:
-    """Have a command's ``--help`` say what it does, with examples and exit codes."""
+    """Give the ``--help`` of a command its description, examples and exit codes."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = text.description
     parser.epilog = "\n".join(["examples:", *(f"  {program} {example}" for example in text.examples), "", EXIT_CODES])
@@ -84,12 +83,12 @@ def explain(parser: argparse.ArgumentParser, program: str, text: HelpText) -> No
 def group_commands(
     parser: argparse.ArgumentParser, texts: Mapping[str, str], groups: Mapping[str, Collection[str]]
 ) -> None:
-    """Have a program's ``--help`` list its commands by what a person wants to do.
+    """Give the ``--help`` of a program a list of its commands in groups.
 
     Args:
-        parser: The program's; its subcommands have no help of their own.
-        texts: What each command does, in a line.
-        groups: The commands' names, by a line that says what for.
+        parser: The parser of the program; its subcommands have no help of their own.
+        texts: One line for each command.
+        groups: Names of commands by the heading of their group.
     """
     width = max(map(len, texts)) + 2
     lines = []
@@ -97,14 +96,19 @@ def group_commands(
         lines += [f"{what}:", *(f"  {name:{width}}{texts[name]}" for name in names), ""]
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.usage = f"{parser.prog} COMMAND ..."
-    parser.epilog = "\n".join([*lines, f"{parser.prog} COMMAND --help says more of a command.", "", EXIT_CODES])
+    parser.epilog = "\n".join([*lines, f"{parser.prog} COMMAND --help describes a command.", "", EXIT_CODES])
 
 
 def check_command(argv: Sequence[str], commands: Collection[str], program: str) -> None:
-    """Make sure that the first word is a command, where it is no option.
+    """Refuse a first word that is neither a command nor an option.
+
+    Args:
+        argv: The words of the command line.
+        commands: The names of the commands.
+        program: The name of the program.
 
     Raises:
-        InputError: Reason ``wrong_use``; the message names the command that may have been meant.
+        InputError: Reason ``wrong_use``; the message suggests a command.
     """
     if not argv or argv[0].startswith("-") or argv[0] in commands:
         return
@@ -113,26 +117,24 @@ def check_command(argv: Sequence[str], commands: Collection[str], program: str) 
         from difflib import get_close_matches  # for this alone
 
         meant = next(iter(get_close_matches(argv[0].lower(), commands, 1)), "")
-    hint = f"perhaps {meant} is meant" if meant else f"choose from {', '.join(commands)}"
-    raise InputError(
-        f"there is no command {printable(argv[0])[:40]!r}: {hint}; see {program} --help", reason="wrong_use"
-    )
+    hint = f"did you mean {meant}?" if meant else f"choose from {', '.join(commands)}"
+    raise InputError(f"unknown command {printable(argv[0])[:40]!r} ({hint}); see {program} --help", reason="wrong_use")
 
 
 def number(text: str) -> float:
-    """A number, as the type of an argument."""
+    """The type of an argument that is a number."""
     try:
         return float(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
 
 
 def whole_number(text: str) -> int:
-    """A whole number, as the type of an argument."""
+    """The type of an argument that is a whole number."""
     try:
         return int(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from error
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -141,7 +143,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def wants_json(argv: Sequence[str] | None = None) -> bool:
-    """Whether ``--json`` is among the arguments: known before they are parsed, for errors in them."""
+    """Whether ``--json`` is among the arguments; they are not parsed, so that errors in them can be JSON as well."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "--" in arguments:
         arguments = arguments[: arguments.index("--")]
@@ -152,9 +154,9 @@ def print_result(value: object, as_json: bool, text: str) -> None:
     """Print a command's result to stdout.
 
     Args:
-        value: A dataclass or msgspec struct, or a list of them, of plain Python values.
+        value: A dataclass or msgspec struct of plain Python values, or a list of them.
         as_json: Print `value` as one line of JSON instead of `text`.
-        text: The same for a person; nothing is printed when it is empty.
+        text: The result for a person; nothing is printed when it is empty.
     """
     if as_json:
         print(_json(value, sys.stdout))
@@ -165,10 +167,9 @@ def print_result(value: object, as_json: bool, text: str) -> None:
 def run(main: Callable[[], int | None], *, as_json: bool = False) -> int:
     """Run a command and turn its errors into exit codes.
 
-    An `OneShotError` gives its own code. Ctrl-C gives 130, a closed pipe 141, and everything
-    else (a full disk, no memory, a bug) 4. The error is one line on stderr, with `as_json` an
-    object with the keys error and reason. The environment variable EDGE_ONESHOT_DEBUG=1 adds
-    the traceback.
+    An `OneShotError` has its own exit code. Ctrl-C gives 130, a closed pipe 141, and everything else (a full disk, no
+    memory, a bug) 4. The error is one line on stderr, or with `as_json` an object with the keys error and reason. The
+    environment variable EDGE_ONESHOT_DEBUG=1 adds the traceback.
 
     Args:
         main: Returns the exit code; None counts as 0.
@@ -179,7 +180,7 @@ def run(main: Callable[[], int | None], *, as_json: bool = False) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A name that the terminal cannot show must not end the command.
+            # a name that the terminal cannot show must not end the command
             stream.reconfigure(errors="backslashreplace")
     try:
         code = _call(main)
@@ -199,16 +200,16 @@ def run(main: Callable[[], int | None], *, as_json: bool = False) -> int:
             message = f"internal error: {type(error).__name__}: {error}; please report it"
             code = _report(message, "bug", MACHINE_FAILED, as_json)
         else:
-            message = f"{library}; install the system's package that has it, or this program again"
+            message = f"{library}; install the system package that contains it, or install this program again"
             code = _report(message, "library_missing", MACHINE_FAILED, as_json)
-    _settle(sys.stdout)
-    _settle(sys.stderr)
+    _flush(sys.stdout)
+    _flush(sys.stderr)
     return code
 
 
 @contextlib.contextmanager
 def progress(noun: str) -> Iterator[Callable[[int, int], None]]:
-    """Show on a terminal how much of long work is done: call it with the number done, and of how many."""
+    """Show a progress bar on a terminal: yields a function of the number done and the total."""
     shown = sys.stderr is not None and sys.stderr.isatty()
 
     def report(done: int, total: int) -> None:
@@ -225,14 +226,14 @@ def progress(noun: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _json(value: object, stream: TextIO | None) -> str:
-    """A line of JSON that the stream can take: where it is not of UTF-8, of ASCII alone."""
+    """A line of JSON in the encoding of the stream: ASCII only where that is not UTF-8."""
     try:
         text = msgspec.json.encode(value).decode()
     except UnicodeEncodeError:
         text = msgspec.json.encode(spelt_out(msgspec.to_builtins(value))).decode()
     if text.isascii() or (getattr(stream, "encoding", None) or "utf-8").lower() in ("utf-8", "utf8"):
         return text
-    import json  # beyond ASCII there are only strings, which the stream would mar
+    import json  # only strings hold characters beyond ASCII
 
     return "".join(character if character.isascii() else json.dumps(character)[1:-1] for character in text)
 
@@ -243,7 +244,7 @@ def _call(main: Callable[[], int | None]) -> int:
     except SystemExit as stop:  # argparse: --help, --version
         code = stop.code if isinstance(stop.code, int | None) else MACHINE_FAILED
     if sys.stdout is not None:
-        sys.stdout.flush()  # here, where a full disk can still be told
+        sys.stdout.flush()  # here, where a full disk can still be reported
     return code or 0
 
 
@@ -253,14 +254,14 @@ def _report(message: str, reason: str, code: int, as_json: bool) -> int:
     if os.environ.get("EDGE_ONESHOT_DEBUG") == "1":
         traceback.print_exc()
     line = one_line(message)
-    with contextlib.suppress(OSError):  # where nobody reads stderr, the exit code still tells
+    with contextlib.suppress(OSError):  # where nobody reads stderr, the exit code remains
         print(_json({"error": line, "reason": reason}, sys.stderr) if as_json else line, file=sys.stderr)
     return code
 
 
 def _unloadable(error: BaseException) -> str | None:
-    """What the loader says where a package's compiled part, or a library it needs, is missing or broken."""
-    while error.__cause__ is not None:  # numpy tells it at length
+    """The loader's message where the compiled part of a package, or a library that it needs, is missing or broken."""
+    while error.__cause__ is not None:  # numpy wraps it in a long message
         error = error.__cause__
     return str(error) if isinstance(error, ImportError) and (error.path or "").endswith(".so") else None
 
@@ -270,8 +271,8 @@ def _describe(error: OSError) -> str:
     return ": ".join([*names, error.strerror or str(error) or type(error).__name__])
 
 
-def _settle(stream: TextIO | None) -> None:
-    """Flush a stream; what it cannot take is dropped, so that Python's own flush at exit is silent."""
+def _flush(stream: TextIO | None) -> None:
+    """Flush a stream; what cannot be written is dropped, so that Python's own flush at exit is silent."""
     if stream is None:
         return
     try:

@@ -1,7 +1,7 @@
-"""Which files of a folder are images, and which are litter: one list for all commands of both programs.
+"""Tell which files of a folder are images and which are litter: one list for all commands of both programs.
 
-A file is told by its name, not by its content. A picture that is damaged, or of a format that is not read, is not
-passed over: it is refused by name where it is decoded.
+Files are judged by name, not by content. A damaged image, or one in a format that is not read, is not left out: the
+decoder refuses it by name.
 """
 
 import re
@@ -13,20 +13,20 @@ import msgspec
 from edge_oneshot_device.text import printable
 
 IMAGE_SUFFIXES: Final = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
-"""Of the formats that are read."""
+"""Suffixes of the formats that are read."""
 
 LITTER: Final = "litter"
 NO_IMAGE: Final = "no_image"
 TOO_DEEP: Final = "too_deep"
 NO_PERSON: Final = "no_person"
 
-# pictures that are not read: better refused by name than passed over
+# images in formats that are not read: better refused by name than left out
 _FOREIGN_SUFFIXES: Final = (
     ".avif", ".cr2", ".cr3", ".dng", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".arw", ".pgm", ".ppm", ".tif",
     ".tiff",
 )  # fmt: skip
 
-# what operating systems, file servers, cameras and archivers leave behind, in small letters
+# what operating systems, file servers, cameras and archivers leave behind, in lower case
 _LITTER: Final = frozenset(
     {
         "$recycle.bin", "desktop.ini", "ehthumbs.db", "ehthumbs_vista.db", "recycled", "recycler",
@@ -43,12 +43,12 @@ _SHOWN: Final = 8
 
 
 class PassedOver(msgspec.Struct, frozen=True):
-    """What a command left out of a folder.
+    """A file or folder that a command left out.
 
     Attributes:
-        name: Within the folder; that of a folder ends in a slash.
-        reason: ``litter``; ``no_image`` (by its name, or a folder without one); ``too_deep`` (a folder in a person's);
-            ``no_person`` (an image beside the folders of people); ``not_among_best`` (see
+        name: The path within the folder; that of a folder ends in a slash.
+        reason: ``litter``; ``no_image`` (not an image by name, or a folder without images); ``too_deep`` (a folder
+            inside a person's folder); ``no_person`` (an image beside the folders of people); ``not_among_best`` (see
             `edge_oneshot_device.recognition.choosing`); or the reason for which an image cannot be used.
     """
 
@@ -57,17 +57,17 @@ class PassedOver(msgspec.Struct, frozen=True):
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is a picture, also of a format that is not read."""
+    """Whether a file is an image by its name, including formats that are not read."""
     return name.lower().endswith(IMAGE_SUFFIXES + _FOREIGN_SUFFIXES)
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, unfinished, or left by a system and nobody's picture."""
+    """Whether a file or folder is hidden, unfinished or left behind by a system, by its name."""
     return name.startswith(".") or name.lower() in _LITTER or _UNFINISHED.fullmatch(name) is not None
 
 
 def passed_over_text(passed: Sequence[PassedOver]) -> str:
-    """How many things were left out, and the first of them, in a line; empty where there are none."""
+    """The number of files left out and the first of them, in one line; empty where there are none."""
     if not passed:
         return ""
     some = ", ".join(f"{printable(one.name)} ({one.reason})" for one in passed[:_SHOWN])

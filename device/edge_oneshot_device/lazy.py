@@ -1,4 +1,4 @@
-"""Public names of a package that are imported when they are first used, so that --help stays quick."""
+"""Import the public names of a package when they are first used, so that --help is quick."""
 
 import importlib
 import sys
@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 
 
 def attribute_of(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
-    """A package's ``__getattr__``.
+    """A ``__getattr__`` for a package.
 
     Args:
-        package: Its ``__name__``.
-        homes: From each public name to the module inside the package that defines it.
+        package: The ``__name__`` of the package.
+        homes: The module inside the package that defines each public name.
+
+    Returns:
+        The function.
     """
 
     def attribute(name: str) -> object:

@@ -16,9 +16,8 @@ from edge_oneshot.report.report import CommandResult, SessionStep
 from edge_oneshot_device import cli
 from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.gallery.reserve import RESERVE
 from edge_oneshot_device.state.bundle_files import remove_bundles
-from edge_oneshot_device.state.folder import GALLERY
+from edge_oneshot_device.state_names import GALLERY, RESERVE
 
 TARGET_FAR: Final = 0.05
 """Larger than the smallest that the calibration supports, where an encoder that was trained for a minute or two

@@ -16,6 +16,7 @@ from edge_oneshot_device.encoding.preprocessing import prepare
 from edge_oneshot_device.matching.decision import scores
 from edge_oneshot_device.matching.thresholds import calibration_for, similarity
 from edge_oneshot_device.measuring.bench import bench
+from edge_oneshot_device.measuring.options import BenchOptions
 from edge_oneshot_export.judging.evaluation import OneShotResult, evaluate_episodes, evaluate_verification
 from edge_oneshot_export.judging.protocols import LabelledImages, genuine_and_impostor, one_shot, one_shot_episodes
 
@@ -141,7 +142,7 @@ def measure_variants(
         accuracy = _evaluate(encoder, data, [_headline_ways(data)], seed, within=data.drawers is not None)
         model = next(variant for variant in bundle.manifest.variants if variant.name == name)
         assert model.drift is not None
-        latency = bench(bundle, name, runs=_TIMED)
+        latency = bench(bundle, BenchOptions(variant=name, runs=_TIMED))
         rows.append(VariantRow(name, encoder.runtime, model.bytes, model.drift, accuracy[0], latency))
     return tuple(rows)
 

@@ -1,4 +1,4 @@
-"""The archive for a device: wheels, bundle, installer, service, and the digests of all of them."""
+"""Build the archive for a device: wheels, bundle, installer, service, and the digests of all of them."""
 
 import gzip
 import hashlib
@@ -13,20 +13,18 @@ from pathlib import Path
 from typing import Final
 
 from edge_oneshot.completion import SHELLS, complete_device
+from edge_oneshot.deploying.options import DeployOptions
 from edge_oneshot.deploying.wheels import download_dependencies, pack_device, requirements
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.signature import load_public_key
+from edge_oneshot_device.encoding.options import choose_variant
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.installation.installer import choose_variant
+from edge_oneshot_device.installation.options import DoorOptions
 from edge_oneshot_device.outputs import check_output
 
-MACHINES: Final = ("aarch64", "x86_64")
-PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
-TODAY: Final = "3.13"
-"""The Python of today's Raspberry Pi OS, which is Debian 13 (trixie)."""
 _EXECUTABLE: Final = ("as-door.sh", "install.sh")
-_WORD: Final = re.compile(r"[A-Za-z0-9._+-]+")  # what install.sh takes from release.env
+_WORD: Final = re.compile(r"[A-Za-z0-9._+-]+")  # what install.sh accepts from release.env
 
 _README = """Edge One-Shot, release {release}: {bundle}, for {machine} with Python {python}.
 
@@ -34,48 +32,29 @@ _README = """Edge One-Shot, release {release}: {bundle}, for {machine} with Pyth
 
 installs it without a network: the program in /opt/edge-oneshot/current, the bundle and the gallery in
 /var/lib/edge-oneshot, the gallery's key in /etc/edge-oneshot.key (keep a copy of it elsewhere), and a service that
-looks at boot whether all is well. When the door is not fit after it, install.sh puts back what was in use before.
+checks the door at boot. If the door does not work afterwards, install.sh restores what was in use before.
 
     sudo edge-oneshot-device doctor
     sudo edge-oneshot-device enrol ada /tmp/ada.jpg
 
-The command knows state and key, and acts as the user edge-oneshot: that user has to be able to read the files you
-name, and to write where you want a file. Keep to this command: nothing of this program is to run as root in
+The command knows the state folder and the key, and runs as the user edge-oneshot. That user must be able to read the
+files you name, and to write where you want a file. Always use this command: this program must never run as root in
 /var/lib/edge-oneshot. ./install.sh --help prints the options.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """How a device is to use a bundle; None leaves it to `edge-oneshot-device init`.
-
-    Attributes:
-        variant, runtime, allow_cpu, target_far: See `init`.
-        trust: The file of the public key that the device is to trust.
-        re_enrol, empty: What becomes of people enrolled with another encoder, see `init`.
-    """
-
-    variant: str | None = None
-    runtime: str | None = None
-    allow_cpu: bool = False
-    target_far: float | None = None
-    trust: Path | None = None
-    re_enrol: bool = False
-    empty: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Archive:
+class DeviceArchive:
     """An archive for a device.
 
     Attributes:
-        file: Where it is.
-        release: Names its content: the beginning of a digest.
+        file: The path of the archive.
+        release: The beginning of a digest of the content, which names it.
         bundle: Name of the bundle.
-        machine, python: What it is for.
+        machine, python: The device that it is for.
         wheels: File names of the wheels in it.
-        bytes: Its size.
-        sha256: Of the file, to be compared on the device.
+        bytes: Size of the archive.
+        sha256: Digest of the archive, to be compared on the device.
     """
 
     file: str
@@ -91,43 +70,33 @@ class Archive:
 def build_archive(
     bundle: Path,
     out: Path,
+    options: DeployOptions | None = None,
     *,
-    machine: str = "aarch64",
-    python: str = TODAY,
-    options: Options | None = None,
-    say: Callable[[str], None] = lambda step: None,  # noqa: ARG005 (nothing is said)
-) -> Archive:
+    say: Callable[[str], None] = lambda step: None,  # noqa: ARG005 (says nothing)
+) -> DeviceArchive:
     """Build the archive that installs a bundle, and the program that opens it, on a device.
 
     Args:
         bundle: The bundle file.
         out: The archive, a .tar.gz.
-        machine: As ``uname -m`` says on the device: one of `MACHINES`.
-        python: The device's Python: one of `PYTHONS`.
-        options: How the device is to use the bundle.
-        say: Is told what is being done.
+        options: The device, and how it is to use the bundle; None takes the defaults.
+        say: Called with each step before it begins.
+
+    Returns:
+        What was written.
 
     Raises:
         InputError: The bundle, the variant, the key or `out` is refused.
-        IntegrityError: The bundle is not intact, or not signed by the key that the device is to trust.
+        IntegrityError: The bundle is damaged, or not signed by the key that the device is to trust.
         DeployError: Reason ``no_wheels``.
         MachineError: The disk does not allow it.
     """
-    options = options or Options()
+    options = DeployOptions() if options is None else options
     check_output(out, inputs=[bundle, options.trust])
     words = _init_options(options)
     key = None if options.trust is None else load_public_key(options.trust)
     opened = Bundle.open(bundle, trust=key)
-    variant = choose_variant(opened.manifest, options.variant)
-    onnx = next(one.format for one in opened.manifest.variants if one.name == variant) == "onnx"
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        say("packing the device's program")
-        wheel = pack_device(folder)
-        say(f"downloading what it needs on {machine} with Python {python}")
-        download_dependencies(wheel, folder, machine, python, ("onnx",) if onnx else ())
-        members = {f"wheels/{one.name}": one.read_bytes() for one in sorted(folder.glob("*.whl"))}
-        members["requirements.txt"] = requirements(folder).encode()
+    members = _wheels(opened, options, say)
     members["bundle.oneshot"] = opened.content
     if options.trust is not None:
         members["trusted.pub"] = options.trust.read_bytes()
@@ -137,44 +106,50 @@ def build_archive(
         members[f"completion.{shell}"] = complete_device(shell).encode()
     say("writing the archive")
     release = _release(members, words)
-    top = f"edge-oneshot-{release}"
+    name, machine, python = opened.manifest.name, options.machine, options.python
     facts = {"RELEASE": release, "MACHINE": machine, "PYTHON_VERSION": python, "INIT_OPTIONS": " ".join(words)}
     members["release.env"] = "".join(f"{name}={value}\n" for name, value in facts.items()).encode()
-    text = _README.format(release=release, bundle=opened.manifest.name, machine=machine, python=python, folder=top)
+    top = f"edge-oneshot-{release}"
+    text = _README.format(release=release, bundle=name, machine=machine, python=python, folder=top)
     members["README.txt"] = text.encode()
     sums = (f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(members.items()))
     members["SHA256SUMS"] = "".join(sums).encode()
     content = _tar(top, members)
     write_atomically(out, content, check=lambda: check_output(out, inputs=[bundle, options.trust]))
-    return Archive(
-        file=str(out),
-        release=release,
-        bundle=opened.manifest.name,
-        machine=machine,
-        python=python,
-        wheels=[Path(name).name for name in members if name.startswith("wheels/")],
-        bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
-    )
+    wheels = [Path(member).name for member in members if member.startswith("wheels/")]
+    digest = hashlib.sha256(content).hexdigest()
+    return DeviceArchive(str(out), release, name, machine, python, wheels, len(content), digest)
 
 
-def _init_options(options: Options) -> list[str]:
+def _wheels(bundle: Bundle, options: DeployOptions, say: Callable[[str], None]) -> dict[str, bytes]:
+    """The wheels of the device's program and of what it needs, and the requirements file that pins them."""
+    variant = choose_variant(bundle.manifest, options.variant)
+    onnx = any(one.name == variant and one.format == "onnx" for one in bundle.manifest.variants)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        say("packing the device's program")
+        wheel = pack_device(folder)
+        say(f"downloading what it needs on {options.machine} with Python {options.python}")
+        download_dependencies(wheel, folder, options.machine, options.python, ("onnx",) if onnx else ())
+        members = {f"wheels/{one.name}": one.read_bytes() for one in sorted(folder.glob("*.whl"))}
+        members["requirements.txt"] = requirements(folder).encode()
+    return members
+
+
+def _init_options(options: DeployOptions) -> list[str]:
+    """The options of `init` on the device, as install.sh gives them to it."""
     words: list[str] = []
-    if options.variant is not None:
-        words += ["--variant", options.variant]
-    if options.runtime is not None:
-        words += ["--runtime", options.runtime]
-    if options.allow_cpu:
-        words.append("--allow-cpu")
-    if options.target_far is not None:
-        words += ["--target-far", f"{options.target_far:g}"]
-    if options.trust is not None:
-        words += ["--trust", "trusted.pub"]
-    words += ["--re-enrol"] if options.re_enrol else []
-    words += ["--empty"] if options.empty else []
+    for name in DoorOptions.__struct_fields__:
+        value, flag = getattr(options, name), f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif name == "trust" and value is not None:
+            words += [flag, "trusted.pub"]
+        elif value not in (None, False):
+            words += [flag, f"{value:g}" if isinstance(value, float) else value]
     for word in words:
         if not _WORD.fullmatch(word):
-            message = f"{word!r} is no value of an option of init: letters, digits, dots and dashes are taken"
+            message = f"{word!r} cannot be a value of an option of init: use letters, digits, dots and dashes"
             raise InputError(message, reason="wrong_use")
     return words
 
@@ -187,7 +162,7 @@ def _release(members: dict[str, bytes], words: list[str]) -> str:
 
 
 def _tar(top: str, members: dict[str, bytes]) -> bytes:
-    """The same members give the same bytes."""
+    """A gzipped tar file; the same members give the same bytes."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name, content in sorted(members.items()):

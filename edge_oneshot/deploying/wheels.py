@@ -1,4 +1,4 @@
-"""The wheels that a device needs: our own, packed from what is installed here, and what it depends on."""
+"""Collect the wheels that a device needs: our own, packed from the package installed here, and its dependencies."""
 
 import base64
 import hashlib
@@ -23,10 +23,10 @@ def pack_device(folder: Path) -> Path:
     """Pack the installed device package as a wheel; the same package gives the same bytes.
 
     Args:
-        folder: Where to.
+        folder: The folder to write the wheel to.
 
     Returns:
-        The wheel.
+        The path of the wheel.
     """
     found = distribution("edge-oneshot-device")
     info = f"{PACKAGE}-{found.version}.dist-info"
@@ -36,7 +36,7 @@ def pack_device(folder: Path) -> Path:
         for path in sorted(source.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
-    # without the long description, which a registry shows and no device reads
+    # without the long description, which only a package index shows
     headers = (found.read_text("METADATA") or "").partition("\n\n")[0]
     files[f"{info}/METADATA"] = f"{headers}\n".encode()
     files[f"{info}/entry_points.txt"] = (found.read_text("entry_points.txt") or "").encode()
@@ -54,17 +54,17 @@ def pack_device(folder: Path) -> Path:
 
 
 def download_dependencies(wheel: Path, folder: Path, machine: str, python: str, extras: tuple[str, ...] = ()) -> None:
-    """Download what a wheel needs on a device, through pip as it is set up here.
+    """Download the dependencies of a wheel for a device, with the configuration of pip on this machine.
 
     Args:
-        wheel: The device's own.
-        folder: Where to; it holds all wheels afterwards.
-        machine: As ``uname -m`` says on the device: aarch64 or x86_64.
-        python: The device's Python, such as ``3.11``.
-        extras: Of the device package, such as ``onnx``.
+        wheel: The wheel of the device package.
+        folder: The folder to download to; it holds all wheels afterwards.
+        machine: What ``uname -m`` prints on the device: aarch64 or x86_64.
+        python: The version of Python on the device, such as ``3.11``.
+        extras: Extras of the device package, such as ``onnx``.
 
     Raises:
-        DeployError: Reason ``no_wheels``: the registry is not to be reached, or has no wheel for such a device.
+        DeployError: Reason ``no_wheels``: the package index cannot be reached, or has no wheel for such a device.
     """
     wanted = f"{wheel}[{','.join(extras)}]" if extras else str(wheel)
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in reversed(_GLIBC)] + [f"manylinux2014_{machine}"]
@@ -78,14 +78,14 @@ def download_dependencies(wheel: Path, folder: Path, machine: str, python: str, 
 
 
 def pip_error(stderr: str) -> str:
-    """The line of what pip said that names a package, else the last one; empty where it said nothing."""
+    """The error of pip that names a package, else its last line; empty if it printed nothing."""
     lines = stderr.splitlines()
     errors = [line for line in lines if line.startswith("ERROR") and "ResolutionImpossible" not in line]
     return (errors or lines or [""])[-1].removeprefix("ERROR: ")
 
 
 def requirements(folder: Path) -> str:
-    """A requirements file with the hash of every wheel in a folder: nothing else can be installed from it."""
+    """A requirements file that pins every wheel in a folder by its hash, so that nothing else can be installed."""
     lines = []
     for wheel in sorted(folder.glob("*.whl")):
         name, version, *_ = parse_wheel_filename(wheel.name)
@@ -94,7 +94,7 @@ def requirements(folder: Path) -> str:
 
 
 def _licences(found: Distribution, info: str) -> dict[str, bytes]:
-    """Licence files, where the distribution says that it has some."""
+    """The licence files that the distribution names."""
     names = found.metadata.get_all("License-File") or []
     texts = {name: found.read_text(f"licenses/{name}") or found.read_text(name) for name in names}
     return {f"{info}/licenses/{name}": text.encode() for name, text in texts.items() if text is not None}

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from edge_oneshot.bundle_evaluation import handful
 from edge_oneshot_device.bundle.drift_section import Drift
+from edge_oneshot_device.encoding.options import DEFAULT_VARIANT
 from edge_oneshot_device.formatting import align, percent
 from edge_oneshot_device.image_files import PassedOver, passed_over_text
 from edge_oneshot_device.inspection.bundle_summary import Operation, Summary
-from edge_oneshot_device.installation.installer import DEFAULT_VARIANT
 from edge_oneshot_device.matching.thresholds import LOOSE_FAR
 from edge_oneshot_device.presentation.bundles import describe
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
@@ -19,7 +19,7 @@ from edge_oneshot_export.packing.packer import ExportReport, LeftOut
 from edge_oneshot_export.packing.signing import KeyPair
 
 if TYPE_CHECKING:  # training imports TensorFlow, which evaluate does not need
-    from edge_oneshot.deploying.archive import Archive
+    from edge_oneshot.deploying.archive import DeviceArchive
     from edge_oneshot.training.run_summary import TrainingSummary
 
 
@@ -137,7 +137,7 @@ def key_pair_text(pair: KeyPair) -> str:
     )
 
 
-def archive_text(made: "Archive") -> str:
+def archive_text(made: "DeviceArchive") -> str:
     """A new archive for a device, and how to install it there."""
     name = Path(made.file).name
     return (

@@ -31,7 +31,8 @@ from userland import (
     run_in,
 )
 
-from edge_oneshot.deploying.archive import Archive, build_archive
+from edge_oneshot.deploying.archive import DeviceArchive, build_archive
+from edge_oneshot.deploying.options import DeployOptions
 from edge_oneshot.deploying.wheels import pip_error
 from edge_oneshot.errors import DeployError
 
@@ -92,7 +93,7 @@ def try_device(pristine: Userland, bundles: Path, out: Path) -> bool:
         site = fetch_test_wheels(pristine, out / f"{suite}-site")
         device = copy_userland(pristine, out / f"{suite}-device")
         archive = out / f"{suite}.tar.gz"
-        built = build_archive(bundles / "base.oneshot", archive, machine="aarch64", python=device.python)
+        built = build_archive(bundles / "base.oneshot", archive, DeployOptions(machine="aarch64", python=device.python))
         install(device, built, site, out / f"{suite}-install.log")
         for name, folder in (("bundles", bundles), ("answers", out / "answers")):
             shutil.copytree(folder, device.root / "srv" / name)
@@ -120,7 +121,7 @@ def fetch_test_wheels(device: Userland, site: Path) -> Path:
     return site
 
 
-def install(device: Userland, archive: Archive, site: Path, log: Path) -> None:
+def install(device: Userland, archive: DeviceArchive, site: Path, log: Path) -> None:
     """Unpack the archive and run its installer as the device's root.
 
     Raises:

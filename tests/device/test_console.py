@@ -65,7 +65,7 @@ def test_a_library_that_does_not_load_is_named_however_it_is_told(capsys):
     assert console.run(fail(told), as_json=True) == 4
     error = json.loads(capsys.readouterr().err)
     assert error["reason"] == "library_missing"
-    assert error["error"].startswith("libstdc++.so.6: cannot open shared object file; install the system's package")
+    assert error["error"].startswith("libstdc++.so.6: cannot open shared object file; install the system package")
     assert console.run(fail(ImportError("cannot import name 'x'", name="x", path="/x.py")), as_json=True) == 4
     assert json.loads(capsys.readouterr().err)["reason"] == "bug"
 
@@ -108,7 +108,7 @@ def small_parser() -> console.Parser:
         ([], "the following arguments are required: command; see prog --help"),
         (["verify"], "the following arguments are required: person; see prog verify --help"),
         (["veri", "ada"], "invalid choice: 'veri'"),
-        (["verify", "ada", "--threads", "x"], "argument --threads: 'x' is no whole number; see prog verify --help"),
+        (["verify", "ada", "--threads", "x"], "argument --threads: 'x' is not a whole number; see prog verify --help"),
         (["verify", "ada", "--thr", "2"], "unrecognized arguments: --thr 2; see prog --help"),
     ],
 )

@@ -89,7 +89,7 @@ def test_a_value_of_another_type_is_refused():
         Sample(out="a")
     with pytest.raises(InputError, match=r"^--turns 2: "):
         Sample(turns=2)
-    with pytest.raises(InputError, match=r"'x' is no whole number"):
+    with pytest.raises(InputError, match=r"'x' is not a whole number"):
         parse("--runs", "x")
     with pytest.raises(InputError, match=r"invalid choice: 2"):
         parse("--turns", "2")

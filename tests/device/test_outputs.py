@@ -13,16 +13,13 @@ from pathlib import Path
 import pytest
 
 from edge_oneshot_device import Recognizer, cli
-from edge_oneshot_device import outputs as outputs_module
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.gallery import transfer
 from edge_oneshot_device.gallery.keys import create_key
-from edge_oneshot_device.gallery.reserve import RESERVE
 from edge_oneshot_device.gallery.transfer import back_up, export_people
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.outputs import check_output, check_place
-from edge_oneshot_device.state import folder as state_folder
 from tests.samples.folders import content_of
 from tests.samples.tiny import MakeBundle, People
 
@@ -99,7 +96,7 @@ def test_an_input_is_known_by_whatever_name_it_has(tmp_path: Path, monkeypatch: 
 def test_two_outputs_that_are_not_there_yet_are_still_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").symlink_to(tmp_path)
     monkeypatch.chdir(tmp_path)
-    refused(lambda: check_output("new", inputs=[tmp_path / "here" / "new"]), "reads or makes besides")
+    refused(lambda: check_output("new", inputs=[tmp_path / "here" / "new"]), "also reads or writes")
     check_output("new", inputs=["newer"])
 
 
@@ -139,9 +136,9 @@ def test_a_database_is_replaced_by_a_backup_alone_and_by_that_only_where_it_is_a
 def test_names_beside_the_key_are_kept_for_former_keys(tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(b"no key, and yet named as one")
     (tmp_path / "other").mkdir()
-    refused(lambda: check_output(tmp_path / "key", key=tmp_path / "key"), "command reads")
+    refused(lambda: check_output(tmp_path / "key", key=tmp_path / "key"), "command also reads")
     for name in ("key.new", "key.former", "key.0123456789abcdef"):
-        refused(lambda name=name: check_output(tmp_path / name, key=tmp_path / "key"), "kept for former keys")
+        refused(lambda name=name: check_output(tmp_path / name, key=tmp_path / "key"), "reserved for former keys")
         check_output(tmp_path / "other" / name, key=tmp_path / "key")
     check_output(tmp_path / "keyring", key=tmp_path / "key")
 
@@ -153,7 +150,7 @@ def test_a_file_that_nobody_may_look_at_is_not_replaced(tmp_path: Path, monkeypa
         raise PermissionError(13, os.strerror(13))
 
     monkeypatch.setattr(Path, "open", forbidden)
-    with pytest.raises(MachineError, match=r"cannot look at .*file, which would be replaced: Permission denied"):
+    with pytest.raises(MachineError, match=r"cannot read .*file, which would be replaced: Permission denied"):
         check_output(tmp_path / "file")
 
 
@@ -349,8 +346,8 @@ def test_a_state_folder_is_known_by_its_content(state: Path, tmp_path: Path) -> 
     shutil.copy(state / "gallery.db", tmp_path / "usb" / "gallery.db")
     check_output(tmp_path / "usb" / "gallery.db", backup=True)
     check_place(tmp_path / "usb" / "bundles" / "new.oneshot")
-    refused(lambda: check_place(state / "bundles" / "new.oneshot"), "lies in a state folder")
-    refused(lambda: check_place(state / "deep" / "er"), "lies in a state folder")
+    refused(lambda: check_place(state / "bundles" / "new.oneshot"), "is in a state folder")
+    refused(lambda: check_place(state / "deep" / "er"), "is in a state folder")
 
 
 # every option of every command is known to be an output, an input or neither
@@ -358,8 +355,8 @@ def test_a_state_folder_is_known_by_its_content(state: Path, tmp_path: Path) -> 
 OUTPUTS = {("backup", "file"), ("people", "file"), ("people", "transfer_key"), ("rotate-key", "new_key"),
            ("init", "key")}  # fmt: skip
 INPUTS = {
-    *((name, "state") for name in cli._COMMANDS if cli._COMMANDS[name].state),
-    *((name, "key") for name in cli._COMMANDS if cli._COMMANDS[name].state and name != "init"),
+    *((name, "state") for name in cli._COMMANDS if cli._COMMANDS[name].has_state),
+    *((name, "key") for name in cli._COMMANDS if cli._COMMANDS[name].has_state and name != "init"),
     *(("init", name) for name in ("bundle", "trust")),
     *(("enrol", name) for name in ("images", "folder")),
     *((name, "image") for name in ("verify", "identify", "bench")),
@@ -391,15 +388,10 @@ NEITHER = {
 def test_it_is_known_of_every_option_whether_it_names_an_output() -> None:
     options = set()
     for name in cli._COMMANDS:
-        parser = cli.make_parser([name])
+        parser = cli.make_parser()
         (chosen,) = (action for action in parser._actions if action.dest == "==SUPPRESS==" and action.choices)
         for action in chosen.choices[name]._actions:
             if action.dest not in ("help", "json"):
                 options.add((name, action.dest))
     assert options == OUTPUTS | INPUTS | NEITHER, "classify the new option, and try it above if it names an output"
     assert not OUTPUTS & INPUTS
-
-
-def test_the_names_in_a_state_folder_are_those_that_are_in_use() -> None:
-    assert (outputs_module._GALLERY, outputs_module._BUNDLES) == (state_folder.GALLERY, state_folder.BUNDLES)
-    assert RESERVE in outputs_module._OWN

@@ -35,13 +35,13 @@ def test_every_command_has_a_description_examples_and_exit_codes(name: str, caps
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["trian"], "there is no command 'trian': perhaps train is meant; see edge-oneshot --help"),
-        (["convert"], "perhaps export is meant"),
+        (["trian"], "unknown command 'trian' (did you mean train?); see edge-oneshot --help"),
+        (["convert"], "did you mean export?"),
         (["enroll"], "choose from demo, train, "),
-        (["train", "x", "--out", "r", "--minutes", "long"], "argument --minutes: 'long' is no number"),
-        (["train", "x", "--out", "r", "--batch", "big"], "argument --batch: 'big' is no whole number"),
+        (["train", "x", "--out", "r", "--minutes", "long"], "argument --minutes: 'long' is not a number"),
+        (["train", "x", "--out", "r", "--batch", "big"], "argument --batch: 'big' is not a whole number"),
         (["train", "x", "--out", "r", "--minutes", "-1"], "--minutes -1.0: must be above 0 and at most 525600"),
-        (["export", "--model", "m", "--out", "o", "--mean", "a,b"], "argument --mean: 'a' is no number"),
+        (["export", "--model", "m", "--out", "o", "--mean", "a,b"], "argument --mean: 'a' is not a number"),
     ],
 )
 def test_wrong_words_are_told(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:

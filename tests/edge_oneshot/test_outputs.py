@@ -194,7 +194,7 @@ def test_the_compiler_is_not_run_for_a_file_that_may_not_be_written(monkeypatch:
     monkeypatch.setattr(compiler, "compile_for_edgetpu", lambda *_, **__: pytest.fail("was compiled"))
     monkeypatch.setattr(compiler.shutil, "which", lambda _: "/usr/bin/edgetpu_compiler")
     Path("model_edgetpu.tflite").hardlink_to("model.tflite")
-    with pytest.raises(InputError, match="reads or makes besides"):
+    with pytest.raises(InputError, match="also reads or writes"):
         compiler.check("model.tflite")
     Path("model_edgetpu.tflite").unlink()
     Path("model_edgetpu.tflite").symlink_to("elsewhere")

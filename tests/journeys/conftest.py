@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_oneshot.deploying.archive import Archive, Options, build_archive
+from edge_oneshot.deploying.archive import DeviceArchive, build_archive
+from edge_oneshot.deploying.options import DeployOptions
 from edge_oneshot.errors import DeployError
 
 
@@ -28,12 +29,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def archive(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Archive:
+def archive(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> DeviceArchive:
     """The archive of that bundle for this machine and Python."""
     out = tmp_path_factory.mktemp("archive") / "door.tar.gz"
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     try:
-        return build_archive(bundle, out, machine=platform.machine(), python=python, options=Options(target_far=0.2))
+        return build_archive(bundle, out, DeployOptions(machine=platform.machine(), python=python, target_far=0.2))
     except DeployError as error:
         if "CI" in os.environ:
             raise
@@ -41,10 +42,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Archive:
 
 
 @pytest.fixture(scope="session")
-def unpack() -> Callable[[Archive, Path], Path]:
+def unpack() -> Callable[[DeviceArchive, Path], Path]:
     """Unpacks an archive in a folder; returns where the installer is."""
 
-    def unpack(archive: Archive, folder: Path) -> Path:
+    def unpack(archive: DeviceArchive, folder: Path) -> Path:
         with tarfile.open(archive.file) as packed:
             packed.extractall(folder, filter="data")
         return folder / f"edge-oneshot-{archive.release}"

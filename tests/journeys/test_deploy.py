@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from edge_oneshot.data import glyphs
-from edge_oneshot.deploying.archive import Options, build_archive
+from edge_oneshot.deploying.archive import build_archive
+from edge_oneshot.deploying.options import DeployOptions
 from edge_oneshot.deploying.remote import install_on
 from edge_oneshot.deploying.wheels import pack_device
 from edge_oneshot.errors import DeployError
@@ -79,7 +80,7 @@ def test_the_wheel_is_whole_and_the_same_every_time(tmp_path):
 
 def test_an_archive_is_the_same_for_the_same_bundle(archive, bundle, tmp_path):
     out = tmp_path / "again.tar.gz"
-    again = build_archive(bundle, out, machine=platform.machine(), python=PYTHON, options=Options(target_far=0.2))
+    again = build_archive(bundle, out, DeployOptions(machine=platform.machine(), python=PYTHON, target_far=0.2))
     assert again.release == archive.release
     assert out.read_bytes() == Path(archive.file).read_bytes()
     assert not any("tensorflow" in wheel or "keras" in wheel for wheel in archive.wheels)
@@ -136,7 +137,7 @@ def test_nothing_in_an_archive_is_a_command(archive, unpack, alter, device, tmp_
 
 def test_an_option_that_the_installer_would_not_take_is_refused_when_the_archive_is_built(bundle, tmp_path):
     with pytest.raises(InputError, match="no value of an option") as refused:
-        build_archive(bundle, tmp_path / "door.tar.gz", options=Options(runtime="litert;reboot"))
+        build_archive(bundle, tmp_path / "door.tar.gz", DeployOptions(runtime="litert;reboot"))
     assert refused.value.reason == "wrong_use"
 
 
@@ -163,7 +164,7 @@ def test_places_may_be_relative(archive, unpack, tmp_path):
 
 def test_a_door_that_is_not_fit_goes_back_to_what_was_there(archive, unpack, bundle, installed, tmp_path):
     other = tmp_path / "other.tar.gz"
-    later = build_archive(bundle, other, machine=platform.machine(), python=PYTHON, options=Options(variant="float32"))
+    later = build_archive(bundle, other, DeployOptions(machine=platform.machine(), python=PYTHON, variant="float32"))
     with closing(sqlite3.connect(installed / "state" / "gallery.db", isolation_level=None)) as connection:
         (sound,) = connection.execute("SELECT detail FROM audit WHERE seq = 1").fetchone()
         connection.execute("UPDATE audit SET detail = '{}' WHERE seq = 1")

@@ -1,1 +1,1 @@
-"""What `doctor` finds: whether the door works, and what the machine has for it."""
+"""What `doctor` checks: whether the door works, and what the machine provides for it."""

@@ -1,4 +1,4 @@
-"""What is found on this machine, what is missing, and what mends it."""
+"""Check everything that the door needs: what is wrong, and how to fix it."""
 
 import errno
 import os
@@ -24,8 +24,7 @@ from edge_oneshot_device.gallery.keys import find_key
 from edge_oneshot_device.gallery.reserve import has_reserve
 from edge_oneshot_device.gallery.zone import describe_zone
 from edge_oneshot_device.matching.thresholds import LOOSE_FAR
-from edge_oneshot_device.presentation.bundles import UNCALIBRATED
-from edge_oneshot_device.presentation.results import LOCKS_OUT, outlook_text
+from edge_oneshot_device.presentation.results import HIGH_FRR, UNCALIBRATED, outlook_text
 from edge_oneshot_device.recognition.outlook import outlook_of, resolve_target
 from edge_oneshot_device.state.folder import require_owner, state_dir
 from edge_oneshot_device.state.opening import Installed, open_installed
@@ -44,12 +43,12 @@ _BLAMED: Final = {
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """Everything that was looked at.
+    """The result of all checks.
 
     Attributes:
         state: The state folder.
-        findings: One for each thing.
-        exit_code: 0, or that of the first fault.
+        findings: One or more for each check.
+        exit_code: 0, or the exit code of the first fault.
     """
 
     state: str
@@ -58,36 +57,39 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
 
 def examine(state: str | os.PathLike[str] | None = None, key: str | os.PathLike[str] | None = None) -> Diagnosis:
-    """Look at everything that the door needs; nothing is changed but for a file that is made and deleted again.
+    """Check everything that the door needs. Nothing changes, except that a test file is written and deleted.
 
     Args:
         state: The state folder, see `state_dir`.
         key: The file of the gallery's key, see `find_key`.
+
+    Returns:
+        The findings. A check that fails is a finding, not an error.
     """
     folder = state_dir(state)
     findings: list[Finding] = []
     codes: list[int] = []
 
-    def look(what: str, check: Callable[[], list[Finding]]) -> None:
+    def run(what: str, check: Callable[[], list[Finding]]) -> None:
         try:
             findings.extend(check())
         except OneShotError as error:
             findings.append(Finding(_blamed(error.reason) or what, "fault", str(error), error.reason))
             codes.append(error.exit_code)
 
-    look("state", lambda: _owned(folder))
+    run("state", lambda: _owned(folder))
     ours = not codes
     if ours:
-        look("bundle", lambda: _door(folder, key))
-    look("zone", lambda: [Finding("zone", "ok", describe_zone(SYSTEM.now()))])
+        run("bundle", lambda: _door(folder, key))
+    run("zone", lambda: [Finding("zone", "ok", describe_zone(SYSTEM.now()))])
     if folder.is_dir():
-        look("disk", lambda: _disk(folder, probe=ours))
+        run("disk", lambda: _disk(folder, probe=ours))
     findings += [*find_runtimes(), *find_edgetpu()]
     return Diagnosis(str(folder), findings, codes[0] if codes else 0)
 
 
 def _blamed(reason: str) -> str | None:
-    """What a fault is a fault of, by its reason; None where that says nothing."""
+    """The part of the door that a reason code blames; None where the code does not say."""
     if reason in _BLAMED:
         return _BLAMED[reason]
     return next((what for what in ("gallery", "audit", "settings", "key") if reason.startswith(f"{what}_")), None)
@@ -113,47 +115,49 @@ def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
         _settings(opened),
         Finding("key", "ok", f"from {source}"),
         Finding("gallery", "ok", f"{people} enrolled, SQLite {sqlite3.sqlite_version}, rollback journal"),
-        Finding("audit", "ok", f"{count(report.rows, 'row')} since {report.since} hold, head {report.head.seq}"),
+        Finding("audit", "ok", f"{count(report.rows, 'row')} since {report.since} intact, head {report.head.seq}"),
         find_clock(SYSTEM.now(), datetime.fromtimestamp(last.at / 1e6, UTC), manifest.created),
     ]
     if outlook is not None:
-        sound = outlook.people <= outlook.most_people and outlook.frr <= LOCKS_OUT
-        found.append(Finding("threshold", "ok" if sound else "warning", outlook_text(outlook)))
+        good = outlook.people <= outlook.most_people and outlook.frr <= HIGH_FRR
+        found.append(Finding("threshold", "ok" if good else "warning", outlook_text(outlook)))
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o077:
-        found.append(Finding("state", "warning", f"{folder} is open to others (mode {mode:03o}): chmod 700 it"))
+        found.append(
+            Finding("state", "warning", f"other users can open {folder} (mode {mode:03o}): run chmod 700 on it")
+        )
     if source.path is not None and folder.resolve() in source.path.resolve().parents:
-        text = f"the key {source.path} lies beside the gallery, so that a copy of the folder opens: move it elsewhere"
+        text = f"the key {source.path} is in the state folder, so a copy of the folder can be opened: move it elsewhere"
         found.append(Finding("key", "warning", text))
     return found
 
 
 def _bundle(opened: Installed) -> Finding:
-    """What runs, and whether it is what was asked for."""
+    """What runs, and whether that is what the settings ask for."""
     encoder, wanted = opened.encoder, opened.settings.runtime
     text = f"{opened.bundle.manifest.name}, {encoder.variant} on {encoder.runtime}"
     passed = "its self-test passed"
     if encoder.runtime != wanted:
-        return Finding("bundle", "warning", f"{text} in the place of {wanted}, which failed: {passed}; see below")
+        return Finding("bundle", "warning", f"{text} instead of {wanted}, which failed: {passed}; see below")
     if encoder.delegated:
         text += " with XNNPACK"
-    elif wanted == "litert":  # tflite-runtime has none for 8 bits
-        return Finding("bundle", "warning", f"{text} without XNNPACK, so slower than it could be: {passed}")
+    elif wanted == "litert":  # tflite-runtime has no XNNPACK for 8 bits
+        return Finding("bundle", "warning", f"{text} without XNNPACK, which makes it slower: {passed}")
     return Finding("bundle", "ok", f"{text}: {passed}")
 
 
 def _settings(opened: Installed) -> Finding:
-    """What decides at the door."""
+    """The settings that decide at the door."""
     settings = opened.settings
     target, provisional = resolve_target(opened.bundle.manifest, settings.variant, settings.target_far)
     shown = UNCALIBRATED if target is None else f"{percent(target)}{', provisional' if provisional else ''}"
     trust = (
-        "any bundle is taken" if settings.trust is None else f"bundles signed by {short_key(settings.trust)} are taken"
+        "any bundle is accepted" if settings.trust is None else f"only bundles signed by {short_key(settings.trust)}"
     )
-    photos = "photos are kept" if settings.keep_photos else "no photos are kept"
+    photos = "photos are kept" if settings.keep_photos else "photos are not kept"
     text = f"target FAR {shown}, {count(settings.rejections_per_minute, 'rejection')} a minute, {trust}, {photos}"
     if target is not None and target > LOOSE_FAR:
-        text += f": more than {percent(LOOSE_FAR)} of all strangers get in; run init with a smaller --target-far"
+        text += f": more than {percent(LOOSE_FAR)} of strangers get in; run init with a smaller --target-far"
         return Finding("settings", "warning", text)
     return Finding("settings", "ok", text)
 
@@ -164,7 +168,9 @@ def _disk(folder: Path, *, probe: bool) -> list[Finding]:
     usage = shutil.disk_usage(folder)
     text = f"{usage.free >> 20} MiB free of {usage.total >> 20}"
     if not has_reserve(folder):
-        return [Finding("disk", "warning", f"{text}: the reserve is used up; free some space now, or the door stops")]
+        return [
+            Finding("disk", "warning", f"{text}: the reserve is used up; free some space now, or the door will stop")
+        ]
     if usage.free < _LOW_BYTES or usage.free < _LOW_SHARE * usage.total:
         return [Finding("disk", "warning", f"{text}: free some space before it is full")]
     return [Finding("disk", "ok", text)]
@@ -174,7 +180,7 @@ def _probe(folder: Path) -> None:
     """Write, sync and delete a file in the state folder, as the door does at every decision.
 
     Raises:
-        MachineError: Reason ``cannot_write``. A full disk is none: what is left of it is told apart from this.
+        MachineError: Reason ``cannot_write``. A full disk is no error here, because `_disk` reports it.
     """
     try:
         descriptor, name = tempfile.mkstemp(prefix=".edge-oneshot-", suffix=".tmp", dir=folder)
@@ -189,9 +195,9 @@ def _probe(folder: Path) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return
         remedy = {
-            errno.EROFS: "mount its disk for writing again, after a look at dmesg: a failing card is made read-only",
-            errno.EACCES: f"chmod 700 {folder}",
-            errno.EIO: "the disk fails: copy the state folder to another one",
-        }.get(error.errno or 0, "look at the disk and at the rights of the folder")
-        message = f"nothing can be written in {folder} ({error.strerror}), so that nobody is let in: {remedy}"
+            errno.EROFS: "look at dmesg, because a failing card becomes read-only, then mount it for writing again",
+            errno.EACCES: f"run chmod 700 {folder}",
+            errno.EIO: "the disk is failing: copy the state folder to another disk",
+        }.get(error.errno or 0, "check the disk and the permissions of the folder")
+        message = f"nothing can be written in {folder} ({error.strerror}), so nobody is let in: {remedy}"
         raise MachineError(message, reason="cannot_write") from error

@@ -1,4 +1,4 @@
-"""What a machine has for the door: runtimes, an Edge TPU, a clock; what is missing, and how to get it."""
+"""Check what the machine provides for the door: runtimes, an Edge TPU, a clock. Say how to get what is missing."""
 
 import os
 import re
@@ -31,14 +31,14 @@ print(library.edgetpu_version().decode())
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing looked at.
+    """The result of one check.
 
     Attributes:
         what: ``bundle``, ``settings``, ``key``, ``gallery``, ``audit``, ``disk``, ``state``, ``clock``, ``runtime`` or
             ``edgetpu``.
-        level: ``ok``, ``note`` (absent, and only needed by who wants it), ``warning`` (look after it soon) or
-            ``fault`` (the door does not work).
-        text: One line: what was found, and what mends it.
+        level: ``ok``, ``note`` (something optional is absent), ``warning`` (act soon) or ``fault`` (the door does not
+            work).
+        text: One line: what was found, and how to fix it.
         reason: The stable code of a fault.
     """
 
@@ -49,34 +49,36 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def find_runtimes() -> Iterator[Finding]:
-    """Each runtime with its version, whether it loads, and what to run for it."""
+    """Each runtime: its version, whether it loads, and how to install it."""
     for name, kind in RUNTIME_KINDS.items():
         try:
             found = version(kind.distribution)
         except PackageNotFoundError:
             if name == "tflite-runtime" and sys.version_info >= (3, 12):
-                text = f"{name} is not installed, and exists for Python up to 3.11 only"
+                text = f"{name} is not installed; it exists only for Python up to 3.11"
             else:
-                text = f"{name} is not installed; if it is wanted, run: {kind.install}"
+                text = f"{name} is not installed; to install it, run: {kind.install}"
             yield Finding("runtime", "note", text)
             continue
         numpy = version("numpy")
         if name == "tflite-runtime" and int(numpy.partition(".")[0]) >= 2:
-            text = f'{name} {found} was built for numpy 1 and does not run beside {numpy}; run: pip install "numpy<2"'
+            text = (
+                f'{name} {found} was built for numpy 1 and does not run with numpy {numpy}; run: pip install "numpy<2"'
+            )
             yield Finding("runtime", "warning", text)
             continue
         fault = _run(_IMPORT, kind.module)[1]
         if fault:
             yield Finding("runtime", "warning", f"{name} {found} does not load ({fault}); run: {kind.install}")
         else:
-            yield Finding("runtime", "ok", f"{name} {found} loads, beside numpy {numpy}")
+            yield Finding("runtime", "ok", f"{name} {found} loads, with numpy {numpy}")
 
 
 def find_edgetpu(root: Path = Path("/")) -> Iterator[Finding]:
-    """The devices on USB and PCIe, libedgetpu, and whether that was built for the runtime found.
+    """Edge TPUs on USB and PCIe, libedgetpu, and whether it was built for the runtime that is installed.
 
     Args:
-        root: Where /dev, /sys and /var are.
+        root: The folder that holds dev, sys and var.
     """
     devices = [*_usb(root), *_pci(root)]
     yield from devices
@@ -86,64 +88,71 @@ def find_edgetpu(root: Path = Path("/")) -> Iterator[Finding]:
             text = f"{LIBRARY} does not load ({fault}); install the build for {_host()} from {_BUILDS}"
             yield Finding("edgetpu", "warning", text)
         else:
-            yield Finding("edgetpu", "note", f"no Coral on USB or PCIe, and no {LIBRARY}: none is needed without")
+            yield Finding(
+                "edgetpu", "note", f"no Coral on USB or PCIe, and no {LIBRARY}, which is needed only with a Coral"
+            )
         return
     path, build = told.splitlines()[:2]
     level, text = fits(_package(root), *_host().split())
     yield Finding("edgetpu", level, f"{path}, {build}: {text}")
     if not devices:
-        yield Finding("edgetpu", "note", "no Coral on USB or PCIe: plug it in, or see whether lsusb and lspci show it")
+        yield Finding(
+            "edgetpu", "note", "no Coral on USB or PCIe: plug it in, or check whether lsusb or lspci shows it"
+        )
 
 
 def fits(package: str | None, host: str, host_version: str) -> tuple[Literal["ok", "warning"], str]:
-    """Whether a libedgetpu was built for a runtime, as far as its package tells.
+    """Whether a libedgetpu was built for a runtime, as far as the name of its package tells.
 
-    The one from Google's repository was built for TensorFlow 2.5, and is reported to crash with tflite-runtime 2.12
-    and later; community builds name their TensorFlow, that for 2.13 being reported to work with tflite-runtime 2.13
-    to 2.15 (google-coral/edgetpu #812). Nothing was reported of LiteRT 2.
+    The package from Google's repository was built for TensorFlow 2.5. It is reported to crash with tflite-runtime 2.12
+    and later. Community builds name their version of TensorFlow; the build for 2.13 is reported to work with
+    tflite-runtime 2.13 to 2.15 (google-coral/edgetpu #812). There are no reports about LiteRT 2.
 
     Args:
-        package: Version of the Debian package; None where it came otherwise.
+        package: Version of the Debian package; None where the library came from elsewhere.
         host: ``litert`` or ``tflite-runtime``.
-        host_version: Its version.
+        host_version: Version of that runtime.
 
     Returns:
-        A level, and what to say.
+        A level and a text.
     """
     here = f"{host} {host_version}"
     if package is None:
-        return "ok", f"of no Debian package; whether it fits {here} shows when it is used"
+        return "ok", f"not from a Debian package; whether it works with {here} shows when it is used"
     built = re.search(r"tf(\d+)\.(\d+)", package)
     if built is None:
         if host == "tflite-runtime" and tuple(map(int, re.findall(r"\d+", host_version)[:2])) < (2, 12):
-            return "ok", f"package {package}, built for TensorFlow 2.5, as {here} wants it"
+            return "ok", f"package {package}, built for TensorFlow 2.5, works with {here}"
         text = f"package {package}, built for TensorFlow 2.5, is reported to crash with {here}; install from {_BUILDS}"
         return "warning", text
-    return (
-        "ok",
-        f"package {package}, built for TensorFlow {built[1]}.{built[2]}; {here} shows whether it fits when used",
-    )
+    text = f"package {package}, built for TensorFlow {built[1]}.{built[2]}"
+    return "ok", f"{text}; whether it works with {here} shows when it is used"
 
 
 def find_clock(now: datetime, last: datetime | None, created: str, root: Path = Path("/")) -> Finding:
-    """Whether the clock can be right: hours and delays go by it.
+    """Whether the clock can be right, because hours of access and the audit trail depend on it.
 
     Args:
-        now: What it says.
+        now: The time of the clock.
         last: When the last row of the audit trail was written.
-        created: When the bundle was made.
-        root: Where /run and /dev are.
+        created: When the bundle was made, as the manifest says.
+        root: The folder that holds run and dev.
+
+    Returns:
+        The finding.
     """
     said = f"{now:%Y-%m-%dT%H:%M:%SZ}"
     before = f"{last:%Y-%m-%dT%H:%M:%SZ}" if last is not None and last > now else created
     if said < before:
         what = "the audit trail was last written" if before != created else "the bundle was made"
-        text = f"{said} is before {what} ({before}): set it with timedatectl set-ntp true, or timedatectl set-time"
+        text = f"{said} is before {what} ({before}): run timedatectl set-ntp true, or timedatectl set-time"
         return Finding("clock", "warning", text)
     daemon = root / "run/systemd/timesync"
     if daemon.is_dir() and not (daemon / "synchronized").exists():
-        return Finding("clock", "warning", f"{said}, not yet set by the network since the start: look at timedatectl")
-    keeps = "" if any(root.glob("dev/rtc*")) else "; no battery keeps it while the power is off"
+        return Finding(
+            "clock", "warning", f"{said}, not synchronized with the network since the start: run timedatectl"
+        )
+    keeps = "" if any(root.glob("dev/rtc*")) else "; there is no battery to keep it running while the power is off"
     return Finding("clock", "ok", f"{said}{keeps}")
 
 
@@ -170,7 +179,7 @@ def _pci(root: Path) -> Iterator[Finding]:
 def _accessible(node: Path, what: str) -> Finding:
     if os.access(node, os.R_OK | os.W_OK):
         return Finding("edgetpu", "ok", f"{what}, {node}")
-    text = f"{what}, but {node} is closed to this user: give it a udev rule (docs/guides/deploy.md) and replug it"
+    text = f"{what}, but this user may not open {node}: add a udev rule (docs/guides/deploy.md), then plug it in again"
     return Finding("edgetpu", "warning", text)
 
 
@@ -183,7 +192,7 @@ def _host() -> str:
 
 
 def _package(root: Path) -> str | None:
-    """Version of the installed package of libedgetpu."""
+    """The version of the installed package of libedgetpu."""
     status = _read(root / "var/lib/dpkg/status")
     for entry in status.split("\n\n"):
         if re.match(r"Package: libedgetpu1-(std|max)$", entry, re.MULTILINE) and " installed\n" in entry:
@@ -200,7 +209,7 @@ def _read(path: Path) -> str:
 
 
 def _run(code: str, argument: str) -> tuple[str, str]:
-    """What Python code prints in a process of its own, which a library may end; and why it failed, in a few words."""
+    """What Python code prints in a process of its own, because a library may crash it; and why it failed."""
     try:
         command = [sys.executable, "-P", "-c", code, argument]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from edge_oneshot_device.bundle.manifest import Dtype, Format, TensorSpec
 from edge_oneshot_device.bundle.runtime_kinds import RUNTIME_KINDS, runtimes_of
 from edge_oneshot_device.encoding.onnx_check import check_onnx
+from edge_oneshot_device.encoding.options import MAX_THREADS
 from edge_oneshot_device.encoding.tflite_check import check_tflite
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 
 EDGE_TPU = "edgetpu"
-MAX_THREADS = 256
 
 _quiet_lock = threading.Lock()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from edge_oneshot_device.errors import IntegrityError, MachineError
-from edge_oneshot_device.gallery.migrations import APPLICATION_ID, DROPPED, MIGRATIONS, SEALED
+from edge_oneshot_device.gallery.migrations import DROPPED, MIGRATIONS, SEALED
 from edge_oneshot_device.gallery.owned import (
     close_to_others,
     own_file,
@@ -34,6 +34,7 @@ from edge_oneshot_device.gallery.storage_errors import (
     missing,
     unsealed,
 )
+from edge_oneshot_device.state_names import APPLICATION_ID
 
 T = TypeVar("T")
 

@@ -38,7 +38,7 @@ def run(words: tuple[str, ...]) -> bytes:
             bufsize=0,
         )
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it has a byte of zero"
+        why = error.strerror if isinstance(error, OSError) else "it contains a zero byte"
         raise _failed(words, f"cannot be run: {why}") from error
     assert process.stdout is not None
     with process.stdout:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-APPLICATION_ID: Final = 0x454F5347  # "EOSG"
+from edge_oneshot_device.state_names import APPLICATION_ID
 
 # Migration i brings a file from user_version i to i + 1. A released one is never edited: the schema of a file has to be
 # what the migrations make, to the letter. `first_rows.write_first_rows` converts what the tables hold.

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Final
 
 from edge_oneshot_device.gallery.owned import require_own
+from edge_oneshot_device.state_names import RESERVE
 
-RESERVE: Final = "reserve"
 RESERVE_BYTES: Final = 256 << 10
 
 

@@ -1,4 +1,4 @@
-"""What `inspect` shows: a bundle, or what two differ in."""
+"""Compare two bundles, field by field."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -6,23 +6,20 @@ from typing import Any, Final
 import msgspec
 
 from edge_oneshot_device.bundle.bundle import Bundle
-from edge_oneshot_device.inspection.bundle_summary import (
-    Summary,
-    summarise,
-)
+from edge_oneshot_device.inspection.bundle_summary import Summary, summarise
 
-# An entry of a list is known by these, not by its place, so that one more entry is one difference.
+# Entries of a list are matched by these fields, not by position, so that one more entry is one difference.
 _NAMES: Final = (("variant", "rule", "templates"), ("variant",), ("what",), ("people",))
 _REPEATED: Final = ("variants", "fingerprints")
-"""What a summary says once more under `files`."""
+"""Fields that `files` repeats."""
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """A field that two summaries do not agree on.
+    """A field in which two summaries differ.
 
     Attributes:
-        field: Where, with dots: ``input.height``, ``files.int8.bytes``, ``calibration.int8.best.3.frr``.
-        a, b: What each says; None where it has no such field or entry, or says null.
+        field: The path of the field: ``input.height``, ``files.int8.bytes``, ``calibration.int8.best.3.frr``.
+        a, b: The value in each bundle; None where the field is missing or null.
     """
 
     field: str
@@ -31,14 +28,14 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class BundleComparison(msgspec.Struct, frozen=True):
-    """Two bundles beside each other.
+    """Two bundles compared.
 
     Attributes:
-        a, b: Each in brief.
-        same: Whether they are one file, byte for byte.
-        differences: In the order of the summary.
-        templates: Per variant of `a` the variants of `b` of the same fingerprint: a gallery of
-            templates made by the one can go on with the other, nobody has to be enrolled again.
+        a, b: A summary of each bundle.
+        same: Whether the two files are identical.
+        differences: The fields that differ, in the order of the summary.
+        templates: For each variant of `a` the variants of `b` with the same fingerprint: they can use its templates,
+            so that nobody has to enrol again.
     """
 
     a: Summary
@@ -49,7 +46,15 @@ class BundleComparison(msgspec.Struct, frozen=True):
 
 
 def compare(a: Bundle, b: Bundle) -> BundleComparison:
-    """Compare two bundles, field by field."""
+    """Compare two bundles, field by field.
+
+    Args:
+        a: The first bundle.
+        b: The second bundle.
+
+    Returns:
+        What differs, and which templates can be used with both.
+    """
     one, other = summarise(a), summarise(b)
     return BundleComparison(
         a=one,
@@ -69,7 +74,7 @@ def _plain(summary: Summary) -> dict[str, Any]:
 
 
 def _keyed(value: Any) -> Any:
-    """Lists of objects as objects, by the names of their entries."""
+    """Lists of objects as objects whose keys name the entries."""
     if isinstance(value, dict):
         return {name: _keyed(inner) for name, inner in value.items()}
     if isinstance(value, list) and value and isinstance(value[0], dict):

@@ -1,4 +1,4 @@
-"""What is in a bundle, in brief: for `inspect` and `init`."""
+"""A summary of what a bundle holds, for `inspect` and `init`."""
 
 from typing import Final
 
@@ -22,7 +22,7 @@ _GALLERIES: Final = (1, 10, 100, 1000)
 
 
 class ModelFile(msgspec.Struct, frozen=True):
-    """One variant: its file, and how far it is from the float model, where that is known."""
+    """A variant: its file, and its drift from the float model, where that was measured."""
 
     variant: str
     format: str
@@ -36,7 +36,7 @@ class ModelFile(msgspec.Struct, frozen=True):
 
 
 class GalleryThreshold(msgspec.Struct, frozen=True):
-    """The threshold of an attempt at the default target against so many people enrolled."""
+    """The threshold of an attempt at the default target FAR with this many people enrolled."""
 
     people: int
     threshold: float
@@ -44,7 +44,7 @@ class GalleryThreshold(msgspec.Struct, frozen=True):
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """A calibration at its default target; failures as in `Calibration`, rates as in `OperatingPoint`."""
+    """A calibration at its default target FAR; failures as in `Calibration`, rates as in `OperatingPoint`."""
 
     variant: str
     rule: str
@@ -63,18 +63,18 @@ class Operation(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """A bundle in brief.
+    """A summary of a bundle.
 
     Attributes:
-        name, format, created: As the manifest says.
+        name, format, created: From the manifest.
         variants: Names of the variants.
-        fingerprints: Fingerprint of each.
-        rule: How the device joins the scores of a person's templates.
-        calibration: One line a variant, rule and count of templates; empty when uncalibrated.
-        signed_by: The public key that signed it, in hex; None when it is unsigned.
-        bytes, sha256: Of the bundle file.
+        fingerprints: Fingerprint of each variant.
+        rule: How the device combines the scores of a person's templates.
+        calibration: One entry for each variant, rule and number of templates; empty when uncalibrated.
+        signed_by: The public key that signed the bundle, in hex; None when it is unsigned.
+        bytes, sha256: Size and digest of the bundle file.
         files: The variants in more detail.
-        input, embedding, provenance: As the manifest says.
+        input, embedding, provenance: From the manifest.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 def summarise(bundle: Bundle) -> Summary:
-    """The bundle in brief."""
+    """The summary of a bundle."""
     manifest = bundle.manifest
     return Summary(
         name=manifest.name,
@@ -115,7 +115,7 @@ def summarise(bundle: Bundle) -> Summary:
 
 
 def operations(manifest: Manifest) -> list[Operation]:
-    """Every calibration of a manifest at its default target."""
+    """Every calibration of a manifest at its default target FAR."""
     metric = manifest.embedding.metric
     return [_operation(calibration, metric) for calibration in manifest.calibration]
 

@@ -1,1 +1,1 @@
-"""What a bundle costs on a machine, and whether two runs can be compared."""
+"""Measure the latency of a bundle on a machine, and compare two runs."""

@@ -1,4 +1,4 @@
-"""Latency of a bundle's variant on this machine, under the keys of LiteRT's own benchmark."""
+"""Measure the latency of a variant on this machine. The figures have the names of LiteRT's own benchmark."""
 
 import io
 import resource
@@ -9,35 +9,40 @@ from typing import Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from edge_oneshot_device.bundle.bundle import Bundle
-from edge_oneshot_device.encoder import load_encoder, self_test
+from edge_oneshot_device.encoder import Encoder, load_encoder, self_test
+from edge_oneshot_device.encoding.options import choose_variant
 from edge_oneshot_device.encoding.preprocessing import load_image
-from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.encoding.sources import MAX_FILE_BYTES
+from edge_oneshot_device.files import read_file
 from edge_oneshot_device.measuring.machine import Health, Machine, disk_of, look_at_health, look_at_machine
+from edge_oneshot_device.measuring.options import BenchOptions
 from edge_oneshot_device.measuring.stage_times import StageTimes, time_stages
 
-_MOST_RUNS: Final = 1_000_000
+_WARMUP: Final = 10
+"""Embeddings before the timed ones."""
 
 
 class BenchResult(msgspec.Struct, frozen=True):
-    """Times in milliseconds; memory and size in MiB.
+    """The figures of a run: times in milliseconds, memory and size in MiB.
 
     Attributes:
-        init_ms: From the bytes of the model to an encoder that is ready.
-        warmup_first_ms: The first embedding.
-        warmup_avg_ms: Mean of the warm-up, the first included.
-        std_ms: Standard deviation of a sample.
-        p5_ms, p95_ms, p99_ms: Percentiles, linear between runs.
+        init_ms: Time from the bytes of the model to an encoder that is ready.
+        warmup_first_ms: Time of the first embedding.
+        warmup_avg_ms: Mean of the warm-up, including the first embedding.
+        std_ms: Standard deviation of the timed runs.
+        p5_ms, p95_ms, p99_ms: Percentiles, interpolated linearly between runs.
         peak_rss_mb: Highest resident memory of the process so far.
-        board: What the machine calls itself.
-        at: When it began, UTC.
-        machine, before, after: What it was measured on, and how hot that was.
-        samples_ms: Each timed run, in the order of time.
-        stages: Of an identification; empty where they were not asked for.
+        board: Name of the machine.
+        at: When the run began, UTC.
+        machine, before, after: The machine, and its health before and after the run.
+        samples_ms: Time of each timed run, in order.
+        stages: Times of the stages of an identification; empty where no folder was given.
         disk: File system and device of the stage ``audit``.
-        image: What the stages were shown: its format and bytes.
+        image: Format and size of the image that the stages processed.
     """
 
     variant: str
@@ -69,61 +74,39 @@ class BenchResult(msgspec.Struct, frozen=True):
     image: str | None
 
 
-def bench(
-    bundle: Bundle,
-    variant: str = "int8",
-    *,
-    runtime: str | None = None,
-    threads: int = 1,
-    runs: int = 200,
-    warmup: int = 10,
-    folder: Path | None = None,
-    image: bytes | None = None,
-) -> BenchResult:
-    """Time `Encoder.embed`, from the pixels to the embedding, one image at a time; then the stages around it.
+def bench(bundle: Bundle, options: BenchOptions | None = None, *, folder: Path | None = None) -> BenchResult:
+    """Time `Encoder.embed`, from the pixels to the embedding, one image at a time, and then the stages around it.
 
-    The image is the bundle's first golden one; the golden outputs are checked as well.
+    The image is the first golden image of the bundle. The golden outputs are checked as well.
 
     Args:
         bundle: The bundle.
-        variant: Name of one of its variants.
-        runtime: Name of the runtime; None takes the one of the variant's format.
-        threads: Threads of one inference.
-        runs: Timed embeddings, at least 1.
-        warmup: Embeddings before them, at least 1.
-        folder: On the disk that the stages write to; None: no stages.
-        image: An image file for the stages; None takes the golden one, which is none for those of a face.
+        options: What is measured; None takes the defaults.
+        folder: A folder on the disk that the stages write to; None leaves the stages out.
+
+    Returns:
+        The figures.
 
     Raises:
-        InputError: ``wrong_runs``, or as `Encoder.open`, or as `Encoder.embed_image` of the image.
+        InputError: The variant, runtime or image cannot be used, see `Encoder.open` and `Encoder.embed_image`.
         IntegrityError: As `Encoder.open`.
         MachineError: As `Encoder.open`.
     """
-    if not (1 <= runs <= _MOST_RUNS and 1 <= warmup <= _MOST_RUNS):
-        message = f"{runs} runs after {warmup} for warm-up; use at least 1 of each, at most {_MOST_RUNS:,}"
-        raise InputError(message, reason="wrong_runs")
+    options = BenchOptions() if options is None else options
+    name = choose_variant(bundle.manifest, options.variant)
     began, before = datetime.now(UTC), look_at_health()
     golden = bundle.read(bundle.manifest.self_test.images[0])
-    pixels = load_image(golden, bundle.manifest.input)
-    start = time.perf_counter_ns()
-    encoder = load_encoder(bundle, variant, runtime=runtime, threads=threads)
-    ready = time.perf_counter_ns()
-    times = np.empty(warmup + runs, dtype=np.int64)
-    for index in range(len(times)):
-        begin = time.perf_counter_ns()
-        encoder.embed(pixels)
-        times[index] = time.perf_counter_ns() - begin
-    self_test(encoder, bundle)
-    warm, timed = times[:warmup] / 1e6, times[warmup:] / 1e6
-    p5, median, p95, p99 = (float(value) for value in np.percentile(timed, (5, 50, 95, 99)))
-    size = next(v.bytes for v in bundle.manifest.variants if v.name == variant)
-    stages: list[StageTimes] = []
+    image = None if options.image is None else read_file(options.image, MAX_FILE_BYTES)
+    encoder, init_ms, times = _time_embeddings(bundle, name, options, golden)
+    warm, timed = times[:_WARMUP], times[_WARMUP:]
+    p5, median, p95, p99 = map(float, np.percentile(timed, (5, 50, 95, 99)))
     shown = golden if image is None and encoder.faces is None else image
+    stages: list[StageTimes] = []
     if folder is not None and shown is not None:
-        stages = time_stages(encoder, bundle.manifest, shown, folder, runs)
+        stages = time_stages(encoder, bundle.manifest, shown, folder, options.runs)
     machine = look_at_machine()
     return BenchResult(
-        variant=variant,
+        variant=name,
         runtime=encoder.runtime,
         fingerprint=encoder.fingerprint,
         board=machine.board,
@@ -131,26 +114,43 @@ def bench(
         machine=machine,
         before=before,
         after=look_at_health(),
-        init_ms=(ready - start) / 1e6,
+        init_ms=init_ms,
         warmup_first_ms=float(warm[0]),
         warmup_avg_ms=float(warm.mean()),
         avg_ms=float(timed.mean()),
         min_ms=float(timed.min()),
         max_ms=float(timed.max()),
         median_ms=median,
-        std_ms=float(timed.std(ddof=1)) if runs > 1 else 0.0,
+        std_ms=float(timed.std(ddof=1)) if options.runs > 1 else 0.0,
         p5_ms=p5,
         p95_ms=p95,
         p99_ms=p99,
-        num_runs=runs,
-        num_threads=threads,
-        model_size_mb=size / 2**20,
+        num_runs=options.runs,
+        num_threads=options.threads,
+        model_size_mb=next(one.bytes for one in bundle.manifest.variants if one.name == name) / 2**20,
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         samples_ms=timed.tolist(),
         stages=stages,
         disk=disk_of(folder) if folder is not None and stages else None,
         image=_describe(shown) if shown is not None and stages else None,
     )
+
+
+def _time_embeddings(
+    bundle: Bundle, variant: str, options: BenchOptions, image: bytes
+) -> tuple[Encoder, float, NDArray[np.float64]]:
+    """The encoder, the milliseconds that it took to open, and those of each embedding, warm-up included."""
+    pixels = load_image(image, bundle.manifest.input)
+    start = time.perf_counter_ns()
+    encoder = load_encoder(bundle, variant, runtime=options.runtime, threads=options.threads)
+    ready = time.perf_counter_ns()
+    times = np.empty(_WARMUP + options.runs, dtype=np.int64)
+    for index in range(len(times)):
+        begin = time.perf_counter_ns()
+        encoder.embed(pixels)
+        times[index] = time.perf_counter_ns() - begin
+    self_test(encoder, bundle)
+    return encoder, (ready - start) / 1e6, times / 1e6
 
 
 def _describe(image: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Two runs of the bench held against each other."""
+"""Compare two runs of `bench`."""
 
 from pathlib import Path
 from typing import Final
@@ -16,14 +16,14 @@ _RESAMPLES: Final = 2000
 
 
 class Ratio(msgspec.Struct, frozen=True):
-    """A figure of two runs.
+    """A figure of two runs compared.
 
     Attributes:
-        what: Its name.
-        first, second: In milliseconds, or MiB of memory.
-        ratio: `second` / `first`: below 1, the second is quicker.
-        interval: 95 % of the ratio, as the runs within both files vary: what differs from process to process is not in
-            it. None where a file has but one such figure.
+        what: The name of the figure.
+        first, second: The values, in milliseconds or MiB.
+        ratio: `second` / `first`: below 1 the second run is faster.
+        interval: 95 % confidence interval of the ratio, from the variation within both runs; the variation between
+            processes is not in it. None where a run has only one sample of the figure.
     """
 
     what: str
@@ -34,13 +34,13 @@ class Ratio(msgspec.Struct, frozen=True):
 
 
 class BenchComparison(msgspec.Struct, frozen=True):
-    """What two runs differ in.
+    """The comparison of two runs.
 
     Attributes:
-        comparable: Whether the ratios are those of one thing changed on purpose.
-        obstacles: Why not, a line each.
-        changes: What was another, and may be what is compared: runtime, threads, variant, versions.
-        ratios: The figures that both have.
+        comparable: Whether the ratios show the effect of `changes` alone.
+        obstacles: Why they do not, one line each.
+        changes: What differs and may be what is compared: runtime, threads, variant, versions.
+        ratios: The figures that both runs have.
     """
 
     comparable: bool
@@ -50,14 +50,21 @@ class BenchComparison(msgspec.Struct, frozen=True):
 
 
 def compare(first: Path, second: Path) -> BenchComparison:
-    """Hold two files of ``bench --json`` against each other.
+    """Compare two files of ``bench --json``.
+
+    Args:
+        first: The first file.
+        second: The second file.
+
+    Returns:
+        The comparison.
 
     Raises:
-        InputError: A file cannot be read, or is none (``not_a_bench``).
+        InputError: A file cannot be read, or is not a result of `bench` (``not_a_bench``).
     """
     a, b = _read(first), _read(second)
     obstacles = [
-        f"another {name}: {before}, then {after}"
+        f"different {name}: {before}, then {after}"
         for name, before, after in (
             ("fingerprint", a.fingerprint[:12], b.fingerprint[:12]),
             ("board", a.board, b.board),
@@ -71,7 +78,7 @@ def compare(first: Path, second: Path) -> BenchComparison:
     ]
     for name, run in (("first", a), ("second", b)):
         if flags := was_throttled(run.before, run.after):
-            obstacles.append(f"the {name} run was held back: {', '.join(flags)}")
+            obstacles.append(f"the {name} run was throttled: {', '.join(flags)}")
     old, new = (
         {"variant": run.variant, "runtime": run.runtime, "threads": str(run.num_threads), **run.machine.versions}
         for run in (a, b)
@@ -97,7 +104,7 @@ def _read(path: Path) -> BenchResult:
             f"{path} was not written by bench --json of this version: {error}", reason="not_a_bench"
         ) from error
     if not run.samples_ms or not all(stage.samples_ms for stage in run.stages):
-        raise InputError(f"{path} holds no runs", reason="not_a_bench")
+        raise InputError(f"{path} holds no timed runs", reason="not_a_bench")
     return run
 
 
@@ -106,7 +113,7 @@ def _ratio(what: str, first: float, second: float) -> Ratio:
 
 
 def _percentile(what: str, first: list[float], second: list[float], q: int) -> Ratio:
-    """The ratio of a percentile, its interval from runs drawn anew in blocks (Künsch 1989): neighbours are alike."""
+    """The ratio of a percentile. Its interval is a block bootstrap (Künsch 1989), since neighbouring runs correlate."""
     rng = np.random.default_rng(0)
     drawn = [np.percentile(_resample(np.array(runs), rng), q, axis=1) for runs in (first, second)]
     low, high = np.percentile(drawn[1] / np.maximum(drawn[0], 1e-9), (2.5, 97.5))
@@ -117,7 +124,7 @@ def _percentile(what: str, first: list[float], second: list[float], q: int) -> R
 def _resample(
     runs: "np.ndarray[tuple[int], np.dtype[np.float64]]", rng: np.random.Generator
 ) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
-    """`_RESAMPLES` rows, each as long as `runs`, of blocks of about the root of that."""
+    """`_RESAMPLES` rows of the length of `runs`, drawn in blocks whose length is about its square root."""
     length = max(1, round(len(runs) ** 0.5))
     starts = rng.integers(0, len(runs) - length + 1, (_RESAMPLES, -(-len(runs) // length)))
     places = (starts[:, :, np.newaxis] + np.arange(length)).reshape(_RESAMPLES, -1)[:, : len(runs)]

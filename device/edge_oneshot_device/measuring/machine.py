@@ -1,4 +1,4 @@
-"""What a run was measured on, and how hot it was: all from /proc, /sys and the Raspberry Pi's firmware."""
+"""Describe the machine and its health: from /proc, /sys and the firmware of the Raspberry Pi."""
 
 import os
 import platform
@@ -19,21 +19,21 @@ _PACKAGES: Final = (
     "pillow",
     *(kind.distribution for kind in RUNTIME_KINDS.values()),
 )
-# vcgencmd get_throttled: bits of now, and 16 higher of since the start.
+# vcgencmd get_throttled: bits 0 to 3 for now, bits 16 to 19 for any time since the start
 _FLAGS: Final = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 _BEFORE: Final = " since start"
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """What stays the same during a run.
+    """What does not change during a run.
 
     Attributes:
-        board: What it calls itself: by its device tree, else by DMI, else its processor.
-        processor: None where it does not say, as on Arm.
-        architecture, system: As `platform` says.
-        cores: That this process may use.
-        memory_mb: MiB.
-        versions: Of Python and of each package that is installed.
+        board: Name of the machine, from the device tree, else from DMI, else the name of the processor.
+        processor: Name of the processor; None where it has none, as on Arm.
+        architecture, system: As `platform` names them.
+        cores: Number of cores that this process may use.
+        memory_mb: Memory in MiB.
+        versions: Versions of Python and of the packages that are installed.
     """
 
     board: str
@@ -46,14 +46,14 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """What changes during a run; None where the machine does not say.
+    """What changes during a run; None where the machine does not tell.
 
     Attributes:
-        governor: Of the first core's frequency.
-        mhz: Its frequency now.
-        temperature_c: Of the hottest sensor, in degrees Celsius.
-        throttled: By the firmware, now or since the start; empty: not.
-        load: Processes that ran or waited, on average over the last minute.
+        governor: Frequency governor of the first core.
+        mhz: Frequency of the first core now.
+        temperature_c: Temperature of the hottest sensor in degrees Celsius.
+        throttled: What the firmware throttles now or has throttled since the start; empty if nothing.
+        load: Load average of the last minute.
     """
 
     governor: str | None
@@ -64,7 +64,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 def look_at_machine(root: Path = Path("/")) -> Machine:
-    """What this machine is; `root` is where /proc and /sys are."""
+    """This machine; `root` is the folder that holds proc and sys."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -83,14 +83,14 @@ def look_at_machine(root: Path = Path("/")) -> Machine:
 
 
 def board(root: Path = Path("/")) -> str:
-    """What a machine calls itself: a Raspberry Pi by its device tree, a PC by DMI, else the processor's name."""
+    """The name of the machine: from the device tree (Raspberry Pi), from DMI (PC), else the name of the processor."""
     dmi = (_read(root / f"sys/class/dmi/id/{name}") for name in ("sys_vendor", "product_name"))
     named = _read(root / "proc/device-tree/model") or " ".join(filter(None, dmi))
     return named or _processor(root) or platform.machine()
 
 
 def look_at_health(root: Path = Path("/")) -> Health:
-    """How the machine is now; `root` is where /proc and /sys are."""
+    """The health of the machine now; `root` is the folder that holds proc and sys."""
     frequency = root / "sys/devices/system/cpu/cpu0/cpufreq"
     mhz = _number(frequency / "scaling_cur_freq")
     sensors = [*root.glob("sys/class/thermal/thermal_zone*/temp"), *root.glob("sys/class/hwmon/hwmon*/temp*_input")]
@@ -106,7 +106,15 @@ def look_at_health(root: Path = Path("/")) -> Health:
 
 
 def was_throttled(before: Health, after: Health) -> list[str]:
-    """What the firmware held back between two looks."""
+    """What the firmware throttled between two readings.
+
+    Args:
+        before: The first reading.
+        after: The second reading.
+
+    Returns:
+        Names of the limits; empty if nothing was throttled.
+    """
     during = [*(before.throttled or []), *(after.throttled or [])]
     now = [flag for flag in during if not flag.endswith(_BEFORE)]
     new = [flag.removesuffix(_BEFORE) for flag in after.throttled or [] if flag not in (before.throttled or [])]
@@ -114,7 +122,15 @@ def was_throttled(before: Health, after: Health) -> list[str]:
 
 
 def disk_of(folder: Path, root: Path = Path("/")) -> str | None:
-    """File system and device that a folder is on, such as ``ext4 on /dev/mmcblk0p2``."""
+    """The file system and device of a folder, such as ``ext4 on /dev/mmcblk0p2``.
+
+    Args:
+        folder: The folder.
+        root: The folder that holds proc.
+
+    Returns:
+        The text; None where it is unknown.
+    """
     mounts = [line.split() for line in _read(root / "proc/mounts").splitlines()]
     whole = folder.resolve()
     on = [mount for mount in mounts if whole.is_relative_to(mount[1])]
@@ -134,7 +150,7 @@ def _throttled(root: Path) -> list[str] | None:
             flags = [(bit, text) for bit, text in _FLAGS.items()]
             flags += [(bit + 16, text + _BEFORE) for bit, text in _FLAGS.items()]
             return [text for bit, text in flags if bits >> bit & 1]
-    # without the firmware's program its driver still tells of too low a voltage
+    # without the firmware's program, its driver still reports under-voltage
     for sensor in root.glob("sys/class/hwmon/hwmon*/in0_lcrit_alarm"):
         if _read(sensor.with_name("name")) == "rpi_volt":
             return ["under-voltage"] if _read(sensor) == "1" else []

@@ -1,4 +1,4 @@
-"""How long each stage of an identification takes, from the image file to the synced record."""
+"""Measure each stage of an identification, from the image file to the synced row of the audit trail."""
 
 import tempfile
 import time
@@ -18,19 +18,19 @@ from edge_oneshot_device.gallery.keys import KeySource, create_key
 from edge_oneshot_device.matching.search import Index
 
 PEOPLE: Final = 1000
-"""In the gallery that is searched, with one template each."""
+"""Number of people in the gallery that is searched, with one template each."""
 
 _ROW: Final = {"accepted": False, "reason": "below_threshold", "score": 0.5, "threshold": 0.75, "variant": "int8"}
 
 
 class StageTimes(msgspec.Struct, frozen=True):
-    """Times of one stage in milliseconds.
+    """The times of one stage in milliseconds.
 
     Attributes:
-        name: ``decode``, ``preprocess`` (with faces: finding and cutting the face), ``embed``, ``match``, ``audit``, or
-            ``total``, their sum in each run.
-        median_ms, p95_ms: Of the runs.
-        samples_ms: Each run, in the order of time.
+        name: ``decode``, ``preprocess`` (for faces: detection and alignment), ``embed``, ``match``, ``audit``, or
+            ``total``, the sum of the stages in each run.
+        median_ms, p95_ms: Median and 95th percentile.
+        samples_ms: Time of each run, in order.
     """
 
     name: str
@@ -40,14 +40,17 @@ class StageTimes(msgspec.Struct, frozen=True):
 
 
 def time_stages(encoder: Encoder, manifest: Manifest, image: bytes, folder: Path, runs: int) -> list[StageTimes]:
-    """Take an image through all stages, again and again.
+    """Run an image through all stages repeatedly.
 
     Args:
-        encoder: Of the bundle.
-        manifest: Of the bundle.
-        image: An image file, for faces a photo of one.
-        folder: On the disk where the audit trail is written, aside, while this lasts.
-        runs: At least 1; two more come before them, for warm-up.
+        encoder: The encoder of the bundle.
+        manifest: The manifest of the bundle.
+        image: The bytes of an image file; for an encoder of faces a photo of a face.
+        folder: A folder on the disk to measure; a temporary gallery is written in it.
+        runs: Number of timed runs, at least 1; two more run before them for warm-up.
+
+    Returns:
+        One entry for each stage, and one for the total.
 
     Raises:
         InputError: The image cannot be read, or shows no face.
@@ -58,10 +61,10 @@ def time_stages(encoder: Encoder, manifest: Manifest, image: bytes, folder: Path
     templates = rng.standard_normal((PEOPLE, size)).astype(np.float32)
     templates /= np.linalg.norm(templates, axis=1, keepdims=True)
     index.load([(np.arange(PEOPLE), templates)])
-    with tempfile.TemporaryDirectory(prefix=".edge-oneshot-bench-", dir=folder) as aside:
-        key = KeySource(Path(aside) / "key")
-        create_key(Path(aside) / "key")
-        with Gallery.open(Path(aside) / "gallery.db", encoder.fingerprint, size, key, create=True) as gallery:
+    with tempfile.TemporaryDirectory(prefix=".edge-oneshot-bench-", dir=folder) as temporary:
+        key = KeySource(Path(temporary) / "key")
+        create_key(Path(temporary) / "key")
+        with Gallery.open(Path(temporary) / "gallery.db", encoder.fingerprint, size, key, create=True) as gallery:
             times = [_run(encoder, index, gallery, image) for _ in range(runs + 2)][2:]
     columns = np.diff(np.array(times), axis=1).T / 1e6
     names = ("decode", "preprocess", "embed", "match", "audit", "total")
@@ -69,7 +72,7 @@ def time_stages(encoder: Encoder, manifest: Manifest, image: bytes, folder: Path
 
 
 def _run(encoder: Encoder, index: Index, gallery: Gallery, image: bytes) -> list[int]:
-    """When the first stage began and when each ended, in nanoseconds."""
+    """The time at which the first stage began, and at which each stage ended, in nanoseconds."""
     now = time.perf_counter_ns
     at = [now()]
     if encoder.faces is None:

@@ -13,10 +13,8 @@ from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.formatting import align, percent
 from edge_oneshot_device.inspection.bundle_comparison import BundleComparison, compare
 from edge_oneshot_device.inspection.bundle_summary import ModelFile, Operation, Summary, summarise
+from edge_oneshot_device.presentation.results import UNCALIBRATED, UNSIGNED
 from edge_oneshot_device.text import printable
-
-UNCALIBRATED: Final = "uncalibrated: verify and identify will refuse; export it with calibration images"
-UNSIGNED: Final = "nobody: the digests say that it is intact, not where it comes from"
 
 _COLUMNS: Final = 80
 _CELL: Final = 52
@@ -26,23 +24,32 @@ _ABSENT: Final = "-"
 def inspect(
     path: str | os.PathLike[str], other: str | os.PathLike[str] | None = None, *, everything: bool = False
 ) -> tuple[Summary | BundleComparison, str]:
-    """A bundle in brief, or two beside each other; and the same as text, of a bundle `everything` or one screen.
+    """What `inspect` shows, as a value and as text.
+
+    Args:
+        path: The bundle file.
+        other: A second bundle to compare with the first.
+        everything: Show all that the bundle holds, not one screen of it.
+
+    Returns:
+        A summary of one bundle, or a comparison of two; and its text.
 
     Raises:
-        InputError, IntegrityError, MachineError: As `Bundle.open` does.
-        InputError: Reason ``wrong_use``: everything of two.
+        InputError: A bundle cannot be read; or, with reason ``wrong_use``, `everything` of two bundles.
+        IntegrityError: As `Bundle.open`.
+        MachineError: As `Bundle.open`.
     """
     if other is None:
         summary = summarise(Bundle.open(path))
         return summary, describe_all(summary) if everything else describe(summary)
     if everything:
-        raise InputError("--all is for one bundle; leave it out to compare two", reason="wrong_use")
+        raise InputError("--all works for one bundle only: leave it out to compare two", reason="wrong_use")
     comparison = compare(Bundle.open(path), Bundle.open(other))
     return comparison, describe_comparison(comparison, os.fspath(path), os.fspath(other))
 
 
 def describe(summary: Summary) -> str:
-    """The summary as plain text for a screen of 80 columns and 24 lines; `describe_all` has the rest."""
+    """A summary as plain text for a screen of 80 columns and 24 lines; `describe_all` has the rest."""
     facts = [
         ("bundle", f"{summary.name}, format {summary.format}, {summary.created}, {summary.bytes:,} bytes"),
         ("sha256", summary.sha256),
@@ -60,7 +67,7 @@ def describe(summary: Summary) -> str:
 
 
 def describe_all(summary: Summary) -> str:
-    """All of the summary as plain text."""
+    """Everything in a summary as plain text."""
     section, provenance = summary.input, summary.provenance
     scaling = ", ".join(f"(pixel - {m:g}) / {s:g}" for m, s in zip(section.mean, section.scale, strict=True))
     low, high = section.value_range
@@ -89,15 +96,18 @@ def describe_all(summary: Summary) -> str:
 
 
 def describe_comparison(comparison: BundleComparison, a: str, b: str) -> str:
-    """The comparison as plain text: thresholds of the rule that is used, and drift, a line each.
+    """A comparison as plain text: one line for each difference, each drift and each threshold of the rule in use.
 
     Args:
         comparison: What `compare` found.
-        a: What to call the one.
-        b: What to call the other.
+        a: The name of the first bundle.
+        b: The name of the second bundle.
+
+    Returns:
+        The text.
     """
     if comparison.same:
-        return f"{a} and {b} are the same, byte for byte"
+        return f"{a} and {b} are identical"
     shown = [
         (one.field, _cell(one.a, one.b), _cell(one.b, one.a))
         for one in comparison.differences
@@ -116,12 +126,12 @@ def describe_comparison(comparison: BundleComparison, a: str, b: str) -> str:
 
 
 def drift_rows(files: Sequence[ModelFile]) -> list[tuple[str, ...]]:
-    """What each variant costs beside the float model: changes in points, with 95 % intervals."""
+    """The drift of each variant from the float model: changes in percentage points, with 95 % intervals."""
     known = [(file.variant, file.drift) for file in files if file.drift is not None]
     rates = list(dict.fromkeys(rate for _, drift in known for rate in drift.tpr_at_fpr))
     ways = known[0][1].ways if known else 0
     tprs = [f"TPR at FAR {rate}" for rate in rates]
-    head = ("drift", "cosine", "1 %", "least", "neighbour", "EER", *tprs, f"{ways}-way")
+    head = ("drift", "cosine", "1 %", "min", "neighbour", "EER", *tprs, f"{ways}-way")
     rows = [
         (
             variant,
@@ -137,7 +147,7 @@ def drift_rows(files: Sequence[ModelFile]) -> list[tuple[str, ...]]:
     ]
     unknown = [file.variant for file in files if file.drift is None]
     if unknown and not known:
-        return [("drift", f"unknown of {', '.join(unknown)}: there was no float file to compare with")]
+        return [("drift", f"unknown for {', '.join(unknown)}: there was no float file to compare with")]
     return [head, *rows]
 
 
@@ -180,7 +190,7 @@ def _calibration_rows(operations: list[Operation], *, brief: bool = False) -> li
 
 
 def _wrapped(name: str, value: str) -> list[tuple[str, str]]:
-    """A fact over as many lines as 80 columns take, three at most."""
+    """A fact wrapped to 80 columns, in at most three lines."""
     lines = textwrap.wrap(printable(value), _COLUMNS - 12, max_lines=3, placeholder=" ...") or [""]
     return list(zip([name, *[""] * (len(lines) - 1)], lines, strict=True))
 
@@ -191,7 +201,7 @@ def _size(section: InputSection) -> str:
 
 def _faces(face: FaceSection) -> str:
     kinds = ", ".join(model.kind for model in face.models)
-    return f"one in a photo, {face.min_eye_distance:g} pixels between the eyes at least; found by {kinds}"
+    return f"one in a photo, at least {face.min_eye_distance:g} pixels between the eyes; found by {kinds}"
 
 
 def _data(provenance: Provenance) -> str:
@@ -238,21 +248,21 @@ def _templates_text(templates: Mapping[str, list[str]]) -> str:
     lost = [variant for variant, twins in templates.items() if not twins]
     lines = []
     if kept:
-        lines.append(f"templates carry over from A to B: {', '.join(kept)}")
+        lines.append(f"templates of A can be used with B: {', '.join(kept)}")
     if lost:
-        lines.append(f"templates do not carry over from A to B, everybody is enrolled again: {', '.join(lost)}")
+        lines.append(f"templates of A cannot be used with B, so everybody has to enrol again: {', '.join(lost)}")
     return "\n".join(lines)
 
 
 def _cell(value: Any, other: Any = None) -> str:
-    """A value for a person; of two lists what the other does not have."""
+    """A value in one cell; of a list only the entries that the other list lacks."""
     if value is None:
         return _ABSENT
     if isinstance(value, dict):
-        text = "there"
+        text = "present"
     elif isinstance(value, list) and isinstance(other, list):
         alone = ", ".join(str(entry) for entry in value if entry not in other)
-        text = f"{len(value):,}" + (f", here alone: {alone}" if alone else "")
+        text = f"{len(value):,}" + (f", only here: {alone}" if alone else "")
     elif isinstance(value, list):
         text = ", ".join(map(str, value)) or "none"
     else:

@@ -1,34 +1,53 @@
-"""What `--help` says of each command besides its options: what it does, and examples. Imported for that alone."""
+"""What `--help` says of each command besides its options: a summary, a description and examples."""
 
 from typing import Final
 
 from edge_oneshot_device.console import HelpText
 
 GROUPS: Final = {
-    "set the door up": ("init", "doctor", "rollback"),
-    "say who may come in, and when": ("enrol", "access", "people", "forget", "unlock"),
+    "set up the door": ("init", "doctor", "rollback"),
+    "manage people and their access": ("enrol", "access", "people", "forget", "unlock"),
     "recognize": ("identify", "verify"),
     "look after the audit trail, keys and backups": ("audit", "backup", "restore", "rotate-key"),
     "look at a bundle": ("inspect", "bench"),
 }
-"""The commands by what a person wants to do."""
+"""The commands by what the user wants to do."""
+
+SUMMARIES: Final = {
+    "init": "check a bundle, run its self-test and put it in use",
+    "rollback": "put the previous bundle in use, with its templates",
+    "enrol": "enrol a person from one or more images",
+    "access": "change when a person may come in",
+    "verify": "decide whether an image shows a person (1:1)",
+    "identify": "decide who of the people enrolled an image shows (1:N)",
+    "people": "list the people enrolled, or move them to another device",
+    "forget": "delete a person",
+    "unlock": "let a person verify again after too many failures",
+    "audit": "show the audit trail of decisions and changes",
+    "backup": "copy the gallery while it is in use",
+    "restore": "replace the gallery with a backup",
+    "rotate-key": "seal the gallery with a new key",
+    "doctor": "check everything that the door needs",
+    "bench": "measure a bundle on this machine, or compare two runs",
+    "inspect": "show what a bundle holds, or what two bundles differ in",
+}
 
 HELP: Final = {
     "init": HelpText(
         "Check a bundle's digests, run its self-test on this machine and put it in use. The\n"
-        "first init makes the gallery and its key. It says how many strangers get in and how\n"
-        "many right attempts are turned away; --target-far moves the one against the other.",
+        "first init creates the gallery and its key. It reports how many strangers get in and\n"
+        "how many genuine attempts are rejected; --target-far trades one for the other.",
         ("init door.oneshot --target-far 0.001", "init door.oneshot --trust maker.key.pub --keep-photos"),
     ),
     "rollback": HelpText(
-        "Put in use what was in use before the last init, with the templates of then. Called\n"
-        "again, it goes forth again.",
+        "Put in use what was in use before the last init, with its templates. Called again, it\n"
+        "puts the newer bundle in use again.",
         ("rollback",),
     ),
     "enrol": HelpText(
-        "Enrol a person from one image or more, five at most; all of a call are kept, or none.\n"
-        "Refused is an image that shows nothing, one that is nearer to somebody else, and a\n"
-        "person who would be taken for somebody who is enrolled already.",
+        "Enrol a person from one to five images. Either all images of a call are kept, or none.\n"
+        "An image without content is refused, and so is one that is nearer to another person,\n"
+        "and a person who would be taken for somebody who is already enrolled.",
         (
             "enrol ada ada.jpg",
             "enrol ada ada-2.jpg ada-3.jpg --add",
@@ -37,8 +56,8 @@ HELP: Final = {
         ),
     ),
     "access": HelpText(
-        "Change when a person may come in. What is not named stays as it was; --always takes\n"
-        "all limits away. Hours are those of this machine's time zone, which doctor shows.",
+        "Change when a person may come in. Limits that you do not give stay unchanged; --always\n"
+        "removes all of them. Hours are in this machine's time zone, which doctor shows.",
         (
             "access ada --hours 'mon-fri 07:00-19:00, sat 08:00-12:00'",
             "access ada --valid-until 2026-12-31",
@@ -50,46 +69,47 @@ HELP: Final = {
         ("verify ada probe.jpg", "verify ada probe.jpg --scores"),
     ),
     "identify": HelpText(
-        "Decide who an image shows, if anybody enrolled (1:N). After ten rejections in a\n"
-        "minute everybody has to wait.",
+        "Decide who of the people enrolled an image shows, or that it shows none of them (1:N).\n"
+        "After ten rejections in a minute everybody has to wait.",
         ("identify probe.jpg", "identify probe.jpg --json"),
     ),
     "people": HelpText(
-        "List everybody enrolled; or write them to a sealed file for another device with the\n"
-        "same encoder; or take them from one.",
+        "List the people enrolled, or write them to a sealed file for another device with the\n"
+        "same encoder, or read them from one.",
         ("people", "people export staff.people --transfer-key transfer.key", "people import staff.people"),
     ),
-    "forget": HelpText("Delete a person. Nothing of them is left in the gallery's file.", ("forget ada",)),
+    "forget": HelpText("Delete a person and everything that the gallery's file holds of them.", ("forget ada",)),
     "unlock": HelpText("Let a person verify again at once, after too many failures.", ("unlock ada",)),
     "audit": HelpText(
-        "Show the audit trail of every decision and change; or verify its whole chain; or print\n"
-        "its end, to be kept elsewhere.",
+        "Show the audit trail of every decision and change, verify the whole of it, or print\n"
+        "its head, to be kept elsewhere.",
         ("audit --last 50", "audit --check", "audit --head", "audit --check --against 1234:9f..."),
     ),
     "backup": HelpText(
-        "Copy the gallery while it is in use. The copy opens with today's key.", ("backup /mnt/door.db",)
+        "Copy the gallery while it is in use. The copy opens with the current key.", ("backup /mnt/door.db",)
     ),
     "restore": HelpText(
-        "Put a backup in the place of the gallery, after a look at the whole of it. Forget\n"
-        "again whoever was forgotten since.",
+        "Check the whole of a backup and replace the gallery with it. People who were forgotten\n"
+        "after the backup are in it: forget them again.",
         ("restore /mnt/door.db", "restore /mnt/door.db --backup-key old.key"),
     ),
     "rotate-key": HelpText(
-        "Seal everything with a new key; or delete the keys of before, which older backups need.",
+        "Seal everything with a new key, or delete former keys, which older backups need.",
         ("rotate-key", "rotate-key --drop-former"),
     ),
     "doctor": HelpText(
-        "Look at everything that the door needs: bundle, settings, key, gallery, audit,\n"
-        "clock, time zone, disk, runtimes. It ends with the code of the first fault.",
+        "Check everything that the door needs: bundle, settings, key, gallery, audit trail,\n"
+        "clock, time zone, disk, runtimes. The exit code is that of the first fault.",
         ("doctor", "doctor --json"),
     ),
     "bench": HelpText(
-        "Measure what a bundle costs on this machine; or compare two such runs, with exit\n"
-        "code 1 where they cannot be.",
+        "Measure the latency and memory of a bundle on this machine, or compare two such runs:\n"
+        "the exit code is 1 where they cannot be compared.",
         ("bench door.oneshot --runs 500 --json", "bench compare before.json after.json"),
     ),
     "inspect": HelpText(
-        "Show what a bundle holds; or what two differ in, and whether templates carry over.",
+        "Show what a bundle holds, or what two bundles differ in and whether templates of the\n"
+        "one can be used with the other.",
         ("inspect door.oneshot", "inspect door.oneshot new.oneshot"),
     ),
 }

@@ -1,48 +1,59 @@
-"""What a command prints for a person."""
+"""What the commands of a state folder print for a person: decisions, enrolments, people, the audit trail."""
 
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from edge_oneshot_device.formatting import align, count, percent
-from edge_oneshot_device.presentation.bundles import UNCALIBRATED, UNSIGNED
 from edge_oneshot_device.text import printable
 
 if TYPE_CHECKING:
     from edge_oneshot_device.diagnostics.doctor import Diagnosis
     from edge_oneshot_device.gallery.audit_check import AuditReport
-    from edge_oneshot_device.gallery.audit_trail import AuditEntry
+    from edge_oneshot_device.gallery.audit_trail import AuditEntry, PrunedAudit
     from edge_oneshot_device.gallery.people import Enrolment, Person
-    from edge_oneshot_device.gallery.rotation import DroppedKeys
-    from edge_oneshot_device.gallery.transfer import Transfer
-    from edge_oneshot_device.installation.installer import Installation
+    from edge_oneshot_device.gallery.rotation import DroppedKeys, KeyRotation
+    from edge_oneshot_device.gallery.transfer import Backup, Transfer
+    from edge_oneshot_device.installation.report import Installation
     from edge_oneshot_device.matching.decision import Decision
     from edge_oneshot_device.matching.thresholds import Outlook
+    from edge_oneshot_device.recognition.recognizer import Unlocked
     from edge_oneshot_device.recognition.staff import StaffEnrolment
 
-LOCKS_OUT: Final = 0.2
-"""Share of right attempts that are turned away above which a door is said to lock people out."""
+UNCALIBRATED: Final = "uncalibrated: verify and identify will refuse; export it with calibration images"
+UNSIGNED: Final = "nobody: the digests show that the bundle is undamaged, not where it comes from"
+HIGH_FRR: Final = 0.2
+"""False reject rate above which enrolment and `doctor` advise what to do."""
 
 
 _REASONS: Final = {
-    "ambiguous": "as alike to one person as to another: present another image, or have an administrator look",
-    "disabled": "an administrator has to unlock",
+    "ambiguous": "two people match about equally well: present another image, or ask an administrator",
+    "disabled": "an administrator has to unlock this person",
     "empty_gallery": "nobody is enrolled",
-    "expired": "may come in no more",
-    "not_yet_valid": "may not come in yet",
-    "outside_hours": "may not come in at this hour",
-    "unknown_zone": "nobody knows what hour it is here: look at doctor",
+    "expired": "this person's access has ended",
+    "not_yet_valid": "this person's access has not started yet",
+    "outside_hours": "this person has no access at this hour",
+    "unknown_zone": "the time zone of this machine is unknown: run doctor",
 }
 
 
 def decision_text(decision: "Decision", refusal: str, scores: bool = False) -> str:
-    """The verdict and its reason; with `scores` what it rests on, which is the administrator's to know."""
+    """A decision in one line.
+
+    Args:
+        decision: The decision.
+        refusal: The word for a decision that does not accept: ``rejected`` (1:1) or ``unknown`` (1:N).
+        scores: Add scores and threshold, which only the administrator should see.
+
+    Returns:
+        The verdict, its reason code, and what to do.
+    """
     verdict = f"accepted  {decision.person}" if decision.accepted else f"{refusal}  {decision.reason}"
     if decision.retry_after is not None:
         return f"{verdict}  wait {math.ceil(decision.retry_after)} s"
     says = _REASONS.get(decision.reason)
     if decision.reason == "below_threshold":
-        says = "not alike enough to anybody enrolled" if refusal == "unknown" else "not alike enough to who it is to be"
+        says = "matches nobody enrolled" if refusal == "unknown" else "does not match the person claimed"
     if says is not None:
         verdict = f"{verdict}  {says}"
     if not scores or decision.likeness is None:
@@ -51,26 +62,26 @@ def decision_text(decision: "Decision", refusal: str, scores: bool = False) -> s
 
 
 def _grounds(decision: "Decision") -> str:
-    """What a decision rests on: score and threshold on one scale, and as they are."""
+    """Score and threshold, on a scale of 0 to 100 and as they are."""
     assert decision.likeness is not None
     assert decision.likeness_needed is not None
     enough = decision.score is not None and decision.score >= decision.threshold
     likeness, needed = _apart(decision.likeness, decision.likeness_needed, enough=enough)
     facts = [f"score {_number(decision.score)}", f"threshold {_number(decision.threshold)}"]
     if decision.candidate is not None:
-        facts.insert(0, f"looks like {decision.candidate.person}")
+        facts.insert(0, f"best match {decision.candidate.person}")
     if decision.runner_up is not None and decision.likeness_of_runner_up is not None:
-        facts.append(f"next {decision.runner_up.person}, alike by {decision.likeness_of_runner_up:.0f}")
+        facts.append(f"runner-up {decision.runner_up.person} with likeness {decision.likeness_of_runner_up:.0f}")
     facts.append(f"target FAR {percent(decision.target_far)}")
     if decision.kept_far > decision.target_far:
-        facts.append(f"kept {percent(decision.kept_far)}")
+        facts.append(f"FAR kept {percent(decision.kept_far)}")
     if decision.provisional:
         facts.append("provisional")
-    return f"alike by {likeness} of 100, {needed} needed  ({', '.join(facts)})"
+    return f"likeness {likeness} of 100, {needed} needed  ({', '.join(facts)})"
 
 
 def _apart(likeness: float, needed: float, *, enough: bool) -> tuple[str, str]:
-    """Both with as many digits as it takes to see which is the larger."""
+    """Both numbers with as many digits as it takes to see which is larger."""
     for digits in range(5):
         shown = f"{likeness:.{digits}f}", f"{needed:.{digits}f}"
         if (float(shown[0]) >= float(shown[1])) == enough:
@@ -79,12 +90,12 @@ def _apart(likeness: float, needed: float, *, enough: bool) -> tuple[str, str]:
 
 
 def _number(value: float | None) -> str:
-    """Four digits; never -0."""
+    """A number with four digits; never -0."""
     return "none" if value is None else f"{value + 0.0:.4g}"
 
 
 def enrolment_text(enrolment: "Enrolment") -> str:
-    """What was done to whom, and what the door does now."""
+    """What was done to whom, and the error rates of the door now."""
     lines = [_enrolment_line(enrolment)]
     if enrolment.outlook is not None:
         lines.append(outlook_text(enrolment.outlook))
@@ -96,31 +107,31 @@ def _enrolment_line(enrolment: "Enrolment") -> str:
         return f"{enrolment.reason}  {enrolment.person}"
     text = f"{enrolment.reason}  {enrolment.person}  {count(enrolment.templates, 'template')}"
     if enrolment.resembles is not None:
-        text += f"  (looks like {enrolment.resembles.person}: is it the same person under two names?)"
+        text += f"  (resembles {enrolment.resembles.person}: check whether it is one person under two names)"
     return text
 
 
 def outlook_text(outlook: "Outlook") -> str:
-    """What the door does with so many people, and up to how many it does what was wanted."""
-    limit = f"{percent(outlook.target_far)} is kept for up to {count(outlook.most_people, 'person')}"
+    """The error rates of the door, up to how many people the target FAR holds, and what to do beyond that."""
+    limit = f"the target FAR of {percent(outlook.target_far)} holds for up to {count(outlook.most_people, 'person')}"
     remedies = []
     if outlook.people > outlook.most_people:
         limit += " only"
         remedies.append("calibrate with more people")
-    if outlook.people and outlook.frr > LOCKS_OUT:
-        remedies.append("enrol more images of each")
+    if outlook.people and outlook.frr > HIGH_FRR:
+        remedies.append("enrol more images of each person")
     if remedies:
-        remedies += ["init with a larger --target-far", "or verify whom somebody claims to be"]
+        remedies += ["run init with a larger --target-far", "or use verify, where people say who they are"]
     advice = f": {', '.join(remedies)}" if remedies else ""
     return f"{_door_text(outlook)}; {limit}{advice}" if outlook.people else limit
 
 
 def _door_text(outlook: "Outlook") -> str:
-    """What the door does with so many people."""
+    """The error rates of the door with so many people."""
     least = "at least " if outlook.provisional else ""
     return (
         f"with {count(outlook.people, 'person')} enrolled, about {1000 * outlook.kept_far:.3g} of 1,000 strangers get"
-        f" in and {least}{100 * outlook.frr:.3g} of 100 right attempts are turned away"
+        f" in and {least}{100 * outlook.frr:.3g} of 100 genuine attempts are rejected"
     )
 
 
@@ -153,30 +164,32 @@ def installation_text(installation: "Installation") -> str:
     if installation.target_far is None:
         rows.append(("target FAR", UNCALIBRATED))
     else:
-        provisional = ", provisional: less data than it should rest on" if installation.provisional else ""
+        provisional = ", provisional: the calibration has too little data for it" if installation.provisional else ""
         rows.append(("target FAR", f"{percent(installation.target_far)}{provisional}"))
         if installation.default_far:
-            text = "the bundle's own, as no --target-far was given: a larger one turns fewer right attempts away and"
-            rows.append(("", f"{text} lets more strangers in"))
+            text = (
+                "the bundle's default; a larger --target-far rejects fewer genuine attempts and lets more strangers in"
+            )
+            rows.append(("", text))
     if installation.outlook is not None:
         rows.append(("door", outlook_text(installation.outlook)))
     rows += [("", _door_text(one)) for one in installation.forecast if one != installation.outlook]
     if installation.defaults_again:
         options = ", ".join(installation.defaults_again)
-        rows.append(("as default", f"{options}: set before and not now; say init with what is to stay as it was"))
+        rows.append(("reset", f"{options}: set before, not given now, so at the default again; give what is to stay"))
     rows.append(("state", f"{installation.state}, {installation.people} enrolled"))
     if installation.taken_over:
-        text = f"{installation.taken_over} from a gallery that was not sealed: look with people whether they are yours"
+        text = f"{installation.taken_over} from a gallery that was not sealed: check the list of people for strangers"
         rows.append(("taken over", text))
-    rows.append(("key", f"{installation.key}: keep a copy elsewhere, nobody is recognized without it"))
+    rows.append(("key", f"{installation.key}: keep a copy elsewhere; without it nobody can be recognized"))
     return align(rows)
 
 
 def staff_text(staff: "StaffEnrolment") -> str:
-    """Who was enrolled from a folder and from what, who was refused and why, and what was left out."""
+    """Who was enrolled from a folder and from which images, who was refused and why, and what was left out."""
     from edge_oneshot_device.image_files import passed_over_text
 
-    lines = [f"enrolled {len(staff.enrolled)}, enrolled already {len(staff.skipped)}, refused {len(staff.refused)}"]
+    lines = [f"enrolled {len(staff.enrolled)}, already enrolled {len(staff.skipped)}, refused {len(staff.refused)}"]
     lines += [_enrolment_line(one) for one in staff.enrolled if one.resembles is not None]
     lines += [f"refused  {one.person}  {one.reason}: {one.error}" for one in staff.refused]
     for one in staff.chosen:
@@ -191,30 +204,28 @@ def staff_text(staff: "StaffEnrolment") -> str:
 
 
 def transfer_text(transfer: "Transfer", action: str) -> str:
-    """Who was written to a file, or taken from one."""
+    """Who was written to a file, or read from one."""
     text = f"{action}ed {count(len(transfer.people), 'person')}: {transfer.file}"
     if transfer.skipped:
-        text += f"\nenrolled already, and left as they are: {', '.join(transfer.skipped)}"
+        text += f"\nalready enrolled, left unchanged: {', '.join(transfer.skipped)}"
     return text
 
 
 def dropped_text(dropped: "DroppedKeys") -> str:
-    """Which keys were deleted, and what they opened."""
+    """Which keys were deleted, and what can no longer be opened without them."""
     if not dropped.dropped:
-        lines = [
-            "nothing was deleted: no key is kept here that the audit trail proves to be a former one of this gallery"
-        ]
+        lines = ["no key was deleted: by the audit trail, none of the keys here is a former key of this gallery"]
     else:
         lines = [f"deleted  {file}" for file in dropped.dropped]
-        lines.append("backups, files of people and other galleries that were sealed with these open no more")
+        lines.append("backups, files of people and other galleries sealed with these keys can no longer be opened")
     return "\n".join([*lines, *(f"kept  {file}" for file in dropped.kept)])
 
 
 def audit_text(report: "AuditReport") -> str:
-    """The summary of an audit trail that was verified."""
-    let_go = "" if report.first == 1 else f", earlier ones were pruned (first {report.first})"
-    held = f"{count(report.rows, 'row')} since {report.since}{let_go}, {report.people} enrolled"
-    return f"the audit trail holds: {held}\n{report.head}"
+    """What the check of an audit trail found: it is intact."""
+    pruned = "" if report.first == 1 else f", earlier rows were pruned (first {report.first})"
+    rows = f"{count(report.rows, 'row')} since {report.since}{pruned}, {report.people} enrolled"
+    return f"the audit trail is intact: {rows}\n{report.head}"
 
 
 def entries_text(entries: "Sequence[AuditEntry]") -> str:
@@ -225,7 +236,7 @@ def entries_text(entries: "Sequence[AuditEntry]") -> str:
 
 
 def diagnosis_text(diagnosis: "Diagnosis") -> str:
-    """What was found, a line each."""
+    """What was found, one line each."""
     return align([(finding.level, finding.what, finding.text) for finding in diagnosis.findings])
 
 
@@ -235,3 +246,33 @@ def _facts(detail: dict[str, Any]) -> str:
         shown += ["variant", "target_far", "rejections_per_minute"]
     facts = [(key, detail[key]) for key in shown if detail.get(key) is not None]
     return ", ".join(f"{key} {_number(fact)}" if isinstance(fact, float) else f"{key} {fact}" for key, fact in facts)
+
+
+def unlocked_text(unlocked: "Unlocked") -> str:
+    """Who was unlocked."""
+    return f"unlocked  {unlocked.person}  after {count(unlocked.failures, 'failure')} in a row"
+
+
+def pruned_text(pruned: "PrunedAudit") -> str:
+    """How many rows of the audit trail were deleted."""
+    return f"deleted {count(pruned.rows, 'row')}; head {pruned.head}"
+
+
+def backup_text(backup: "Backup") -> str:
+    """What was copied, and which key opens the copy."""
+    size = f"{backup.people} enrolled, {backup.bytes:,} bytes"
+    return f"{backup.file}: {size}; opens with the current key; head {backup.head}"
+
+
+def restored_text(restored: "Backup") -> str:
+    """What was restored, and what is left to do."""
+    text = f"restored {restored.file}: {restored.people} enrolled"
+    return f"{text}; people who were forgotten after the backup are in it: forget them again"
+
+
+def rotation_text(rotation: "KeyRotation") -> str:
+    """Where the new key is, and the former one."""
+    text = f"{count(rotation.people, 'person')} sealed with a new key; the key is in {rotation.key}"
+    if rotation.former is not None:
+        text += f"; the former key, which older backups need, is in {rotation.former}"
+    return text

@@ -1,4 +1,4 @@
-"""The expected errors of a door with the people who are enrolled: strangers accepted, and people rejected."""
+"""The error rates of a door with the people who are enrolled: strangers accepted, genuine attempts rejected."""
 
 import math
 from collections.abc import Sequence
@@ -19,11 +19,25 @@ from edge_oneshot_device.matching.thresholds import (
 )
 
 FORECAST: Final = (10, 100)
-"""Numbers of people for which `init` says beforehand which errors to expect."""
+"""Numbers of people for which `init` reports the error rates in advance."""
 
 
 def forecast(gallery: Gallery, manifest: Manifest, encoder: Encoder, target_far: float | None) -> list[Outlook]:
-    """The outlook with everybody enrolled, if anybody is, and with more people; arguments as for `outlook_of`."""
+    """The error rates with the people enrolled, if any, and with more people.
+
+    Args:
+        gallery: The people enrolled.
+        manifest: Holds the calibration.
+        encoder: The encoder of the bundle.
+        target_far: Target false accept rate of an attempt; None takes the default of the calibration.
+
+    Returns:
+        An outlook for each number of people; empty where the bundle is uncalibrated.
+
+    Raises:
+        IntegrityError: The gallery is damaged, or was made with another encoder.
+        MachineError: The disk failed.
+    """
     now = outlook_of(gallery, manifest, encoder, target_far)
     if now is None:
         return []
@@ -32,16 +46,19 @@ def forecast(gallery: Gallery, manifest: Manifest, encoder: Encoder, target_far:
 
 
 def outlook_of(gallery: Gallery, manifest: Manifest, encoder: Encoder, target_far: float | None) -> Outlook | None:
-    """The outlook with everybody enrolled; None where the bundle is not calibrated for them.
+    """The error rates with the people enrolled.
 
     Args:
-        gallery: Who is enrolled.
-        manifest: Has the calibration.
-        encoder: Of the bundle.
-        target_far: Wanted false accept rate of an attempt; None takes the calibration's.
+        gallery: The people enrolled.
+        manifest: Holds the calibration.
+        encoder: The encoder of the bundle.
+        target_far: Target false accept rate of an attempt; None takes the default of the calibration.
+
+    Returns:
+        The outlook; None where the bundle is uncalibrated for them.
 
     Raises:
-        IntegrityError: The gallery is damaged, or of another encoder.
+        IntegrityError: The gallery is damaged, or was made with another encoder.
         MachineError: The disk failed.
     """
     people = gallery.template_cache(encoder.embedding.metric, manifest.rule).index.people
@@ -51,7 +68,7 @@ def outlook_of(gallery: Gallery, manifest: Manifest, encoder: Encoder, target_fa
 def _outlooks(
     gallery: Gallery, manifest: Manifest, encoder: Encoder, target_far: float | None, people: Sequence[int]
 ) -> list[Outlook]:
-    """The outlook for each number of people, with as many templates as those enrolled have; none if uncalibrated."""
+    """An outlook for each number of people, with templates as in the gallery; none without a calibration."""
     enrolled = gallery.template_cache(encoder.embedding.metric, manifest.rule)
     try:
         calibration = calibration_for(manifest, encoder.variant, enrolled.most, enrolled.fewest)
@@ -64,7 +81,16 @@ def _outlooks(
 def resolve_target(
     manifest: Manifest, variant: str, target_far: float | None, *, strictly: bool = False
 ) -> tuple[float | None, bool]:
-    """The target for one template a person, and whether its threshold is provisional.
+    """The target false accept rate that is used, with one template for each person.
+
+    Args:
+        manifest: Holds the calibration.
+        variant: The variant in use.
+        target_far: The target that was asked for; None takes the default of the calibration.
+        strictly: Refuse a target that the calibration does not support.
+
+    Returns:
+        The target, None where the variant is uncalibrated; and whether its threshold is provisional.
 
     Args:
         manifest: Has the calibration.
@@ -73,9 +99,9 @@ def resolve_target(
         strictly: Refuse a target that cannot be kept.
 
     Raises:
-        InputError: With `strictly`: the calibration cannot keep the target even for one person enrolled (reason
-            ``bad_target_far``) or cannot keep any (``unreachable``); or no target was named, and the calibration's own
-            is above `LOOSE_FAR` (``target_far_needed``).
+        InputError: `strictly`, and the calibration does not support the target even for one person (reason
+            ``bad_target_far``), or supports none (``unreachable``); or no target was asked for and the default is above
+            `LOOSE_FAR` (``target_far_needed``).
     """
     if target_far is None and not any(c.variant == variant for c in manifest.calibration):
         return None, False
@@ -84,21 +110,19 @@ def resolve_target(
     metric = manifest.embedding.metric
     threshold = threshold_for(calibration, metric, resolved)
     if strictly and threshold.value > highest_score(metric):
-        message = f"variant {variant} of {manifest.name} takes other people for the same: no score tells them apart"
-        raise InputError(f"{message}; train and export it anew", reason="unreachable")
+        message = f"variant {variant} of {manifest.name} cannot tell people apart at any threshold"
+        raise InputError(f"{message}: train and export it again", reason="unreachable")
     if strictly and target_far is None and resolved > LOOSE_FAR:
-        message = f"{variant} of {manifest.name} is calibrated for a false accept rate of {percent(resolved)}, which is"
-        message += " unfit for a door: calibrate it with more people, or, to let so many strangers in, say"
+        message = f"{variant} of {manifest.name} is calibrated for a false accept rate of {percent(resolved)}, too high"
+        message += " for a door: calibrate it with more people, or accept that many strangers with"
         raise InputError(f"{message} --target-far {resolved:g}", reason="target_far_needed")
     if strictly and threshold.most_people < 1:
-        message = f"target FAR {resolved:g}: what {variant} was calibrated with promises {_up(threshold.kept_far):g}"
-        raise InputError(
-            f"{message} at the least: ask for that, or calibrate with more people", reason="bad_target_far"
-        )
+        message = f"target FAR {resolved:g}: the calibration of {variant} supports {_up(threshold.kept_far):g} or more"
+        raise InputError(f"{message}: use that, or calibrate with more people", reason="bad_target_far")
     return resolved, threshold.provisional
 
 
 def _up(rate: float) -> float:
-    """A rate with two digits, rounded up."""
+    """A rate rounded up to two digits."""
     step = 10.0 ** (math.floor(math.log10(rate)) - 1)
     return math.ceil(rate / step * (1 - 1e-9)) * step

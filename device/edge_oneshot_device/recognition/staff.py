@@ -1,4 +1,4 @@
-"""Enrolling a whole staff from a folder with a file, or a folder of files, for each person."""
+"""Enrol all people of a folder that holds one image file, or one folder of image files, for each person."""
 
 import os
 from collections.abc import Callable
@@ -24,12 +24,12 @@ from edge_oneshot_device.text import one_line, printable
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """Somebody who was not enrolled.
+    """A person who was not enrolled.
 
     Attributes:
         person: The name of the file or folder; characters that cannot be printed are escaped.
-        reason: A stable code.
-        error: One line.
+        reason: The stable code of the error.
+        error: The error in one line.
     """
 
     person: str
@@ -38,13 +38,13 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Chosen(msgspec.Struct, frozen=True):
-    """The images that somebody was enrolled from, where there were more than they may have templates.
+    """The images that a person was enrolled from, where there were more images than a person can have templates.
 
     Attributes:
         person: The name.
-        images: Names of the files that were taken, the best first.
-        of: How many there were.
-        by: ``quality`` of the face where the bundle judges that, else ``order``: the first by name.
+        images: Names of the files that were used, the best first.
+        of: Number of images that there were.
+        by: ``quality`` where the bundle judges the quality of a face, else ``order``: the first by name.
     """
 
     person: str
@@ -58,11 +58,11 @@ class StaffEnrolment(msgspec.Struct, frozen=True):
 
     Attributes:
         folder: The folder.
-        enrolled: Who was enrolled.
-        skipped: Names of people who were enrolled already; they are unchanged.
-        refused: Who was not enrolled, and why.
-        chosen: The images that were chosen, for people who had more than they may have templates.
-        passed_over: Files of the folder that were not used.
+        enrolled: The people who were enrolled.
+        skipped: Names of people who were already enrolled; they stay unchanged.
+        refused: The people who were not enrolled, and why.
+        chosen: The images that were used of people who had too many.
+        passed_over: Files and folders that were not used.
     """
 
     folder: str
@@ -80,19 +80,22 @@ def enrol_folder(
     *,
     access: Access | None = None,
 ) -> StaffEnrolment:
-    """Enrol everybody in a folder who is not enrolled yet, so that it can be called again after an interruption.
+    """Enrol everybody in a folder who is not enrolled yet. After an interruption it can be called again.
 
     Args:
-        recognizer: Where to.
-        folder: Holds an image for each person, named after them, or a folder with one image or more, of which
-            the best are taken (see `Recognizer.choose`). What is no image is passed over.
-        report: Called with the number of the person at hand, and of how many.
-        access: When all who are enrolled now may come in; None: always.
+        recognizer: The recognizer to enrol them in.
+        folder: Holds an image file for each person, named after the person, or a folder of images, of which the best
+            are used (see `Recognizer.choose`). Files that are not images are left out.
+        report: Called with the number of the current person and the number of people.
+        access: When the people who are enrolled now may come in; None for always.
+
+    Returns:
+        Who was enrolled, skipped and refused.
 
     Raises:
         InputError: Reason ``not_found`` or ``empty_folder``.
         IntegrityError: The gallery is damaged, or of another encoder.
-        MachineError: The disk or the runtime failed; who was enrolled before stays.
+        MachineError: The disk or the runtime failed; people who were enrolled before that stay enrolled.
     """
     people, passed = _people(Path(folder))
     known = {person.person for person in recognizer.people()}
@@ -120,7 +123,7 @@ def enrol_folder(
 
 
 def _people(folder: Path) -> tuple[list[tuple[str, list[Path]]], list[PassedOver]]:
-    """Each person's name and images, in order of their names, and what is neither."""
+    """The people with their images, in order of their names, and what was left out."""
     people: list[tuple[str, list[Path]]] = []
     passed: list[PassedOver] = []
     try:
@@ -139,7 +142,9 @@ def _people(folder: Path) -> tuple[list[tuple[str, list[Path]]], list[PassedOver
             else:
                 passed.append(PassedOver(entry.name, NO_IMAGE))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{folder} is no folder: name one with an image of each person", reason="not_found") from error
+        raise InputError(
+            f"{folder} is not a folder: give a folder with an image of each person", reason="not_found"
+        ) from error
     except OSError as error:
         raise MachineError(f"cannot read {folder}: {error.strerror}", reason="cannot_read") from error
     if not people:
@@ -153,7 +158,7 @@ def _is_photo(file: Path) -> bool:
 
 
 def _why(file: Path, folder: Path) -> PassedOver:
-    """Why a file or folder in a person's folder is passed over."""
+    """Why a file or folder in a person's folder is left out."""
     reason = LITTER if is_litter(file.name) else TOO_DEEP if file.is_dir() else NO_IMAGE
     return PassedOver(_name(file, folder), reason)
 

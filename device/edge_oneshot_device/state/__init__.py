@@ -1,1 +1,1 @@
-"""The state folder: where it is, whose it is, what is in it, and opening what is in use."""
+"""The state folder: where it is, who owns it, what is in it, and how to open what is in use."""

@@ -1,4 +1,4 @@
-"""The folder of bundles in the state folder: it is no link, and only files of the program's own names are deleted."""
+"""The folder of bundles in the state folder. A link is refused, and only files with the program's names are deleted."""
 
 import os
 import re
@@ -11,16 +11,23 @@ from typing import Final
 
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-
-BUNDLES: Final = "bundles"
-BUNDLE_NAME: Final = r"^[a-z0-9][a-z0-9_.-]{0,63}-[0-9a-f]{12}\.oneshot$"
+from edge_oneshot_device.state_names import BUNDLE_NAME, BUNDLES
 
 _OWN: Final = re.compile(rf"{BUNDLE_NAME}|^\.edge-oneshot-[a-z0-9_]+\.tmp$")
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def open_bundle(folder: Path, name: str, sha256: str, trust: str | None) -> Bundle:
-    """A bundle of a state folder, checked.
+    """Open a bundle of a state folder.
+
+    Args:
+        folder: The state folder.
+        name: The file name.
+        sha256: The digest that the file has to have.
+        trust: The public key that has to have signed it, in hex; None accepts any.
+
+    Returns:
+        The bundle, checked.
 
     Raises:
         IntegrityError: Reason ``bundle_missing`` or ``bundle_altered``, or as `Bundle.open` says.
@@ -34,10 +41,15 @@ def open_bundle(folder: Path, name: str, sha256: str, trust: str | None) -> Bund
 
 
 def write_bundle(folder: Path, name: str, content: bytes) -> None:
-    """Write a bundle into a state folder, mode 0600: whole, or not at all.
+    """Write a bundle into a state folder atomically, with mode 0600.
+
+    Args:
+        folder: The state folder.
+        name: The file name.
+        content: The bytes of the bundle.
 
     Raises:
-        IntegrityError: Reason ``foreign_folder``: the folder of bundles is a link, or somebody else's.
+        IntegrityError: Reason ``foreign_folder``: the folder of bundles is a link, or belongs to another user.
         MachineError: Reason ``cannot_write``.
     """
     aside = f".edge-oneshot-{secrets.token_hex(4)}.tmp"
@@ -58,24 +70,28 @@ def write_bundle(folder: Path, name: str, content: bytes) -> None:
 
 
 def has_bundles(folder: Path) -> bool:
-    """Whether something was installed in a state folder: a gallery is there before the first bundle is."""
+    """Whether a bundle was installed in a state folder; a gallery alone does not say so."""
     try:
         return any(re.fullmatch(BUNDLE_NAME, name) for name in os.listdir(folder / BUNDLES))  # noqa: PTH208 (names)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise MachineError(f"cannot look into {folder / BUNDLES}: {error.strerror}", reason="cannot_read") from error
+        raise MachineError(f"cannot read {folder / BUNDLES}: {error.strerror}", reason="cannot_read") from error
 
 
 def remove_bundles(folder: Path, keep: Collection[str]) -> None:
-    """Delete the bundles of a state folder but for some, and what was left of writing one; all else there stays.
+    """Delete bundles of a state folder, and leftovers of interrupted writes. Files with other names stay.
+
+    Args:
+        folder: The state folder.
+        keep: File names of the bundles that stay.
 
     Raises:
-        IntegrityError: Reason ``foreign_folder``, as `write_bundle`.
+        IntegrityError: Reason ``foreign_folder``, as for `write_bundle`.
         MachineError: Reason ``cannot_write``.
     """
     with _clear_errors(folder), _opened(folder) as bundles:
-        for name in os.listdir(bundles):  # noqa: PTH208 (an open folder has no path)
+        for name in os.listdir(bundles):  # noqa: PTH208 (a descriptor has no path)
             if name in keep or not _OWN.fullmatch(name):
                 continue
             if stat.S_ISREG(os.stat(name, dir_fd=bundles, follow_symlinks=False).st_mode):
@@ -84,7 +100,7 @@ def remove_bundles(folder: Path, keep: Collection[str]) -> None:
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[int]:
-    """The folder of bundles itself, made if need be, mode 0700: no link to another one, nor somebody else's."""
+    """A descriptor of the folder of bundles, which is created with mode 0700 if it does not exist."""
     state = os.open(folder, _FOLDER)
     try:
         try:
@@ -95,7 +111,7 @@ def _opened(folder: Path) -> Iterator[int]:
         try:
             bundles = os.open(BUNDLES, _FOLDER | os.O_NOFOLLOW, dir_fd=state)
         except NotADirectoryError as error:
-            raise _foreign(folder, "is no folder, or a link to one") from error
+            raise _foreign(folder, "is not a folder, or is a link") from error
         try:
             if os.fstat(bundles).st_uid != os.fstat(state).st_uid:
                 raise _foreign(folder, "belongs to another user than the state folder")
@@ -116,5 +132,5 @@ def _clear_errors(folder: Path) -> Iterator[None]:
 
 
 def _foreign(folder: Path, how: str) -> IntegrityError:
-    message = f"{folder / BUNDLES} {how}: nothing is written or deleted there; look who made it, and remove it"
+    message = f"{folder / BUNDLES} {how}: nothing is written or deleted there; find out who made it, and remove it"
     return IntegrityError(message, reason="foreign_folder")

@@ -1,4 +1,4 @@
-"""Opening what is in use: the gallery with its settings, the bundle, and its encoder."""
+"""Open what is in use: the gallery with its settings, the bundle, and its encoder."""
 
 import os
 
@@ -15,7 +15,7 @@ from edge_oneshot_device.state.settings import DeviceSettings, require_settings
 
 
 class Installed(msgspec.Struct, frozen=True):
-    """What is in use, opened; the gallery is to be closed."""
+    """What is in use, opened. The caller closes the gallery."""
 
     settings: DeviceSettings
     bundle: Bundle
@@ -26,15 +26,22 @@ class Installed(msgspec.Struct, frozen=True):
 def open_installed(
     state: str | os.PathLike[str] | None = None, *, key: str | os.PathLike[str] | None = None
 ) -> Installed:
-    """What is in use, opened: the gallery, its settings, the bundle that they name, and its encoder.
+    """Open the gallery, its settings, the bundle that they name, and its encoder.
+
+    Args:
+        state: The state folder, see `state_dir`.
+        key: The file of the gallery's key, see `find_key`.
+
+    Returns:
+        All of them.
 
     Raises:
         InputError: Reason ``not_initialised``.
-        IntegrityError: The bundle, the settings, the key or the gallery is not as it was left, or the state folder
-            belongs to another user.
+        IntegrityError: The bundle, the settings, the key or the gallery was altered, or the state folder belongs to
+            another user.
         MachineError: The disk or the runtime failed.
     """
-    # first of all: the process that decodes pictures shall hold neither bundle nor key
+    # before all else: the process that decodes pictures must hold neither bundle nor key
     start_decoder()
     folder, source = state_dir(state), find_key(key)
     gallery = Gallery.open(require_gallery(folder), key=source)

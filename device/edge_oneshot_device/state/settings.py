@@ -1,11 +1,4 @@
-"""The state folder: the gallery, which holds the settings too, the bundle in use and the one before it.
-
-    gallery.db                         people, audit trail and settings
-    bundles/NAME-<sha256[:12]>.oneshot
-
-A bundle is written under a name of its own before the transaction that puts it in use, so that an interrupted
-`install` leaves everything as it was.
-"""
+"""The settings of a device: what `install` decided. They are sealed in the gallery and parsed strictly."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +11,8 @@ from edge_oneshot_device.bundle.manifest import Runtime
 from edge_oneshot_device.errors import IntegrityError
 from edge_oneshot_device.gallery import settings as sealed_settings
 from edge_oneshot_device.gallery.limits import Limits
-from edge_oneshot_device.state.bundle_files import BUNDLE_NAME
 from edge_oneshot_device.state.folder import not_initialised
+from edge_oneshot_device.state_names import BUNDLE_NAME
 
 if TYPE_CHECKING:
     from edge_oneshot_device.gallery.gallery import Gallery
@@ -30,16 +23,16 @@ TargetFar = Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
 
 
 class InUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What `rollback` brings back.
+    """What runs, and what `rollback` brings back.
 
     Attributes:
         bundle: File name in the folder of bundles.
-        sha256: Of that file.
-        variant: Its variant.
+        sha256: Digest of that file.
+        variant: The variant of the bundle.
         runtime: The runtime that passed the self-test, or the Edge TPU, which may have been absent then.
-        threads: Of one inference.
-        target_far: None for the smallest that the calibration supports.
-        fingerprint: Of the variant.
+        threads: Threads of one inference.
+        target_far: Target false accept rate; None for the smallest that the calibration supports.
+        fingerprint: Fingerprint of the variant.
     """
 
     bundle: BundleFile
@@ -52,13 +45,13 @@ class InUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class DeviceSettings(InUse, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What `install` decided; sealed in the gallery, parsed strictly.
+    """What `install` decided.
 
     Attributes:
-        trust: The public key, in hex, that has to have signed a bundle; None takes any bundle.
-        keep_photos: Keep the images that people are enrolled from, sealed.
-        rejections_per_minute: Of 1:N, after which the door makes everybody wait.
-        allow_cpu: Run the plain file where the Edge TPU fails.
+        trust: The public key, in hex, that every bundle has to be signed by; None accepts any bundle.
+        keep_photos: Whether the images that people are enrolled from are kept, sealed.
+        rejections_per_minute: Rejected attempts of 1:N in a minute after which everybody has to wait.
+        allow_cpu: Whether the file that is not compiled runs where the Edge TPU fails.
         former: What was in use before.
     """
 
@@ -70,7 +63,7 @@ class DeviceSettings(InUse, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     @property
     def in_use(self) -> InUse:
-        """What is in use now, as it will stand in `former` one day."""
+        """What is in use now, as `former` will hold it after the next `install`."""
         return InUse(**{name: getattr(self, name) for name in InUse.__struct_fields__})
 
 
@@ -91,14 +84,14 @@ def require_settings(gallery: "Gallery") -> DeviceSettings:
     if not anybody:
         raise not_initialised(folder)
     message = (
-        f"people are enrolled in {gallery.path}, but its settings are gone, or it is of a version that had none: "
-        "run init again with the bundle, and --trust as before; nobody is lost"
+        f"people are enrolled in {gallery.path}, but its settings are gone, or it is of a version without settings: "
+        "run init again with the bundle, and with --trust as before; everybody stays enrolled"
     )
     raise IntegrityError(message, reason="settings_missing")
 
 
 def read_settings(gallery: "Gallery") -> DeviceSettings | None:
-    """The settings in force; None where there are none.
+    """The settings in force; None where nothing is installed.
 
     Raises:
         IntegrityError: Reason ``settings_altered`` or ``settings_unreadable``.
@@ -109,7 +102,7 @@ def read_settings(gallery: "Gallery") -> DeviceSettings | None:
 
 
 def decode_settings(path: Path, content: bytes) -> DeviceSettings:
-    """Settings, as they are in the gallery.
+    """Decode settings from the gallery.
 
     Raises:
         IntegrityError: Reason ``settings_unreadable``.
@@ -117,29 +110,11 @@ def decode_settings(path: Path, content: bytes) -> DeviceSettings:
     try:
         return msgspec.json.decode(content, type=DeviceSettings)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        message = f"the settings in {path} are those of another version ({error}): run init again"
+        message = f"the settings in {path} were written by another version ({error}): run init again"
         raise IntegrityError(message, reason="settings_unreadable") from error
 
 
 def facts_of(settings: DeviceSettings) -> Mapping[str, Any]:
-    """What the audit trail says about settings."""
+    """What the audit trail records of settings."""
     names = ("variant", "runtime", "threads", "target_far", "trust", "keep_photos", "rejections_per_minute")
     return {"bundle": settings.sha256, **{name: getattr(settings, name) for name in (*names, "allow_cpu")}}
-
-
-def defaults_again(before: DeviceSettings | None, now: DeviceSettings) -> list[str]:
-    """Options of `init` that had another value than the default before, and have it now: they were not said again."""
-    options = {
-        "target_far": ("--target-far", None),
-        "threads": ("--threads", 1),
-        "keep_photos": ("--keep-photos", False),
-        "rejections_per_minute": ("--rejections-per-minute", Limits().rejections_per_minute),
-        "allow_cpu": ("--allow-cpu", False),
-    }
-    if before is None:
-        return []
-    return [
-        option
-        for name, (option, default) in options.items()
-        if getattr(before, name) != default and getattr(now, name) == default
-    ]

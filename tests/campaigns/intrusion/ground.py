@@ -24,6 +24,7 @@ from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.gallery.transfer import back_up
 from edge_oneshot_device.installation.installer import install
+from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.state.opening import open_installed
 from tests.samples.tiny import bundle_maker, draw_people, tiny_section
 
@@ -54,14 +55,14 @@ def prepare(root: Path) -> None:
         (elsewhere / f"{person}.png").write_bytes(own[5])
         (elsewhere / f"{person}-enrol.png").write_bytes(own[0])
     key = keys / "key"
-    install(former, state, key=key, keep_photos=True, rejections_per_minute=REJECTIONS)
+    install(former, state, InstallOptions(keep_photos=True, rejections_per_minute=REJECTIONS), key=key)
     with Recognizer.open(state, key=key) as door:
         for person in PEOPLE:
             door.enrol(person, *images[person][: 1 if person == "alan" else 2])
         back_up(door.gallery, elsewhere / "oldest.backup")
         rotate_key(door.gallery)
-    install(present, state, key=key, keep_photos=True, rejections_per_minute=REJECTIONS, re_enrol=True)
-    install(present, other, key=key, rejections_per_minute=REJECTIONS)
+    install(present, state, InstallOptions(keep_photos=True, rejections_per_minute=REJECTIONS, re_enrol=True), key=key)
+    install(present, other, InstallOptions(rejections_per_minute=REJECTIONS), key=key)
     with Recognizer.open(other, key=key) as door:
         door.enrol(VISITOR, images["stranger"][0])
     with Recognizer.open(state, key=key) as door:

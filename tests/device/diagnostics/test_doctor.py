@@ -18,8 +18,10 @@ from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.diagnostics import doctor
 from edge_oneshot_device.diagnostics.doctor import Diagnosis, examine
 from edge_oneshot_device.diagnostics.equipment import Finding
-from edge_oneshot_device.gallery.reserve import RESERVE, RESERVE_BYTES, keep_reserve, release_reserve
+from edge_oneshot_device.gallery.reserve import RESERVE_BYTES, keep_reserve, release_reserve
 from edge_oneshot_device.installation import installer
+from edge_oneshot_device.installation.options import InstallOptions
+from edge_oneshot_device.state_names import RESERVE
 from tests.samples.tiny import MakeBundle, People
 
 
@@ -60,7 +62,7 @@ def test_where_all_is_well_everything_is_named_and_nothing_changed(folder: Path,
     assert {finding.what for finding in diagnosis.findings[len(first) :]} == {"runtime", "edgetpu"}
     text = {finding.what: finding.text for finding in diagnosis.findings}
     assert text["bundle"] == "tiny, int8 on litert with XNNPACK: its self-test passed"
-    assert text["settings"] == "target FAR 1 %, 10 rejections a minute, any bundle is taken, no photos are kept"
+    assert text["settings"] == "target FAR 1 %, 10 rejections a minute, any bundle is accepted, photos are not kept"
     assert text["key"] == f"from {key}"
     assert text["gallery"] == f"1 enrolled, SQLite {sqlite3.sqlite_version}, rollback journal"
     assert text["audit"].startswith("3 rows since 20")
@@ -78,7 +80,7 @@ def test_a_key_beside_the_gallery_or_below_it_is_a_warning(folder: Path, key: Pa
         diagnosis = examine(folder, place)
         (warning,) = found(diagnosis, "warning")
         assert (warning.what, diagnosis.exit_code) == ("key", 0)
-        assert "lies beside the gallery" in warning.text
+        assert "is in the state folder" in warning.text
     assert len(found(examine(folder, tmp_path / "link"), "warning")) == 1
 
 
@@ -87,7 +89,7 @@ def test_a_folder_open_to_others_is_a_warning(folder: Path, key: Path) -> None:
     diagnosis = examine(folder, key)
     (warning,) = found(diagnosis, "warning")
     assert (warning.what, diagnosis.exit_code) == ("state", 0)
-    assert "mode 755): chmod 700 it" in warning.text
+    assert "mode 755): run chmod 700 on it" in warning.text
 
 
 def test_a_loose_target_is_a_warning_and_what_decides_is_named(
@@ -95,13 +97,13 @@ def test_a_loose_target_is_a_warning_and_what_decides_is_named(
 ) -> None:
     signer = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
     options = {"trust": public_file(signer), "keep_photos": True, "rejections_per_minute": 3}
-    installer.install(sign(make_bundle(), signer), folder, key=key, target_far=0.05, **options)
+    installer.install(sign(make_bundle(), signer), folder, InstallOptions(target_far=0.05, **options), key=key)
     diagnosis = examine(folder, key)
     (warning,) = found(diagnosis, "warning")
     assert (warning.what, diagnosis.exit_code) == ("settings", 0)
     digits = signer.public_key().public_bytes_raw().hex()[:16]
-    assert f"target FAR 5 %, 3 rejections a minute, bundles signed by {digits}" in warning.text
-    assert "photos are kept: more than 1 % of all strangers get in" in warning.text
+    assert f"target FAR 5 %, 3 rejections a minute, only bundles signed by {digits}" in warning.text
+    assert "photos are kept: more than 1 % of strangers get in" in warning.text
 
 
 @pytest.mark.parametrize(("least", "share"), [(1 << 60, 0.0), (0, 1.0)])
@@ -155,7 +157,7 @@ def test_a_disk_that_fills_is_told_and_the_reserve_keeps_the_door_going_for_a_wh
         assert not (state / RESERVE).exists()
         fill(small_disk)
         (warning,) = found(examine(state, key), "warning")
-        assert "the reserve is used up; free some space now, or the door stops" in warning.text
+        assert "the reserve is used up; free some space now, or the door will stop" in warning.text
         refused = [recognizer.identify(people["ada"][1]) for _ in range(2)][-1]
         assert (refused.accepted, refused.reason) == (False, "audit_unavailable")
         assert refused.candidate is not None
@@ -266,7 +268,7 @@ def test_a_state_folder_on_a_read_only_disk_is_a_fault(folder: Path, key: Path, 
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     diagnosis = examine(state, key)
     assert (diagnosis.exit_code, [fault.reason for fault in found(diagnosis, "fault")]) == (4, ["cannot_write"])
-    assert "mount its disk for writing again" in found(diagnosis, "fault")[0].text
+    assert "mount it for writing again" in found(diagnosis, "fault")[0].text
 
 
 def test_in_the_folder_of_another_user_nothing_is_written(

@@ -24,6 +24,7 @@ from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource
 from edge_oneshot_device.installation.installer import install
+from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.state.settings import read_settings
 from tests import MODELS
 
@@ -296,7 +297,7 @@ def call(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, di
 
 def test_decisions_and_the_record_say_what_ran(fault, compiled, people, tmp_path, monkeypatch):
     state, key = tmp_path / "state", tmp_path / "key"
-    installed = install(compiled, state, key=key, runtime="edgetpu", allow_cpu=True)
+    installed = install(compiled, state, InstallOptions(runtime="edgetpu", allow_cpu=True), key=key)
     assert installed.runtime == "edgetpu"
     fault("die", after=4)  # one as it starts, two of the self-test, one for ada
     with Recognizer.open(state, key=key, limits=None) as recognizer:

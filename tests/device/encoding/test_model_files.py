@@ -14,6 +14,7 @@ from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_device.encoding.tflite_check import check_tflite
 from edge_oneshot_device.errors import DeviceError, IntegrityError
 from edge_oneshot_device.installation.installer import install
+from edge_oneshot_device.installation.options import InstallOptions
 from tests import MODELS
 
 ONNX = (MODELS / "tiny.onnx").read_bytes()
@@ -151,7 +152,7 @@ def test_a_signed_bundle_whose_weights_are_beside_it_lets_nobody_in(
     with pytest.raises(IntegrityError, match="weights outside of the file"):  # one that was installed before
         Encoder.open(Bundle.open(signed, pinned=bundle.sha256), "onnx-float32")
     with pytest.raises(IntegrityError, match="weights outside of the file"):
-        install(signed, tmp_path / "state", variant="onnx-float32", trust=public_file(key))
+        install(signed, tmp_path / "state", InstallOptions(variant="onnx-float32", trust=public_file(key)))
     assert not (tmp_path / "state" / "settings.json").exists()
 
 

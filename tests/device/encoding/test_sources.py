@@ -18,12 +18,13 @@ from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.gallery import renewal
 from edge_oneshot_device.installation.installer import install
+from edge_oneshot_device.installation.options import InstallOptions
 from tests.samples.tiny import MakeBundle, People
 
 
 @pytest.fixture
 def recognizer(make_bundle: MakeBundle, tmp_path: Path) -> Iterator[Recognizer]:
-    install(make_bundle(), tmp_path / "state", keep_photos=True)
+    install(make_bundle(), tmp_path / "state", InstallOptions(keep_photos=True))
     with Recognizer.open(tmp_path / "state") as opened:
         yield opened
 

@@ -12,6 +12,7 @@ from edge_oneshot_device.encoding import trial
 from edge_oneshot_device.encoding.trial import try_files, try_variant
 from edge_oneshot_device.errors import IntegrityError, MachineError
 from edge_oneshot_device.installation.installer import install
+from edge_oneshot_device.installation.options import InstallOptions
 from tests import MODELS
 
 ONNX = (MODELS / "tiny.onnx").read_bytes()
@@ -115,7 +116,7 @@ def test_a_bundle_with_such_a_file_is_not_installed(make_bundle, exchange_model,
     path = exchange_model(make_bundle(), "onnx-float32", bomb(8000, 60))
     monkeypatch.setattr(trial, "try_files", lambda files, runtime: try_files(files, runtime, seconds=1))
     with pytest.raises(IntegrityError, match="does not end"):
-        install(path, tmp_path / "state", variant="onnx-float32")
+        install(path, tmp_path / "state", InstallOptions(variant="onnx-float32"))
     assert not (tmp_path / "state").exists()
 
 

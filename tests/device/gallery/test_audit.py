@@ -425,12 +425,12 @@ def test_commands_show_check_and_prune_the_record(
     head = run("--head")[0].strip()
     assert head.startswith("2:")
     assert run("--check")[0].endswith(f", 0 enrolled\n{head}\n")
-    assert run("--check", "--against", head)[0].startswith("the audit trail holds: 2 rows since ")
+    assert run("--check", "--against", head)[0].startswith("the audit trail is intact: 2 rows since ")
     lines = [json.loads(line) for line in run("--export")[0].splitlines()]
     assert [line["act"] for line in lines] == ["created", "installed"]
     assert f"{lines[-1]['seq']}:{lines[-1]['mac']}" == head
-    assert run("--keep-days", "1")[0] == f"let go of 0 rows; head {head}\n"
-    assert run("--against", head, code=2)[1].startswith("--against belongs to --check")
+    assert run("--keep-days", "1")[0] == f"deleted 0 rows; head {head}\n"
+    assert run("--against", head, code=2)[1].startswith("--against needs --check")
     for wrong in (["--check", "--against", "2"], ["--keep-days", "0"], ["--check", "--head"], ["--last", "few"]):
         run(*wrong, code=2)
     assert run("--check", "--against", "3:" + "00" * 32, "--json", code=3)[1].endswith('"reason":"audit_cut"}\n')

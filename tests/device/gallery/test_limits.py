@@ -20,6 +20,7 @@ from edge_oneshot_device.gallery.limits import (
     unlock,
 )
 from edge_oneshot_device.installation import installer
+from edge_oneshot_device.installation.options import InstallOptions
 from tests.samples.galleries import MINE, SIZE, Machine
 
 LIMITS = Limits()
@@ -284,7 +285,7 @@ def test_a_rate_that_makes_no_sense_is_refused_before_anything_is_written(
     make_bundle: Callable[..., Path], tmp_path: Path, rate: int
 ) -> None:
     with pytest.raises(InputError) as refused:
-        installer.install(make_bundle(), tmp_path / "state", rejections_per_minute=rate)
+        installer.install(make_bundle(), tmp_path / "state", InstallOptions(rejections_per_minute=rate))
     assert refused.value.reason == "bad_limit"
     assert not (tmp_path / "state").exists()
 

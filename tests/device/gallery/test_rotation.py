@@ -456,15 +456,15 @@ def test_the_commands_rotate_and_drop_and_say_what_they_did(
     assert cli.main(["init", str(make_bundle()), *options]) == 0
     former = kept_copy(key)
     assert cli.main(["rotate-key", "--drop-former", *options]) == 0
-    assert "nothing was deleted" in capfd.readouterr().out
+    assert "no key was deleted" in capfd.readouterr().out
     assert cli.main(["rotate-key", *options]) == 0
-    assert f"the one before, which older backups need, in {former}" in capfd.readouterr().out
+    assert f"the former key, which older backups need, is in {former}" in capfd.readouterr().out
     assert former.exists()
     assert cli.main(["rotate-key", "--drop-former", *options]) == 0
     printed = capfd.readouterr().out
     assert printed.splitlines() == [
         f"deleted  {former}",
-        "backups, files of people and other galleries that were sealed with these open no more",
+        "backups, files of people and other galleries sealed with these keys can no longer be opened",
         f"kept  {kept_copy(key)}",
     ]
     assert not former.exists()

@@ -476,7 +476,7 @@ def test_commands_back_up_restore_and_transfer(
     assert run(there, "people", "import", str(file), "--transfer-key", str(tmp_path / "absent")) == 3
     assert run(there, "people", "import", str(file), "--transfer-key", str(key)) == 0
     assert run(there, "people", "import", str(file), "--transfer-key", str(key)) == 0
-    assert "enrolled already, and left as they are: ada" in capfd.readouterr().out
+    assert "already enrolled, left unchanged: ada" in capfd.readouterr().out
     assert run(there, "people", "export") == 2
     image = tmp_path / "ada.png"
     image.write_bytes(people["ada"][1])

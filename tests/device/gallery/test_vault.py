@@ -17,6 +17,7 @@ from edge_oneshot_device.gallery.keys import KeySource, create_key
 from edge_oneshot_device.gallery.transaction import Transaction
 from edge_oneshot_device.gallery.vault import NONCE_BYTES, TAG_BYTES, SealError, Vault
 from edge_oneshot_device.installation import installer
+from edge_oneshot_device.installation.options import InstallOptions
 from tests import MODELS
 from tests.samples.galleries import MINE, OTHER, SIZE, names, tampering, vectors
 from tests.samples.tiny import MakeBundle, People
@@ -298,7 +299,7 @@ def test_photos_are_kept_only_when_asked_and_die_with_the_person(
     with Recognizer.open(tmp_path / "state") as recognizer:
         recognizer.enrol("ada", people["ada"][0])
     assert kept() == 0
-    installer.install(bundle, tmp_path / "state", keep_photos=True)
+    installer.install(bundle, tmp_path / "state", InstallOptions(keep_photos=True))
     with Recognizer.open(tmp_path / "state") as recognizer:
         recognizer.enrol("grace", *people["grace"][:2])
         recognizer.enrol("grace", people["grace"][2], add=True)

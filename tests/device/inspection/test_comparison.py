@@ -25,7 +25,7 @@ def test_one_bundle_is_shown_as_ever_and_itself_beside_itself_is_the_same(make_b
     assert text.startswith("bundle ")
     comparison, text = inspect(path, path)
     assert (comparison.same, comparison.differences) == (True, [])
-    assert text == f"{path} and {path} are the same, byte for byte"
+    assert text == f"{path} and {path} are identical"
 
 
 def test_only_what_differs_is_listed(make_bundle):
@@ -81,7 +81,7 @@ def test_of_long_lists_what_is_in_one_alone_is_shown(make_bundle):
     many = [f"alphabet{number}" for number in range(30)]
     one = make_bundle(name="one", change=with_groups(*many))
     other = make_bundle(name="other", change=with_groups(*many[:-1], "Greek"))
-    assert rows(one, other)["provenance.trained_on"] == ["30, here alone: alphabet29", "30, here alone: Greek"]
+    assert rows(one, other)["provenance.trained_on"] == ["30, only here: alphabet29", "30, only here: Greek"]
 
 
 def test_what_would_steer_a_terminal_is_spelt_out(make_bundle):
@@ -126,11 +126,11 @@ def test_templates_carry_over_where_fingerprints_are_the_same(make_bundle):
     renamed = make_bundle(name="renamed", variants=("int8", "float32"), change=rename)
     comparison, text = inspect(one, renamed)
     assert comparison.templates == {"int8": ["coral"], "float32": ["float32"]}
-    assert "templates carry over from A to B: int8 (as coral), float32" in text
+    assert "templates of A can be used with B: int8 (as coral), float32" in text
     other = make_bundle(name="other", variants=("float32",))
     assert inspect(one, other)[1].endswith(
-        "templates carry over from A to B: float32\n"
-        "templates do not carry over from A to B, everybody is enrolled again: int8"
+        "templates of A can be used with B: float32\n"
+        "templates of A cannot be used with B, so everybody has to enrol again: int8"
     )
     assert compare(Bundle.open(one), Bundle.open(other)).templates == {"int8": [], "float32": ["float32"]}
     assert describe_comparison(comparison, "a", "b").splitlines()[0].split() == ["A:", "a", "B:", "b"]

@@ -13,6 +13,7 @@ from edge_oneshot_device import Bundle, cli
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.measuring.bench import bench
 from edge_oneshot_device.measuring.bench_comparison import compare
+from edge_oneshot_device.measuring.options import BenchOptions
 
 MakeRun = Callable[..., Path]
 
@@ -26,7 +27,7 @@ def runs() -> np.ndarray:
 
 @pytest.fixture
 def make_run(make_bundle: Callable[..., Path], tmp_path: Path, runs: np.ndarray) -> MakeRun:
-    result = msgspec.to_builtins(bench(Bundle.open(make_bundle()), runs=3, warmup=1, folder=tmp_path))
+    result = msgspec.to_builtins(bench(Bundle.open(make_bundle()), BenchOptions(runs=3), folder=tmp_path))
 
     def make(name: str, factor: float = 1.0, **changed: Any) -> Path:
         stage = {"name": "embed", "median_ms": 1.0, "p95_ms": 1.0, "samples_ms": (runs * factor).tolist()}
@@ -80,12 +81,12 @@ def throttled(*flags: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"fingerprint": "f" * 64}, "another fingerprint: {fingerprint}, then ffffffffffff"),
-        ({"board": "Raspberry Pi 4"}, "another board: {board}, then Raspberry Pi 4"),
-        ({"image": "JPEG 4000 x 3000, 9 bytes"}, "another image: PNG 32 x 32, {size} bytes, then JPEG 4000"),
-        ({"disk": "ext4 on a card"}, "another disk: {disk}, then ext4 on a card"),
-        ({"after": throttled("throttled since start")}, "the second run was held back: throttled"),
-        ({"before": throttled("under-voltage")}, "the second run was held back: under-voltage"),
+        ({"fingerprint": "f" * 64}, "different fingerprint: {fingerprint}, then ffffffffffff"),
+        ({"board": "Raspberry Pi 4"}, "different board: {board}, then Raspberry Pi 4"),
+        ({"image": "JPEG 4000 x 3000, 9 bytes"}, "different image: PNG 32 x 32, {size} bytes, then JPEG 4000"),
+        ({"disk": "ext4 on a card"}, "different disk: {disk}, then ext4 on a card"),
+        ({"after": throttled("throttled since start")}, "the second run was throttled: throttled"),
+        ({"before": throttled("under-voltage")}, "the second run was throttled: under-voltage"),
     ],
 )
 def test_what_cannot_be_compared_is_said(make_run, changed, words):
@@ -102,7 +103,7 @@ def test_what_cannot_be_compared_is_said(make_run, changed, words):
 def test_a_machine_that_changed_is_another(make_run):
     machine = json.loads(make_run("a.json").read_text())["machine"]
     comparison = compare(make_run("a.json"), make_run("b.json", machine={**machine, "cores": 99}))
-    assert comparison.obstacles == [f"another number of cores: {machine['cores']}, then 99"]
+    assert comparison.obstacles == [f"different number of cores: {machine['cores']}, then 99"]
 
 
 def test_what_is_compared_on_purpose_is_named_and_no_obstacle(make_run):
@@ -125,7 +126,7 @@ def test_what_is_no_run_is_wrong_use(make_run, tmp_path, content):
     with pytest.raises(InputError, match=r"x\.json was not written by bench --json") as caught:
         compare(make_run("a.json"), tmp_path / "x.json")
     assert caught.value.reason == "not_a_bench"
-    with pytest.raises(InputError, match="holds no runs"):
+    with pytest.raises(InputError, match="holds no timed runs"):
         compare(make_run("b.json", samples_ms=[]), make_run("a.json"))
 
 
@@ -145,4 +146,4 @@ def test_the_command_prints_a_table_and_ends_with_1_where_there_is_nothing_to_co
 @pytest.mark.parametrize("words", [["compare"], ["compare", "a.json"], ["a.oneshot", "b.oneshot"], ["compare"] * 4])
 def test_other_words_are_wrong_use(words, capfd):
     assert cli.main(["bench", *words]) == 2
-    assert capfd.readouterr().err == "name one bundle, or compare A.json B.json\n"
+    assert capfd.readouterr().err == "give one bundle, or compare A.json B.json\n"

@@ -22,7 +22,7 @@ def decided(**changed: Any) -> Decision:
 
 
 def grounds(decision: Decision) -> tuple[str, str]:
-    found = re.search(r"alike by ([\d.]+) of 100, ([\d.]+) needed", decision_text(decision, "unknown", scores=True))
+    found = re.search(r"likeness ([\d.]+) of 100, ([\d.]+) needed", decision_text(decision, "unknown", scores=True))
     assert found is not None
     return found[1], found[2]
 
@@ -30,7 +30,7 @@ def grounds(decision: Decision) -> tuple[str, str]:
 def test_a_rejection_is_told_by_score_and_threshold_on_one_scale() -> None:
     text = decision_text(REJECTED, "unknown", scores=True)
     assert text == (
-        "unknown  below_threshold  not alike enough to anybody enrolled  alike by 50 of 100, 62 needed  "
+        "unknown  below_threshold  matches nobody enrolled  likeness 50 of 100, 62 needed  "
         "(score 0.6, threshold 0.7, target FAR 0.1 %)"
     )
     assert "0.99" not in text
@@ -61,20 +61,18 @@ def test_an_ambiguous_answer_says_what_to_do(scores: bool) -> None:
         score=0.9, likeness=90.0, reason="ambiguous", runner_up=Candidate("alan", 0.9), likeness_of_runner_up=89.9
     )
     text = decision_text(decision, "unknown", scores=scores)
-    assert text.startswith(
-        "unknown  ambiguous  as alike to one person as to another: present another image, or have an"
-    )
+    assert text.startswith("unknown  ambiguous  two people match about equally well: present another image, or ask an")
     assert ("alan" in text) == scores
 
 
 @pytest.mark.parametrize(
     ("reason", "says"),
     [
-        ("expired", "may come in no more"),
-        ("not_yet_valid", "may not come in yet"),
-        ("outside_hours", "may not come in at this hour"),
-        ("unknown_zone", "look at doctor"),
-        ("disabled", "an administrator has to unlock"),
+        ("expired", "this person's access has ended"),
+        ("not_yet_valid", "this person's access has not started yet"),
+        ("outside_hours", "this person has no access at this hour"),
+        ("unknown_zone", "run doctor"),
+        ("disabled", "an administrator has to unlock this person"),
     ],
 )
 def test_every_reason_is_told_in_words(reason: str, says: str) -> None:

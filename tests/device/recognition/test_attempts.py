@@ -16,6 +16,7 @@ from edge_oneshot_device.gallery.access import parse_access
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits
 from edge_oneshot_device.installation import installer
+from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.matching.decision import Candidate
 from edge_oneshot_device.recognition import recognizer
 from edge_oneshot_device.recognition.attempts import Attempt
@@ -278,7 +279,7 @@ def read_only(make_bundle: MakeBundle, people: People, tmp_path: Path) -> Iterat
         pytest.skip("a file system cannot be mounted here")
     try:
         state = disk / "state"
-        installer.install(make_bundle(), state, target_far=0.05)
+        installer.install(make_bundle(), state, InstallOptions(target_far=0.05))
         with Recognizer.open(state) as recognizer:
             recognizer.enrol("ada", people["ada"][0])
         yield state
@@ -308,7 +309,7 @@ def test_an_acceptance_that_cannot_be_recorded_is_a_rejection_that_says_who_it_w
     assert cli.main(["identify", str(tmp_path / "ada.png"), "--state", str(read_only)]) == 4
     assert capfd.readouterr().out == "unknown  audit_unavailable\n"
     assert cli.main(["identify", str(tmp_path / "ada.png"), "--state", str(read_only), "--scores"]) == 4
-    assert capfd.readouterr().out.startswith("unknown  audit_unavailable  alike by ")
+    assert capfd.readouterr().out.startswith("unknown  audit_unavailable  likeness ")
     remount(read_only, "rw")
     assert cli.main(["identify", str(tmp_path / "ada.png"), "--state", str(read_only)]) == 0
     assert cli.main(["audit", "--check", "--state", str(read_only)]) == 0
@@ -339,7 +340,7 @@ def test_waiting_is_told_in_plain_words(
 ) -> None:
     state, image = tmp_path / "state", tmp_path / "ada.png"
     image.write_bytes(people["ada"][1])
-    installer.install(make_bundle(), state, target_far=0.05, rejections_per_minute=1)
+    installer.install(make_bundle(), state, InstallOptions(target_far=0.05, rejections_per_minute=1))
     with Recognizer.open(state) as recognizer:
         recognizer.enrol("grace", people["grace"][0])
     assert cli.main(["identify", str(image), "--state", str(state)]) == 1

@@ -14,6 +14,7 @@ from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.access import ALWAYS, parse_access
 from edge_oneshot_device.installation import installer
+from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.matching.decision import scores
 from tests.samples.tiny import MakeBundle, People
 
@@ -23,7 +24,7 @@ def open_recognizer(make_bundle: MakeBundle, tmp_path: Path) -> Any:
     """Installs a bundle made with the keywords and opens it."""
 
     def open_it(target_far: float | None = None, **made: Any) -> Recognizer:
-        installer.install(make_bundle(**made), tmp_path / "state", target_far=target_far)
+        installer.install(make_bundle(**made), tmp_path / "state", InstallOptions(target_far=target_far))
         return Recognizer.open(tmp_path / "state", limits=None)
 
     return open_it
@@ -159,7 +160,7 @@ def test_an_image_that_is_refused_is_named_with_its_file(
     assert cli.main(command) == 2
     assert "/2.png, image 1 of countess, would be taken for ada" in capsys.readouterr().err
     assert cli.main([*command, "--even-if-alike"]) == 0
-    assert "looks like ada" in capsys.readouterr().out
+    assert "resembles ada" in capsys.readouterr().out
     assert cli.main(["enrol", "--folder", str(tmp_path), *command[3:], "--even-if-alike"]) == 2
 
 

@@ -11,6 +11,7 @@ from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.diagnostics.doctor import examine
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.installation.installer import install, rollback
+from edge_oneshot_device.installation.options import InstallOptions
 from tests.samples.tiny import MakeBundle, People
 
 MANY = 186
@@ -56,15 +57,15 @@ def test_init_enrol_and_doctor_say_from_how_many_people_on_the_rate_is_not_kept(
     where = ["--state", str(state)]
     bundle = str(make_bundle(change=far_out))
     assert cli.main(["init", bundle, *where]) == 0
-    assert "door        1 % is kept for up to 10 people\n" in capsys.readouterr().out
+    assert "door        the target FAR of 1 % holds for up to 10 people\n" in capsys.readouterr().out
     with Recognizer.open(state) as recognizer:
         fill(recognizer, 10)
     assert examine(state).findings[5].level == "ok"
     assert cli.main(["enrol", "ada", str(image), *where]) == 0
     told = (
-        "with 11 people enrolled, about 11 of 1,000 strangers get in and at least 0.1 of 100 right attempts are turned "
-        "away; 1 % is kept for up to 10 people only: calibrate with more people, init with a larger --target-far, or "
-        "verify whom somebody claims to be"
+        "with 11 people enrolled, about 11 of 1,000 strangers get in and at least 0.1 of 100 genuine attempts are "
+        "rejected; the target FAR of 1 % holds for up to 10 people only: calibrate with more people, run init with a "
+        "larger --target-far, or use verify, where people say who they are"
     )
     assert capsys.readouterr().out == f"enrolled  ada  1 template\n{told}\n"
     assert cli.main(["init", bundle, *where]) == 0
@@ -75,7 +76,7 @@ def test_init_enrol_and_doctor_say_from_how_many_people_on_the_rate_is_not_kept(
     answer = json.loads(capsys.readouterr().out)
     assert (answer["target_far"], answer["kept_far"]) == (0.01, pytest.approx(0.011))
     assert cli.main(["identify", str(image), "--scores", *where]) == 0
-    assert "target FAR 1 %, kept 1.1 %, provisional" in capsys.readouterr().out
+    assert "target FAR 1 %, FAR kept 1.1 %, provisional" in capsys.readouterr().out
 
 
 def test_without_a_calibration_there_is_no_outlook_and_nothing_fails(
@@ -89,7 +90,7 @@ def test_without_a_calibration_there_is_no_outlook_and_nothing_fails(
 
 
 def test_the_outlook_follows_a_rollback(state: Path, make_bundle: MakeBundle) -> None:
-    install(make_bundle(name="other"), state, target_far=0.2)
+    install(make_bundle(name="other"), state, InstallOptions(target_far=0.2))
     back = rollback(state)
     assert back.outlook is not None
     assert back.outlook.target_far == 0.01
@@ -101,7 +102,7 @@ def test_init_says_beforehand_what_the_door_will_do_and_whose_choice_the_target_
     command = ["init", str(make_bundle()), "--state", str(tmp_path / "state")]
     assert cli.main(command) == 0
     chosen = capsys.readouterr().out
-    assert "the bundle's own, as no --target-far was given: a larger one turns fewer right attempts away" in chosen
+    assert "the default of the bundle; a larger --target-far rejects fewer genuine attempts" in chosen
     for people in (10, 100):
         assert f" with {people} people enrolled, about " in chosen
     assert cli.main([*command, "--target-far", "0.05", "--json"]) == 0
@@ -140,7 +141,7 @@ def test_a_door_that_turns_many_away_is_told_so_with_what_to_do(
     install(make_bundle(change=hard_to_meet), tmp_path / "state")
     assert cli.main(["enrol", "ada", str(image), *where]) == 0
     told = capsys.readouterr().out
-    assert "44.2 of 100 right attempts are turned away" in told
+    assert "44.2 of 100 genuine attempts are rejected" in told
     assert told.endswith(
         ": enrol more images of each, init with a larger --target-far, or verify whom somebody claims to be\n"
     )
@@ -156,10 +157,10 @@ def test_a_target_that_is_unfit_for_a_door_is_not_taken_without_being_asked_for(
             calibration["target_far"] = 0.5
 
     bundle = make_bundle(change=few_people)
-    with pytest.raises(InputError, match="a false accept rate of 50 %, which is unfit for a door") as refused:
+    with pytest.raises(InputError, match="a false accept rate of 50 %, too high for a door") as refused:
         install(bundle, tmp_path / "state")
     assert refused.value.reason == "target_far_needed"
     assert "--target-far 0.5" in str(refused.value)
     assert not (tmp_path / "state").exists()
-    assert install(bundle, tmp_path / "state", target_far=0.5).target_far == 0.5
+    assert install(bundle, tmp_path / "state", InstallOptions(target_far=0.5)).target_far == 0.5
     assert install(make_bundle(), tmp_path / "state").default_far

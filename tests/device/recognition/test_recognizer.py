@@ -13,6 +13,7 @@ from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery.encoders import use_encoder
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.installation.installer import install
+from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.matching.decision import scores
 from edge_oneshot_device.matching.thresholds import calibration_for, threshold_for
 from tests import ROOT
@@ -27,7 +28,7 @@ def open_recognizer(make_bundle: MakeBundle, tmp_path: Path) -> Any:
 
     def open_it(target_far: float | None = None, variant: str | None = None, **made: Any) -> Recognizer:
         state = tmp_path / "state"
-        install(make_bundle(**made), state, target_far=target_far, variant=variant)
+        install(make_bundle(**made), state, InstallOptions(target_far=target_far, variant=variant))
         return Recognizer.open(state)
 
     return open_it

@@ -153,7 +153,7 @@ def test_names_that_cannot_be_printed_are_refused_and_spelt_out(
     printed = capfd.readouterr().out
     assert "\x1b" not in printed
     assert "\x07" not in printed
-    assert printed.startswith("enrolled 0, enrolled already 2, refused 3\n")
+    assert printed.startswith("enrolled 0, already enrolled 2, refused 3\n")
 
 
 @pytest.mark.parametrize(("made", "reason"), [("", "not_found"), ("file", "not_found"), ("folder", "empty_folder")])
@@ -291,17 +291,17 @@ def test_the_command_ends_with_1_when_somebody_was_refused_and_with_0_otherwise(
     assert cli.main(arguments) == 1
     printed = capfd.readouterr()
     head, refused, outlook = printed.out.splitlines()
-    assert head == "enrolled 3, enrolled already 0, refused 1"
+    assert head == "enrolled 3, already enrolled 0, refused 1"
     assert refused.startswith("refused  bad  not_an_image: ")
     assert outlook.startswith("with 3 people enrolled, about ")
     assert printed.err == ""  # no progress where nobody watches
     (folder / "bad.png").unlink()
     assert cli.main(arguments) == 0
-    assert capfd.readouterr() == ("enrolled 0, enrolled already 3, refused 0\n", "")
+    assert capfd.readouterr() == ("enrolled 0, already enrolled 3, refused 0\n", "")
 
 
 @pytest.mark.parametrize(
-    ("more", "words"), [(["ada"], "leave ada out"), (["--add"], "who is not enrolled yet"), (["--replace"], "PERSON")]
+    ("more", "words"), [(["ada"], "leave out ada"), (["--add"], "new people only"), (["--replace"], "PERSON")]
 )
 def test_what_a_folder_does_not_go_with_is_said(
     state: Path, folder: Path, more: list[str], words: str, capfd: pytest.CaptureFixture[str]
@@ -341,7 +341,7 @@ def test_the_command_says_which_images_were_taken_and_what_was_left_out(
     assert cli.main(["enrol", "--folder", str(folder), "--state", str(state)]) == 0
     printed = capfd.readouterr().out.splitlines()
     assert printed[:3] == [
-        "enrolled 4, enrolled already 0, refused 0",
+        "enrolled 4, already enrolled 0, refused 0",
         "chosen  many  the first 5 of 6 images by name: 0.png, 1.png, 2.png, 3.png, 4.png",
         "left out 3: Thumbs.db (litter), a\\x1bb.pdf (no_image), many/5.png (not_among_best)",
     ]

@@ -22,6 +22,7 @@ from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.migrations import MIGRATIONS
 from edge_oneshot_device.gallery.template_cache import TemplateCache
 from edge_oneshot_device.installation.installer import install
+from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.recognition import enrolment, recognizer
 from tests.samples.galleries import said, tampering
 from tests.samples.tiny import MakeBundle, People
@@ -53,7 +54,7 @@ PROGRAMS = {
 def state(make_bundle: MakeBundle, people: People, tmp_path: Path) -> Path:
     """A state folder with ada, alan and grace enrolled, and an image of each beside it."""
     folder = tmp_path / "state"
-    install(make_bundle(variants=("int8",), counts=(1, 3)), folder, target_far=0.05)
+    install(make_bundle(variants=("int8",), counts=(1, 3)), folder, InstallOptions(target_far=0.05))
     with Recognizer.open(folder) as door:
         for name in ("ada", "alan", "grace"):
             door.enrol(name, people[name][0])

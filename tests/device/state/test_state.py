@@ -24,6 +24,7 @@ from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.gallery.transfer import back_up, restore
 from edge_oneshot_device.installation import installer as installing
 from edge_oneshot_device.installation.installer import install
+from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.recognition.recognizer import Recognizer
 from edge_oneshot_device.state.folder import state_dir
 from edge_oneshot_device.state.opening import open_installed
@@ -97,7 +98,7 @@ def test_an_empty_state_argument_is_refused() -> None:
 def test_an_installed_bundle_is_kept_byte_for_byte_and_opened_again(make_bundle: MakeBundle, folder: Path) -> None:
     path = make_bundle()
     content = path.read_bytes()
-    installation = install(path, folder, target_far=0.05, threads=2)
+    installation = install(path, folder, InstallOptions(target_far=0.05, threads=2))
     path.unlink()
     assert (installation.name, installation.variant, installation.runtime) == ("tiny", "int8", "litert")
     assert (installation.bytes, installation.signed_by, installation.format) == (len(content), None, 1)
@@ -127,7 +128,7 @@ def test_without_a_target_the_smallest_supported_one_is_taken(make_bundle: MakeB
 
 
 def test_a_target_smaller_than_supported_is_installed_as_provisional(make_bundle: MakeBundle, folder: Path) -> None:
-    assert install(make_bundle(), folder, target_far=0.002).provisional is True
+    assert install(make_bundle(), folder, InstallOptions(target_far=0.002)).provisional is True
     assert load(folder)[0].target_far == 0.002
 
 
@@ -135,11 +136,11 @@ def test_a_target_that_the_calibration_cannot_promise_is_refused_with_the_smalle
     make_bundle: MakeBundle, folder: Path
 ) -> None:
     for target in (1e-9, 0.00099):
-        with pytest.raises(InputError, match=r"promises 0\.001 at the least") as refused:
-            install(make_bundle(), folder, target_far=target)
+        with pytest.raises(InputError, match=r"supports 0\.001 or more") as refused:
+            install(make_bundle(), folder, InstallOptions(target_far=target))
         assert refused.value.reason == "bad_target_far"
     assert not folder.exists()
-    assert install(make_bundle(), folder, target_far=0.001).outlook is not None
+    assert install(make_bundle(), folder, InstallOptions(target_far=0.001)).outlook is not None
 
 
 def test_a_bundle_that_takes_everybody_for_the_same_is_not_installed(make_bundle: MakeBundle, folder: Path) -> None:
@@ -148,7 +149,7 @@ def test_a_bundle_that_takes_everybody_for_the_same_is_not_installed(make_bundle
             for point in calibration["points"]:
                 point["threshold"] = 1.0
 
-    with pytest.raises(InputError, match="takes other people for the same") as refused:
+    with pytest.raises(InputError, match="cannot tell people apart") as refused:
         install(make_bundle(change=collapse), folder)
     assert refused.value.reason == "unreachable"
 
@@ -175,7 +176,7 @@ def test_a_refused_init_creates_nothing(
     make_bundle: MakeBundle, folder: Path, made: dict[str, Any], asked: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(InputError) as refused:
-        install(make_bundle(**made), folder, **asked)
+        install(make_bundle(**made), folder, InstallOptions(**asked))
     assert refused.value.reason == reason
     assert not folder.exists()
 
@@ -220,7 +221,7 @@ def test_the_bundle_before_is_kept_and_older_ones_are_removed(make_bundle: MakeB
         install(make_bundle(name=name), folder)
         found.append(load(folder)[0].bundle)
         assert bundles(folder) == set(found[-2:])
-    install(make_bundle(name="third"), folder, variant="float32")
+    install(make_bundle(name="third"), folder, InstallOptions(variant="float32"))
     # what was in use before is another variant of the same bundle
     assert bundles(folder) == set(found[2:])
     install(make_bundle(name="second"), folder)
@@ -246,7 +247,7 @@ def test_people_of_another_fingerprint_keep_a_bundle_out(make_bundle: MakeBundle
         install(other, folder)
     assert refused.value.reason == "gallery_of_other_fingerprint"
     with pytest.raises(IntegrityError):
-        install(former, folder, variant="float32")
+        install(former, folder, InstallOptions(variant="float32"))
     assert contents(folder) == before
     with Gallery.open(folder / "gallery.db", "0" * 64, 16) as gallery:
         gallery.forget("ada")
@@ -339,7 +340,11 @@ def test_settings_are_sealed_and_every_change_of_them_is_a_row_of_the_record(
 ) -> None:
     bundle = sign(make_bundle(), key)
     install(bundle, folder)
-    install(bundle, folder, target_far=0.05, trust=public_file(key), rejections_per_minute=3, keep_photos=True)
+    install(
+        bundle,
+        folder,
+        InstallOptions(target_far=0.05, trust=public_file(key), rejections_per_minute=3, keep_photos=True),
+    )
     assert not (folder / "settings.json").exists()
     content = (folder / "gallery.db").read_bytes()
     assert load(folder)[0].bundle.encode() not in content
@@ -370,7 +375,7 @@ def test_settings_that_were_altered_or_removed_are_refused_and_never_replaced_by
     make_bundle: MakeBundle, folder: Path, change: str, reason: str
 ) -> None:
     bundle = make_bundle()
-    install(bundle, folder, target_far=0.001)
+    install(bundle, folder, InstallOptions(target_far=0.001))
     enrol_somebody(folder, bundle)
     with tampering(folder / "gallery.db") as connection:
         connection.execute(change)
@@ -379,19 +384,19 @@ def test_settings_that_were_altered_or_removed_are_refused_and_never_replaced_by
         installing.rollback(folder)
     if reason == "audit_altered":
         with pytest.raises(IntegrityError):
-            install(bundle, folder, target_far=0.001)
+            install(bundle, folder, InstallOptions(target_far=0.001))
         return
     # the way back: nobody is lost
-    assert install(bundle, folder, target_far=0.001).people == 1
+    assert install(bundle, folder, InstallOptions(target_far=0.001)).people == 1
     assert load(folder)[0].target_far == 0.001
 
 
 def test_former_settings_of_the_same_gallery_put_back_are_refused(make_bundle: MakeBundle, folder: Path) -> None:
     bundle = make_bundle()
-    install(bundle, folder, target_far=0.2)
+    install(bundle, folder, InstallOptions(target_far=0.2))
     with tampering(folder / "gallery.db") as connection:
         loose = connection.execute("SELECT seq, sealed FROM settings").fetchone()
-    install(bundle, folder, target_far=0.001)
+    install(bundle, folder, InstallOptions(target_far=0.001))
     with tampering(folder / "gallery.db") as connection:
         connection.execute("UPDATE settings SET seq = ?, sealed = ?", loose)
     assert refusal(folder) == "settings_altered"
@@ -405,7 +410,7 @@ def test_former_settings_of_the_same_gallery_put_back_are_refused(make_bundle: M
 def test_the_record_says_whether_the_settings_are_the_last_ones(make_bundle: MakeBundle, folder: Path) -> None:
     bundle = make_bundle()
     for far in (0.2, 0.001):
-        install(bundle, folder, target_far=far)
+        install(bundle, folder, InstallOptions(target_far=far))
     with open_installed(folder).gallery as gallery:
         gallery.check_audit()
         with tampering(folder / "gallery.db") as connection:
@@ -419,8 +424,8 @@ def test_settings_of_another_gallery_with_the_same_key_are_refused(
     make_bundle: MakeBundle, folder: Path, tmp_path: Path
 ) -> None:
     bundle = make_bundle()
-    install(bundle, folder, target_far=0.001)
-    install(bundle, tmp_path / "other", target_far=0.5)
+    install(bundle, folder, InstallOptions(target_far=0.001))
+    install(bundle, tmp_path / "other", InstallOptions(target_far=0.5))
     with tampering(tmp_path / "other") as other, tampering(folder / "gallery.db") as connection:
         loose = other.execute("SELECT seq, sealed FROM settings").fetchone()
         assert connection.execute("SELECT seq FROM settings").fetchone() == loose[:1]
@@ -429,7 +434,7 @@ def test_settings_of_another_gallery_with_the_same_key_are_refused(
 
 
 def test_settings_survive_a_new_key_and_what_the_record_lets_go_of(make_bundle: MakeBundle, folder: Path) -> None:
-    install(make_bundle(), folder, target_far=0.05)
+    install(make_bundle(), folder, InstallOptions(target_far=0.05))
     before = load(folder)[0]
     with open_installed(folder).gallery as gallery:
         rotate_key(gallery)
@@ -450,15 +455,15 @@ def test_a_restored_backup_brings_its_people_and_leaves_this_devices_settings(
     make_bundle: MakeBundle, folder: Path, tmp_path: Path
 ) -> None:
     bundle = make_bundle()
-    install(bundle, folder, target_far=0.2, keep_photos=True)
+    install(bundle, folder, InstallOptions(target_far=0.2, keep_photos=True))
     enrol_somebody(folder, bundle)
     with open_installed(folder).gallery as gallery:
         back_up(gallery, tmp_path / "own")
-    install(bundle, folder, target_far=0.001)
+    install(bundle, folder, InstallOptions(target_far=0.001))
     before = load(folder)[0]
     for place, file in ((folder, tmp_path / "own"), (tmp_path / "other", tmp_path / "own")):
         if place != folder:
-            install(bundle, place, target_far=0.001)
+            install(bundle, place, InstallOptions(target_far=0.001))
             before = load(place)[0]
         with open_installed(place).gallery as gallery:
             assert restore(gallery, file).people == 1
@@ -541,7 +546,7 @@ def test_a_link_in_the_place_of_the_folder_of_bundles_is_refused_and_nothing_beh
     (folder / "bundles").symlink_to(precious)
     before = contents(precious)
     for call in (lambda: install(bundle, folder), lambda: install(make_bundle(name="next"), folder)):
-        with pytest.raises(IntegrityError, match="is no folder, or a link to one") as refused:
+        with pytest.raises(IntegrityError, match="is not a folder, or is a link") as refused:
             call()
         assert refused.value.reason == "foreign_folder"
     assert contents(precious) == before
@@ -598,7 +603,9 @@ def test_a_state_folder_of_another_user_is_refused_before_anything_in_it_is_look
         lambda: open_installed(folder),
         lambda: Recognizer.open(folder),
     ):
-        with pytest.raises(IntegrityError, match=r"belongs to nobody, and this is run as root: .*sudo -u nobody") as no:
+        with pytest.raises(
+            IntegrityError, match=r"belongs to nobody, but this program runs as root: .*sudo -u nobody"
+        ) as no:
             call()
         assert no.value.reason == "not_owner"
     diagnosis = examine(folder)
@@ -608,7 +615,7 @@ def test_a_state_folder_of_another_user_is_refused_before_anything_in_it_is_look
     assert contents(folder) == before
     with monkeypatch.context() as patch:  # and the other way round
         patch.setattr(os, "geteuid", lambda: 65534)
-        with pytest.raises(IntegrityError, match="belongs to root, and this is run as nobody"):
+        with pytest.raises(IntegrityError, match="belongs to root, but this program runs as nobody"):
             open_installed(folder)
     os.chown(folder / "bundles", 65534, 65534)
     with pytest.raises(IntegrityError, match="belongs to another user") as refused:
@@ -623,7 +630,7 @@ PublicFile = Callable[[Any], Path]
 
 
 def install_trusted(make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any, public_file: PublicFile) -> None:
-    installation = install(sign(make_bundle(), key), folder, trust=public_file(key))
+    installation = install(sign(make_bundle(), key), folder, InstallOptions(trust=public_file(key)))
     assert (installation.signed_by, installation.trusted) == (hex_of(key), True)
 
 
@@ -652,9 +659,9 @@ def test_another_key_takes_the_place_of_the_trusted_one_only_when_named(
 ) -> None:
     install_trusted(make_bundle, folder, sign, key, public_file)
     with pytest.raises(IntegrityError, match="is signed by"):
-        install(sign(make_bundle(), key), folder, trust=public_file(stranger))
+        install(sign(make_bundle(), key), folder, InstallOptions(trust=public_file(stranger)))
     assert load(folder)[0].trust == hex_of(key)
-    install(sign(make_bundle(), stranger), folder, trust=public_file(stranger))
+    install(sign(make_bundle(), stranger), folder, InstallOptions(trust=public_file(stranger)))
     assert load(folder)[0].trust == hex_of(stranger)
     with pytest.raises(IntegrityError):
         install(sign(make_bundle(), key), folder)
@@ -664,10 +671,10 @@ def test_a_refused_first_init_with_a_key_creates_nothing(
     make_bundle: MakeBundle, folder: Path, key: Any, public_file: PublicFile, tmp_path: Path
 ) -> None:
     with pytest.raises(IntegrityError):
-        install(make_bundle(), folder, trust=public_file(key))
+        install(make_bundle(), folder, InstallOptions(trust=public_file(key)))
     (tmp_path / "no.pub").write_text("no key")
     with pytest.raises(InputError):
-        install(make_bundle(), folder, trust=tmp_path / "no.pub")
+        install(make_bundle(), folder, InstallOptions(trust=tmp_path / "no.pub"))
     assert not folder.exists()
 
 
@@ -703,7 +710,9 @@ def test_whoever_removes_the_settings_does_not_take_the_trusted_key_along(
     with tampering(folder / "gallery.db") as connection:
         connection.execute(change)
     for bundle in (make_bundle(name="other"), sign(make_bundle(name="signed"), key)):
-        with pytest.raises(IntegrityError, match=r"alone was trusted: say --trust KEY\.pub") as refused:
+        with pytest.raises(
+            IntegrityError, match=r"only the key \w+ was trusted: run init with --trust KEY\.pub"
+        ) as refused:
             install(bundle, folder)
         assert refused.value.reason == "settings_missing"
     install_trusted(make_bundle, folder, sign, key, public_file)
@@ -787,9 +796,9 @@ def test_another_encoder_begins_with_nobody_and_a_rollback_brings_them_back(
     make_bundle: MakeBundle, folder: Path
 ) -> None:
     former = make_bundle()
-    install(former, folder, target_far=0.05)
+    install(former, folder, InstallOptions(target_far=0.05))
     enrol_somebody(folder, former)
-    assert install(make_bundle(name="other", min_contrast=17), folder, empty=True).people == 0
+    assert install(make_bundle(name="other", min_contrast=17), folder, InstallOptions(empty=True)).people == 0
     back = installing.rollback(folder)
     assert (back.name, back.people, back.target_far) == ("tiny", 1, 0.05)
     forth = installing.rollback(folder)
@@ -805,20 +814,20 @@ def test_another_encoder_begins_with_nobody_and_a_rollback_brings_them_back(
 def test_everybody_is_enrolled_again_from_the_photos_that_were_kept(
     make_bundle: MakeBundle, folder: Path, people: dict[str, tuple[bytes, ...]]
 ) -> None:
-    install(make_bundle(), folder, keep_photos=True)
+    install(make_bundle(), folder, InstallOptions(keep_photos=True))
     with Recognizer.open(folder) as recognizer:
         recognizer.enrol("ada", *people["ada"][:2])
         recognizer.enrol("grace", people["grace"][0])
         recognizer.enrol("grace", people["grace"][1], replace=True)
     other = make_bundle(name="other", min_contrast=17)
-    assert install(other, folder, re_enrol=True, keep_photos=True).people == 2
+    assert install(other, folder, InstallOptions(re_enrol=True, keep_photos=True)).people == 2
     with Recognizer.open(folder) as recognizer:
         assert {one.person: one.templates for one in recognizer.people()} == {"ada": 2, "grace": 1}
         assert recognizer.identify(people["grace"][2]).person == "grace"
         assert recognizer.gallery.check_audit().people == 2
     assert installing.rollback(folder).people == 2
     # a third encoder: the templates of the first but one are kept no longer
-    install(make_bundle(name="third", min_contrast=18), folder, re_enrol=True)
+    install(make_bundle(name="third", min_contrast=18), folder, InstallOptions(re_enrol=True))
     with Recognizer.open(folder) as recognizer:
         assert recognizer.identify(people["ada"][3]).person == "ada"
         assert recognizer.gallery.check_audit().people == 2
@@ -827,10 +836,10 @@ def test_everybody_is_enrolled_again_from_the_photos_that_were_kept(
 def test_photos_from_before_another_encoder_do_not_outlive_a_new_enrolment(
     make_bundle: MakeBundle, folder: Path, people: dict[str, tuple[bytes, ...]]
 ) -> None:
-    install(make_bundle(), folder, keep_photos=True)
+    install(make_bundle(), folder, InstallOptions(keep_photos=True))
     with Recognizer.open(folder) as recognizer:
         recognizer.enrol("ada", *people["ada"][:2])
-    install(make_bundle(name="other", min_contrast=17), folder, empty=True, keep_photos=True)
+    install(make_bundle(name="other", min_contrast=17), folder, InstallOptions(empty=True, keep_photos=True))
     with Recognizer.open(folder) as recognizer:
         assert recognizer.enrol("ada", people["ada"][2]).reason == "enrolled"
         with recognizer.gallery.reading() as transaction:
@@ -844,7 +853,7 @@ def test_nobody_is_enrolled_again_without_a_photo(make_bundle: MakeBundle, folde
     enrol_somebody(folder, former)
     before = contents(folder)
     with pytest.raises(InputError, match=r"1 cannot be enrolled again: ada \(no photo was kept\)") as refused:
-        install(make_bundle(name="other", min_contrast=17), folder, re_enrol=True)
+        install(make_bundle(name="other", min_contrast=17), folder, InstallOptions(re_enrol=True))
     assert refused.value.reason == "cannot_re_enrol"
     assert contents(folder) == before
 
@@ -897,7 +906,7 @@ def test_a_process_with_the_encoder_of_before_decides_no_more(
     with Recognizer.open(folder) as door:
         door.enrol("ada", people["ada"][0])
         assert door.identify(people["ada"][1]).accepted
-        install(make_bundle(name="other", min_contrast=17), folder, empty=True)
+        install(make_bundle(name="other", min_contrast=17), folder, InstallOptions(empty=True))
         for call in (lambda: door.identify(people["ada"][1]), lambda: door.enrol("grace", people["grace"][0])):
             with pytest.raises(IntegrityError) as refused:
                 call()

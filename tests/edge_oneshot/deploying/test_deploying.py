@@ -8,6 +8,7 @@ import pytest
 
 from edge_oneshot import cli
 from edge_oneshot.deploying import archive
+from edge_oneshot.deploying.options import DeployOptions
 from edge_oneshot.deploying.remote import check_host
 from edge_oneshot.errors import DeployError
 from tests import ROOT
@@ -44,10 +45,22 @@ def test_a_device_that_an_archive_would_be_for_is_taken(ssh):
 @pytest.mark.parametrize(
     ("machine", "programs", "words"),
     [
-        ("x86_64", ["python3.13"], "pi@door is no aarch64: uname -m says x86_64 there; deploy --machine"),
-        ("armv7l", ["python3.13"], "pi@door is no aarch64: uname -m says armv7l there; deploy --machine"),
-        ("aarch64", ["python3", "python3.11"], "pi@door has no python3.13, but Python 3.11.2: deploy --python"),
-        ("aarch64", [], "pi@door has no python3.13, but no Python 3: deploy --python"),
+        (
+            "x86_64",
+            ["python3.13"],
+            "pi@door is not aarch64: uname -m prints x86_64 there; give its machine with --machine",
+        ),
+        (
+            "armv7l",
+            ["python3.13"],
+            "pi@door is not aarch64: uname -m prints armv7l there; give its machine with --machine",
+        ),
+        (
+            "aarch64",
+            ["python3", "python3.11"],
+            "pi@door has Python 3.11.2, not python3.13: give its version with --python",
+        ),
+        ("aarch64", [], "pi@door has no Python 3, not python3.13: give its version with --python"),
     ],
 )
 def test_a_device_that_it_would_not_be_for_is_refused(ssh, machine, programs, words):
@@ -64,7 +77,7 @@ def test_a_host_that_is_not_to_be_reached_is_refused_before_anything_is_packed(s
     assert cli.main(["deploy", "door.oneshot", "--host", "pi@door", "--json"]) == 4
     said = capsys.readouterr().err
     assert '"reason":"host_unreachable"' in said
-    assert "No route to host; see that ssh pi@door works without a password" in said
+    assert "No route to host; make sure that ssh pi@door works without a password" in said
     assert not list(tmp_path.glob("*.tar.gz"))
 
 
@@ -76,18 +89,18 @@ def test_a_workstation_without_ssh_is_told_so(tmp_path, monkeypatch):
 
 
 def test_the_default_is_todays_raspberry_pi_os_and_the_name_says_for_what(monkeypatch):
-    def build(_bundle: Path, out: Path, *, machine: str, python: str, **_: object) -> archive.Archive:
+    def build(_bundle: Path, out: Path, options: DeployOptions, **_: object) -> archive.DeviceArchive:
         built.append(out.name)
-        return archive.Archive(str(out), "0" * 12, "door", machine, python, [], 0, "0" * 64)
+        return archive.DeviceArchive(str(out), "0" * 12, "door", options.machine, options.python, [], 0, "0" * 64)
 
     built: list[str] = []
     monkeypatch.setattr(archive, "build_archive", build)
     pythons = dict(re.findall(r'"(bookworm|trixie)": "([\d.]+)"', USERLAND.read_text()))
-    assert pythons["trixie"] == archive.TODAY
+    assert pythons["trixie"] == DeployOptions().python
     for words in ([], ["--python", "3.11"], ["--machine", "x86_64"]):
         assert cli.main(["deploy", "door.oneshot", *words]) == 0
     assert built == ["door-aarch64-py3.13.tar.gz", "door-aarch64-py3.11.tar.gz", "door-x86_64-py3.13.tar.gz"]
     page = PAGE.read_text()
     assert set(re.findall(r"door-[\w.-]+\.tar\.gz", page)) == {built[0]}
-    assert f"Debian 13 (trixie) | {archive.TODAY}, the default |" in page
+    assert f"Debian 13 (trixie) | {DeployOptions().python}, the default |" in page
     assert f"Debian 12 (bookworm) | {pythons['bookworm']} |" in page

@@ -1,0 +1,52 @@
+"""Options that say which model runs and how: the same words in every command of both programs."""
+
+from typing import Annotated, Final
+
+from msgspec import Meta
+
+from edge_oneshot_device.bundle.manifest import Manifest
+from edge_oneshot_device.errors import InputError
+
+DEFAULT_VARIANT: Final = "int8"
+MAX_THREADS: Final = 256
+
+VariantName = Annotated[
+    str | None, Meta(description="variant of the bundle to use (default: int8)", extra={"metavar": "V"})
+]
+RuntimeName = Annotated[
+    str | None,
+    Meta(
+        description="a runtime of the variant, or edgetpu (default: the variant's first)",
+        extra={"metavar": "R"},
+    ),
+]
+Threads = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=MAX_THREADS,
+        description="threads of one inference",
+        extra={"metavar": "T", "reason": "wrong_threads"},
+    ),
+]
+
+
+def choose_variant(manifest: Manifest, variant: str | None = None) -> str:
+    """The name of the variant to use.
+
+    Args:
+        manifest: The manifest of the bundle.
+        variant: The name that was asked for; None takes int8.
+
+    Returns:
+        The name of a variant that the bundle has.
+
+    Raises:
+        InputError: Reason ``variant_missing``; the message lists the bundle's variants.
+    """
+    names = [one.name for one in manifest.variants]
+    chosen = DEFAULT_VARIANT if variant is None else variant
+    if chosen not in names:
+        message = f"{manifest.name} has no variant {chosen!r}: choose one with --variant: {', '.join(names)}"
+        raise InputError(message, reason="variant_missing")
+    return chosen
