@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.bundle import Bundle
-from edge_oneshot_device.bundle.manifest import EmbeddingSection, InputSection, Manifest, TensorSpec, Variant
+from edge_oneshot_device.bundle.manifest import EmbeddingSection, InputSection, Manifest, Variant
 from edge_oneshot_device.bundle.runtime_kinds import runtimes_of
-from edge_oneshot_device.encoding.preprocessing import load_image, require_content, scale, start_decoder
-from edge_oneshot_device.encoding.quantization import dequantize, quantize
+from edge_oneshot_device.encoding.lookup import input_flip, input_tables, output_values
+from edge_oneshot_device.encoding.preprocessing import load_image, require_content, start_decoder
 from edge_oneshot_device.encoding.runtimes import EDGE_TPU, Model, TfliteModel, open_model
 from edge_oneshot_device.encoding.sources import ImageSource, Picture, take_picture
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
@@ -57,12 +57,12 @@ class Encoder:
         self.embedding = embedding
         self.faces = faces
         self._run = model.run
-        self._codes = _codes(model.output)
+        self._codes = output_values(model.output)
         self._normalised = embedding.metric == "cosine"
         self._shape, self._dtype = input.shape, np.dtype(np.uint8)
         self._values = np.empty((1, *input.shape), dtype=model.input.dtype)
-        tables = _tables(input, model.input)
-        self._flip = _flip(tables)
+        tables = input_tables(input, model.input)
+        self._flip = input_flip(tables)
         step = input.channels // len(tables)
         channels = [slice(start, start + step) for start in range(0, input.channels, step)]
         self._lookups = [
@@ -325,29 +325,6 @@ def _find(manifest: Manifest, name: str) -> Variant:
             return variant
     names = ", ".join(variant.name for variant in manifest.variants)
     raise InputError(f"the bundle has no variant {name!r}; it has {names}", reason="variant_missing")
-
-
-def _tables(section: InputSection, tensor: TensorSpec) -> NDArray[Any]:
-    """Per channel the model's input value for each of the 256 pixel values; one row when all channels agree."""
-    levels = np.repeat(np.arange(256, dtype=np.uint8)[:, np.newaxis], section.channels, axis=1)
-    tables = np.ascontiguousarray(quantize(scale(levels, section), tensor).T)
-    return tables[:1] if (tables == tables[0]).all() else tables
-
-
-def _flip(tables: NDArray[Any]) -> np.uint8 | None:
-    """The bits to flip in each pixel, when that gives its input value: an offset of 128, or an inversion; else None."""
-    if len(tables) > 1 or tables.itemsize > 1:
-        return None
-    bits = tables[0].view(np.uint8)
-    flip: np.uint8 = bits[0]
-    return flip if (bits == np.arange(256, dtype=np.uint8) ^ flip).all() else None
-
-
-def _codes(tensor: TensorSpec) -> NDArray[np.float32] | None:
-    """The real value of each of the 256 values of an 8-bit output, by its bits; None for a float output."""
-    if tensor.dtype == "float32":
-        return None
-    return dequantize(np.arange(256, dtype=np.uint8).view(tensor.dtype), tensor)
 
 
 def _require_equal(variant: str, what: str, actual: object, expected: object) -> None:

@@ -276,7 +276,12 @@ class Manifest(Section, frozen=True):
 
 
 def value_range(mean: Sequence[float], scale: Sequence[float]) -> tuple[float, float]:
-    """Smallest and largest value of ``(pixel - mean) / scale`` over all channels, for pixels in 0..255."""
+    """Smallest and largest value of ``(pixel - mean) / scale`` over all channels, for pixels in 0..255.
+
+    Args:
+        mean: One value per channel.
+        scale: One value per channel, not 0.
+    """
     ends = [(level - m) / s for level in (0.0, 255.0) for m, s in zip(mean, scale, strict=True)]
     return min(ends), max(ends)
 

@@ -62,7 +62,13 @@ def check_size(name: str, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -
 
 
 def too_large_error(name: str, size: str, max_pixels: int) -> InputError:
-    """The error for an image of this size, where `max_pixels` are allowed."""
+    """The error for an image that is too large.
+
+    Args:
+        name: What the error calls the image.
+        size: Its size, in words.
+        max_pixels: Most pixels that are read.
+    """
     limit = f"at most {MAX_SIDE} a side and {max_pixels:,} in all are read"
     return InputError(f"{name} is too large: {size} pixels; {limit}", reason="image_too_large")
 

@@ -133,7 +133,12 @@ def load_photo(source: ImageSource | Picture, min_side: int) -> Image.Image:
 
 
 def reduced(photo: Image.Image, min_side: int) -> Image.Image:
-    """A photo averaged down by the largest whole factor that leaves its shorter side `min_side` pixels."""
+    """A photo averaged down by the largest whole factor that leaves its shorter side `min_side` pixels.
+
+    Args:
+        photo: Image of mode RGB or L.
+        min_side: In pixels.
+    """
     factor = min(photo.size) // min_side
     return photo.reduce(factor) if factor > 1 else photo
 

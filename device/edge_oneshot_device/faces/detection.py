@@ -173,7 +173,15 @@ def suppress(
 
 
 def overlaps(one: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union (n,) of a box (2, 2) with other boxes (n, 2, 2), given by their corners."""
+    """Intersection over union of a box with others.
+
+    Args:
+        one: float64 (2, 2), the corners of the box.
+        others: float64 (n, 2, 2), the corners of the other boxes.
+
+    Returns:
+        float64 (n,), in 0..1.
+    """
     shared = np.maximum(np.minimum(one[1], others[:, 1]) - np.maximum(one[0], others[:, 0]), 0.0)
     sides, own = others[:, 1] - others[:, 0], one[1] - one[0]
     both = shared[:, 0] * shared[:, 1]

@@ -162,11 +162,24 @@ class FaceFinder:
         return chip
 
     def cut(self, photo: Image.Image, face: Face) -> NDArray[np.uint8]:
-        """The chip of a face, without the quality gate: uint8 (height, width, 3)."""
+        """The chip of a face, without the quality gate.
+
+        Args:
+            photo: RGB image, upright.
+            face: A face of the photo.
+
+        Returns:
+            uint8 (height, width, 3).
+        """
         return cut_chip(photo, self._matrix(face), self._section.width, self._section.height)
 
     def quality(self, photo: Image.Image, face: Face) -> Quality:
-        """The quality measures of a face of a photo."""
+        """The quality measures of a face.
+
+        Args:
+            photo: RGB image, upright.
+            face: A face of the photo.
+        """
         return measure(face.points, face.depths, self.cut(photo, face), self._matrix(face), photo.size)
 
     def load(self, source: ImageSource | Picture) -> NDArray[np.uint8]:

@@ -172,7 +172,12 @@ def outlook(calibration: Calibration, metric: Metric, target_far: float, people:
 
 
 def similarity(calibration: Calibration, score: float) -> float:
-    """Degree of similarity, 0..1: the posterior probability, at equal priors, that both images show the same person."""
+    """Degree of similarity, 0..1: the posterior probability, at equal priors, that both images show the same person.
+
+    Args:
+        calibration: Has the map from scores to degrees.
+        score: As `decision.join` computes it.
+    """
     return float(np.interp(score, calibration.similarity.scores, calibration.similarity.degrees))
 
 
