@@ -1,4 +1,4 @@
-"""Shell completion of both programs: scripts that a shell reads once. No program runs while somebody types."""
+"""Shell completion of both programs, by scripts that a shell loads once; no program runs while somebody types."""
 
 import argparse
 import re
@@ -16,11 +16,11 @@ SHELLS: Final[tuple[Shell, ...]] = ("bash", "zsh")
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What ``completion --json`` prints.
+    """The result of ``completion --json``.
 
     Attributes:
-        shell: Which one reads the script.
-        script: Completes both programs.
+        shell: The shell that reads the script.
+        script: The script, for both programs.
     """
 
     shell: Shell
@@ -28,7 +28,12 @@ class Completion:
 
 
 def complete_both(workstation: argparse.ArgumentParser, shell: Shell) -> Completion:
-    """The script that completes `edge-oneshot`, whose parser is given, and `edge-oneshot-device`."""
+    """The script that completes both programs.
+
+    Args:
+        workstation: The parser of `edge-oneshot`.
+        shell: The shell that reads the script.
+    """
     return Completion(shell, f"{_script(workstation, shell)}\n{complete_device(shell)}")
 
 
@@ -59,7 +64,7 @@ def _as_shtab_reads_it(parser: argparse.ArgumentParser) -> argparse.ArgumentPars
 
 
 def _completes(action: argparse.Action) -> "shtab.CompleteType | None":
-    """Which files an argument takes, by how its help calls it."""
+    """The kind of files that an argument takes, by its name in the help."""
     called = str(action.metavar or action.dest.upper())
     patterns = [f"*.{suffix}" for suffix in dict.fromkeys(re.findall(r"[A-Z]\.([a-z.]+)", called))]
     if patterns:

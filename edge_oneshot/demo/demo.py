@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from edge_oneshot.data import glyphs
 from edge_oneshot.demo import device_commands
-from edge_oneshot.demo.measurements import BundleMeasurements, FreshDrawings, measure_bundle
+from edge_oneshot.demo.measurements import BundleMeasurements, measure_bundle
 from edge_oneshot.demo.options import DemoOptions
 from edge_oneshot.demo.stages import StageClock, Watch
 from edge_oneshot.errors import TrainingError
@@ -125,12 +125,8 @@ def _demo(out: Path, clock: StageClock, run: "Run") -> DemoResult:
     bundle = Bundle.open(bundle_path)
     unseen, _ = load_unseen("glyphs", bundle.manifest)
     drawings = [glyphs.draw_alphabet(glyphs.ALPHABETS + number) for number in range(FRESH_ALPHABETS)]
-    fresh = FreshDrawings(
-        drawings,
-        target_far=device_commands.TARGET_FAR / len(device_commands.CHARACTERS),
-        source=f"All pairs of drawings of {FRESH_ALPHABETS} more alphabets, unseen in training and calibration.",
-    )
-    measured = measure_bundle(bundle, VARIANT, unseen, fresh, seed=seed, progress=clock.say)
+    far = device_commands.TARGET_FAR / len(device_commands.CHARACTERS)
+    measured = measure_bundle(bundle, VARIANT, unseen, drawings, target_far=far, seed=seed, progress=clock.say)
 
     clock.start("use", "enrolling from one drawing each")
     paths = device_commands.SessionPaths(bundle_path, images=out / "images", state=out / "state", key=out / "key")

@@ -50,23 +50,15 @@ class BundleMeasurements:
     variants: tuple[VariantRow, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FreshDrawings:
-    """Drawings that neither training nor calibration saw.
-
-    Attributes:
-        alphabets: Each uint8 (characters, drawers, h, w).
-        target_far: The false accept rate whose threshold is shown.
-        source: Where the scores come from, in words.
-    """
-
-    alphabets: Sequence[NDArray[np.uint8]]
-    target_far: float
-    source: str
-
-
 def measure_bundle(
-    bundle: Bundle, variant: str, unseen: Dataset, fresh: FreshDrawings, *, seed: int, progress: Callable[[str], None]
+    bundle: Bundle,
+    variant: str,
+    unseen: Dataset,
+    fresh: Sequence[NDArray[np.uint8]],
+    *,
+    target_far: float,
+    seed: int,
+    progress: Callable[[str], None],
 ) -> BundleMeasurements:
     """Measure the headline variant in every way that the report shows, and each variant's accuracy and latency.
 
@@ -74,7 +66,8 @@ def measure_bundle(
         bundle: The bundle.
         variant: The headline variant.
         unseen: Identities that the encoder was not trained on.
-        fresh: Drawings for the verification scores.
+        fresh: Alphabets that calibration did not see either, each uint8 (characters, drawers, h, w).
+        target_far: The false accept rate whose threshold is shown.
         seed: Random seed of the tasks.
         progress: Called with each step's name as it begins.
     """
@@ -82,8 +75,9 @@ def measure_bundle(
     calibration = calibration_for(bundle.manifest, variant, 1)
     accuracy = one_shot_curves(encoder, unseen, seed=seed)
     progress("scores of pairs")
-    people = labelled_drawings(fresh.alphabets, bundle.manifest.input)
-    pairs = verification_scores(encoder, calibration, people, target_far=fresh.target_far, data=fresh.source, seed=seed)
+    people = labelled_drawings(fresh, bundle.manifest.input)
+    source = f"All pairs of drawings of {len(fresh)} more alphabets, unseen in training and calibration."
+    pairs = verification_scores(encoder, calibration, people, target_far=target_far, data=source, seed=seed)
     progress("a map of the embeddings")
     names = sorted((one.name for one in bundle.manifest.variants), key=lambda name: name != variant)
     return BundleMeasurements(

@@ -71,7 +71,12 @@ def evaluation_progress(*, as_json: bool = False) -> Iterator[Callable[[str, int
 
 @contextmanager
 def demo_progress(names: Sequence[str], *, as_json: bool = False) -> Iterator[Callable[["DemoStage"], None]]:
-    """The stages of a demo: a bar for each on a terminal, lines elsewhere."""
+    """The stages of a demo: a bar for each on a terminal, lines elsewhere.
+
+    Args:
+        names: Of the stages, in their order.
+        as_json: Print nothing without a terminal.
+    """
     quiet = as_json and not sys.stderr.isatty()
     console = Console(file=sys.stderr, quiet=quiet)  # not by name: the demo captures sys.stderr while the bars go on
     if not console.is_terminal:
