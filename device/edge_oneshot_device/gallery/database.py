@@ -178,7 +178,7 @@ def data_version(connection: Connection) -> int:
 
 
 class Pacing:
-    """The pauses of one connection.
+    """Pauses between the transactions of a process that writes, so that others that wait for the file get their turn.
 
     Args:
         connection: The gallery's file.
