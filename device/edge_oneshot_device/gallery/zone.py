@@ -12,6 +12,7 @@ from edge_oneshot_device.errors import MachineError
 _LOCALTIME: Final = Path("/etc/localtime")
 _NAME: Final = r"(?:[A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)"
 _OFFSET: Final = r"[+-]?\d{1,3}(?::\d\d){0,2}"
+_DAY: Final = 86_400
 # a zone that needs no file, as POSIX writes it: CET-1CEST,M3.5.0,M10.5.0/3
 _RULE: Final = re.compile(
     rf"{_NAME}{_OFFSET}(?:{_NAME}(?:{_OFFSET})?(?:,[JM\d.]+(?:/{_OFFSET})?,[JM\d.]+(?:/{_OFFSET})?)?)?", re.ASCII
@@ -25,12 +26,13 @@ def require_zone() -> None:
         MachineError: Reason ``unknown_zone``.
     """
     chosen = os.environ.get("TZ", "").removeprefix(":")
-    if chosen and chosen not in ("UTC", "GMT") and not _RULE.fullmatch(chosen) and not _has_file(chosen):
+    known = chosen in ("", "UTC", "GMT") or bool(_RULE.fullmatch(chosen)) or _has_file(chosen)
+    time.tzset()  # otherwise the C library keeps the zone that the process started with
+    if not known or max(abs(time.timezone), abs(time.altzone)) >= _DAY:  # a day off is no zone to Python
         message = f"the time zone {chosen[:60]!a}, which TZ names, is not known on this machine, so that hours cannot"
         raise MachineError(
             f"{message} be told: correct TZ, or install the system's package tzdata", reason="unknown_zone"
         )
-    time.tzset()  # otherwise the C library keeps the zone that the process started with
 
 
 def describe_zone(at: datetime) -> str:

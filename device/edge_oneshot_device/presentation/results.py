@@ -129,8 +129,9 @@ def outlook_text(outlook: "Outlook") -> str:
 def _door_text(outlook: "Outlook") -> str:
     """The error rates of the door with so many people."""
     least = "at least " if outlook.provisional else ""
+    strangers = float(f"{1000 * outlook.kept_far:.3g}")
     return (
-        f"with {count(outlook.people, 'person')} enrolled, about {1000 * outlook.kept_far:.3g} of 1,000 strangers get"
+        f"with {count(outlook.people, 'person')} enrolled, about {strangers:,g} of 1,000 strangers get"
         f" in and {least}{100 * outlook.frr:.3g} of 100 genuine attempts are rejected"
     )
 

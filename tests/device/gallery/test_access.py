@@ -228,7 +228,10 @@ def test_an_end_that_is_kept_before_a_beginning_that_is_named_is_refused_with_bo
 # the device's time zone
 
 
-UNKNOWN = ["Europe/Berlinn", ":Mars/Olympus", "Europe", "CEST", "CET-1CEST,", "CET-1CEST,nonsense", "+02:00", "../etc"]
+UNKNOWN = [
+    *("Europe/Berlinn", ":Mars/Olympus", "Europe", "CEST", "CET-1CEST,", "CET-1CEST,nonsense", "+02:00", "../etc"),
+    *("CET-99", "CET24", "CET-23:30CEST"),  # a day and more from UTC
+]
 
 
 @pytest.mark.parametrize("zone", UNKNOWN)

@@ -12,6 +12,8 @@ from edge_oneshot_device.diagnostics.doctor import examine
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.installation.installer import install, rollback
 from edge_oneshot_device.installation.options import InstallOptions
+from edge_oneshot_device.matching.thresholds import Outlook
+from edge_oneshot_device.presentation.results import outlook_text
 from tests.samples.tiny import MakeBundle, People
 
 MANY = 186
@@ -126,6 +128,12 @@ def test_init_says_which_settings_of_before_are_as_by_default_again(
     assert "as default  --keep-photos, --rejections-per-minute: set before and not now" in capsys.readouterr().out
     assert cli.main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["defaults_again"] == ["--target-far"]
+
+
+@pytest.mark.parametrize(("far", "strangers"), [(0.99997, "1,000"), (0.0005, "0.5"), (0.72682, "727")])
+def test_strangers_are_counted_in_plain_figures(far: float, strangers: str) -> None:
+    told = outlook_text(Outlook(100, 0.4, far, 3, False, 0.0))
+    assert told.startswith(f"with 100 people enrolled, about {strangers} of 1,000 strangers get in and 0 of 100 ")
 
 
 def test_a_door_that_turns_many_away_is_told_so_with_what_to_do(
