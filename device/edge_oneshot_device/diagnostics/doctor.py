@@ -26,6 +26,7 @@ from edge_oneshot_device.gallery.zone import describe_zone
 from edge_oneshot_device.matching.thresholds import LOOSE_FAR
 from edge_oneshot_device.presentation.results import HIGH_FRR, UNCALIBRATED, outlook_text
 from edge_oneshot_device.recognition.outlook import outlook_of, resolve_target
+from edge_oneshot_device.recognition.policy import Policy
 from edge_oneshot_device.state.folder import require_owner, state_dir
 from edge_oneshot_device.state.opening import Installed, open_installed
 
@@ -106,7 +107,7 @@ def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
     manifest = opened.bundle.manifest
     with opened.gallery as gallery:
         people = gallery.template_cache(manifest.embedding.metric, manifest.rule).index.people
-        outlook = outlook_of(gallery, manifest, opened.encoder, opened.settings.target_far)
+        outlook = outlook_of(gallery, Policy(manifest, opened.encoder, opened.settings.target_far))
         report = gallery.check_audit()
         with gallery.reading() as transaction:
             last = audit.newest(transaction)

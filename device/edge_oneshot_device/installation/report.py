@@ -8,6 +8,7 @@ from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.inspection.bundle_summary import Operation, summarise
 from edge_oneshot_device.matching.thresholds import Outlook
 from edge_oneshot_device.recognition.outlook import forecast, outlook_of, resolve_target
+from edge_oneshot_device.recognition.policy import Policy
 from edge_oneshot_device.state.settings import DeviceSettings
 
 
@@ -78,6 +79,7 @@ def report_on(
         The report.
     """
     summary = summarise(bundle)
+    policy = Policy(bundle.manifest, encoder, settings.target_far)
     target_far, provisional = resolve_target(bundle.manifest, encoder.variant, settings.target_far)
     return Installation(
         name=summary.name,
@@ -93,8 +95,8 @@ def report_on(
         target_far=target_far,
         default_far=target_far is not None and settings.target_far is None,
         provisional=provisional,
-        outlook=outlook_of(gallery, bundle.manifest, encoder, settings.target_far),
-        forecast=forecast(gallery, bundle.manifest, encoder, settings.target_far),
+        outlook=outlook_of(gallery, policy),
+        forecast=forecast(gallery, policy),
         trusted=settings.trust is not None,
         people=len(gallery.people()),
         replaced=replaced,

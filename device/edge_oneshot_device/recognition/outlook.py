@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from edge_oneshot_device.bundle.manifest import Manifest
-from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.formatting import percent
 from edge_oneshot_device.gallery.gallery import Gallery
@@ -17,42 +16,31 @@ from edge_oneshot_device.matching.thresholds import (
     outlook,
     threshold_for,
 )
+from edge_oneshot_device.recognition.policy import Policy
 
 FORECAST: Final = (10, 100)
 """Numbers of people for which `init` reports the error rates in advance."""
 
 
-def forecast(gallery: Gallery, manifest: Manifest, encoder: Encoder, target_far: float | None) -> list[Outlook]:
-    """The error rates with the people enrolled, if any, and with more people.
-
-    Args:
-        gallery: The people enrolled.
-        manifest: Holds the calibration.
-        encoder: The encoder of the bundle.
-        target_far: Target false accept rate of an attempt; None takes the default of the calibration.
+def forecast(gallery: Gallery, policy: Policy) -> list[Outlook]:
+    """The error rates with the people enrolled, if any, and with more people; arguments and errors as `outlook_of`.
 
     Returns:
         An outlook for each number of people; empty where the bundle is uncalibrated.
-
-    Raises:
-        IntegrityError: The gallery is damaged, or was made with another encoder.
-        MachineError: The disk failed.
     """
-    now = outlook_of(gallery, manifest, encoder, target_far)
+    now = outlook_of(gallery, policy)
     if now is None:
         return []
     more = [number for number in FORECAST if number > now.people]
-    return [*([now] if now.people else []), *_outlooks(gallery, manifest, encoder, target_far, more)]
+    return [*([now] if now.people else []), *_outlooks(gallery, policy, more)]
 
 
-def outlook_of(gallery: Gallery, manifest: Manifest, encoder: Encoder, target_far: float | None) -> Outlook | None:
+def outlook_of(gallery: Gallery, policy: Policy) -> Outlook | None:
     """The error rates with the people enrolled.
 
     Args:
         gallery: The people enrolled.
-        manifest: Holds the calibration.
-        encoder: The encoder of the bundle.
-        target_far: Target false accept rate of an attempt; None takes the default of the calibration.
+        policy: The calibration and the target false accept rate.
 
     Returns:
         The outlook; None where the bundle is uncalibrated for them.
@@ -61,21 +49,19 @@ def outlook_of(gallery: Gallery, manifest: Manifest, encoder: Encoder, target_fa
         IntegrityError: The gallery is damaged, or was made with another encoder.
         MachineError: The disk failed.
     """
-    people = gallery.template_cache(encoder.embedding.metric, manifest.rule).index.people
-    return next(iter(_outlooks(gallery, manifest, encoder, target_far, [people])), None)
+    people = gallery.template_cache(policy.metric, policy.rule).index.people
+    return next(iter(_outlooks(gallery, policy, [people])), None)
 
 
-def _outlooks(
-    gallery: Gallery, manifest: Manifest, encoder: Encoder, target_far: float | None, people: Sequence[int]
-) -> list[Outlook]:
-    """An outlook for each number of people, with templates as in the gallery; none without a calibration."""
-    enrolled = gallery.template_cache(encoder.embedding.metric, manifest.rule)
+def _outlooks(gallery: Gallery, policy: Policy, people: Sequence[int]) -> list[Outlook]:
+    """The outlook for each number of people, with as many templates as those enrolled have; none if uncalibrated."""
+    cache = gallery.template_cache(policy.metric, policy.rule)
     try:
-        calibration = calibration_for(manifest, encoder.variant, enrolled.most, enrolled.fewest)
+        calibration = policy.calibration(cache.most, cache.fewest)
     except InputError:
         return []
-    wanted = calibration.target_far if target_far is None else target_far
-    return [outlook(calibration, encoder.embedding.metric, wanted, number) for number in people]
+    target = policy.target(calibration)
+    return [outlook(calibration, policy.metric, target, number) for number in people]
 
 
 def resolve_target(

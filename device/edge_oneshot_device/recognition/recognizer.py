@@ -281,7 +281,7 @@ class Recognizer:
             IntegrityError: The gallery is damaged, or of another encoder.
             MachineError: The disk failed.
         """
-        return outlook_of(self.gallery, self._policy.manifest, self._encoder, self._policy.target_far)
+        return outlook_of(self.gallery, self._policy)
 
     def forget(self, person: str) -> Enrolment:
         """Delete a person and all of their templates.

@@ -104,7 +104,7 @@ def test_init_says_beforehand_what_the_door_will_do_and_whose_choice_the_target_
     command = ["init", str(make_bundle()), "--state", str(tmp_path / "state")]
     assert cli.main(command) == 0
     chosen = capsys.readouterr().out
-    assert "the default of the bundle; a larger --target-far rejects fewer genuine attempts" in chosen
+    assert "the bundle's default; a larger --target-far rejects fewer genuine attempts" in chosen
     for people in (10, 100):
         assert f" with {people} people enrolled, about " in chosen
     assert cli.main([*command, "--target-far", "0.05", "--json"]) == 0
@@ -114,7 +114,7 @@ def test_init_says_beforehand_what_the_door_will_do_and_whose_choice_the_target_
         fill(recognizer, 11)
     assert cli.main([*command, "--target-far", "0.05"]) == 0
     told = capsys.readouterr().out
-    assert "the bundle's own" not in told
+    assert "the bundle's default" not in told
     assert [told.count(f"with {people} people enrolled, about ") for people in (10, 11, 100)] == [0, 1, 1]
 
 
