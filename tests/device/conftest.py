@@ -7,12 +7,10 @@ import hashlib
 import json
 import shutil
 import subprocess
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -25,13 +23,8 @@ from edge_oneshot_device.bundle.manifest import (
 )
 from tests import MODELS
 from tests.samples.galleries import Machine
-from tests.samples.tiny import bundle_maker, draw_people, png, sign_bundle, tiny_section, zip_stored
-
-
-@pytest.fixture
-def zip_of() -> Callable[[dict[str, bytes]], bytes]:
-    """Lays members out as a bundle does, whatever they are."""
-    return zip_stored
+from tests.samples.pictures import members
+from tests.samples.tiny import bundle_maker, draw_people, tiny_section, zip_stored
 
 
 @pytest.fixture(scope="session")
@@ -47,12 +40,6 @@ def stranger() -> Ed25519PrivateKey:
 
 
 @pytest.fixture
-def sign() -> Callable[[Path, Ed25519PrivateKey], Path]:
-    """Signs a bundle where it lies."""
-    return sign_bundle
-
-
-@pytest.fixture
 def public_file(tmp_path: Path) -> Callable[[Ed25519PrivateKey], Path]:
     """Writes the public key as `edge-oneshot keygen` does."""
 
@@ -63,12 +50,6 @@ def public_file(tmp_path: Path) -> Callable[[Ed25519PrivateKey], Path]:
         return path
 
     return write
-
-
-@pytest.fixture
-def png_of() -> Callable[[np.ndarray], bytes]:
-    """Encodes an array as PNG."""
-    return png
 
 
 @pytest.fixture
@@ -117,8 +98,7 @@ def exchange_model() -> Callable[[Path, str, bytes], Path]:
     """Puts another model file in a variant's place, digests and fingerprint put right."""
 
     def exchange(path: Path, variant: str, content: bytes) -> Path:
-        with zipfile.ZipFile(path) as archive:
-            files = {name: archive.read(name) for name in archive.namelist()}
+        files = members(path)
         plain = json.loads(files[MANIFEST_NAME])
         chosen = next(one for one in plain["variants"] if one["name"] == variant)
         member = next(one for one in plain["members"] if one["path"] == chosen["file"])

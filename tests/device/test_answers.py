@@ -11,6 +11,7 @@ import pytest
 from edge_oneshot_device import Decision, Recognizer, cli, commands
 from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.installation.options import InstallOptions
+from tests.samples.pictures import png
 from tests.samples.tiny import MakeBundle, People
 
 NAMES = ("ada", "alan", "grace")
@@ -36,14 +37,14 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     return answer
 
 
-def climb(door: Recognizer, png_of: Any, learnt: Callable[[Decision], float]) -> Decision:
+def climb(door: Recognizer, learnt: Callable[[Decision], float]) -> Decision:
     """Change a drawing of noise step by step, and keep each change after which more, or as much, is learnt."""
     rng = np.random.default_rng(7)
     best = rng.uniform(64.0, 192.0, (8, 8))
     most = -np.inf
     for _ in range(STEPS):
         tried = np.clip(best + rng.normal(0.0, 30.0, (8, 8)) * (rng.random((8, 8)) < 0.3), 0.0, 255.0)
-        decision = door.verify("ada", png_of(np.kron(tried, np.ones((4, 4))).astype(np.uint8)))
+        decision = door.verify("ada", png(np.kron(tried, np.ones((4, 4))).astype(np.uint8)))
         if decision.accepted:
             return decision
         found = learnt(decision)
@@ -52,17 +53,15 @@ def climb(door: Recognizer, png_of: Any, learnt: Callable[[Decision], float]) ->
     return decision
 
 
-def test_whoever_reads_scores_climbs_to_an_acceptance(door: Recognizer, png_of: Any, printed: Any) -> None:
+def test_whoever_reads_scores_climbs_to_an_acceptance(door: Recognizer, printed: Any) -> None:
     def score(decision: Decision) -> float:
         return float(json.loads(printed(decision, scores=True))["score"])
 
-    assert climb(door, png_of, score).accepted
+    assert climb(door, score).accepted
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_whoever_reads_the_answer_alone_gets_nowhere(
-    door: Recognizer, png_of: Any, printed: Any, as_json: bool
-) -> None:
+def test_whoever_reads_the_answer_alone_gets_nowhere(door: Recognizer, printed: Any, as_json: bool) -> None:
     seen: dict[str, list[float]] = {}
 
     def nothing(decision: Decision) -> float:
@@ -70,7 +69,7 @@ def test_whoever_reads_the_answer_alone_gets_nowhere(
         seen.setdefault(printed(decision, as_json=as_json), []).append(decision.score)
         return 0.0
 
-    assert not climb(door, png_of, nothing).accepted
+    assert not climb(door, nothing).accepted
     # the same bytes, whatever the score, the similarity, the best and the runner-up
     (scores,) = seen.values()
     assert max(scores) - min(scores) > 0.5

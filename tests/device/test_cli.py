@@ -16,7 +16,8 @@ import pytest
 import edge_oneshot_device
 from edge_oneshot_device import Bundle, cli
 from edge_oneshot_device.presentation.help_texts import GROUPS, HELP
-from tests.samples.tiny import MakeBundle, People
+from tests.samples.pictures import png
+from tests.samples.tiny import MakeBundle, People, sign_bundle
 
 PROGRAM = "edge-oneshot-device"
 COMMANDS = ["init", "rollback", "enrol", "access", "verify", "identify", "people", "forget", "unlock", "audit",
@@ -150,12 +151,11 @@ def test_from_init_to_forget_in_json(program: Program, make_bundle: MakeBundle) 
 def test_wrong_use_and_bad_input_end_with_2(
     program: Program,
     make_bundle: MakeBundle,
-    png_of: Any,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     make_bundle()
-    (program.folder / "blank.png").write_bytes(png_of(np.full((32, 32), 255, np.uint8)))
+    (program.folder / "blank.png").write_bytes(png(np.full((32, 32), 255, np.uint8)))
     (program.folder / "text.png").write_text("no image")
     assert "edge-oneshot-device init" in program("identify", "ada-0.png", code=2)
     program("init", "tiny.oneshot")
@@ -303,11 +303,11 @@ def test_inspect_of_two_shows_what_differs_and_whether_templates_carry_over(
 
 
 def test_a_device_that_trusts_a_key_takes_nothing_else(
-    program: Program, make_bundle: MakeBundle, sign: Any, key: Any, stranger: Any, public_file: Any
+    program: Program, make_bundle: MakeBundle, key: Any, stranger: Any, public_file: Any
 ) -> None:
-    signed = sign(make_bundle(name="signed"), key)
+    signed = sign_bundle(make_bundle(name="signed"), key)
     make_bundle(name="unsigned")
-    sign(make_bundle(name="strange"), stranger)
+    sign_bundle(make_bundle(name="strange"), stranger)
     digits = key.public_key().public_bytes_raw().hex()
     installed = program("init", "signed.oneshot", "--trust", public_file(key).name)
     assert re.search(rf"^signed by +{digits}, trusted$", installed, re.MULTILINE)

@@ -1,9 +1,7 @@
 """The encoder: one path from image to embedding, and the refusal of a model that answers otherwise."""
 
 import hashlib
-import io
 import json
-import zipfile
 
 import msgspec
 import numpy as np
@@ -17,6 +15,8 @@ from edge_oneshot_device.encoding.preprocessing import load_image, scale
 from edge_oneshot_device.encoding.quantization import dequantize, quantize
 from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
+from tests.samples.pictures import encoded, members, png
+from tests.samples.tiny import zip_stored
 
 VARIANTS = ("int8", "float32", "onnx-float32")
 
@@ -180,9 +180,9 @@ def test_the_people_of_the_fixtures_are_as_unlike_as_their_thresholds_assume(enc
     assert scores[~same].max() < 0.2
 
 
-def test_an_image_without_content_is_refused_by_its_name(encoder, png_of, tmp_path):
+def test_an_image_without_content_is_refused_by_its_name(encoder, tmp_path):
     path = tmp_path / "blank.png"
-    path.write_bytes(png_of(np.full((20, 20), 90, dtype=np.uint8)))
+    path.write_bytes(png(np.full((20, 20), 90, dtype=np.uint8)))
     with pytest.raises(InputError, match=r"blank\.png shows nothing") as caught:
         encoder.embed_image(path)
     assert caught.value.reason == "no_content"
@@ -279,16 +279,13 @@ def test_a_golden_image_that_is_no_image_fails_the_self_test(make_bundle):
     assert caught.value.reason == "self_test_failed"
 
 
-def test_a_golden_image_of_49_megapixels_is_not_decoded(make_bundle, zip_of):
-    with zipfile.ZipFile(make_bundle()) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    content = io.BytesIO()
-    Image.new("L", (16_384, 3_000)).save(content, "PNG")
-    files["golden/ada.png"] = content.getvalue()
+def test_a_golden_image_of_49_megapixels_is_not_decoded(make_bundle):
+    files = members(make_bundle())
+    files["golden/ada.png"] = content = encoded(Image.new("L", (16_384, 3_000)))
     manifest = json.loads(files[MANIFEST_NAME])
     member = next(one for one in manifest["members"] if one["path"] == "golden/ada.png")
-    member.update(bytes=len(content.getvalue()), sha256=hashlib.sha256(content.getvalue()).hexdigest())
+    member.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
     files[MANIFEST_NAME] = json.dumps(manifest).encode()
     with pytest.raises(IntegrityError, match=r"ada\.png cannot be used.*16384 x 3000.* 8,388,608 in all") as caught:
-        Encoder.open(Bundle.open(zip_of(files)))
+        Encoder.open(Bundle.open(zip_stored(files)))
     assert caught.value.reason == "self_test_failed"

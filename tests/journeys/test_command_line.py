@@ -14,6 +14,8 @@ from PIL import Image
 from edge_oneshot.data import glyphs
 from edge_oneshot_export.packing.signing import load_key, sign
 from edge_oneshot_export.variants import VARIANTS
+from tests.samples.pictures import members
+from tests.samples.tiny import zip_stored
 
 BIN = Path(sys.executable).parent
 
@@ -168,12 +170,11 @@ def test_a_door_that_trusts_a_key_opens_only_to_bundles_signed_by_it(run, drawin
     before = {path: path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file()}
 
     stranger = load_key(tmp_path / "stranger.key")
-    with zipfile.ZipFile(bundle) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
+    files = members(bundle)
     text, signature = files.pop("manifest.json"), files.pop("manifest.sig")
     lax = re.sub(rb'"threshold": -?[0-9.e-]+', b'"threshold": -2.0', text)
     assert lax != text
-    for name, members, reason in (
+    for name, altered, reason in (
         ("altered", {"manifest.json": lax, "manifest.sig": signature}, "bad_signature"),
         ("unsigned", {"manifest.json": text}, "unsigned"),
         ("rewritten", {"manifest.json": lax}, "unsigned"),
@@ -181,9 +182,7 @@ def test_a_door_that_trusts_a_key_opens_only_to_bundles_signed_by_it(run, drawin
         ("rewritten and signed anew", {"manifest.json": lax, "manifest.sig": sign(lax, stranger)}, "untrusted_key"),
     ):
         hostile = tmp_path / f"{name}.oneshot"
-        with zipfile.ZipFile(hostile, "w") as archive:
-            for path, content in (members | files).items():
-                archive.writestr(zipfile.ZipInfo(path), content)
+        hostile.write_bytes(zip_stored(altered | files))
         refused = call(device, "init", hostile, "--json", *state, code=3)
         assert (json.loads(refused.stderr)["reason"], refused.stdout) == (reason, "")
         told = call(device, "init", hostile, *state, code=3).stderr

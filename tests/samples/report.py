@@ -1,9 +1,6 @@
 """A small ReportData with every part, made up from a seed; for the report's tests, also in a browser."""
 
-import io
-
 import numpy as np
-from PIL import Image
 
 from edge_oneshot.report.report import CommandResult, EmbeddingMap, ReportData, Scores, SessionStep, Task, VariantRow
 from edge_oneshot.training.runs import HistoryEntry
@@ -14,6 +11,7 @@ from edge_oneshot_device.measuring.machine import Health, Machine
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.judging.verification import RocPoint
 from edge_oneshot_export.packing.packer import LeftOut
+from tests.samples import pictures
 
 SECTIONS = (
     "headline",
@@ -181,6 +179,4 @@ def drawings(rng: np.random.Generator, count: int) -> np.ndarray:
 
 def png(rng: np.random.Generator) -> bytes:
     """A drawing as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(drawings(rng, 1)[0, :, :, 0]).save(buffer, "PNG")
-    return buffer.getvalue()
+    return pictures.png(drawings(rng, 1)[0, :, :, 0])

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from PIL import Image
 
 from edge_oneshot_device.bundle.codec import encode_manifest
 from edge_oneshot_device.bundle.drift_section import Change, Drift
@@ -38,6 +37,7 @@ from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.encoding.runtimes import open_model
 from tests import MODELS
+from tests.samples.pictures import members, png
 
 MakeBundle = Callable[..., Path]
 """What the fixture `make_bundle` gives."""
@@ -56,13 +56,6 @@ SIMILARITY = ((-1.0, 0.0), (0.0, 0.02), (0.5, 0.2), (0.8, 0.9), (1.0, 1.0))
 FAR_APART = 80.0
 # Drawn so that no two people look alike to the tiny net.
 PEOPLE_SEED = 303
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """An array as a PNG file."""
-    encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, "PNG")
-    return encoded.getvalue()
 
 
 def zip_stored(files: dict[str, bytes]) -> bytes:
@@ -88,8 +81,8 @@ def hex_of(key: Ed25519PrivateKey) -> str:
 
 def sign_bundle(path: Path, key: Ed25519PrivateKey) -> Path:
     """Signs a bundle where it lies; a signature that it has is replaced."""
-    with zipfile.ZipFile(path) as archive:
-        files = {name: archive.read(name) for name in archive.namelist() if name != SIGNATURE_NAME}
+    files = members(path)
+    files.pop(SIGNATURE_NAME, None)
     text = files.pop(MANIFEST_NAME)
     made = Signature(hex_of(key), key.sign(signed_bytes(text)).hex())
     path.write_bytes(zip_stored({MANIFEST_NAME: text, SIGNATURE_NAME: encode_signature(made), **files}))

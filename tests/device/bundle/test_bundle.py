@@ -17,7 +17,8 @@ from edge_oneshot_device.bundle.fields import MAX_BUNDLE_BYTES
 from edge_oneshot_device.bundle.manifest import MANIFEST_NAME
 from edge_oneshot_device.bundle.signature import SIGNATURE_NAME
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
-from tests.samples.tiny import hex_of
+from tests.samples.pictures import members
+from tests.samples.tiny import hex_of, sign_bundle, zip_stored
 
 LOCAL, CENTRAL, END = b"PK\3\4", b"PK\1\2", b"PK\5\6"
 # Offsets of fields in a local header, a central directory entry and the end record.
@@ -33,8 +34,7 @@ def content(make_bundle) -> bytes:
 
 @pytest.fixture
 def files(content) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+    return members(content)
 
 
 def refused(content: bytes, reason: str, message: str | None = None) -> None:
@@ -96,27 +96,27 @@ def test_what_is_no_bundle_is_refused(junk):
     refused(junk, "not_a_bundle")
 
 
-def test_an_archive_without_a_manifest_is_refused(files, zip_of):
+def test_an_archive_without_a_manifest_is_refused(files):
     del files[MANIFEST_NAME]
-    refused(zip_of(files), "not_a_bundle", "no manifest.json")
+    refused(zip_stored(files), "not_a_bundle", "no manifest.json")
 
 
-def test_a_damaged_or_oversized_manifest_is_refused(files, zip_of):
-    refused(zip_of(files | {MANIFEST_NAME: b"{}"}), "bad_manifest")
+def test_a_damaged_or_oversized_manifest_is_refused(files):
+    refused(zip_stored(files | {MANIFEST_NAME: b"{}"}), "bad_manifest")
     padded = files[MANIFEST_NAME].ljust(MAX_MANIFEST_BYTES)
-    assert Bundle.open(zip_of(files | {MANIFEST_NAME: padded}))
-    refused(zip_of(files | {MANIFEST_NAME: padded + b" "}), "bad_manifest", "larger than 4 MiB")
+    assert Bundle.open(zip_stored(files | {MANIFEST_NAME: padded}))
+    refused(zip_stored(files | {MANIFEST_NAME: padded + b" "}), "bad_manifest", "larger than 4 MiB")
 
 
-def test_missing_unlisted_and_exchanged_members_are_refused(files, zip_of):
+def test_missing_unlisted_and_exchanged_members_are_refused(files):
     model = "models/tiny-int8.tflite"
-    refused(zip_of({name: data for name, data in files.items() if name != model}), "member_mismatch", "is missing")
-    refused(zip_of(files | {"models/extra.tflite": b"x"}), "member_mismatch", "extra.tflite.*does not list")
-    refused(zip_of(files | {"../../etc/cron.d/x": b"x"}), "member_mismatch")
-    refused(zip_of(files | {"models/": b""}), "member_mismatch")
-    refused(zip_of(files | {model: files[model][:-1] + b"x"}), "member_mismatch", "is not the one")
-    refused(zip_of(files | {model: files[model] + b"x"}), "member_mismatch", "is not the one")
-    refused(zip_of(files | {model: b""}), "member_mismatch", "is not the one")
+    refused(zip_stored({name: data for name, data in files.items() if name != model}), "member_mismatch", "is missing")
+    refused(zip_stored(files | {"models/extra.tflite": b"x"}), "member_mismatch", "extra.tflite.*does not list")
+    refused(zip_stored(files | {"../../etc/cron.d/x": b"x"}), "member_mismatch")
+    refused(zip_stored(files | {"models/": b""}), "member_mismatch")
+    refused(zip_stored(files | {model: files[model][:-1] + b"x"}), "member_mismatch", "is not the one")
+    refused(zip_stored(files | {model: files[model] + b"x"}), "member_mismatch", "is not the one")
+    refused(zip_stored(files | {model: b""}), "member_mismatch", "is not the one")
 
 
 def test_a_member_given_twice_is_refused(files):
@@ -221,9 +221,9 @@ def test_a_header_that_lies_is_refused(content):
         assert caught.value.reason == "not_a_bundle", lie
 
 
-def test_an_entry_that_points_at_another_members_content_is_refused(zip_of):
+def test_an_entry_that_points_at_another_members_content_is_refused():
     """Two entries of one content, the way an overlap bomb is made."""
-    content = zip_of({"a": b"x" * 50, "b": b"x" * 50})
+    content = zip_stored({"a": b"x" * 50, "b": b"x" * 50})
     first, second = content.index(CENTRAL), content.rindex(CENTRAL)
     refused(patched(content, (second + OFFSET, "<I", 0), (second + 46, "<B", ord("a"))), "not_a_bundle")
     refused(patched(content, (first + OFFSET, "<I", content.index(LOCAL, 4))), "not_a_bundle")
@@ -305,15 +305,10 @@ def test_every_flipped_bit_of_the_headers_is_refused_or_means_the_same(content):
 
 
 @pytest.fixture
-def signed(content, key, sign, tmp_path) -> bytes:
+def signed(content, key, tmp_path) -> bytes:
     path = tmp_path / "signed.oneshot"
     path.write_bytes(content)
-    return sign(path, key).read_bytes()
-
-
-def members(content: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+    return sign_bundle(path, key).read_bytes()
 
 
 def test_a_signed_bundle_says_who_signed_and_is_the_unsigned_one_else(content, signed, key):
@@ -339,43 +334,47 @@ def test_where_a_key_is_trusted_nothing_else_opens(content, signed, key, strange
         assert "\n" not in str(caught.value)
 
 
-def test_a_signature_is_checked_whether_or_not_a_key_is_trusted(signed, key, zip_of):
+def test_a_signature_is_checked_whether_or_not_a_key_is_trusted(signed, key):
     files = members(signed)
     other = files | {MANIFEST_NAME: files[MANIFEST_NAME] + b"\n"}
     bad = files | {SIGNATURE_NAME: b"{}"}
     for trust in (None, hex_of(key)):
         for altered in (other, bad):
             with pytest.raises(IntegrityError) as caught:
-                Bundle.open(zip_of(altered), trust=trust)
+                Bundle.open(zip_stored(altered), trust=trust)
             assert caught.value.reason == "bad_signature"
 
 
-def test_a_signature_is_checked_before_the_manifest_is_parsed(signed, key, stranger, zip_of, tmp_path, sign):
+def test_a_signature_is_checked_before_the_manifest_is_parsed(signed, key, stranger, tmp_path):
     path = tmp_path / "garbage.oneshot"
-    path.write_bytes(zip_of(members(signed) | {MANIFEST_NAME: b"[" * 1_000_000}))
+    path.write_bytes(zip_stored(members(signed) | {MANIFEST_NAME: b"[" * 1_000_000}))
     with pytest.raises(IntegrityError) as caught:
-        Bundle.open(sign(path, stranger), trust=hex_of(key))
+        Bundle.open(sign_bundle(path, stranger), trust=hex_of(key))
     assert caught.value.reason == "untrusted_key"
     with pytest.raises(IntegrityError) as caught:
-        Bundle.open(sign(path, key), trust=hex_of(key))
+        Bundle.open(sign_bundle(path, key), trust=hex_of(key))
     assert caught.value.reason == "bad_manifest"
 
 
-def test_manifest_and_signature_have_their_places(signed, files, zip_of):
+def test_manifest_and_signature_have_their_places(signed, files):
     bound = members(signed)[SIGNATURE_NAME]
     text = files.pop(MANIFEST_NAME)
-    refused(zip_of({SIGNATURE_NAME: bound, MANIFEST_NAME: text, **files}), "not_a_bundle", "manifest.json is not its")
-    refused(zip_of({MANIFEST_NAME: text, **files, SIGNATURE_NAME: bound}), "not_a_bundle", "manifest.sig is not its")
-    refused(zip_of({**files, MANIFEST_NAME: text}), "not_a_bundle", "is not its member number 1")
+    refused(
+        zip_stored({SIGNATURE_NAME: bound, MANIFEST_NAME: text, **files}), "not_a_bundle", "manifest.json is not its"
+    )
+    refused(
+        zip_stored({MANIFEST_NAME: text, **files, SIGNATURE_NAME: bound}), "not_a_bundle", "manifest.sig is not its"
+    )
+    refused(zip_stored({**files, MANIFEST_NAME: text}), "not_a_bundle", "is not its member number 1")
 
 
-def test_a_manifest_cannot_list_its_own_signature(make_bundle, sign, key):
+def test_a_manifest_cannot_list_its_own_signature(make_bundle, key):
     def list_signature(plain: dict) -> None:
         plain["members"].append({"path": SIGNATURE_NAME, "bytes": 1, "sha256": "0" * 64})
 
     path = make_bundle(variants=("int8",), counts=(1,), change=list_signature)
     refused(path.read_bytes(), "bad_manifest", "lists manifest.sig")
-    refused(sign(path, key).read_bytes(), "bad_manifest", "lists manifest.sig")
+    refused(sign_bundle(path, key).read_bytes(), "bad_manifest", "lists manifest.sig")
 
 
 def test_every_flipped_bit_of_a_signed_bundle_is_refused_or_means_the_same(signed, key):
@@ -391,21 +390,21 @@ def test_every_flipped_bit_of_a_signed_bundle_is_refused_or_means_the_same(signe
         assert (bundle.manifest, bundle.members) == (original.manifest, original.members)
 
 
-def test_a_pin_that_was_rewritten_with_the_bundle_does_not_stand_for_the_trusted_signature(signed, key, zip_of):
+def test_a_pin_that_was_rewritten_with_the_bundle_does_not_stand_for_the_trusted_signature(signed, key):
     model = "models/tiny-int8.tflite"
     own = members(signed)
-    altered = zip_of(own | {model: own[model][:-1] + b"x"})
+    altered = zip_stored(own | {model: own[model][:-1] + b"x"})
     pinned = hashlib.sha256(altered).hexdigest()
     with pytest.raises(IntegrityError) as caught:
         Bundle.open(altered, trust=hex_of(key), pinned=pinned)
     assert caught.value.reason == "member_mismatch"
 
 
-def test_a_refusal_quotes_no_more_than_a_line(files, zip_of):
-    refused(zip_of(files | {"\x1b[2J" * 5000: b""}), "member_mismatch", r"it holds '\\x1b\[2J")
+def test_a_refusal_quotes_no_more_than_a_line(files):
+    refused(zip_stored(files | {"\x1b[2J" * 5000: b""}), "member_mismatch", r"it holds '\\x1b\[2J")
     for key in ("a" * 1_000_000, "\n" * 1000):
         text = files[MANIFEST_NAME][:-1] + f", {json.dumps(key)}: 0}}".encode()
         with pytest.raises(IntegrityError) as caught:
-            Bundle.open(zip_of(files | {MANIFEST_NAME: text}))
+            Bundle.open(zip_stored(files | {MANIFEST_NAME: text}))
         assert len(str(caught.value)) < 500
         assert str(caught.value).isprintable()

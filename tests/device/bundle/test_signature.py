@@ -26,7 +26,7 @@ from edge_oneshot_device.bundle.signature import (
 )
 from edge_oneshot_device.errors import InputError, IntegrityError
 from tests import ROOT
-from tests.samples.tiny import hex_of
+from tests.samples.tiny import hex_of, sign_bundle
 
 DOCUMENTATION = ROOT / "docs" / "reference" / "bundle.md"
 MANIFEST = b'{"name": "door"}'
@@ -170,19 +170,19 @@ def documented(language: str, what: str) -> str:
     return next(block.split("```")[0] for block in blocks if what in block.split("```")[0])
 
 
-def test_the_python_of_the_documentation_reads_a_bundle(make_bundle, sign, key, tmp_path):
-    path = sign(make_bundle(name="door"), key)
+def test_the_python_of_the_documentation_reads_a_bundle(make_bundle, key, tmp_path):
+    path = sign_bundle(make_bundle(name="door"), key)
     script = documented("python", "zipfile") + '\nprint(manifest["name"], len(model))\n'
     command = [sys.executable, "-I", "-c", script]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["door", str(Bundle.open(path).manifest.variants[0].bytes)]
 
 
-def test_the_commands_of_the_documentation_verify_a_signature(make_bundle, sign, key, public_file, tmp_path):
+def test_the_commands_of_the_documentation_verify_a_signature(make_bundle, key, public_file, tmp_path):
     for program in ("bash", "unzip", "xxd", "openssl"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
-    sign(make_bundle(name="door"), key)
+    sign_bundle(make_bundle(name="door"), key)
     public_file(key).rename(tmp_path / "door.key.pub")
     command = ["bash", "-c", documented("", "pkeyutl")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -22,7 +22,7 @@ from edge_oneshot_device.gallery.reserve import RESERVE_BYTES, keep_reserve, rel
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.state_names import RESERVE
-from tests.samples.tiny import MakeBundle, People
+from tests.samples.tiny import MakeBundle, People, sign_bundle
 
 
 @pytest.fixture
@@ -93,11 +93,11 @@ def test_a_folder_open_to_others_is_a_warning(folder: Path, key: Path) -> None:
 
 
 def test_a_loose_target_is_a_warning_and_what_decides_is_named(
-    folder: Path, key: Path, make_bundle: MakeBundle, sign: Any, public_file: Any
+    folder: Path, key: Path, make_bundle: MakeBundle, public_file: Any
 ) -> None:
     signer = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
     options = {"trust": public_file(signer), "keep_photos": True, "rejections_per_minute": 3}
-    installer.install(sign(make_bundle(), signer), folder, InstallOptions(target_far=0.05, **options), key=key)
+    installer.install(sign_bundle(make_bundle(), signer), folder, InstallOptions(target_far=0.05, **options), key=key)
     diagnosis = examine(folder, key)
     (warning,) = found(diagnosis, "warning")
     assert (warning.what, diagnosis.exit_code) == ("settings", 0)

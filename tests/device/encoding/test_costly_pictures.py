@@ -1,6 +1,5 @@
 """Pictures built to cost time or memory: each is read within bounds, or refused, and the next one is read."""
 
-import io
 import os
 import struct
 import zlib
@@ -15,18 +14,13 @@ from edge_oneshot_device.encoding import preprocessing
 from edge_oneshot_device.encoding.bounded import MEMORY_BYTES, PROCESSOR_SECONDS
 from edge_oneshot_device.encoding.preprocessing import load_image, load_photo
 from edge_oneshot_device.errors import InputError
+from tests.samples.pictures import encoded
 
 WIDE, HIGH = 16_384, 3_000
 SECTION = InputSection(
     height=48, width=48, colour="grey", resize="bilinear", mean=(0.0,), scale=(1.0,), value_range=(0.0, 255.0),
     min_contrast=16, framing="ink",
 )  # fmt: skip
-
-
-def encoded(image: Image.Image, format_: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format_, **options)
-    return file.getvalue()
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

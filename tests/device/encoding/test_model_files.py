@@ -16,6 +16,7 @@ from edge_oneshot_device.errors import DeviceError, IntegrityError
 from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.installation.options import InstallOptions
 from tests import MODELS
+from tests.samples.tiny import sign_bundle
 
 ONNX = (MODELS / "tiny.onnx").read_bytes()
 TFLITE = (MODELS / "tiny-int8.tflite").read_bytes()
@@ -141,10 +142,10 @@ def with_weights_beside(content: bytes, file: str) -> bytes:
 
 
 def test_a_signed_bundle_whose_weights_are_beside_it_lets_nobody_in(
-    make_bundle, exchange_model, sign, key, public_file, tmp_path, monkeypatch
+    make_bundle, exchange_model, key, public_file, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)  # whoever chooses the folder chooses the weights
-    signed = sign(exchange_model(make_bundle(), "onnx-float32", with_weights_beside(ONNX, "weights.bin")), key)
+    signed = sign_bundle(exchange_model(make_bundle(), "onnx-float32", with_weights_beside(ONNX, "weights.bin")), key)
     bundle = Bundle.open(signed, trust=key.public_key().public_bytes_raw().hex())
     with pytest.raises(IntegrityError, match="weights outside of the file") as caught:
         Encoder.open(bundle, "onnx-float32")

@@ -15,6 +15,7 @@ from PIL import Image
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.encoding.preprocessing import load_image, prepare, require_content, scale
 from edge_oneshot_device.errors import InputError
+from tests.samples.pictures import encoded
 
 # Of the picture of `ripples`, made 8 high and 9 wide: row 3 of the first channel, and the
 # SHA-256 of all of it. A change here changes what every enrolled template means.
@@ -38,12 +39,6 @@ def make_section(colour: str = "grey", *, size: tuple[int, int] = (8, 8), resize
         height=size[1], width=size[0], colour=colour, resize=resize, mean=(0.0,) * channels, scale=(1.0,) * channels,
         value_range=(0.0, 255.0), min_contrast=16,
     )  # fmt: skip
-
-
-def encoded(image: Image.Image, format_: str = "PNG", **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, format_, **options)
-    return file.getvalue()
 
 
 def ripples() -> Image.Image:

@@ -19,6 +19,7 @@ from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.gallery import renewal
 from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.installation.options import InstallOptions
+from tests.samples.pictures import encoded
 from tests.samples.tiny import MakeBundle, People
 
 
@@ -87,8 +88,7 @@ def test_a_pillow_image_of_any_mode_is_taken_as_its_file_is(encoder: Encoder, ph
     image = Image.open(io.BytesIO(photo)).convert("L" if mode == "I;16" else mode)
     if mode == "I;16":
         image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
-    content = io.BytesIO()
-    image.convert("RGB" if mode == "CMYK" else mode).save(content, "PNG")
+    content = encoded(image.convert("RGB" if mode == "CMYK" else mode))
     np.testing.assert_array_equal(encoder.embed_image(image), encoder.embed_image(content))
 
 
@@ -111,8 +111,7 @@ def test_a_loaded_photo_is_turned_upright_as_its_file_is(encoder: Encoder, photo
 
 def test_a_photo_of_faces_is_made_smaller_alike_from_a_file_and_from_pixels() -> None:
     large = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
-    content = io.BytesIO()
-    Image.fromarray(large).save(content, "PNG")
+    content = encoded(Image.fromarray(large))
     for source in (large, Image.fromarray(large)):
         photo = load_photo(source, 20)
         assert photo.size == (30, 24)

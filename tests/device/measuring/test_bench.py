@@ -10,6 +10,7 @@ from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.errors import InputError, IntegrityError
 from edge_oneshot_device.measuring.bench import bench
 from edge_oneshot_device.measuring.options import BenchOptions
+from tests.samples.pictures import png
 
 # The design's list, which takes the names of ai_edge_litert/tools/benchmark_litert_model.py.
 KEYS = {
@@ -122,8 +123,8 @@ def test_the_stages_add_up_and_leave_nothing_behind(bundle, tmp_path):
     assert list(folder.iterdir()) == []
 
 
-def test_an_image_of_ones_own_is_what_the_stages_are_shown(bundle, tmp_path, png_of):
-    photo = png_of(np.tile(np.linspace(0, 255, 400).astype(np.uint8)[:, np.newaxis], (300, 1, 3)))
+def test_an_image_of_ones_own_is_what_the_stages_are_shown(bundle, tmp_path):
+    photo = png(np.tile(np.linspace(0, 255, 400).astype(np.uint8)[:, np.newaxis], (300, 1, 3)))
     file = tmp_path / "photo.png"
     file.write_bytes(photo)
     result = bench(bundle, BenchOptions(runs=1, image=file), folder=tmp_path)

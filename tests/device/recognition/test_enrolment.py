@@ -16,6 +16,7 @@ from edge_oneshot_device.gallery.access import ALWAYS, parse_access
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.matching.decision import scores
+from tests.samples.pictures import png
 from tests.samples.tiny import MakeBundle, People
 
 
@@ -169,9 +170,7 @@ def test_somebody_who_is_alike_by_a_loose_target_alone_is_enrolled_with_a_hint(
 ) -> None:
     def blurred(share: float) -> Any:
         first, other = (np.asarray(Image.open(io.BytesIO(people[name][0])), np.float64) for name in ("ada", "grace"))
-        buffer = io.BytesIO()
-        Image.fromarray((share * first + (1 - share) * other).astype(np.uint8)).save(buffer, "PNG")
-        return buffer.getvalue()
+        return png((share * first + (1 - share) * other).astype(np.uint8))
 
     with open_recognizer(target_far=0.4) as recognizer:
         recognizer.enrol("ada", people["ada"][0])

@@ -17,6 +17,7 @@ from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.matching.decision import scores
 from edge_oneshot_device.matching.thresholds import calibration_for, threshold_for
 from tests import ROOT
+from tests.samples.pictures import png
 from tests.samples.tiny import MakeBundle, People
 
 README = ROOT / "device" / "README.md"
@@ -204,11 +205,11 @@ def test_templates_are_added_replaced_and_forgotten(recognizer: Recognizer, peop
 
 
 def test_one_bad_image_among_several_enrols_nothing_and_is_named(
-    recognizer: Recognizer, people: People, tmp_path: Path, png_of: Any
+    recognizer: Recognizer, people: People, tmp_path: Path
 ) -> None:
     good, blank, text = tmp_path / "good.png", tmp_path / "blank.png", tmp_path / "text.png"
     good.write_bytes(people["ada"][0])
-    blank.write_bytes(png_of(np.full((32, 32), 200, np.uint8)))
+    blank.write_bytes(png(np.full((32, 32), 200, np.uint8)))
     text.write_text("no image")
     for bad, reason in ((blank, "no_content"), (text, "not_an_image"), (tmp_path / "absent.png", "not_found")):
         with pytest.raises(InputError, match=bad.name) as refused:

@@ -30,7 +30,7 @@ from edge_oneshot_device.state.folder import state_dir
 from edge_oneshot_device.state.opening import open_installed
 from edge_oneshot_device.state.settings import DeviceSettings, decode_settings
 from tests.samples.galleries import tampering
-from tests.samples.tiny import MakeBundle, hex_of
+from tests.samples.tiny import MakeBundle, hex_of, sign_bundle
 
 
 @pytest.fixture
@@ -336,9 +336,9 @@ def test_an_altered_bundle_is_refused(make_bundle: MakeBundle, folder: Path) -> 
 
 
 def test_settings_are_sealed_and_every_change_of_them_is_a_row_of_the_record(
-    make_bundle: MakeBundle, folder: Path, sign: Any, key: Any, public_file: Any
+    make_bundle: MakeBundle, folder: Path, key: Any, public_file: Any
 ) -> None:
-    bundle = sign(make_bundle(), key)
+    bundle = sign_bundle(make_bundle(), key)
     install(bundle, folder)
     install(
         bundle,
@@ -426,7 +426,7 @@ def test_settings_of_another_gallery_with_the_same_key_are_refused(
     bundle = make_bundle()
     install(bundle, folder, InstallOptions(target_far=0.001))
     install(bundle, tmp_path / "other", InstallOptions(target_far=0.5))
-    with tampering(tmp_path / "other") as other, tampering(folder / "gallery.db") as connection:
+    with tampering(tmp_path / "other" / "gallery.db") as other, tampering(folder / "gallery.db") as connection:
         loose = other.execute("SELECT seq, sealed FROM settings").fetchone()
         assert connection.execute("SELECT seq FROM settings").fetchone() == loose[:1]
         connection.execute("UPDATE settings SET seq = ?, sealed = ?", loose)
@@ -625,46 +625,45 @@ def test_a_state_folder_of_another_user_is_refused_before_anything_in_it_is_look
 
 # trust
 
-Sign = Callable[[Path, Any], Path]
 PublicFile = Callable[[Any], Path]
 
 
-def install_trusted(make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any, public_file: PublicFile) -> None:
-    installation = install(sign(make_bundle(), key), folder, InstallOptions(trust=public_file(key)))
+def install_trusted(make_bundle: MakeBundle, folder: Path, key: Any, public_file: PublicFile) -> None:
+    installation = install(sign_bundle(make_bundle(), key), folder, InstallOptions(trust=public_file(key)))
     assert (installation.signed_by, installation.trusted) == (hex_of(key), True)
 
 
 def test_a_trusted_key_is_kept_and_asked_of_every_bundle_from_then_on(
-    make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any, stranger: Any, public_file: PublicFile
+    make_bundle: MakeBundle, folder: Path, key: Any, stranger: Any, public_file: PublicFile
 ) -> None:
-    install_trusted(make_bundle, folder, sign, key, public_file)
+    install_trusted(make_bundle, folder, key, public_file)
     settings, bundle = load(folder)
     assert settings.trust == bundle.signed_by == hex_of(key)
     before = contents(folder)
     for other, reason in (
         (make_bundle(name="other"), "unsigned"),
-        (sign(make_bundle(name="another"), stranger), "untrusted_key"),
+        (sign_bundle(make_bundle(name="another"), stranger), "untrusted_key"),
     ):
         with pytest.raises(IntegrityError) as refused:
             install(other, folder)
         assert refused.value.reason == reason
     assert contents(folder) == before
-    installation = install(sign(make_bundle(name="other"), key), folder)
+    installation = install(sign_bundle(make_bundle(name="other"), key), folder)
     assert (installation.name, installation.signed_by, installation.trusted) == ("other", hex_of(key), True)
     assert load(folder)[0].trust == hex_of(key)
 
 
 def test_another_key_takes_the_place_of_the_trusted_one_only_when_named(
-    make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any, stranger: Any, public_file: PublicFile
+    make_bundle: MakeBundle, folder: Path, key: Any, stranger: Any, public_file: PublicFile
 ) -> None:
-    install_trusted(make_bundle, folder, sign, key, public_file)
+    install_trusted(make_bundle, folder, key, public_file)
     with pytest.raises(IntegrityError, match="is signed by"):
-        install(sign(make_bundle(), key), folder, InstallOptions(trust=public_file(stranger)))
+        install(sign_bundle(make_bundle(), key), folder, InstallOptions(trust=public_file(stranger)))
     assert load(folder)[0].trust == hex_of(key)
-    install(sign(make_bundle(), stranger), folder, InstallOptions(trust=public_file(stranger)))
+    install(sign_bundle(make_bundle(), stranger), folder, InstallOptions(trust=public_file(stranger)))
     assert load(folder)[0].trust == hex_of(stranger)
     with pytest.raises(IntegrityError):
-        install(sign(make_bundle(), key), folder)
+        install(sign_bundle(make_bundle(), key), folder)
 
 
 def test_a_refused_first_init_with_a_key_creates_nothing(
@@ -679,18 +678,18 @@ def test_a_refused_first_init_with_a_key_creates_nothing(
 
 
 def test_without_a_key_signed_and_unsigned_bundles_are_installed_and_nobody_is_trusted(
-    make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any
+    make_bundle: MakeBundle, folder: Path, key: Any
 ) -> None:
-    installation = install(sign(make_bundle(), key), folder)
+    installation = install(sign_bundle(make_bundle(), key), folder)
     assert (installation.signed_by, installation.trusted) == (hex_of(key), False)
     installation = install(make_bundle(), folder)
     assert (installation.signed_by, installation.trusted) == (None, False)
 
 
 def test_whoever_exchanges_the_bundle_and_its_digest_is_stopped_by_the_signature(
-    make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any, public_file: PublicFile
+    make_bundle: MakeBundle, folder: Path, key: Any, public_file: PublicFile
 ) -> None:
-    install_trusted(make_bundle, folder, sign, key, public_file)
+    install_trusted(make_bundle, folder, key, public_file)
     other = make_bundle(seed=1).read_bytes()
     settings = load(folder)[0]
     (folder / "bundles" / settings.bundle).write_bytes(other)
@@ -704,25 +703,24 @@ def test_whoever_exchanges_the_bundle_and_its_digest_is_stopped_by_the_signature
 
 @pytest.mark.parametrize("change", ["DELETE FROM settings", "UPDATE settings SET sealed = zeroblob(100)"])
 def test_whoever_removes_the_settings_does_not_take_the_trusted_key_along(
-    make_bundle: MakeBundle, folder: Path, sign: Sign, key: Any, public_file: PublicFile, change: str
+    make_bundle: MakeBundle, folder: Path, key: Any, public_file: PublicFile, change: str
 ) -> None:
-    install_trusted(make_bundle, folder, sign, key, public_file)
+    install_trusted(make_bundle, folder, key, public_file)
     with tampering(folder / "gallery.db") as connection:
         connection.execute(change)
-    for bundle in (make_bundle(name="other"), sign(make_bundle(name="signed"), key)):
+    for bundle in (make_bundle(name="other"), sign_bundle(make_bundle(name="signed"), key)):
         with pytest.raises(
             IntegrityError, match=r"only the key \w+ was trusted: run init with --trust KEY\.pub"
         ) as refused:
             install(bundle, folder)
         assert refused.value.reason == "settings_missing"
-    install_trusted(make_bundle, folder, sign, key, public_file)
+    install_trusted(make_bundle, folder, key, public_file)
     assert load(folder)[0].trust == hex_of(key)
 
 
 def test_two_inits_at_once_do_not_lose_the_key(
     make_bundle: MakeBundle,
     folder: Path,
-    sign: Sign,
     key: Any,
     public_file: PublicFile,
     monkeypatch: pytest.MonkeyPatch,
@@ -733,7 +731,7 @@ def test_two_inits_at_once_do_not_lose_the_key(
 
     def choose(*arguments: Any) -> str:
         monkeypatch.setattr(installing, "choose_variant", original)
-        install_trusted(make_bundle, folder, sign, key, public_file)
+        install_trusted(make_bundle, folder, key, public_file)
         return original(*arguments)
 
     monkeypatch.setattr(installing, "choose_variant", choose)

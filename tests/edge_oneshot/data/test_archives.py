@@ -14,27 +14,20 @@ from edge_oneshot.data.archives import MAX_FILE_BYTES
 from edge_oneshot.data.loading import default_input, load_data, load_folder
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.errors import OneShotError
+from tests.samples.pictures import encoded, pack
 
 SMALL = default_input("a folder", size=8)
 
 
-def picture(value: int = 0) -> bytes:
-    content = io.BytesIO()
-    Image.new("L", (16, 16), value).save(content, "PNG")
-    return content.getvalue()
+PEOPLE = {
+    "ada/1.png": encoded(Image.new("L", (16, 16), 0)),
+    "ada/2.png": encoded(Image.new("L", (16, 16), 60)),
+    "bob/1.png": encoded(Image.new("L", (16, 16), 120)),
+    "cy/1.png": encoded(Image.new("L", (16, 16), 200)),
+}
 
 
-PEOPLE = {"ada/1.png": picture(0), "ada/2.png": picture(60), "bob/1.png": picture(120), "cy/1.png": picture(200)}
-
-
-def pack(path: Path, files: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
-
-
-@pytest.mark.parametrize("content", [b"", b"hello", picture()])
+@pytest.mark.parametrize("content", [b"", b"hello", encoded(Image.new("L", (16, 16), 0))])
 def test_a_file_that_is_no_zip_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.zip"
     path.write_bytes(content)
@@ -49,7 +42,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
         load_data(str(tmp_path / "x.zip"), SMALL)
     (tmp_path / "x/ada").mkdir(parents=True)
     (tmp_path / "x/bob").mkdir()
-    (tmp_path / "x/bob/1.png").write_bytes(picture())
+    (tmp_path / "x/bob/1.png").write_bytes(encoded(Image.new("L", (16, 16), 0)))
     os.mkfifo(tmp_path / "x/ada/3.png")
     with pytest.raises(DataError, match=r"3\.png"):
         load_data(str(tmp_path / "x"), SMALL)
@@ -59,7 +52,7 @@ def test_a_member_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("ada/1.png", bytes(MAX_FILE_BYTES + 1))
-        archive.writestr("bob/1.png", picture())
+        archive.writestr("bob/1.png", encoded(Image.new("L", (16, 16), 0)))
     with pytest.raises(DataError, match=r"ada/1.png: larger than 64 MiB") as caught:
         load_folder(path, SMALL)
     assert caught.value.reason == "file_too_large"
@@ -69,8 +62,8 @@ def test_names_that_lead_out_of_a_zip_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     path = pack(tmp_path / "in/x.zip", PEOPLE)
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("../../dee/1.png", picture())
-        archive.writestr("/etc/dee/1.png", picture())
+        archive.writestr("../../dee/1.png", encoded(Image.new("L", (16, 16), 0)))
+        archive.writestr("/etc/dee/1.png", encoded(Image.new("L", (16, 16), 0)))
     assert load_folder(path, SMALL).identities == ("ada", "bob", "cy")
     assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["in", "x.zip"]
 

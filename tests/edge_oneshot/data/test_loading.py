@@ -1,6 +1,5 @@
 """Data sets: folders and zips of people, groups, and what is refused."""
 
-import io
 import zipfile
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from edge_oneshot.data.loading import default_input, load_data, load_folder, pas
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.encoding.preprocessing import load_image
 from tests.real_data import OLIVETTI, needs
+from tests.samples.pictures import encoded, pack
 
 SMALL = default_input("a folder", size=8)
 
@@ -24,9 +24,7 @@ needs_olivetti = needs(OLIVETTI)
 def picture(value: int = 0, kind: str = "PNG") -> bytes:
     image = Image.new("L", (16, 16), 255)
     image.paste(value, (4, 4, 12, 12))
-    content = io.BytesIO()
-    image.save(content, kind)
-    return content.getvalue()
+    return encoded(image, kind)
 
 
 def fill(folder: Path, files: dict[str, bytes]) -> Path:
@@ -34,13 +32,6 @@ def fill(folder: Path, files: dict[str, bytes]) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     return folder
-
-
-def pack(path: Path, files: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
 
 
 PEOPLE = {"ada/1.png": picture(0), "ada/2.png": picture(60), "bob/1.png": picture(120), "cy/1.png": picture(200)}

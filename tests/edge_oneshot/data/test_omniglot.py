@@ -1,7 +1,6 @@
 """Omniglot: the real archives, and every way in which they can be missing or not whole."""
 
 import hashlib
-import io
 import re
 import zipfile
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from edge_oneshot.data.loading import default_input, load_data
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.encoding.preprocessing import load_image
 from tests.real_data import OMNIGLOT
+from tests.samples.pictures import encoded, pack
 
 DRAWN = default_input("omniglot")
 SMALL = default_input("omniglot", size=8)
@@ -39,19 +39,9 @@ def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def picture(value: int = 0) -> bytes:
-    content = io.BytesIO()
     image = Image.new("L", (8, 8), 255)
     image.putpixel((value % 8, value // 8 % 8), 0)
-    image.save(content, "PNG")
-    return content.getvalue()
-
-
-def pack(path: Path, files: dict[str, bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
+    return encoded(image)
 
 
 def drawn(folder: str, sizes: Iterable[int]) -> dict[str, bytes]:
@@ -223,10 +213,9 @@ def test_a_drawing_that_is_no_image_is_named(tmp_path: Path, evaluation: dict[st
 
 
 def test_a_drawing_of_absurd_size_is_refused(tmp_path: Path, evaluation: dict[str, bytes]) -> None:
-    content = io.BytesIO()
-    Image.new("1", (20_000, 20_000)).save(content, "PNG")
+    content = encoded(Image.new("1", (20_000, 20_000)))
     name = "images_evaluation/Alphabet00/character01/0000_01.png"
-    pack(tmp_path / "images_evaluation.zip", evaluation | {name: content.getvalue()})
+    pack(tmp_path / "images_evaluation.zip", evaluation | {name: content})
     with pytest.raises(DataError, match=f"{name}: ") as caught:
         omniglot.load_evaluation(SMALL, tmp_path)
     assert caught.value.reason == "image_too_large"

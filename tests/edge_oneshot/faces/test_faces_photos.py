@@ -13,6 +13,7 @@ from edge_oneshot.faces.packages import ASTRONAUT, read_package_file
 from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.errors import InputError, IntegrityError
 from edge_oneshot_device.faces.finding import FaceFinder
+from tests.samples.pictures import encoded
 
 ORIENTED = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 EYES = ((204, 102), (248, 106))  # of the astronaut, about
@@ -32,12 +33,6 @@ def photo(finder):  # noqa: ARG001 (skips)
 @pytest.fixture(scope="module")
 def chip(finder, photo):
     return finder.chip(photo)
-
-
-def encoded(image, kind="PNG", **how):
-    content = io.BytesIO()
-    image.save(content, kind, **how)
-    return content.getvalue()
 
 
 def apart(one, other):
