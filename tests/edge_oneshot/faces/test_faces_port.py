@@ -102,6 +102,6 @@ def test_a_target_that_the_thresholds_know_becomes_the_default():
 
 
 def test_another_target_is_refused():
-    with pytest.raises(DataError, match=r"no false accept rate of 0.001, they know 0.5, .*, 0.005; name one") as caught:
+    with pytest.raises(DataError, match=r"no false accept rate of 0.001, they have 0.5, .*, 0.005; name one") as caught:
         provisional_thresholds(["int8"], 0.001)
     assert caught.value.reason == "unsupported_target"
