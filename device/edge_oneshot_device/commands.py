@@ -12,7 +12,7 @@ from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.measuring.options import BenchOptions
 from edge_oneshot_device.options import options_from
-from edge_oneshot_device.presentation import measurements, results
+from edge_oneshot_device.presentation import bench_results, results
 
 if TYPE_CHECKING:
     from edge_oneshot_device.gallery.access import Access
@@ -214,7 +214,7 @@ def bench(arguments: argparse.Namespace) -> int:
     match arguments.what:
         case ["compare", first, second]:
             comparison = compare(Path(first), Path(second))
-            console.print_result(comparison, arguments.json, measurements.comparison_text(comparison))
+            console.print_result(comparison, arguments.json, bench_results.comparison_text(comparison))
             return 0 if comparison.comparable else NOT_COMPARABLE
         case [path] if path != "compare":
             bundle = Bundle.open(path)
@@ -222,7 +222,7 @@ def bench(arguments: argparse.Namespace) -> int:
             raise InputError("give one bundle, or compare A.json B.json", reason="wrong_use")
     try_variant(bundle, choose_variant(bundle.manifest, options.variant), options.runtime)
     result = measure(bundle, options, folder=writable_folder())
-    console.print_result(result, arguments.json, measurements.bench_text(result))
+    console.print_result(result, arguments.json, bench_results.bench_text(result))
     return 0
 
 
@@ -249,7 +249,7 @@ def _access(arguments: argparse.Namespace) -> "Access | None":
 
 
 def _enrol_folder(arguments: argparse.Namespace) -> int:
-    from edge_oneshot_device.recognition.staff import enrol_folder
+    from edge_oneshot_device.recognition.folder_enrolment import enrol_folder
 
     if arguments.person is not None:
         message = f"--folder holds the people and their images: leave out {arguments.person}"
@@ -260,7 +260,7 @@ def _enrol_folder(arguments: argparse.Namespace) -> int:
     access = _access(arguments)
     with _recognizer(arguments) as recognizer, console.progress("enrolled") as report:
         staff = enrol_folder(recognizer, arguments.folder, report, access=access)
-    console.print_result(staff, arguments.json, results.staff_text(staff))
+    console.print_result(staff, arguments.json, results.folder_enrolment_text(staff))
     return REJECTED if staff.refused else 0
 
 

@@ -74,7 +74,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def explain(parser: argparse.ArgumentParser, program: str, text: HelpText) -> None:
-    """Give the ``--help`` of a command its description, examples and exit codes."""
+    """Give the ``--help`` of a command its description, examples and exit codes.
+
+    Args:
+        parser: The parser of the command.
+        program: The name of the program, which stands before each example.
+        text: The description and the examples.
+    """
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = text.description
     parser.epilog = "\n".join(["examples:", *(f"  {program} {example}" for example in text.examples), "", EXIT_CODES])

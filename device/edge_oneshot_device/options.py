@@ -60,7 +60,12 @@ OptionsType = TypeVar("OptionsType", bound=Options)
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
-    """Add an option to a command's parser for each field of an options type."""
+    """Add an option to a command's parser for each field of an options type.
+
+    Args:
+        parser: The parser of the command.
+        kind: The options type.
+    """
     sections: dict[str, argparse._ArgumentGroup] = {}
     sets: dict[str, argparse._MutuallyExclusiveGroup] = {}
     for option in _declared(kind):
@@ -79,6 +84,13 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
 def options_from(arguments: argparse.Namespace, kind: type[OptionsType]) -> OptionsType:
     """The options of a parsed command line; those that the user left out have their defaults.
 
+    Args:
+        arguments: The parsed command line.
+        kind: The options type.
+
+    Returns:
+        The options.
+
     Raises:
         InputError: A value is out of bounds, or two options exclude each other, see `Options`.
     """
@@ -86,7 +98,15 @@ def options_from(arguments: argparse.Namespace, kind: type[OptionsType]) -> Opti
 
 
 def given(arguments: argparse.Namespace, kind: type[Options]) -> dict[str, Any]:
-    """The options that the user wrote, by field name; those left to their defaults are not among them."""
+    """The options that the user wrote.
+
+    Args:
+        arguments: The parsed command line.
+        kind: The options type.
+
+    Returns:
+        Values by field name; options left to their defaults are not among them.
+    """
     names = [option.name for option in _declared(kind)]
     return {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
 

@@ -171,9 +171,7 @@ def test_a_door_that_is_not_fit_goes_back_to_what_was_there(archive, unpack, bun
         told = install(unpack(later, tmp_path), installed, code=4)
         connection.execute("UPDATE audit SET detail = ? WHERE seq = 1", [sound])
     # it was not before either: nothing better is said than what is true
-    assert told == (
-        "install.sh: the door is not fit: what was in use before is in its place again, and is not fit either"
-    )
+    assert told == ("install.sh: the door does not work: what was in use before is restored, but does not work either")
     assert (installed / "opt" / "current").resolve().name == archive.release
     assert "int8 on litert" in program(installed, "doctor")
 

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from edge_oneshot.data import glyphs
-from edge_oneshot_device.installation.installer import Installation
+from edge_oneshot_device.installation.installation_report import Installation
 from tests import ROOT
 
 PYTHON = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
@@ -274,7 +274,7 @@ def test_a_gallery_without_its_key_gets_no_other_one(machine, archives):
 
 def test_places_of_ones_own_are_not_for_a_service_nor_the_services_for_root(fresh, archives):
     assert "go with --no-service" in fresh.install(archives[0], "--state", "/srv/door", code=2)
-    assert "of your own" in fresh.install(archives[0], "--no-service", code=2)
+    assert "needs --prefix" in fresh.install(archives[0], "--no-service", code=2)
     theirs = fresh.path("/var/lib/theirs")
     theirs.mkdir()
     os.chown(theirs, 65534, 65534)
@@ -314,7 +314,9 @@ def test_a_door_that_is_not_fit_goes_back_to_the_program_the_bundle_and_the_serv
     alter(later, "edge-oneshot.service", "doctor --state", "doctor --stat")
     unit = machine.path("/etc/systemd/system/edge-oneshot.service")
     before = unit.read_bytes()
-    assert machine.install(later, code=4) == ("install.sh: the door is not fit: what was in use before is in use again")
+    assert machine.install(later, code=4) == (
+        "install.sh: the door does not work: what was in use before is in use again"
+    )
     machine.expect_fit(archive.release)
     assert unit.read_bytes() == before
     assert "int8 on" in machine.door("doctor")
@@ -332,7 +334,7 @@ def test_going_back_goes_back_no_bundle_too_far(machine, archive, unpack, alter,
 def test_a_bundle_that_is_not_taken_leaves_the_door_as_it_was(machine, archive, later, alter):
     alter(later, "release.env", "--variant float32", "--variant float5")
     told = machine.install(later, code=3)
-    assert told.startswith("install.sh: the bundle was not taken (")
+    assert told.startswith("install.sh: init refused the bundle (")
     assert "no variant 'float5'" in told
     assert told.endswith(": what was in use before is in use again")
     machine.expect_fit(archive.release)
@@ -341,7 +343,7 @@ def test_a_bundle_that_is_not_taken_leaves_the_door_as_it_was(machine, archive, 
 def test_a_first_installation_that_fails_leaves_no_service(fresh, archives, alter, tmp_path):
     unpacked = Path(shutil.copytree(archives[0], tmp_path / "altered", symlinks=True))
     alter(unpacked, "edge-oneshot.service", "doctor --state", "doctor --stat")
-    assert fresh.install(unpacked, code=4) == "install.sh: the door is not fit: nothing was in use before"
+    assert fresh.install(unpacked, code=4) == "install.sh: the door does not work: nothing was in use before"
     for left in ("/opt/edge-oneshot/current", "/etc/systemd/system/edge-oneshot.service",
                  "/usr/local/bin/edge-oneshot-device", *COMPLETIONS):  # fmt: skip
         assert not os.path.lexists(fresh.path(left))

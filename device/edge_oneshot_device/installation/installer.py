@@ -27,22 +27,22 @@ from edge_oneshot_device.gallery.locking import locked
 from edge_oneshot_device.gallery.migrations import SEALED
 from edge_oneshot_device.gallery.storage_errors import unsealed
 from edge_oneshot_device.gallery.transaction import Transaction, with_reserve
+from edge_oneshot_device.installation.installation_report import Installation, report_on
 from edge_oneshot_device.installation.options import InstallOptions
-from edge_oneshot_device.installation.report import Installation, report_on
 from edge_oneshot_device.recognition.enrolment import enrol_again
 from edge_oneshot_device.recognition.outlook import resolve_target
 from edge_oneshot_device.state.bundle_files import has_bundles, open_bundle, remove_bundles, write_bundle
+from edge_oneshot_device.state.device_settings import (
+    DeviceSettings,
+    decode_settings,
+    facts_of,
+    require_settings,
+)
 from edge_oneshot_device.state.folder import (
     make_folder,
     require_gallery,
     require_owner,
     state_dir,
-)
-from edge_oneshot_device.state.settings import (
-    DeviceSettings,
-    decode_settings,
-    facts_of,
-    require_settings,
 )
 from edge_oneshot_device.state_names import FORMER_SETTINGS, GALLERY
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from edge_oneshot_device.gallery.people import Enrolment, Person
     from edge_oneshot_device.gallery.rotation import DroppedKeys, KeyRotation
     from edge_oneshot_device.gallery.transfer import Backup, Transfer
-    from edge_oneshot_device.installation.report import Installation
+    from edge_oneshot_device.installation.installation_report import Installation
     from edge_oneshot_device.matching.decision import Decision
     from edge_oneshot_device.matching.thresholds import Outlook
+    from edge_oneshot_device.recognition.folder_enrolment import FolderEnrolment
     from edge_oneshot_device.recognition.recognizer import Unlocked
-    from edge_oneshot_device.recognition.staff import StaffEnrolment
 
 UNCALIBRATED: Final = "uncalibrated: verify and identify will refuse; export it with calibration images"
 UNSIGNED: Final = "nobody: the digests show that the bundle is undamaged, not where it comes from"
@@ -168,10 +168,8 @@ def installation_text(installation: "Installation") -> str:
         provisional = ", provisional: the calibration has too little data for it" if installation.provisional else ""
         rows.append(("target FAR", f"{percent(installation.target_far)}{provisional}"))
         if installation.default_far:
-            text = (
-                "the bundle's default; a larger --target-far rejects fewer genuine attempts and lets more strangers in"
-            )
-            rows.append(("", text))
+            text = "the default of the bundle; a larger --target-far rejects fewer genuine attempts and lets in more"
+            rows.append(("", f"{text} strangers"))
     if installation.outlook is not None:
         rows.append(("door", outlook_text(installation.outlook)))
     rows += [("", _door_text(one)) for one in installation.forecast if one != installation.outlook]
@@ -186,7 +184,7 @@ def installation_text(installation: "Installation") -> str:
     return align(rows)
 
 
-def staff_text(staff: "StaffEnrolment") -> str:
+def folder_enrolment_text(staff: "FolderEnrolment") -> str:
     """Who was enrolled from a folder and from which images, who was refused and why, and what was left out."""
     from edge_oneshot_device.image_files import passed_over_text
 
@@ -205,7 +203,15 @@ def staff_text(staff: "StaffEnrolment") -> str:
 
 
 def transfer_text(transfer: "Transfer", action: str) -> str:
-    """Who was written to a file, or read from one."""
+    """Who was written to a file, or read from one.
+
+    Args:
+        transfer: The result.
+        action: The command: ``export`` or ``import``.
+
+    Returns:
+        The text.
+    """
     text = f"{action}ed {count(len(transfer.people), 'person')}: {transfer.file}"
     if transfer.skipped:
         text += f"\nalready enrolled, left unchanged: {', '.join(transfer.skipped)}"

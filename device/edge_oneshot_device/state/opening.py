@@ -10,8 +10,8 @@ from edge_oneshot_device.encoding.preprocessing import start_decoder
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import find_key
 from edge_oneshot_device.state.bundle_files import open_bundle
+from edge_oneshot_device.state.device_settings import DeviceSettings, require_settings
 from edge_oneshot_device.state.folder import require_gallery, state_dir
-from edge_oneshot_device.state.settings import DeviceSettings, require_settings
 
 
 class Installed(msgspec.Struct, frozen=True):

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs this archive without a network, and goes back to what was there before when the door is not fit after it.
+# Installs this archive without a network, and restores what was in use before if the door does not work afterwards.
 # The digests are checked before anything else of the archive is used, and what is done in the door's folder is done as
 # the door's user.
 set -eu
@@ -13,11 +13,11 @@ usage: sudo ./install.sh [--python PYTHON]
 Installs a door: the program in /opt/edge-oneshot, the gallery in /var/lib/edge-oneshot, its key in
 /etc/edge-oneshot.key, a service, and the command edge-oneshot-device in /usr/local/bin.
 
-  --no-service     without a service, for the user who runs this, in places of one's own:
-  --prefix DIR       for the program
-  --state DIR        for the bundle and the gallery
-  --key FILE         the gallery's key, made if there is none
-  --python PYTHON  the Python to run it with (python3.X, as the archive was built for)
+  --no-service     install without a service, for the user who runs this, in these places:
+  --prefix DIR       folder of the program
+  --state DIR        folder of the bundle and the gallery
+  --key FILE         the gallery's key, created if it does not exist
+  --python PYTHON  the Python to run it with (default: the version that the archive was built for)
   --help           print this
 USAGE
 }
@@ -34,7 +34,7 @@ command=/usr/local/bin/edge-oneshot-device
 bash_completion=/usr/local/share/bash-completion/completions/edge-oneshot-device
 zsh_completion=/usr/local/share/zsh/site-functions/_edge-oneshot-device
 
-# What ends this script ends it here: once the door was touched, what was in use before is put back.
+# Every exit runs this: once something was changed, it restores what was in use before.
 kept=$(mktemp -d)
 why="a step failed"
 begun=no
@@ -68,7 +68,7 @@ absolute() {
 while [ $# -gt 0 ]; do
     case $1 in
         --prefix | --state | --key | --python)
-            [ -n "${2:-}" ] || fail "$1 takes a value" 2
+            [ -n "${2:-}" ] || fail "$1 needs a value" 2
             case $1 in
                 --prefix) prefix=$(absolute "$2") ;;
                 --state) state=$(absolute "$2") ;;
@@ -85,7 +85,7 @@ while [ $# -gt 0 ]; do
             usage
             exit
             ;;
-        *) fail "$1 is not known: ./install.sh --help" 2 ;;
+        *) fail "$1 is unknown: see ./install.sh --help" 2 ;;
     esac
 done
 case $python in
@@ -94,18 +94,18 @@ esac
 
 if [ "$service" = no ]; then
     for named in "$prefix" "$state" "$key"; do
-        [ -n "$named" ] || fail "--no-service takes --prefix, --state and --key of your own" 2
+        [ -n "$named" ] || fail "--no-service needs --prefix, --state and --key" 2
     done
 else
     [ -z "$prefix$state$key" ] || fail "--prefix, --state and --key go with --no-service: the service has its own" 2
-    [ "$(id -u)" = 0 ] || fail "a service takes root: sudo ./install.sh, or --no-service as --help says" 2
+    [ "$(id -u)" = 0 ] || fail "a service needs root: run sudo ./install.sh, or use --no-service, see --help" 2
     prefix=/opt/edge-oneshot
     state=/var/lib/edge-oneshot
     key=/etc/edge-oneshot.key
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 fi
 
-# The archive: each file is listed, a regular one and as it was built, and there is no other.
+# The archive: every file is listed, regular and unaltered, and there are no others.
 here=$(cd "$(dirname "$0")" && pwd -P)
 cd "$here"
 damaged="the archive is damaged: build it again"
@@ -144,11 +144,11 @@ for word in $options; do
     esac
 done
 
-# The machine: everything that can be refused is refused before anything is changed.
+# The machine: refuse everything that can be refused before anything is changed.
 [ "$(uname -m)" = "$machine" ] ||
     fail "this archive is for $machine, this machine is $(uname -m): deploy --machine $(uname -m)" 2
 python=$(command -v "${python:-python$version}") ||
-    fail "python$version is missing: deploy --python with the version that python3 --version says" 2
+    fail "python$version is missing: deploy --python with the version that python3 --version prints" 2
 "$python" -I -c 'import venv, ensurepip' 2>/dev/null ||
     fail "$python cannot make environments: apt install python$version-venv" 2
 target=$prefix/releases/$release
@@ -170,8 +170,8 @@ as_user() {
     [ "$service" = no ] || sh "$here/as-door.sh" --program "$@"
 }
 
-# fit RELEASE UNIT: whether the unit's own command ends well with that release; as the unit's own user, with the unit's own
-# limits where systemd runs
+# fit RELEASE UNIT: whether the unit's command succeeds with that release, as the unit's user and, where systemd runs, with
+# the unit's limits
 fit() {
     if [ "$service" = no ]; then
         device "$1" doctor >"$kept/said" 2>&1
@@ -207,7 +207,7 @@ use() {
     mv -T "$prefix/current.new" "$prefix/current"
 }
 
-# place FILE WHERE: by one rename; what was there is kept for the way back
+# place FILE WHERE: by one rename; the former file is kept for put_back
 place() {
     if [ -e "$2" ] || [ -L "$2" ]; then cp -pP "$2" "$kept/${2##*/}"; fi
     install -D -m 0644 "$1" "$2.new"
@@ -222,7 +222,7 @@ replace() {
     fi
 }
 
-# systemctl and udevadm, where they have somebody to talk to
+# systemctl and udevadm, only where systemd runs
 tell() {
     [ ! -d /run/systemd/system ] || "$@"
 }
@@ -233,7 +233,7 @@ put_back() {
     [ ! -s "$kept/said" ] || cat "$kept/said" >&2
     again="what was in use before"
     if [ "$replaced" = yes ] && ! device "$target" rollback >"$kept/said" 2>&1; then
-        again="the bundle of before cannot be put back ($(tail -n 1 "$kept/said")): the program of before"
+        again="the former bundle cannot be restored ($(tail -n 1 "$kept/said")): the former program"
     fi
     if [ "$switched" = yes ]; then
         if [ -n "$before" ]; then use "$before"; else rm -f "$prefix/current"; fi
@@ -253,29 +253,29 @@ put_back() {
     elif works; then
         why="$why: $again is in use again"
     else
-        why="$why: $again is in its place again, and is not fit either"
+        why="$why: $again is restored, but does not work either"
     fi
 }
 
 if [ "$service" = yes ]; then
-    [ ! -L "$state" ] || fail "$state is a link: the door's folder has to be there itself; mount a disk there instead"
+    [ ! -L "$state" ] || fail "$state is a link, but must be a folder: mount a disk there instead"
     if [ -e "$state" ]; then
-        [ -d "$state" ] || fail "$state is no folder: move it away"
+        [ -d "$state" ] || fail "$state is not a folder: move it away"
         [ "$(stat -c %u "$state")" = "$(id -u "$user" 2>/dev/null || :)" ] ||
-            fail "$state does not belong to $user: see what is in it, and move it away or give it to that user"
+            fail "$state does not belong to $user: look what is in it, then move it away or give it to that user"
     fi
     if [ -e "$command" ] && [ "$(readlink "$command")" != "$prefix/current/as-door.sh" ]; then
-        fail "$command is not this installer's: move it away"
+        fail "$command was not made by this installer: move it away"
     fi
-    [ -e "$key" ] || [ ! -e "$state/gallery.db" ] || fail "the key $key of the gallery is gone: bring it back" 3
+    [ -e "$key" ] || [ ! -e "$state/gallery.db" ] || fail "the key $key of the gallery is gone: restore it" 3
     getent group "$user" >/dev/null || groupadd --system "$user"
     getent passwd "$user" >/dev/null ||
         useradd --system --gid "$user" --home-dir "$state" --no-create-home --shell /usr/sbin/nologin "$user"
     as_user "$python" -I -c pass ||
-        fail "$user cannot run $python, which others may not reach: apt install python$version, or --python another" 2
+        fail "$user cannot run $python, which other users cannot open: apt install python$version, or --python another" 2
     install -d -o root -g root -m 0755 "$prefix" "$prefix/releases"
 else
-    [ ! -e "$state" ] || [ "$(stat -Lc %u "$state")" = "$(id -u)" ] || fail "$state belongs to another user: name your own" 2
+    [ ! -e "$state" ] || [ "$(stat -Lc %u "$state")" = "$(id -u)" ] || fail "$state belongs to another user: use your own folder" 2
     mkdir -p "$prefix/releases"
 fi
 
@@ -285,18 +285,18 @@ clean() {
 }
 if [ ! -e "$target/complete" ]; then
     rm -rf "$target"
-    clean "$python" -I -m venv "$target" || fail "$python makes no environment in $target"
+    clean "$python" -I -m venv "$target" || fail "$python cannot create an environment in $target"
     clean "$target/bin/python" -I -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-index \
         --find-links wheels --require-hashes -r requirements.txt ||
         fail "the wheels of this archive cannot be installed: nothing was changed"
     install -m 0644 README.txt completion.bash completion.zsh "$target"
     install -m 0755 as-door.sh "$target/as-door.sh"
-    as_user "$target/bin/python" -I -c pass || fail "$user cannot run what is in $target: chmod a+rx the folders above it"
+    as_user "$target/bin/python" -I -c pass || fail "$user cannot run the program in $target: run chmod a+rx on the folders above it"
     sync -f "$target"
     touch "$target/complete"
 fi
 
-# The bundle, and whether the door is fit with it. Between here and the end nothing but a kill interrupts.
+# The bundle, and whether the door works with it. From here to the end only SIGKILL interrupts.
 trap '' HUP INT TERM
 begun=yes
 installed=$([ -e "$state/gallery.db" ] && echo yes || echo no)
@@ -316,13 +316,13 @@ fi
 cd "$offered"
 # shellcheck disable=SC2086 # words, split on purpose
 if ! device "$target" init bundle.oneshot $options --json >"$kept/init" 2>"$kept/refused" &&
-    ! grep -q '"reason":"not_wiped"' "$kept/refused"; then # taken, and the next opening wipes what is left to wipe
+    ! grep -q '"reason":"not_wiped"' "$kept/refused"; then # installed; the next opening wipes what is left to wipe
     refused=$(tail -n 1 "$kept/refused" | sed 's/^{"error":"\(.*\)","reason":"[a-z_]*"}$/\1/; s/\\\(["\\]\)/\1/g')
-    fail "the bundle was not taken ($refused)" 3
+    fail "init refused the bundle ($refused)" 3
 fi
 cd "$here"
 grep -q '"replaced":false' "$kept/init" || replaced=$installed
-fit "$target" edge-oneshot.service || fail "the door is not fit"
+fit "$target" edge-oneshot.service || fail "the door does not work"
 
 switched=yes
 use "$target"
@@ -341,7 +341,7 @@ if [ "$service" = yes ]; then
     rm -f "$target/bundle.oneshot" "$target/trusted.pub"
 fi
 
-# This release and the one before it are kept; what is no release of ours is left alone.
+# Keep this release and the one before it; leave alone what is not a release of ours.
 for old in "$prefix/releases"/*; do
     case $old in
         "$target" | "$before") continue ;;

@@ -25,7 +25,7 @@ from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource
 from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.installation.options import InstallOptions
-from edge_oneshot_device.state.settings import read_settings
+from edge_oneshot_device.state.device_settings import read_settings
 from tests import MODELS
 
 CONTENT = (MODELS / "tiny-int8.tflite").read_bytes()

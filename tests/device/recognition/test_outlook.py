@@ -104,7 +104,7 @@ def test_init_says_beforehand_what_the_door_will_do_and_whose_choice_the_target_
     command = ["init", str(make_bundle()), "--state", str(tmp_path / "state")]
     assert cli.main(command) == 0
     chosen = capsys.readouterr().out
-    assert "the bundle's default; a larger --target-far rejects fewer genuine attempts" in chosen
+    assert "the default of the bundle; a larger --target-far rejects fewer genuine" in chosen
     for people in (10, 100):
         assert f" with {people} people enrolled, about " in chosen
     assert cli.main([*command, "--target-far", "0.05", "--json"]) == 0
@@ -125,7 +125,7 @@ def test_init_says_which_settings_of_before_are_as_by_default_again(
     assert cli.main([*command, "--keep-photos", "--target-far", "0.05", "--rejections-per-minute", "5"]) == 0
     assert "as default" not in capsys.readouterr().out
     assert cli.main([*command, "--target-far", "0.02"]) == 0
-    assert "as default  --keep-photos, --rejections-per-minute: set before and not now" in capsys.readouterr().out
+    assert "reset       --keep-photos, --rejections-per-minute: set before, not given now" in capsys.readouterr().out
     assert cli.main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["defaults_again"] == ["--target-far"]
 
@@ -151,7 +151,8 @@ def test_a_door_that_turns_many_away_is_told_so_with_what_to_do(
     told = capsys.readouterr().out
     assert "44.2 of 100 genuine attempts are rejected" in told
     assert told.endswith(
-        ": enrol more images of each, init with a larger --target-far, or verify whom somebody claims to be\n"
+        ": enrol more images of each person, run init with a larger --target-far, or use verify, where people say who "
+        "they are\n"
     )
     (found,) = [finding for finding in examine(tmp_path / "state").findings if finding.what == "threshold"]
     assert found.level == "warning"

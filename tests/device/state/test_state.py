@@ -26,9 +26,9 @@ from edge_oneshot_device.installation import installer as installing
 from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.recognition.recognizer import Recognizer
+from edge_oneshot_device.state.device_settings import DeviceSettings, decode_settings
 from edge_oneshot_device.state.folder import state_dir
 from edge_oneshot_device.state.opening import open_installed
-from edge_oneshot_device.state.settings import DeviceSettings, decode_settings
 from tests.samples.galleries import tampering
 from tests.samples.tiny import MakeBundle, hex_of, sign_bundle
 

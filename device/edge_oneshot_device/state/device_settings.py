@@ -104,6 +104,13 @@ def read_settings(gallery: "Gallery") -> DeviceSettings | None:
 def decode_settings(path: Path, content: bytes) -> DeviceSettings:
     """Decode settings from the gallery.
 
+    Args:
+        path: The gallery's file, for errors.
+        content: The settings as JSON.
+
+    Returns:
+        The settings.
+
     Raises:
         IntegrityError: Reason ``settings_unreadable``.
     """

@@ -17,7 +17,7 @@ from edge_oneshot_device.gallery.roster import NewTemplates
 from edge_oneshot_device.gallery.template_cache import TemplateCache
 from edge_oneshot_device.image_files import PassedOver
 from edge_oneshot_device.installation import installer
-from edge_oneshot_device.recognition.staff import Chosen, enrol_folder
+from edge_oneshot_device.recognition.folder_enrolment import Chosen, enrol_folder
 from tests.samples.tiny import MakeBundle, People
 
 

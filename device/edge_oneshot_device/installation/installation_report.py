@@ -9,7 +9,7 @@ from edge_oneshot_device.inspection.bundle_summary import Operation, summarise
 from edge_oneshot_device.matching.thresholds import Outlook
 from edge_oneshot_device.recognition.outlook import forecast, outlook_of, resolve_target
 from edge_oneshot_device.recognition.policy import Policy
-from edge_oneshot_device.state.settings import DeviceSettings
+from edge_oneshot_device.state.device_settings import DeviceSettings
 
 
 class Installation(msgspec.Struct, frozen=True):

@@ -53,7 +53,7 @@ class Chosen(msgspec.Struct, frozen=True):
     by: Literal["quality", "order"]
 
 
-class StaffEnrolment(msgspec.Struct, frozen=True):
+class FolderEnrolment(msgspec.Struct, frozen=True):
     """The result of enrolling a folder.
 
     Attributes:
@@ -79,7 +79,7 @@ def enrol_folder(
     report: Callable[[int, int], None] | None = None,
     *,
     access: Access | None = None,
-) -> StaffEnrolment:
+) -> FolderEnrolment:
     """Enrol everybody in a folder who is not enrolled yet. After an interruption it can be called again.
 
     Args:
@@ -119,7 +119,7 @@ def enrol_folder(
                 passed += [PassedOver(f"{name}/{images[place].name}", reason) for place, reason in choice.left]
         except InputError as error:
             refused.append(Refused(printable(name), error.reason, one_line(str(error))))
-    return StaffEnrolment(str(folder), enrolled, skipped, refused, chosen, passed)
+    return FolderEnrolment(str(folder), enrolled, skipped, refused, chosen, passed)
 
 
 def _people(folder: Path) -> tuple[list[tuple[str, list[Path]]], list[PassedOver]]:
