@@ -1,7 +1,7 @@
-"""How far the truth may lie from a measured rate when comparisons share people, who differ from each other.
+"""Confidence bounds of rates whose comparisons share people, and are therefore not independent trials.
 
-A comparison is no independent trial: somebody who is easily mistaken is so in every comparison. What a rate varies by
-is therefore taken from what each person adds to it, not from the count of comparisons.
+Somebody who is easily mistaken is so in every comparison. The variance of a rate is therefore estimated from what each
+person contributes to it, and not from the number of comparisons.
 """
 
 import math
@@ -20,11 +20,11 @@ _SPLITS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class FarBound:
-    """What a threshold for a wanted false accept rate does on other people than those it comes from.
+    """The false accept rate of a threshold on other people than those that it was fitted to.
 
     Attributes:
-        far: False accept rate measured there, 0..1.
-        upper_95: Upper 95 % bound of the true one.
+        far: The measured false accept rate, 0..1.
+        upper_95: Upper 95 % bound of the true false accept rate.
     """
 
     far: float
@@ -32,43 +32,53 @@ class FarBound:
 
 
 def supports(people: int, far: float) -> bool:
-    """Whether so many people support a false accept rate: 3 over their pairs does not exceed it.
+    """Whether a number of people suffices to measure a false accept rate: 3 over their pairs does not exceed the rate.
 
-    That is the rule of three (Hanley and Lippman-Hand 1983) over pairs of people, since
-    comparisons between the same two people are not independent.
+    This is the rule of three (Hanley and Lippman-Hand 1983) over pairs of people, since comparisons between the same
+    two people are not independent.
+
+    Args:
+        people: Number of people.
+        far: False accept rate, 0..1.
+
+    Returns:
+        Whether it suffices.
     """
     return far * (people * (people - 1) // 2) >= 3 - 1e-9
 
 
 def people_needed(far: float) -> int:
-    """The fewest people that support a false accept rate, see `supports`."""
+    """The smallest number of people that supports a false accept rate, see `supports`."""
     people = max(math.ceil(0.5 + math.sqrt(0.25 + 6.0 / far)) - 1, 2)
     return people if supports(people, far) else people + 1
 
 
 def supported_targets(people: int) -> tuple[float, ...]:
-    """Targets 5, 2, 1 a decade, from 0.5 down to the smallest that so many identities support."""
+    """Target FARs 5, 2 and 1 of each decade, from 0.5 down to the smallest that this number of people supports."""
     grid = (float(f"{step}e-{decade}") for decade in range(1, 10) for step in (5, 2, 1))
     return tuple(target for target in grid if supports(people, target))
 
 
 def far_bounds(impostor: Scores, sides: Integers, targets: Sequence[float], rng: np.random.Generator) -> list[FarBound]:
-    """The true false accept rate of thresholds that are fitted to these scores, bounded from above.
+    """Upper bounds of the true false accept rates of thresholds that are fitted to these scores.
 
-    Threshold and count come from disjoint people (cross-fitting): over several random halvings,
-    what one half accepts is counted at the threshold of the other. The variance of that rate is
-    the jackknife's for a mean over pairs (Arvesen 1969), in its linear form: the sum over people
-    of the square of what all comparisons with them add to the rate. It holds whatever the
-    comparisons of one person have in common, and counts what a pair has for itself twice, which
-    makes up for how few people there are. The bound is Student's, with one degree of freedom
-    fewer than people, on the logarithm of the rate, for rates of rare events are skewed; it is at
-    least 3 over the pairs of people (Hanley and Lippman-Hand 1983). docs/experiments/coverage.md has its coverage.
+    Threshold and rate come from disjoint people (cross-fitting): the people are halved at random several times, and
+    the accepts of one half are counted at the threshold of the other. The variance of the rate is that of the jackknife
+    for a mean over pairs (Arvesen 1969) in its linear form: the sum over people of the square of what all comparisons
+    with them contribute to the rate. It is valid whatever the comparisons of one person have in common. It counts the
+    part that is particular to a pair twice, which compensates for a small number of people. The bound is Student's,
+    with one degree of freedom fewer than people, on the logarithm of the rate, because rates of rare events are skewed.
+    It is at least 3 over the pairs of people (Hanley and Lippman-Hand 1983). docs/experiments/coverage.md has its
+    coverage.
 
     Args:
         impostor: float32 (m,), scores of comparisons of two people.
-        sides: Integers (m, 2), the two people of each, 0..people-1.
-        targets: Wanted rates that the people support, see `supports`.
+        sides: Integers (m, 2), the two people of each comparison, 0..people-1.
+        targets: Target FARs that the people support, see `supports`.
         rng: Draws the halvings.
+
+    Returns:
+        The rate and its bound for each target.
     """
     from scipy.stats import t
 
@@ -98,18 +108,20 @@ def far_bounds(impostor: Scores, sides: Integers, targets: Sequence[float], rng:
 
 
 def rate_interval(rate: float, variance: float, people: int, most: float = np.inf) -> tuple[float, float]:
-    """95 % interval of a rate whose variance is known from so many people.
+    """The 95 % interval of a rate whose variance was estimated over people.
 
-    Wilson's interval (1927) for the effective sample size (Kish 1965), the number of independent
-    trials that would vary as much, with Student's quantile for the degrees of freedom (Korn and
-    Graubard 1998; Franco et al. 2019 compare such intervals). A rate of 0 or 1 shows no
-    variance of its own; each person then counts once.
+    This is Wilson's interval (1927) for the effective sample size (Kish 1965), which is the number of independent
+    trials with the same variance, with Student's quantile for the degrees of freedom (Korn and Graubard 1998; Franco et
+    al. 2019 compare such intervals). A rate of 0 or 1 shows no variance; each person then counts as one trial.
 
     Args:
-        rate: 0..1.
-        variance: Of the rate.
-        people: People (or other clusters) that it comes from.
-        most: The effective sample size is not larger.
+        rate: The rate, 0..1.
+        variance: Its variance.
+        people: Number of people (or other clusters) that it comes from.
+        most: Upper limit of the effective sample size.
+
+    Returns:
+        Both ends, 0..1.
     """
     from scipy.stats import t
 
@@ -122,21 +134,23 @@ def rate_interval(rate: float, variance: float, people: int, most: float = np.in
 def mean_interval(
     values: NDArray[np.float64], clusters: Integers, weights: NDArray[np.float64] | None = None
 ) -> tuple[float, float]:
-    """95 % interval of a mean of shares, 0..1, that come in clusters.
+    """The 95 % interval of a mean of clustered shares.
 
-    The variance is the cluster-robust one (Liang and Zeger 1986), joined by one degree of freedom
-    of what it were if each cluster counted once: few clusters that happen to have no hard one
-    among them show too small a variance, and this is where they would differ most. The effective
-    sample size is not larger than that of the weights alone (Kish 1965).
+    The variance is the cluster-robust one (Liang and Zeger 1986), plus one degree of freedom of the variance that the
+    mean would have if each cluster counted as one trial: a few clusters without a hard one among them would otherwise
+    show too small a variance. The effective sample size is at most that of the weights alone (Kish 1965).
 
     Args:
-        values: (n,).
-        clusters: Integers (n,), from 0 on, what makes values alike: whom they show.
-        weights: float64 (n,), of sum 1; equal ones unless given.
+        values: float64 (n,), shares in 0..1.
+        clusters: Integers (n,), from 0 on: the cluster of each value, such as the identity that it is about.
+        weights: float64 (n,) of sum 1; None for equal weights.
+
+    Returns:
+        Both ends, 0..1.
     """
     weights = np.full(len(values), 1 / len(values)) if weights is None else weights
     rate = float(weights @ values)
-    # a sum of shares can miss 0 and 1 by its rounding, which is then no variance
+    # rounding of the sum near 0 and 1 is no variance
     rate = next((end for end in (0.0, 1.0) if math.isclose(rate, end, abs_tol=1e-12)), rate)
     parts = np.bincount(clusters, weights * (values - rate))
     count = int(np.count_nonzero(np.bincount(clusters, weights)))
@@ -146,12 +160,12 @@ def mean_interval(
 
 
 def _each(one: Integers, other: Integers, people: int) -> NDArray[np.int64]:
-    """How many comparisons there are with each person."""
+    """The number of comparisons with each person."""
     return np.bincount(one, minlength=people) + np.bincount(other, minlength=people)
 
 
 def _halvings(people: int, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
-    """Each half of the people, as bool (people,), for each of some random halvings."""
+    """Both halves of each random halving of the people, as bool (people,)."""
     for _ in range(_SPLITS):
         side = rng.permutation(people) < people // 2
         yield side

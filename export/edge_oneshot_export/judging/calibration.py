@@ -1,4 +1,20 @@
-"""Fit thresholds for target false accept rates on identities that the encoder was not trained on."""
+"""Fit thresholds for target false accept rates on identities that the encoder was not trained on.
+
+For k templates, galleries are drawn in which each identity has k templates. Its other images are probes, and
+`edge_oneshot_device.matching.decision` compares each probe with every person.
+
+- The targets are the FARs that the identities support, see `bounds.supports`.
+- The threshold of a target comes from all impostor comparisons, and its FRR from all genuine comparisons at that
+  threshold. An image without content is a failure to acquire, and an identity with too few others is a failure to
+  enrol; the FRR includes both, as the generalized false reject rate of ISO/IEC 19795-1 does. The FAR and its upper
+  bound are cross-fitted, see `bounds.far_bounds`.
+- The tail is a generalized Pareto distribution (Pickands 1975), fitted by maximum likelihood to the scores above a
+  lower threshold and anchored at the smallest supported target.
+- The degree of similarity is the isotonic posterior at equal priors.
+- The margin is the smallest lead over the runner-up that keeps wrong acceptances within the default target, or
+  within the rate that is kept for so many people, in closed-set 1:N trials of these identities; it is at least
+  what rounding makes.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,8 +30,6 @@ from edge_oneshot_device.bundle.manifest import (
     Metric,
     OperatingPoint,
     Rule,
-    SimilarityMap,
-    Tail,
 )
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import has_content
@@ -23,8 +37,9 @@ from edge_oneshot_device.matching.thresholds import threshold_for
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.bounds import far_bounds, people_needed, supported_targets, supports
 from edge_oneshot_export.judging.cells import Integers
-from edge_oneshot_export.judging.metrics import Scores, frr_at, thresholds_at
+from edge_oneshot_export.judging.metrics import frr_at
 from edge_oneshot_export.judging.protocols import ROUNDING, LabelledImages, Trials, gallery_trials
+from edge_oneshot_export.judging.score_fits import fit_tail, similarity_map
 
 MIN_PEOPLE: Final = 4
 """Fewer identities give at most 3 pairs of people, which support no target."""
@@ -32,10 +47,6 @@ MIN_PEOPLE: Final = 4
 _MAX_PEOPLE: Final = 1000
 _MAX_IMAGES: Final = 25  # per person: five templates and twenty probes
 _COMPARISONS: Final = 1_500_000  # about, for each number of templates
-_KNOTS: Final = 64
-_MIN_EXCEEDANCES: Final = 50  # to fit the shape of the tail to
-_MAX_EXCEEDANCES: Final = 10_000  # more only cost time
-_SHAPES: Final = (-0.5, 0.5)  # outside, the likelihood is not regular or the variance infinite (Smith 1985)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,9 @@ def draw_sample(
         seed: Random seed.
         target_far: The target FAR that the identities have to support.
 
+    Returns:
+        The sample.
+
     Raises:
         ModelError: ``too_few_people``: no calibration is possible; ``unsupported_target``: none for `target_far`.
     """
@@ -118,7 +132,7 @@ def calibrate(
 ) -> tuple[Calibration, ...]:
     """Calibrate an exported variant as the device runs it, for each rule and each number of templates.
 
-    See `calibrate_embeddings` for the method.
+    The docstring of this module has the method.
 
     Args:
         encoder: The variant on its runtime.
@@ -145,20 +159,7 @@ def calibrate_embeddings(
 ) -> tuple[Calibration, ...]:
     """Calibrate from embeddings.
 
-    For k templates, galleries are drawn in which each identity has k templates. Its other images are probes, and
-    `edge_oneshot_device.matching.decision` compares each probe with every person.
-
-    - The targets are the FARs that the identities support, see `bounds.supports`.
-    - The threshold of a target comes from all impostor comparisons, and its FRR from all genuine comparisons at that
-      threshold. An image without content is a failure to acquire, and an identity with too few others is a failure to
-      enrol; the FRR includes both, as the generalized false reject rate of ISO/IEC 19795-1 does. The FAR and its upper
-      bound are cross-fitted, see `bounds.far_bounds`.
-    - The tail is a generalized Pareto distribution (Pickands 1975), fitted by maximum likelihood to the scores above a
-      lower threshold and anchored at the smallest supported target.
-    - The degree of similarity is the isotonic posterior at equal priors.
-    - The margin is the smallest lead over the runner-up that keeps wrong acceptances within the default target, or
-      within the rate that is kept for so many people, in closed-set 1:N trials of these identities; it is at least
-      what rounding makes.
+    The docstring of this module has the method.
 
     Args:
         embeddings: float32 (m, d), of the images of `sample`.
@@ -183,7 +184,7 @@ def calibrate_embeddings(
             if count == 1 and calibrations:  # every rule is the same
                 calibrations.append(msgspec.structs.replace(calibrations[0], rule=rule))
                 continue
-            thresholds, tail = _fit(trials.impostor, sorted({*targets, wanted}, reverse=True))
+            thresholds, tail = fit_tail(trials.impostor, sorted({*targets, wanted}, reverse=True))
             draft = Calibration(
                 variant=variant,
                 rule=rule,
@@ -283,29 +284,6 @@ def _unsupported(target_far: float, people: int, smallest: float) -> ModelError:
     return ModelError(message, reason="unsupported_target")
 
 
-def _fit(impostor: Scores, targets: Sequence[float]) -> tuple[dict[float, float], Tail]:
-    """The threshold of each target, and the tail beyond the smallest."""
-    from scipy.stats import genpareto
-
-    thresholds = dict(zip(targets, thresholds_at(impostor, targets), strict=True))
-    smallest = targets[-1]
-    enough = [target for target in targets if target * len(impostor) >= _MIN_EXCEEDANCES] or targets[:1]
-    start = thresholds[min(enough, key=lambda target: abs(np.log(target / (10 * smallest))))]
-    excess = np.sort(impostor[impostor >= start]).astype(np.float64) - start
-    if len(excess) > _MAX_EXCEEDANCES:
-        excess = excess[np.linspace(0, len(excess) - 1, _MAX_EXCEEDANCES).astype(int)]
-    least = ROUNDING * max(1.0, abs(start))
-    shape, scale = 0.0, float(excess.mean()) if len(excess) else least
-    if len(excess) >= _MIN_EXCEEDANCES and excess[-1] > least:
-        shape, _, scale = genpareto.fit(excess, 0.0, floc=0.0, scale=scale)
-        if not _SHAPES[0] <= shape <= _SHAPES[1]:
-            shape = float(np.clip(shape, *_SHAPES))
-            scale = genpareto.fit(excess, fc=shape, floc=0.0, scale=scale)[2]
-    # a generalized Pareto tail keeps its shape above any higher threshold
-    scale = float(scale + shape * (thresholds[smallest] - start))
-    return thresholds, Tail(threshold=thresholds[smallest], far=smallest, scale=max(scale, least), shape=float(shape))
-
-
 def _points(
     trials: Trials, thresholds: dict[float, float], failures: _Failures, rng: np.random.Generator
 ) -> tuple[OperatingPoint, ...]:
@@ -333,30 +311,3 @@ def _margin(trials: Trials, draft: Calibration, metric: Metric) -> float:
     # two people with the same template are never told apart by rounding
     least = ROUNDING * max(1.0, abs(draft.points[-1].threshold))
     return least if len(leads) <= allowed else max(float(np.nextafter(leads[allowed], np.inf)), least)
-
-
-def similarity_map(genuine: Scores, impostor: Scores) -> SimilarityMap:
-    """The degree of similarity as a function of the score: the isotonic posterior at equal priors, in at most 64 knots.
-
-    Args:
-        genuine: float32 (g,), at least one.
-        impostor: float32 (m,), at least one.
-    """
-    from scipy.optimize import isotonic_regression
-
-    values, place = np.unique(np.concatenate([genuine, impostor]), return_inverse=True)
-    values = values.astype(np.float64)
-    same = np.bincount(place[: len(genuine)], minlength=len(values)) / len(genuine)
-    weight = same + np.bincount(place[len(genuine) :], minlength=len(values)) / len(impostor)
-    posterior = isotonic_regression(same / weight, weights=weight).x
-    starts = np.flatnonzero(np.diff(posterior, prepend=-1.0))
-    degrees = posterior[starts]
-    knots = np.add.reduceat(values * weight, starts) / np.add.reduceat(weight, starts)
-    if len(starts) == 1:
-        knots, degrees = np.array([values[0], max(values[-1], values[0] + 1e-6)]), np.repeat(degrees, 2)
-    else:
-        # the outer steps end where the slope begins
-        knots[0], knots[-1] = values[starts[1] - 1], values[starts[-1]]
-    wanted = np.linspace(degrees[0], degrees[-1], _KNOTS)
-    kept = np.unique([0, len(knots) - 1, *np.abs(degrees - wanted[1:-1, np.newaxis]).argmin(axis=1)])
-    return SimilarityMap(scores=tuple(knots[kept].tolist()), degrees=tuple(np.clip(degrees[kept], 0.0, 1.0).tolist()))

@@ -1,4 +1,4 @@
-"""Images sorted by whom they show and who made them, to draw one-shot tasks from."""
+"""Images sorted by identity and drawer, to draw one-shot tasks from."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +13,15 @@ Integers = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cells:
-    """Images sorted into cells: what one drawer made of one identity, or all images of one identity.
+    """Images sorted into cells: the images of one identity by one drawer, or all images of one identity.
 
-    A cell is the range `start`, `count` of `order`; its identity's range surrounds it.
+    A cell is the range `start`, `count` of `order`. The range of its identity contains it.
 
     Attributes:
         order: int64 (n,), positions of the images.
         start, count: int64 (cells,).
-        owner_start, owner_count: int64 (cells,), the range of the identity.
-        pools: Of each group and each drawer, the cells that have a query outside them.
+        owner_start, owner_count: int64 (cells,), the range of the cell's identity.
+        pools: For each group and each drawer, the cells whose identity has an image outside the cell for the query.
     """
 
     order: NDArray[np.int64]
@@ -33,10 +33,18 @@ class Cells:
 
 
 def sort_into_cells(labels: Integers, groups: Integers | None, drawers: Integers | None) -> Cells:
-    """Sort images by identity, group and drawer, integers (n,) each.
+    """Sort images by identity, group and drawer.
+
+    Args:
+        labels: Integers (n,), the identity of each image.
+        groups: Integers (n,), the group of each image; None for one group.
+        drawers: Integers (n,), who drew each image; None for one cell an identity.
+
+    Returns:
+        The cells.
 
     Raises:
-        ModelError: Not one an image, or an identity in two groups.
+        ModelError: The arrays differ in length, or an identity is in two groups.
     """
     for name, values in (("groups", groups), ("drawers", drawers)):
         if values is not None and values.shape != labels.shape:
@@ -53,7 +61,7 @@ def sort_into_cells(labels: Integers, groups: Integers | None, drawers: Integers
     owner_count = np.bincount(owner_of)[owner]
     owner_start = np.searchsorted(owner_of[order], owner)
     if not np.array_equal(group_of[order], np.repeat(group_of[order[owner_start]], count)):
-        raise ModelError("an identity lies in two groups: label it apart in each", reason="bad_labels")
+        raise ModelError("an identity is in two groups: give it a label of its own in each", reason="bad_labels")
     usable = np.flatnonzero(owner_count > (1 if drawers is None else count))
     pools: list[list[NDArray[np.int64]]] = [[] for _ in range(int(group_of.max(initial=0)) + 1)]
     place = group[usable] * hands + hand[usable]
@@ -65,5 +73,14 @@ def sort_into_cells(labels: Integers, groups: Integers | None, drawers: Integers
 
 
 def largest_ways(labels: Integers, *, groups: Integers | None = None, drawers: Integers | None = None) -> int:
-    """The largest N that there are N-way one-shot tasks of; 0 when there is nothing to ask for."""
+    """The largest N of the N-way one-shot tasks that these images allow.
+
+    Args:
+        labels: Integers (n,), the identity of each image.
+        groups: Integers (n,), the group of each image, if the identities of a task are from one group.
+        drawers: Integers (n,), who drew each image, if support and query are by different drawers.
+
+    Returns:
+        N; 0 when there are no tasks.
+    """
     return max((len(pool) for drawn in sort_into_cells(labels, groups, drawers).pools for pool in drawn), default=0)

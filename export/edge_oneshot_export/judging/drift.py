@@ -1,4 +1,4 @@
-"""What an exported variant costs beside the float model: in embeddings, and in accepts and rejects of a door."""
+"""Drift: how the embeddings and the error rates of an exported variant differ from those of the float model."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -19,10 +19,8 @@ MAX_LOSS: Final = 0.02
 the one-shot tasks."""
 
 COLLAPSED: Final[dict[Metric, float]] = {"cosine": 0.98, "euclidean": 0.9999}
-"""Mean cosine between different images from which on every image looks the same, and every drift perfect.
-
-Euclidean embeddings may lie far from the origin, so only those that hardly vary at all are refused.
-"""
+"""Largest mean cosine between different images. Above it the encoder has collapsed: every image gives the same
+embedding, and drift would always be zero. Euclidean embeddings may be far from the origin, so their bound is higher."""
 
 _EPISODES: Final = 4000
 _WAYS: Final = 20
@@ -32,15 +30,15 @@ _ROWS_AT_ONCE: Final = 1000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FloatReference:
-    """What the float model answers on held-out images: the measure of its variants.
+    """The float model's embeddings of held-out images, to which its variants are compared.
 
     Attributes:
-        embeddings: float32 (n, size); of length 1 for cosine.
-        labels: int64 (n,), the identity of each, 0..people-1.
-        metric: How they are compared.
-        rates: Of all pairs.
+        embeddings: float32 (n, size); of length 1 for the cosine.
+        labels: int64 (n,), the identity of each image, 0..people-1.
+        metric: How embeddings are compared.
+        rates: The error rates over all pairs.
         episodes: One-shot tasks over all identities.
-        solved: bool (episodes,).
+        solved: bool (episodes,), whether the float model solves each task.
     """
 
     embeddings: NDArray[np.float32]
@@ -54,7 +52,16 @@ class FloatReference:
     def of(
         cls, answered: NDArray[np.float32], identities: Integers, metric: Metric, *, seed: int = 0
     ) -> "FloatReference":
-        """From what the float model answers, float32 (n, size), for images of these identities, integers (n,).
+        """Make the reference.
+
+        Args:
+            answered: float32 (n, size), the float model's embeddings.
+            identities: Integers (n,), the identity of each image.
+            metric: How embeddings are compared.
+            seed: Random seed of the one-shot tasks.
+
+        Returns:
+            The reference.
 
         Raises:
             ModelError: Fewer than two identities have two images.
@@ -72,14 +79,17 @@ def measure_drift(
 ) -> Drift:
     """Compare a variant, run as the device runs it, with the float model.
 
-    Euclidean embeddings are compared as seen from the mean reference: a common offset has a
-    cosine of its own. The rates are those of all pairs of images, at thresholds of their own.
-    Differences are paired: what is hard for both encoders is in neither interval.
+    For the cosine between both embeddings of an image, Euclidean embeddings are first centred on the mean of the
+    reference, since a common offset would dominate it. Error rates are those of all pairs of images, with thresholds
+    for each encoder. Intervals are paired: what is hard for both encoders cancels.
 
     Args:
-        answered: float32 (n, size), the variant's embeddings of the images behind `reference`.
-        reference: What the float model answers.
-        layers: See `edge_oneshot_export.formats.layers.layer_errors`.
+        answered: float32 (n, size), the variant's embeddings of the images of `reference`.
+        reference: The float model's embeddings.
+        layers: Quantization error by layer, see `edge_oneshot_export.formats.layers.layer_errors`.
+
+    Returns:
+        The drift, for the manifest.
     """
     metric, labels = reference.metric, reference.labels
     origin = reference.embeddings.mean(axis=0) if metric == "euclidean" else np.float32(0)
@@ -106,7 +116,7 @@ def _rates(embeddings: NDArray[np.float32], labels: NDArray[np.int64], metric: M
 
 
 def _one_shot_change(reference: FloatReference, solved: NDArray[np.bool_]) -> Change:
-    """Paired over tasks, which cluster by the identity asked for; see `verification.rate_changes` for the rest."""
+    """The change of one-shot accuracy, paired over tasks and clustered by the identity of the query."""
     lead = solved.astype(np.float64) - reference.solved
     asked = reference.labels[reference.episodes.query]
     parts = np.bincount(asked, lead - lead.mean()) / len(lead)
@@ -116,11 +126,14 @@ def _one_shot_change(reference: FloatReference, solved: NDArray[np.bool_]) -> Ch
 
 
 def gate(kind: VariantKind, drift: Drift) -> str | None:
-    """Why a variant has drifted too far to be shipped, or None.
+    """Check a variant's drift against its gates.
 
     Args:
-        kind: The variant, whose row holds the bounds on the cosine.
+        kind: The variant, whose row holds the gates of the cosine.
         drift: What was measured.
+
+    Returns:
+        Why the variant must not be shipped; None if it passes.
     """
     bounds = [(one.name, getattr(drift, f"cosine_{one.statistic}"), one.bound) for one in kind.gates]
     for name, measured, bound in bounds:
@@ -143,11 +156,11 @@ def _worst(drift: Drift) -> str:
 
 
 def check_alive(reference: NDArray[np.float32], metric: Metric) -> None:
-    """Refuse an encoder that tells no images apart.
+    """Refuse an encoder whose embeddings of different images do not differ.
 
     Args:
-        reference: float32 (n, size), what the Keras model answers for n different images.
-        metric: How its embeddings are compared.
+        reference: float32 (n, size), the embeddings of n different images.
+        metric: How embeddings are compared.
 
     Raises:
         ModelError: ``zero_embedding`` or ``collapsed``.
@@ -157,7 +170,7 @@ def check_alive(reference: NDArray[np.float32], metric: Metric) -> None:
         raise ModelError(message, reason="zero_embedding")
     units = unit(reference)
     count = len(units)
-    # the sum over all ordered pairs of different rows, without the matrix of them
+    # the mean over all ordered pairs of different rows, without their matrix
     alike = float((np.square(units.sum(axis=0)).sum() - np.square(units).sum()) / (count * (count - 1)))
     if not alike <= COLLAPSED[metric]:
         message = (
@@ -168,7 +181,15 @@ def check_alive(reference: NDArray[np.float32], metric: Metric) -> None:
 
 
 def nearest(embeddings: NDArray[np.float32], metric: Metric) -> NDArray[np.int64]:
-    """For each row of (n, size) the position of its nearest other row."""
+    """The nearest other row of each row.
+
+    Args:
+        embeddings: float32 (n, size).
+        metric: How rows are compared.
+
+    Returns:
+        int64 (n,), positions.
+    """
     rows = unit(embeddings) if metric == "cosine" else embeddings.astype(np.float64)
     found = np.empty(len(rows), np.int64)
     for start in range(0, len(rows), _ROWS_AT_ONCE):
@@ -182,7 +203,7 @@ def nearest(embeddings: NDArray[np.float32], metric: Metric) -> NDArray[np.int64
 
 
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Rows (n, d) of length 1; all zeros stay so."""
+    """Rows (n, d) scaled to length 1; a row of zeros stays as it is."""
     wide = rows.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     return np.asarray(wide / np.maximum(lengths, np.finfo(np.float64).tiny))

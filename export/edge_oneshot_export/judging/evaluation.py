@@ -26,7 +26,7 @@ from edge_oneshot_export.judging.rankings import Accuracy, accuracies, rank
 from edge_oneshot_export.judging.verification import RocPoint, verification_rates
 
 Run = tuple[NDArray[np.uint8], NDArray[np.uint8], Integers]
-"""Support images (n, h, w, c), queries (q, h, w, c), and for each query its place in the support."""
+"""Support images (n, h, w, c), queries (q, h, w, c), and for each query the position of its answer in the support."""
 
 OneShotProtocol = Literal["within-alphabet", "random"]
 Progress = Callable[[int], None]
@@ -39,13 +39,13 @@ class OneShotResult:
     Attributes:
         protocol: ``lake``, ``within-alphabet`` or ``random``.
         ways: N.
-        episodes: Tasks; for a range of N the rankings that stand for all tasks.
-        accuracy, error: Shares of the tasks solved and not.
-        interval: 95 % interval of the accuracy (Wilson). Drawn tasks that ask for the same identity are
-            alike, so that they count for fewer, see `bounds.mean_interval`; given ones are independent.
-        alphabets: Where the characters come from.
-        seed: What drew the tasks; None when they are given.
-        variant, runtime, fingerprint: What made the embeddings.
+        episodes: Number of tasks; for a range of N the number of rankings that stand for all tasks.
+        accuracy, error: Shares of the tasks that are solved and not solved.
+        interval: 95 % interval of the accuracy (Wilson). Drawn tasks are clustered by the identity of the query, see
+            `bounds.mean_interval`; given tasks are independent.
+        alphabets: Names of the groups that the tasks come from.
+        seed: Random seed of the tasks; None for given tasks.
+        variant, runtime, fingerprint: The encoder that made the embeddings.
         chance: Accuracy of guessing.
         pixel_accuracy: Accuracy of the nearest neighbour on pixels, on the same tasks.
         passed_over: Files of the data folder that were skipped.
@@ -69,20 +69,20 @@ class OneShotResult:
 
 @dataclass(frozen=True, slots=True)
 class VerificationResult:
-    """Verification on all pairs of images, one template a person.
+    """Verification on all pairs of images, with one template per person.
 
     Attributes:
         eer: Equal error rate.
-        tpr_at_fpr: Share of genuine pairs accepted at a false positive rate of at most the key.
+        tpr_at_fpr: Share of genuine pairs that are accepted at a false positive rate of at most the key.
         intervals: 95 % intervals of ``eer`` and of each key of `tpr_at_fpr`, over other people.
-        far_upper_95: For each key of `tpr_at_fpr`, the upper 95 % bound of the true false accept
-            rate of a threshold that is taken for it from such people; None where they are too few.
-        roc: The curve, from strict to lax, in about twenty points a decade.
-        genuine, impostor: Counts of pairs.
-        people: Identities.
-        failures_to_acquire: Images left out because they have no content.
-        failures_by_reason: How many of these for which reason.
-        variant, runtime, fingerprint: What made the embeddings.
+        far_upper_95: For each key of `tpr_at_fpr`, the upper 95 % bound of the true false accept rate of a threshold
+            that is fitted to such people; None where there are too few people.
+        roc: The ROC, from strict to lenient, in about twenty points per decade.
+        genuine, impostor: Number of pairs of each kind.
+        people: Number of identities.
+        failures_to_acquire: Number of images that were left out because they have no content.
+        failures_by_reason: The number of these by reason.
+        variant, runtime, fingerprint: The encoder that made the embeddings.
         passed_over: Files of the data folder that were skipped.
     """
 
@@ -109,12 +109,15 @@ def evaluate_runs(
 
     Args:
         encoder: The variant on its runtime.
-        runs: Each with the same number of support images; at least one.
-        alphabets: Where they come from, for the result.
+        runs: At least one run; all have the same number of support images.
+        alphabets: Names of the alphabets, for the result.
         progress: Called with the number of images embedded so far.
 
+    Returns:
+        The accuracy over all queries.
+
     Raises:
-        ModelError: Runs of different sizes, or none.
+        ModelError: The runs have different sizes, or there is none.
     """
     ways = {len(support) for support, _, _ in runs}
     if len(ways) != 1:
@@ -164,8 +167,11 @@ def evaluate_episodes(
         seed: Random seed of the tasks.
         progress: Called with the number of images embedded so far.
 
+    Returns:
+        The accuracy for each N.
+
     Raises:
-        ModelError: No group is large enough, or within-alphabet without groups.
+        ModelError: No group is large enough, or ``within-alphabet`` has no groups.
     """
     groups, drawers = _protocol_labels(protocol, people)
     drawn = [one_shot_episodes(people.labels, n, episodes, seed, groups=groups, drawers=drawers) for n in ways]
@@ -202,8 +208,11 @@ def evaluate_range(
         seed: Random seed of the supports, where one drawer made several images of an identity.
         progress: Called with the number of images embedded so far.
 
+    Returns:
+        The accuracy for each N.
+
     Raises:
-        ModelError: No group is large enough, or within-alphabet without groups.
+        ModelError: No group is large enough, or ``within-alphabet`` has no groups.
     """
     groups, drawers = _protocol_labels(protocol, people)
     possible = largest_ways(people.labels, groups=groups, drawers=drawers)
@@ -227,13 +236,16 @@ def evaluate_range(
 def evaluate_verification(
     encoder: Encoder, people: LabelledImages, *, seed: int = 0, progress: Progress | None = None
 ) -> VerificationResult:
-    """Error rates over all pairs of images, a sample of the impostor pairs when they are millions.
+    """Error rates over all pairs of images; over a sample of the impostor pairs when there are millions.
 
     Args:
         encoder: The variant on its runtime.
         people: Images of identities that the encoder was not trained on.
-        seed: Draws the sample of pairs and the halvings of the people.
+        seed: Random seed of the sample of pairs and of the halvings of the people.
         progress: Called with the number of images embedded so far.
+
+    Returns:
+        The error rates.
 
     Raises:
         ModelError: There is no genuine or no impostor pair.

@@ -87,6 +87,9 @@ def evaluate_folds(
         data: The pairs.
         progress: Called with the number of images embedded so far.
 
+    Returns:
+        The accuracy and the error rates.
+
     Raises:
         ModelError: ``bad_protocol``: fewer than two folds; ``too_few_people``: the other folds of one, or all pairs,
             lack a kind of pair with content.
@@ -153,11 +156,14 @@ def _fold_accuracies(alike: Scores, acquired: NDArray[np.bool_], data: FoldedPai
 
 
 def best_threshold(genuine: Scores, impostor: Scores) -> float:
-    """The threshold that decides most pairs rightly; of several the middle of the widest gap between scores.
+    """The threshold that decides most pairs correctly; of several, the middle of the widest gap between scores.
 
     Args:
         genuine: float32 (g,), at least one.
         impostor: float32 (m,), at least one.
+
+    Returns:
+        The threshold.
     """
     values = np.unique(np.concatenate([genuine, impostor])).astype(np.float64)
     # between any two neighbours, and beyond both ends

@@ -1,4 +1,4 @@
-"""Rates of wrong decisions from scores, and their intervals. Accept means: score at or above the threshold."""
+"""Error rates from scores, and their intervals. A comparison is accepted when its score is at least the threshold."""
 
 import math
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ Scores = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Roc:
-    """Rates at each distinct score, from the strictest threshold to the laxest.
+    """Rates at each distinct score, from the strictest threshold to the most lenient.
 
     Attributes:
-        thresholds: float32 (t,), falling; the first lies above every score.
+        thresholds: float32 (t,), falling; the first is above every score.
         far: float64 (t,), false accept rate, rising from 0 to 1.
         frr: float64 (t,), false reject rate, falling from 1 to 0.
     """
@@ -27,17 +27,40 @@ class Roc:
 
 
 def far_at(impostor: Scores, threshold: float) -> float:
-    """Share of impostor scores at or above the threshold."""
+    """The false accept rate: the share of impostor scores at or above a threshold.
+
+    Args:
+        impostor: float32 (m,), at least one.
+        threshold: The threshold.
+
+    Returns:
+        The rate, 0..1.
+    """
     return float(np.mean(impostor >= threshold))
 
 
 def frr_at(genuine: Scores, threshold: float) -> float:
-    """Share of genuine scores below the threshold."""
+    """The false reject rate: the share of genuine scores below a threshold.
+
+    Args:
+        genuine: float32 (g,), at least one.
+        threshold: The threshold.
+
+    Returns:
+        The rate, 0..1.
+    """
     return float(np.mean(genuine < threshold))
 
 
 def threshold_at(impostor: Scores, far: float) -> float:
-    """The lowest threshold whose false accept rate on these scores is at most `far` (0..1).
+    """The lowest threshold with at most a given false accept rate on these scores.
+
+    Args:
+        impostor: float32 (m,).
+        far: The false accept rate, 0..1.
+
+    Returns:
+        The threshold.
 
     Raises:
         ValueError: There are no scores.
@@ -46,7 +69,18 @@ def threshold_at(impostor: Scores, far: float) -> float:
 
 
 def thresholds_at(impostor: Scores, fars: Sequence[float]) -> list[float]:
-    """`threshold_at` for several rates at the price of one sort."""
+    """`threshold_at` for several rates, with one sort.
+
+    Args:
+        impostor: float32 (m,).
+        fars: The false accept rates, 0..1.
+
+    Returns:
+        A threshold for each rate.
+
+    Raises:
+        ValueError: There are no scores.
+    """
     if not len(impostor):
         raise ValueError("no impostor scores")
     rising = np.sort(impostor)
@@ -59,7 +93,15 @@ def thresholds_at(impostor: Scores, fars: Sequence[float]) -> list[float]:
 
 
 def roc(genuine: Scores, impostor: Scores) -> Roc:
-    """Receiver operating characteristic of two sets of scores, each (n,) and not empty."""
+    """The receiver operating characteristic.
+
+    Args:
+        genuine: float32 (g,), at least one.
+        impostor: float32 (m,), at least one.
+
+    Returns:
+        The rates at each distinct score.
+    """
     distinct = np.unique(np.concatenate([genuine, impostor]))[::-1]
     thresholds = np.concatenate([np.nextafter(distinct[:1], np.float32(np.inf)), distinct])
     rejected = np.searchsorted(np.sort(genuine), thresholds, side="left")
@@ -68,13 +110,29 @@ def roc(genuine: Scores, impostor: Scores) -> Roc:
 
 
 def eer(genuine: Scores, impostor: Scores) -> float:
-    """Equal error rate: where false accepts and false rejects cross, linear between thresholds."""
+    """The equal error rate: where false accept rate and false reject rate cross, linear between thresholds.
+
+    Args:
+        genuine: float32 (g,), at least one.
+        impostor: float32 (m,), at least one.
+
+    Returns:
+        The rate, 0..1.
+    """
     curve = roc(genuine, impostor)
     return crossing(curve.far, curve.frr)
 
 
 def crossing(far: NDArray[np.float64], frr: NDArray[np.float64]) -> float:
-    """Rate at which a rising and a falling curve (t,) meet, linear between their points."""
+    """The rate at which a rising and a falling curve cross, linear between their points.
+
+    Args:
+        far: float64 (t,), rising.
+        frr: float64 (t,), falling.
+
+    Returns:
+        The rate, 0..1.
+    """
     lead = far - frr
     after = int(np.argmax(lead >= 0.0))
     if after == 0:
@@ -85,12 +143,28 @@ def crossing(far: NDArray[np.float64], frr: NDArray[np.float64]) -> float:
 
 
 def tpr_at_fpr(genuine: Scores, impostor: Scores, fpr: float) -> float:
-    """Share of genuine scores accepted at the lowest threshold that keeps false accepts within `fpr`."""
+    """The share of genuine scores that are accepted at the lowest threshold with at most a given false positive rate.
+
+    Args:
+        genuine: float32 (g,), at least one.
+        impostor: float32 (m,), at least one.
+        fpr: The false positive rate, 0..1.
+
+    Returns:
+        The true positive rate, 0..1.
+    """
     return 1.0 - frr_at(genuine, threshold_at(impostor, fpr))
 
 
 def proportion_interval(successes: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a rate from independent trials (Wilson 1927).
+    """The 95 % interval of a rate from independent trials (Wilson 1927).
+
+    Args:
+        successes: Number of trials that succeeded.
+        trials: Number of trials.
+
+    Returns:
+        Both ends, 0..1.
 
     Raises:
         ValueError: No trials, or more successes than trials.
@@ -101,9 +175,18 @@ def proportion_interval(successes: int, trials: int) -> tuple[float, float]:
 
 
 def wilson_interval(rate: float, size: float, quantile: float) -> tuple[float, float]:
-    """Wilson's interval (1927) of a rate from `size` trials, as far as `quantile` standard errors."""
+    """Wilson's interval (1927) of a rate.
+
+    Args:
+        rate: The measured rate, 0..1.
+        size: Number of trials; an effective sample size may be fractional.
+        quantile: Half the width in standard errors.
+
+    Returns:
+        Both ends, 0..1.
+    """
     square = quantile**2 / size
     middle = (rate + square / 2) / (1 + square)
     reach = quantile / (1 + square) * math.sqrt(rate * (1 - rate) / size + square / (4 * size))
-    # rounding must not leave the rate outside
+    # rounding must not exclude the rate itself
     return max(min(middle - reach, rate), 0.0), min(max(middle + reach, rate), 1.0)

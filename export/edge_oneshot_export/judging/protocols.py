@@ -14,14 +14,14 @@ from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.cells import Integers, sort_into_cells
 
 PAIR_LIMIT: Final = 4_000_000
-"""Impostor pairs scored at most."""
+"""Largest number of impostor pairs that are scored."""
 
 ROUNDING: Final = 1e-6
-"""Scores closer than this, relative to the larger of them and 1, are equal: a matrix product
-rounds equal rows differently by their place."""
+"""Scores count as equal when they differ by less than this, relative to the larger of them and 1, because a matrix
+product rounds equal rows differently at different positions."""
 
 _KEYS_AT_ONCE: Final = 4_000_000
-"""Random keys held in memory at a time."""
+"""Number of random keys that are held in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,9 +75,9 @@ class Episodes:
     """One-shot tasks as positions in an array of images.
 
     Attributes:
-        support: int64 (e, n): one image of each of n identities.
-        query: int64 (e,): another image of one of them.
-        answer: int64 (e,): the column of `support` that shows the query's identity.
+        support: int64 (e, n), one image of each of n identities.
+        query: int64 (e,), another image of one of them.
+        answer: int64 (e,), the column of `support` that shows the query's identity.
     """
 
     support: NDArray[np.int64]
@@ -87,12 +87,12 @@ class Episodes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """Scores of pairs of images of the same identity (genuine) and of two (impostor).
+    """Scores of pairs of images of one identity (genuine) and of two (impostor).
 
     Attributes:
         genuine: float32 (g,).
         impostor: float32 (m,).
-        genuine_pairs: int64 (g, 2): positions of the two images.
+        genuine_pairs: int64 (g, 2), positions of the two images.
         impostor_pairs: int64 (m, 2).
     """
 
@@ -104,11 +104,11 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trials:
-    """1:N trials against galleries that hold every person, sorted by the probe's person.
+    """1:N trials against galleries that hold every person, sorted by the person of the probe.
 
     Attributes:
         joined: float32 (t, people), the score of each person.
-        owners: int64 (t,), whom the probe shows.
+        owners: int64 (t,), the person whom the probe shows.
     """
 
     joined: NDArray[np.float32]
@@ -116,17 +116,17 @@ class Trials:
 
     @property
     def people(self) -> int:
-        """How many persons there are."""
+        """Number of people."""
         return int(self.joined.shape[1])
 
     @property
     def genuine(self) -> NDArray[np.float32]:
-        """Scores (t,) of the person whom the probe shows."""
+        """The scores (t,) of the person whom the probe shows."""
         return self.joined[np.arange(len(self.owners)), self.owners]
 
     @property
     def impostor(self) -> NDArray[np.float32]:
-        """Scores (t * (people - 1),) of all others."""
+        """The scores (t * (people - 1),) of all others."""
         return np.asarray(self.joined[self.owners[:, np.newaxis] != np.arange(self.people)])
 
 
@@ -141,26 +141,28 @@ def one_shot_episodes(
 ) -> Episodes:
     """Draw N-way one-shot episodes (Lake et al. 2011): one query against one image each of N identities.
 
-    The group (alphabet) is uniform over those that are large enough, then the support's
-    drawer, the N identities in a random order, the answer among them, and the query's image.
+    These are drawn uniformly, in this order: the group (alphabet) among those that are large enough, the drawer of the
+    support, the N identities and their order, the answer among them, and the image of the query.
 
     Args:
-        labels: Integers (n,): the identity of each image; those with one image only (or of
-            one drawer only) are not used.
+        labels: Integers (n,), the identity of each image; identities with a single image (or a single drawer) are not
+            used.
         ways: N, at least 2.
-        episodes: How many, at least 1.
-        seed: The same seed gives the same episodes.
-        groups: Integers (n,): the N identities then come from one group; groups that are
+        episodes: Number of episodes, at least 1.
+        seed: Random seed.
+        groups: Integers (n,), the group of each image. The N identities then come from one group, and groups that are
             smaller than N are skipped.
-        drawers: Integers (n,): the support is then by one drawer, the query by another.
-            Without it the query is any other image of its identity.
+        drawers: Integers (n,), who drew each image. The support is then by one drawer and the query by another. Without
+            it the query is any other image of its identity.
+
+    Returns:
+        The episodes.
 
     Raises:
-        ModelError: A wrong number, or no group is large enough.
+        ModelError: `ways` or `episodes` is too small, or no group is large enough.
     """
     if ways < 2 or episodes < 1:
-        message = f"{ways} ways, {episodes} episodes: need at least 2 ways and 1 episode"
-        raise ModelError(message, reason="bad_protocol")
+        raise ModelError(f"{ways} ways, {episodes} episodes: at least 2 and 1 are needed", reason="bad_protocol")
     cells = sort_into_cells(labels, groups, drawers)
     pools = [[p for p in drawn if len(p) >= ways] for drawn in cells.pools]
     pools = [drawn for drawn in pools if drawn]
@@ -183,7 +185,7 @@ def one_shot_episodes(
     answer = rng.integers(ways, size=episodes)
     each = np.arange(episodes)
     asked = chosen[each, answer]
-    # the query avoids all that the support's drawer made of its identity, or just the one image
+    # the query avoids all images of its identity by the drawer of the support, or only the one image
     barred, width = (support[each, answer], 1) if drawers is None else (cells.start[asked], cells.count[asked])
     query = cells.owner_start[asked] + (rng.random(episodes) * (cells.owner_count[asked] - width)).astype(np.int64)
     query += np.where(query >= barred, width, 0)
@@ -195,14 +197,13 @@ def one_shot(
 ) -> NDArray[np.bool_]:
     """Whether the nearest support image is the answer, for each episode.
 
-    Of several nearest ones (within `ROUNDING`), one is taken at random: an encoder that maps everything to one
-    point scores at chance.
+    Ties (within `ROUNDING`) are broken at random, so that an encoder that maps everything to one point is at chance.
 
     Args:
-        embeddings: float32 (n, d), one row an image.
+        embeddings: float32 (n, d), one row per image.
         episodes: Positions in `embeddings`.
         metric: How rows are compared.
-        seed: Decides ties.
+        seed: Random seed of the ties.
 
     Returns:
         bool (e,).
@@ -219,14 +220,17 @@ def one_shot(
 def genuine_and_impostor(
     embeddings: NDArray[np.float32], labels: Integers, metric: Metric, *, seed: int = 0, limit: int = PAIR_LIMIT
 ) -> Pairs:
-    """Scores of all pairs of images; of the impostor pairs a random sample when they pass `limit`.
+    """Scores of all pairs of images; a random sample of the impostor pairs if there are more than `limit`.
 
     Args:
         embeddings: float32 (n, d).
-        labels: Integers (n,).
+        labels: Integers (n,), the identity of each image.
         metric: How rows are compared.
-        seed: Decides the sample.
+        seed: Random seed of the sample.
         limit: About how many impostor pairs to keep.
+
+    Returns:
+        The scores of both kinds of pairs.
     """
     rng = np.random.default_rng(seed)
     images = len(labels)
@@ -249,10 +253,19 @@ def genuine_and_impostor(
 
 
 def score_matrix(probes: NDArray[np.float32], templates: NDArray[np.float32], metric: Metric) -> NDArray[np.floating]:
-    """`edge_oneshot_device.matching.decision.scores` of many probes (p, d) against templates (n, d), as (p, n)."""
+    """The scores of many probes against templates, as `edge_oneshot_device.matching.decision.scores` defines them.
+
+    Args:
+        probes: float32 (p, d).
+        templates: float32 (n, d).
+        metric: How rows are compared.
+
+    Returns:
+        Floats (p, n).
+    """
     if metric == "cosine":
         return np.asarray(np.clip(probes @ templates.T, -1.0, 1.0))
-    # about their middle and in double precision: the products cancel
+    # centred and in double precision, because the products cancel
     middle = templates.mean(axis=0, dtype=np.float64)
     one, other = probes - middle, templates - middle
     square = np.einsum("ij,ij->i", one, one)[:, np.newaxis] + np.einsum("ij,ij->i", other, other) - 2 * one @ other.T
@@ -268,18 +281,20 @@ def gallery_trials(
     *,
     comparisons: int,
 ) -> dict[Rule, Trials]:
-    """Probes against random galleries in which each person has `templates` templates, by each rule that joins them.
+    """Compare probes with random galleries in which each person has `templates` templates.
 
     Scores are those of `edge_oneshot_device.matching.decision`, joined as its `join` does.
 
     Args:
         embeddings: float32 (n, d).
-        people: The positions of each person's images, more than `templates` of them.
-        templates: Images of a person that become templates; the others are probes.
+        people: Positions of the images of each person, more than `templates` of them.
+        templates: Number of images of a person that become templates; the others are probes.
         metric: How a probe and a template are compared.
         rng: Draws the galleries.
-        comparisons: About how many comparisons of a probe with a person to make; one probe
-            a person is always made.
+        comparisons: About how many comparisons of a probe with a person to make. Each person has at least one probe.
+
+    Returns:
+        The trials for each rule that joins the scores of a person's templates.
     """
     most = max(1, comparisons // len(people) ** 2)
     probes = sum(min(len(own) - templates, most) for own in people)
@@ -308,7 +323,7 @@ def _distinct(rng: np.random.Generator, rows: int, size: int, take: int) -> NDAr
     step = max(1, _KEYS_AT_ONCE // size)
     for start in range(0, rows, step):
         keys = rng.random((min(step, rows - start), size))
-        # partitioning leaves an order that depends on the position, so the keys order them again
+        # partitioning leaves an order that depends on the position, so sort by the keys
         smallest = np.argpartition(keys, take - 1, axis=1)[:, :take]
         order = np.take_along_axis(keys, smallest, axis=1).argsort(axis=1)
         result[start : start + step] = np.take_along_axis(smallest, order, axis=1)

@@ -1,4 +1,4 @@
-"""One-shot accuracy at every N from one ranking of each query, instead of tasks drawn for each N."""
+"""One-shot accuracy at every N from one ranking of each query, without drawing tasks for each N."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,21 +12,21 @@ from edge_oneshot_export.judging.cells import Cells, Integers, sort_into_cells
 from edge_oneshot_export.judging.protocols import ROUNDING, score_matrix
 
 _SCORES_AT_ONCE: Final = 4_000_000
-_PRODUCTS: Final = 5_000_000_000  # multiplications spent on drawing supports again and again, about
+_PRODUCTS: Final = 5_000_000_000  # about so many multiplications for all draws of supports
 _MOST_DRAWS: Final = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rankings:
-    """Where the answer stands among all identities of its pool: a group's, by one drawer.
+    """The rank of each query's answer among all identities of a pool: those of one group, by one drawer.
 
     Attributes:
-        pool: int64 (r,), the pool that the support is from.
-        identity: int64 (r,), whom the query shows, from 0 on.
-        better: int64 (r,), others that score higher than the answer.
-        tied: int64 (r,), others that score the same, within `ROUNDING`.
-        share: float64 (r,), chance of this query and support, given the pool.
-        pool_size: int64 (pools,), identities in each pool.
+        pool: int64 (r,), the pool of the support.
+        identity: int64 (r,), the identity of the query, from 0 on.
+        better: int64 (r,), the number of others that score higher than the answer.
+        tied: int64 (r,), the number of others with the same score, within `ROUNDING`.
+        share: float64 (r,), the probability of this query and support, given the pool.
+        pool_size: int64 (pools,), the number of identities in each pool.
         pool_group: int64 (pools,), the group of each.
     """
 
@@ -41,7 +41,14 @@ class Rankings:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Share of N-way tasks that are solved, and its 95 % interval; of all tasks, `tasks` counts the rankings."""
+    """The accuracy on N-way tasks.
+
+    Attributes:
+        ways: N.
+        tasks: Number of tasks, or of the rankings that stand for all tasks.
+        share: Share of the tasks that are solved.
+        interval: Its 95 % interval.
+    """
 
     ways: int
     tasks: int
@@ -60,19 +67,22 @@ def rank(
 ) -> Rankings:
     """Rank the answer of every query among one image of each identity of every pool.
 
-    Groups, drawers and queries are those of `one_shot_episodes`. Where a drawer made several
-    images of an identity (or nobody knows the drawers), supports are drawn several times.
+    Groups, drawers and queries are those of `one_shot_episodes`. Where a drawer made several images of an identity, or
+    where the drawers are unknown, supports are drawn several times.
 
     Args:
         embeddings: float32 (n, d).
         labels: Integers (n,), the identity of each image.
         metric: How rows are compared.
-        seed: Draws the supports.
-        groups: Integers (n,), as `one_shot_episodes` takes them.
-        drawers: Integers (n,), as `one_shot_episodes` takes them.
+        seed: Random seed of the supports.
+        groups: Integers (n,), the group of each image; None for one group.
+        drawers: Integers (n,), who drew each image; None where that is unknown.
+
+    Returns:
+        A ranking for each query and each draw of the support.
 
     Raises:
-        ModelError: An identity lies in two groups, or an array does not fit.
+        ModelError: An identity is in two groups, or an array has another length.
     """
     cells = sort_into_cells(labels, groups, drawers)
     owner_of = np.unique(labels, return_inverse=True)[1]
@@ -105,18 +115,21 @@ def rank(
 
 
 def accuracies(rankings: Rankings, lowest: int, highest: int) -> list[Accuracy]:
-    """Accuracy on N-way tasks as `one_shot_episodes` draws them and `one_shot` judges them, for each N.
+    """The accuracy on all N-way tasks that `one_shot_episodes` could draw, for each N.
 
-    Of the K - 1 others of a pool, N - 1 are in a task, each choice as likely as another: with b
-    better ones and t tied ones the answer wins, by lot among the tied, in
-    (C(K - b, N) - C(K - 1 - b - t, N)) / ((t + 1) C(K - 1, N - 1)) of the tasks (without ties the
-    hypergeometric chance of none of the b, C(K - 1 - b, N - 1) / C(K - 1, N - 1)).
-    The interval takes the identity of the query as what makes tasks alike, see `mean_interval`.
+    A task holds N - 1 of the K - 1 others of a pool, and each choice is equally likely. With b better others, t tied
+    ones, and ties broken at random, the answer wins in
+    (C(K - b, N) - C(K - 1 - b - t, N)) / ((t + 1) C(K - 1, N - 1)) of the tasks. Without ties this is the
+    hypergeometric probability of none of the b, C(K - 1 - b, N - 1) / C(K - 1, N - 1).
+    For the interval, tasks are clustered by the identity of the query, see `mean_interval`.
 
     Args:
-        rankings: Of all queries.
+        rankings: The rankings of all queries.
         lowest: The smallest N, at least 2.
         highest: The largest N, at most the size of the largest pool.
+
+    Returns:
+        The accuracy for each N from `lowest` to `highest`.
     """
     width = int(rankings.pool_size.max()) + 1
     code = (rankings.pool_size[rankings.pool] * width + rankings.better) * width + rankings.tied
@@ -139,7 +152,7 @@ def accuracies(rankings: Rankings, lowest: int, highest: int) -> list[Accuracy]:
 def _queries(
     cells: Cells, pool: NDArray[np.int64], *, apart: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Of each query of a pool: the place of its cell there, its place in the order, and the support it may not meet."""
+    """For each query of a pool: the position of its cell, its position in the order, and the support to avoid."""
     counts = cells.owner_count[pool]
     asked = np.repeat(np.arange(len(pool)), counts)
     queries = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts) + cells.owner_start[pool][asked]
@@ -153,7 +166,7 @@ def _queries(
 def _standing(
     probes: NDArray[np.float32], templates: NDArray[np.float32], answers: NDArray[np.int64], metric: Metric
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many of the other templates are better than each probe's answer, and how many tied with it."""
+    """How many of the other templates score higher than each probe's answer, and how many are tied with it."""
     better, tied = np.empty_like(answers), np.empty_like(answers)
     step = max(1, _SCORES_AT_ONCE // len(templates))
     for start in range(0, len(probes), step):
@@ -169,7 +182,7 @@ def _standing(
 def _solved(
     ways: int, size: NDArray[np.int64], better: NDArray[np.int64], tied: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Share of the tasks that are solved, for each kind of ranking; 0 in pools that are too small."""
+    """The share of the tasks that are solved, for each kind of ranking; 0 in pools that are too small."""
     from scipy.special import gammaln
 
     def choices(among: NDArray[np.int64], take: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Whether an encoder is of any use on the people whom it was calibrated on."""
+"""Refuse an encoder that is useless on the people whom it was calibrated on."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -8,23 +8,23 @@ from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.formats.scaling import scaled
 
 JUDGED_AT: Final = 0.05
-"""False accept rate, or the least above it that the people support. A small net that learned for a minute rejects 57 %
-at 0.01, and is weak but no mistake."""
+"""Target FAR at which the FRR is judged, or the next larger one that the people support. A small net that was trained
+for a minute has an FRR of 57 % at 0.01: it is weak, but no mistake."""
 
-MOST_REJECTED: Final = 0.5
-"""Of right attempts there. One that guesses rejects 95 %, and half where half of the strangers may come in."""
+MAX_FRR: Final = 0.5
+"""Largest FRR there. An encoder that guesses has 95 %, or 50 % at a FAR of 0.5."""
 
-OF_CHANCE: Final = 0.8
-"""Of what one that guesses rejects."""
+MAX_SHARE_OF_CHANCE: Final = 0.8
+"""Largest FRR as a share of that of an encoder that guesses."""
 
 
 def require_use(name: str, calibrations: Sequence[Calibration], section: InputSection) -> None:
-    """Refuse a variant that turns away most right attempts, however many templates a person has.
+    """Refuse a variant that rejects most genuine attempts, whatever the number of templates.
 
     Args:
         name: The variant.
-        calibrations: All of it.
-        section: What it was given.
+        calibrations: All calibrations of the variant.
+        section: The encoder's input, for the message.
 
     Raises:
         ExportError: ``useless``.
@@ -34,7 +34,7 @@ def require_use(name: str, calibrations: Sequence[Calibration], section: InputSe
         for one in calibrations
     ]
     point, least = min(points, key=lambda found: found[0].frr)
-    if point.frr <= min(MOST_REJECTED, OF_CHANCE * (1.0 - point.target_far)):
+    if point.frr <= min(MAX_FRR, MAX_SHARE_OF_CHANCE * (1.0 - point.target_far)):
         return
     lost = f" ({least.failures_to_acquire} of the images show nothing)" if least.failures_to_acquire else ""
     raise ExportError(

@@ -1,4 +1,4 @@
-"""Error rates of verification with the intervals that people, not pairs, allow."""
+"""Error rates of verification, with intervals that account for pairs that share people."""
 
 import math
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ class RocPoint:
 
     Attributes:
         far: False accept rate, 0..1.
-        tpr: Share of genuine pairs accepted there.
-        interval: 95 % interval of ``tpr`` at this rate.
+        tpr: Share of genuine pairs that are accepted at this rate.
+        interval: 95 % interval of ``tpr``.
     """
 
     far: float
@@ -36,7 +36,7 @@ class RocPoint:
 
 @dataclass(frozen=True, slots=True)
 class VerificationRates:
-    """Rates over pairs of images; see `edge_oneshot_export.judging.evaluation.VerificationResult`."""
+    """Error rates over pairs of images, named as in `edge_oneshot_export.judging.evaluation.VerificationResult`."""
 
     eer: float
     tpr_at_fpr: dict[str, float]
@@ -46,19 +46,21 @@ class VerificationRates:
 
 
 def verification_rates(pairs: Pairs, labels: Integers, *, seed: int = 0) -> VerificationRates:
-    """Error rates, their intervals over other people, and the curve.
+    """Error rates, their intervals over other people, and the ROC.
 
-    The variance of a rate is the sum over people of the square of what each adds to it, as a
-    genuine and as an impostor (the linear jackknife for a mean over pairs, Arvesen 1969). A rate
-    at a threshold that is itself estimated varies by the threshold's error as well: by the slope
-    of the curve times that of the false accept rate (Bahadur 1966). The slope is the secant
-    over one standard deviation to either side. Intervals are those of `rate_interval`; pairs
-    share images, so there are no more independent trials than images.
+    The variance of a rate is the sum over people of the square of what each contributes to it, in genuine and in
+    impostor pairs (the linear jackknife for a mean over pairs, Arvesen 1969). A rate at a threshold that is itself
+    estimated varies with the error of the threshold as well: by the slope of the ROC times the error of the false
+    accept rate (Bahadur 1966). The slope is the secant over one standard deviation to either side. Intervals are those
+    of `rate_interval`. Pairs share images, so there are at most as many independent trials as images.
 
     Args:
-        pairs: At least one of each kind.
+        pairs: Scores of the pairs, at least one of each kind.
         labels: Integers (n,), the identity of each image, 0..people-1.
-        seed: Draws the halvings of `far_bounds`.
+        seed: Random seed of the halvings of `far_bounds`.
+
+    Returns:
+        The rates.
     """
     people = int(labels.max()) + 1
     sides = labels[pairs.impostor_pairs]
@@ -91,15 +93,18 @@ def verification_rates(pairs: Pairs, labels: Integers, *, seed: int = 0) -> Veri
 
 
 def rate_changes(reference: "Linearised", variant: "Linearised") -> dict[str, Change]:
-    """How the EER and the rates at `FALSE_POSITIVE_RATES` differ between two encoders, on the same pairs of images.
+    """The differences of the EER and of the rates at `FALSE_POSITIVE_RATES` between two encoders.
 
-    What each person adds to the error of either rate is subtracted before it is squared, so that
-    what is hard for both is in neither (paired, see `verification_rates`). A variance of 0 where
-    no decision changed would be too little to believe: one changed image of each kind is added
-    (Agresti and Min 2005).
+    The intervals are paired: the contributions of each person to both rates are subtracted before they are squared, so
+    that what is hard for both encoders cancels (see `verification_rates`). Where no decision changed the variance would
+    be 0, which is too small, so one changed image of each kind is added (Agresti and Min 2005).
+
+    Args:
+        reference: Rates of the float model.
+        variant: Rates of the variant, on the same pairs of images.
 
     Returns:
-        For ``eer`` and each key of `FALSE_POSITIVE_RATES` that the people support the change.
+        The change of ``eer`` and of each key of `FALSE_POSITIVE_RATES` that the people support.
     """
     variances = reference.variances(variant.parts - reference.parts) + 1.0 / reference.images**2
     named = zip(("eer", *FALSE_POSITIVE_RATES), reference.rates, variant.rates, variances, strict=True)
@@ -111,13 +116,16 @@ def rate_changes(reference: "Linearised", variant: "Linearised") -> dict[str, Ch
 
 
 def change(reference: float, variant: float, variance: float, people: int) -> Change:
-    """A change of a rate with Student's 95 % interval.
+    """The change of a rate with Student's 95 % interval.
 
     Args:
-        reference: Rate before, 0..1.
-        variant: Rate after.
-        variance: Of the difference.
-        people: Whom it comes from.
+        reference: The rate of the float model, 0..1.
+        variant: The rate of the variant.
+        variance: Variance of the difference.
+        people: Number of people that it comes from.
+
+    Returns:
+        The change.
     """
     from scipy.stats import t
 
@@ -129,14 +137,14 @@ def change(reference: float, variant: float, variance: float, people: int) -> Ch
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linearised:
-    """The EER, the rates at `FALSE_POSITIVE_RATES`, the rates of a curve, and what each person adds to their error.
+    """The EER, the rates at `FALSE_POSITIVE_RATES` and of an ROC, and what each person contributes to their error.
 
     Attributes:
         rates: float64 (r,).
         far: float64 (r,), the false accept rate at each.
-        parts: float64 (people, r).
-        people: Those who are in genuine pairs.
-        images: How many.
+        parts: float64 (people, r), the contributions.
+        people: Number of people in genuine pairs.
+        images: Number of images.
     """
 
     rates: NDArray[np.float64]
@@ -147,13 +155,22 @@ class Linearised:
 
     @classmethod
     def of(cls, pairs: Pairs, labels: Integers, *, curve: bool = False) -> "Linearised":
-        """Of pairs of images with these labels, integers (n,), 0..people-1; with the rates of a curve or without."""
+        """Linearise the rates of these pairs.
+
+        Args:
+            pairs: Scores of the pairs, at least one of each kind.
+            labels: Integers (n,), the identity of each image, 0..people-1.
+            curve: Whether the rates of an ROC are among them.
+
+        Returns:
+            The rates and the contributions.
+        """
         people = int(labels.max()) + 1
         whole = roc(pairs.genuine, pairs.impostor)
         wanted = list(FALSE_POSITIVE_RATES.values())
         grid = np.logspace(-_DECADES, 0, _DECADES * _POINTS_A_DECADE + 1) if curve else np.zeros(0)
         grid = np.append(wanted, grid[grid * len(pairs.impostor) >= 1.0])
-        # rounding must not take a point's last comparison from it
+        # rounding must not lose the last comparison of a point
         places = np.searchsorted(whole.far, grid + 1e-12, "right") - 1
         drawn = np.unique(places[len(wanted) :])
         places = np.concatenate([[np.argmax(whole.far >= whole.frr)], places[: len(wanted)], drawn])
@@ -162,26 +179,26 @@ class Linearised:
         impostor = _Parts.of(pairs.impostor, labels[pairs.impostor_pairs], people, thresholds)
         slopes = _slopes(whole, impostor)
         parts = genuine.parts - slopes * impostor.parts
-        # where both errors are equal, each moves the crossing by its share of the slope; the EER rises as the TPR falls
+        # at the crossing both errors move the EER by their share of the slope; the EER rises as the TPR falls
         parts[:, 0] /= -(1.0 + slopes[0])
         rates = np.append(crossing(whole.far, whole.frr), genuine.rates[1:])
         return cls(rates, impostor.rates, parts, len(np.unique(labels[pairs.genuine_pairs[:, 0]])), len(labels))
 
     def variances(self, parts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Variance (r,) of sums of such parts (people, r)."""
+        """The variance (r,) of sums of contributions (people, r)."""
         return np.asarray(np.square(parts).sum(axis=0) * self.people / max(self.people - 1, 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Parts:
-    """Shares of scores accepted at thresholds, float64 (t,), and what each person adds to their error (people, t)."""
+    """The shares of scores accepted at thresholds (t,), and what each person contributes to their error (people, t)."""
 
     rates: NDArray[np.float64]
     parts: NDArray[np.float64]
 
     @classmethod
     def of(cls, scores: Scores, sides: Integers, people: int, thresholds: Scores) -> "_Parts":
-        """Of scores (m,) between people (m, 1 or 2), at thresholds (t,) in any order."""
+        """From scores (m,) between people (m, 1 or 2), at thresholds (t,) in any order."""
         order = np.argsort(thresholds)
         bins = len(order) + 1
         place = np.searchsorted(thresholds[order], scores, side="right")
@@ -196,7 +213,7 @@ class _Parts:
 
 
 def _slopes(whole: Roc, impostor: _Parts) -> NDArray[np.float64]:
-    """How much the true positive rate changes with the false accept rate, where that was measured."""
+    """The slope of the true positive rate over the false accept rate, at the measured rates."""
     spread = np.sqrt((impostor.parts**2).sum(axis=0))
     low, high = np.maximum(impostor.rates - spread, 0.0), np.minimum(impostor.rates + spread, 1.0)
     tpr = np.interp(high, whole.far, 1.0 - whole.frr) - np.interp(low, whole.far, 1.0 - whole.frr)

@@ -23,10 +23,10 @@ from edge_oneshot_export.judging.calibration import (
     better_rule,
     calibrate,
     calibrate_embeddings,
-    similarity_map,
 )
 from edge_oneshot_export.judging.metrics import far_at
 from edge_oneshot_export.judging.protocols import LabelledImages, genuine_and_impostor
+from edge_oneshot_export.judging.score_fits import similarity_map
 
 
 def gaussian_people(people, images, *, seed, noise=0.6, size=16, normalised=True):

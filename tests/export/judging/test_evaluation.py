@@ -294,10 +294,10 @@ def test_results_print_as_json_with_the_keys_of_the_design(encoder):
     people = made_of(12, 4, noise=20)
     (episodes,) = evaluate_episodes(encoder, people, protocol="random", ways=[5], episodes=20, seed=0)
     printed = json.loads(json.dumps(dataclasses.asdict(episodes), allow_nan=False))
-    assert list(printed) == [*KEYS, *ORIGIN, "chance", "pixel_accuracy"]
+    assert list(printed) == [*KEYS, *ORIGIN, "chance", "pixel_accuracy", "passed_over"]
     assert len(printed["interval"]) == 2
     printed = json.loads(json.dumps(dataclasses.asdict(evaluate_verification(encoder, people)), allow_nan=False))
     counts = ["genuine", "impostor", "people", "failures_to_acquire", "failures_by_reason"]
-    assert list(printed) == ["eer", "tpr_at_fpr", "intervals", "far_upper_95", "roc", *counts, *ORIGIN]
+    assert list(printed) == ["eer", "tpr_at_fpr", "intervals", "far_upper_95", "roc", *counts, *ORIGIN, "passed_over"]
     assert list(printed["tpr_at_fpr"]) == list(printed["far_upper_95"]) == ["1e-2", "1e-3", "1e-4"]
     assert printed["roc"][0].keys() == {"far", "tpr", "interval"}

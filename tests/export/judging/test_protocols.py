@@ -89,7 +89,7 @@ def test_no_alphabet_of_n_characters_is_refused():
 
 @pytest.mark.parametrize(("ways", "episodes"), [(1, 10), (5, 0)])
 def test_episodes_without_a_choice_are_refused(ways, episodes):
-    with pytest.raises(ModelError, match="need at least 2 ways and 1 episode"):
+    with pytest.raises(ModelError, match="at least 2 and 1 are needed"):
         one_shot_episodes(alphabets()[0], ways, episodes, 0)
 
 
