@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from edge_oneshot_device.bundle.manifest import Metric
 from edge_oneshot_device.console import number
-from edge_oneshot_device.options import Options
+from edge_oneshot_device.options import Options, option
 
 Protocol = Literal["lake", "within-alphabet", "random", "verification", "lfw"]
 Eyes = tuple[float, float, float, float]
@@ -72,55 +72,57 @@ class EncoderFileOptions(Options, frozen=True, kw_only=True):
 
     mean: Annotated[
         tuple[float, ...] | None,
-        Meta(
-            description="mean of the pixels, one value or one per channel: the model is given (pixel - mean) / scale "
+        option(
+            "mean of the pixels, one value or one per channel: the model is given (pixel - mean) / scale "
             "(default: what the files declare, else 127.5)",
-            extra={"section": _FOR_MODEL, "metavar": "M,...", "type": _numbers},
+            section=_FOR_MODEL,
+            metavar="M,...",
+            type=_numbers,
         ),
     ] = None
     scale: Annotated[
         tuple[float, ...] | None,
-        Meta(
-            description="scale of the pixels, likewise",
-            extra={"section": _FOR_MODEL, "metavar": "S,...", "type": _numbers},
-        ),
+        option("scale of the pixels, likewise", section=_FOR_MODEL, metavar="S,...", type=_numbers),
     ] = None
     size: Annotated[
         tuple[int, int] | None,
-        Meta(
-            description="height and width of the input in pixels, where the file leaves them free",
-            extra={"section": _FOR_MODEL, "metavar": "H[xW]", "type": _size},
+        option(
+            "height and width of the input in pixels, where the file leaves them free",
+            section=_FOR_MODEL,
+            metavar="H[xW]",
+            type=_size,
         ),
     ] = None
     output: Annotated[
         tuple[str, ...],
-        Meta(
-            description="name of the output that is the embedding; several names where the files differ",
-            extra={"section": _FOR_MODEL, "metavar": "NAME", "nargs": "+", "type": str},
+        option(
+            "name of the output that is the embedding; several names where the files differ",
+            section=_FOR_MODEL,
+            metavar="NAME",
+            nargs="+",
+            type=str,
         ),
     ] = ()
     faces: Annotated[
         bool | Eyes,
-        Meta(
-            description="the encoder takes faces, which are found in the photos, aligned and cut out; with the "
+        option(
+            "the encoder takes faces, which are found in the photos, aligned and cut out; with the "
             "positions of the middles of the eyes in its input, in 0..1 (default: those of dlib's encoder)",
-            extra={
-                "section": _FOR_MODEL,
-                "metavar": "X,Y,X,Y",
-                "action": "store",
-                "nargs": "?",
-                "const": True,
-                "type": _eyes,
-            },
+            section=_FOR_MODEL,
+            metavar="X,Y,X,Y",
+            action="store",
+            nargs="?",
+            const=True,
+            type=_eyes,
         ),
     ] = False
-    metric: Annotated[Metric, Meta(description="how embeddings are compared", extra={"section": _FOR_MODEL})] = "cosine"
+    metric: Annotated[Metric, option("how embeddings are compared", section=_FOR_MODEL)] = "cosine"
     anyway: Annotated[
         bool,
-        Meta(
-            description="write the bundle even if --mean and --scale contradict the file, or if the encoder does not "
+        option(
+            "write the bundle even if --mean and --scale contradict the file, or if the encoder does not "
             "tell the people apart",
-            extra={"section": _FOR_MODEL},
+            section=_FOR_MODEL,
         ),
     ] = False
 
@@ -130,23 +132,17 @@ class EvaluateOptions(Options, frozen=True, kw_only=True):
 
     protocol: Annotated[
         Protocol,
-        Meta(
-            description="lake: the official 20-way runs; within-alphabet, random: one-shot episodes within alphabets "
+        option(
+            "lake: the official 20-way runs; within-alphabet, random: one-shot episodes within alphabets "
             "or over all identities; verification: all pairs of images; lfw: the ten folds of Labeled Faces in the "
             "Wild, from a folder with its pairs.txt"
         ),
     ]
-    variant: Annotated[str, Meta(description="the bundle's variant", extra={"metavar": "V"})] = "int8"
-    runtime: Annotated[
-        str | None,
-        Meta(description="a runtime of the variant (default: its first)", extra={"metavar": "R"}),
-    ] = None
+    variant: Annotated[str, option("the bundle's variant", metavar="V")] = "int8"
+    runtime: Annotated[str | None, option("a runtime of the variant (default: its first)", metavar="R")] = None
     ways: Annotated[
         tuple[Annotated[int, Meta(ge=2)], ...] | WaysRange,
-        Meta(
-            description="N of the tasks: 5,20 or 2..20 or 2..all (default: 5,20)",
-            extra={"metavar": "N,...", "type": parse_ways},
-        ),
+        option("N of the tasks: 5,20 or 2..20 or 2..all (default: 5,20)", metavar="N,...", type=parse_ways),
     ] = (5, 20)
-    episodes: Annotated[int, Meta(ge=1, description="tasks for each N of a list", extra={"metavar": "N"})] = 2000
-    seed: Annotated[int, Meta(ge=0, description="random seed of the tasks")] = 0
+    episodes: Annotated[int, option("tasks for each N of a list", ge=1, metavar="N")] = 2000
+    seed: Annotated[int, option("random seed of the tasks", ge=0)] = 0

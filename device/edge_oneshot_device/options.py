@@ -1,15 +1,15 @@
 """A command's options, declared once: one frozen struct whose fields hold type, default, bounds and help.
 
     class BenchOptions(Options, frozen=True, kw_only=True):
-        runs: Annotated[int, Meta(ge=1, le=1_000_000, description="timed runs")] = 200
-        image: Annotated[Path | None, Meta(description="image to time", extra={"metavar": "FILE"})] = None
-        target_far: Annotated[float, Meta(gt=0, lt=1, description="target FAR (the bundle's)")] | None = None
+        runs: Annotated[int, option("timed runs", ge=1, le=1_000_000)] = 200
+        image: Annotated[Path | None, option("image to time", metavar="FILE")] = None
+        target_far: Annotated[float, option("target FAR (the bundle's)", gt=0, lt=1)] | None = None
 
 `add_options` makes the command line from the fields, `options_from` makes the value from what the user wrote. A value
 that is made in Python passes the same checks. The bounds of a field that may be None stand inside, beside its number.
 
 The text of an option is ``--name``; a bool is a flag without a value, called ``--no-name`` where the default is True;
-a Literal becomes a choice. `Meta.extra` holds what else the command line needs. These keys are used here:
+a Literal becomes a choice. `option` also takes what else the command line needs. These keys are used here:
 
     section    heading of the options in --help
     exclusive  name of a set of options of which only one may be given
@@ -29,6 +29,20 @@ from edge_oneshot_device.console import number, whole_number
 from edge_oneshot_device.errors import InputError
 
 _BOUNDS: Final = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+def option(description: str, **details: Any) -> msgspec.Meta:
+    """What an annotation says about an option.
+
+    Args:
+        description: The help text, without the default.
+        details: The bounds of a number (ge, gt, le, lt), and what else the command line needs, see the module.
+
+    Returns:
+        The annotation.
+    """
+    bounds = {name: details.pop(name) for name in _BOUNDS if name in details}
+    return msgspec.Meta(description=description, extra=details, **bounds)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

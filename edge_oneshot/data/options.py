@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Annotated
 
-from msgspec import Meta
-
-from edge_oneshot_device.options import Options
+from edge_oneshot_device.options import Options, option
 
 DataDir = Annotated[
     Path,
-    Meta(
-        description="folder of Omniglot's archives (default: EDGE_ONESHOT_DATA; without either they are downloaded to "
+    option(
+        "folder of Omniglot's archives (default: EDGE_ONESHOT_DATA; without either they are downloaded to "
         "the user's cache)",
-        extra={"metavar": "DIR"},
+        metavar="DIR",
     ),
 ]
 

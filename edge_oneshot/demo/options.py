@@ -2,12 +2,10 @@
 
 from typing import Annotated
 
-from msgspec import Meta
-
-from edge_oneshot_device.options import Options
+from edge_oneshot_device.options import Options, option
 
 
 class DemoOptions(Options, frozen=True, kw_only=True):
     """The options of `edge-oneshot demo`."""
 
-    seed: Annotated[int, Meta(ge=0, description="random seed of everything but the glyphs")] = 0
+    seed: Annotated[int, option("random seed of everything but the glyphs", ge=0)] = 0

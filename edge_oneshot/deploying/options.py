@@ -2,21 +2,18 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
-
 from edge_oneshot_device.installation.options import DoorOptions
+from edge_oneshot_device.options import option
 
 
 class DeployOptions(DoorOptions, frozen=True, kw_only=True):
     """What device the archive is for, and how that device is to use the bundle."""
 
-    machine: Annotated[
-        Literal["aarch64", "x86_64"], Meta(description="machine of the device, as uname -m prints it")
-    ] = "aarch64"
+    machine: Annotated[Literal["aarch64", "x86_64"], option("machine of the device, as uname -m prints it")] = "aarch64"
     python: Annotated[
         Literal["3.11", "3.12", "3.13", "3.14"],
-        Meta(
-            description="Python of the device, as python3 -V prints it; today's Raspberry Pi OS has 3.13, and the one"
+        option(
+            "Python of the device, as python3 -V prints it; today's Raspberry Pi OS has 3.13, and the one"
             " before it 3.11"
         ),
     ] = "3.13"

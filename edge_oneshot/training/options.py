@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from edge_oneshot.data.options import DataDir
-from edge_oneshot_device.options import Options
+from edge_oneshot_device.options import Options, option
 
 Orientations = Literal[1, 4, 8, 16]
 Views = Literal[1, 2]
@@ -30,66 +30,56 @@ class Recipe(Options, frozen=True, kw_only=True):
 
     minutes: Annotated[
         Annotated[float, Meta(gt=0, le=525_600)] | None,  # a year at most
-        Meta(
-            description="length in minutes from the first step on (default: 20; 2 with --start faces)",
-            extra={"metavar": "M", "exclusive": "length"},
+        option(
+            "length in minutes from the first step on (default: 20; 2 with --start faces)",
+            metavar="M",
+            exclusive="length",
         ),
     ] = None
     images: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        Meta(
-            description="length in images seen; the same seed then gives the same weights",
-            extra={"metavar": "N", "exclusive": "length"},
-        ),
+        option("length in images seen; the same seed then gives the same weights", metavar="N", exclusive="length"),
     ] = None
-    seed: Annotated[int, Meta(ge=0, description="random seed")] = 0
-    batch: Annotated[int, Meta(ge=2, description="images per step")] = 64
+    seed: Annotated[int, option("random seed", ge=0)] = 0
+    batch: Annotated[int, option("images per step", ge=2)] = 64
     learning_rate: Annotated[
         Annotated[float, Meta(gt=0, le=1)] | None,
-        Meta(description="peak learning rate (default: 0.002; 0.0001 with --start faces)"),
+        option("peak learning rate (default: 0.002; 0.0001 with --start faces)"),
     ] = None
     held_out: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        Meta(description="alphabets or people held out of training (default: a sixth)", extra={"metavar": "N"}),
+        option("alphabets or people held out of training (default: a sixth)", metavar="N"),
     ] = None
     augment: Annotated[
         str | None,
-        Meta(
-            description="augmentation preset (default: drawings; photos for a folder)",
-            extra={"choices": ("drawings", "photos")},
-        ),
+        option("augmentation preset (default: drawings; photos for a folder)", choices=("drawings", "photos")),
     ] = None
     orientations: Annotated[
         Orientations | None,
-        Meta(
-            description="classes made of each identity: 1: upright; 4: each quarter turn; 8: also those of the mirror "
+        option(
+            "classes made of each identity: 1: upright; 4: each quarter turn; 8: also those of the mirror "
             "image; 16: also all of these turned by 45 degrees (default: 4 for drawings, 1 for photos)"
         ),
     ] = None
-    net: Annotated[
-        str,
-        Meta(description="base, tiny, or layers such as 'down16 24 pool 32 res32 1x16'", extra={"metavar": "NET"}),
-    ] = "base"
-    embedding: Annotated[int, Meta(ge=2, le=4096, description="embedding size of a view")] = 128
+    net: Annotated[str, option("base, tiny, or layers such as 'down16 24 pool 32 res32 1x16'", metavar="NET")] = "base"
+    embedding: Annotated[int, option("embedding size of a view", ge=2, le=4096)] = 128
     views: Annotated[
         Views | None,
-        Meta(
-            description="2: the encoder also sees each image turned by 90 degrees; this halves its speed and lowers "
+        option(
+            "2: the encoder also sees each image turned by 90 degrees; this halves its speed and lowers "
             "its error (default: 2 where turned images are classes of their own)"
         ),
     ] = None
-    objective: Annotated[ObjectiveName, Meta(description="training objective; cosine is a softmax with a margin")] = (
-        "cosine"
-    )
+    objective: Annotated[ObjectiveName, option("training objective; cosine is a softmax with a margin")] = "cosine"
     precision: Annotated[
-        Precision, Meta(description="precision of the step; bfloat16 is faster on processors with AMX and on GPUs")
+        Precision, option("precision of the step; bfloat16 is faster on processors with AMX and on GPUs")
     ] = "float32"
     start: Annotated[
         str | None,
-        Meta(
-            description="start from the encoder of this run instead of random weights; faces: from dlib's face "
+        option(
+            "start from the encoder of this run instead of random weights; faces: from dlib's face "
             "encoder, of which the last stage is trained",
-            extra={"metavar": "RUN"},
+            metavar="RUN",
         ),
     ] = None
 
@@ -97,14 +87,13 @@ class Recipe(Options, frozen=True, kw_only=True):
 class TrainOptions(Recipe, frozen=True, kw_only=True):
     """The options of `edge-oneshot train` that determine its result."""
 
-    size: Annotated[int, Meta(ge=16, le=256, description="side of the encoder's input in pixels")] = 48
+    size: Annotated[int, option("side of the encoder's input in pixels", ge=16, le=256)] = 48
     framing: Annotated[
         Framing | None,
-        Meta(description="what is seen of an image: all of it, or a square about its ink (default: ink for drawings)"),
+        option("what is seen of an image: all of it, or a square about its ink (default: ink for drawings)"),
     ] = None
     faces: Annotated[
-        bool,
-        Meta(description="photos of people: cut the faces out as the device does (implied by --start faces)"),
+        bool, option("photos of people: cut the faces out as the device does (implied by --start faces)")
     ] = False
 
 
@@ -113,10 +102,10 @@ class ExecutionOptions(Options, frozen=True, kw_only=True):
 
     strategy: Annotated[
         StrategyName,
-        Meta(
-            description="one device; mirrored: all GPUs of this machine; multiworker: a process on each machine that "
+        option(
+            "one device; mirrored: all GPUs of this machine; multiworker: a process on each machine that "
             "TF_CONFIG names"
         ),
     ] = "one"
-    tensorboard: Annotated[bool, Meta(description="write logs for TensorBoard to RUN/tensorboard")] = False
+    tensorboard: Annotated[bool, option("write logs for TensorBoard to RUN/tensorboard")] = False
     data_dir: DataDir | None = None

@@ -3,24 +3,19 @@
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from msgspec import Meta
-
-from edge_oneshot_device.options import Options
+from edge_oneshot_device.options import Options, option
 from edge_oneshot_export.variants import DEFAULT_VARIANTS, VARIANTS
 
 TargetFar = Annotated[
     float,
-    Meta(
+    option(
+        "target false accept rate of a comparison, such as 0.001 (default: the smallest that the images support)",
         gt=0,
         lt=1,
-        description="target false accept rate of a comparison, such as 0.001 (default: the smallest that the images "
-        "support)",
-        extra={"metavar": "F"},
+        metavar="F",
     ),
 ]
-SignWith = Annotated[
-    Path, Meta(description="sign the bundle with this private key, see keygen", extra={"metavar": "KEY"})
-]
+SignWith = Annotated[Path, option("sign the bundle with this private key, see keygen", metavar="KEY")]
 
 ALL: Final = "all"
 
@@ -34,10 +29,12 @@ class ExportOptions(Options, frozen=True, kw_only=True):
 
     variants: Annotated[
         tuple[str, ...] | Literal["all"] | None,
-        Meta(
-            description=f"{', '.join(VARIANTS)}, or all (default: {','.join(DEFAULT_VARIANTS)}); a variant that is "
+        option(
+            f"{', '.join(VARIANTS)}, or all (default: {','.join(DEFAULT_VARIANTS)}); a variant that is "
             "named here and fails is an error, any other is left out",
-            extra={"metavar": "V,...", "type": _names, "choices": None},
+            metavar="V,...",
+            type=_names,
+            choices=None,
         ),
     ] = None
     target_far: TargetFar | None = None

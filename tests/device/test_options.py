@@ -8,26 +8,24 @@ from msgspec import Meta
 
 from edge_oneshot_device.console import Parser
 from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.options import Options, add_options, given, options_from
+from edge_oneshot_device.options import Options, add_options, given, option, options_from
 
 Rate = Annotated[float, Meta(gt=0, lt=1)]
 
 
 class Sample(Options, frozen=True, kw_only=True):
-    runs: Annotated[
-        int, Meta(ge=1, le=1000, description="timed runs", extra={"metavar": "N", "reason": "bad_runs"})
-    ] = 20
-    target_far: Annotated[Rate, Meta(description="wanted rate, such as 1 %")] | None = None
-    out: Annotated[Path | None, Meta(description="file")] = None
-    turns: Annotated[Literal[1, 4], Meta(description="turns", extra={"section": "for photos"})] = 1
-    keep: Annotated[bool, Meta(description="keep them", extra={"exclusive": "end"})] = False
-    drop: Annotated[bool, Meta(description="drop them", extra={"exclusive": "end"})] = False
-    check: Annotated[bool, Meta(description="leave the check out")] = True
-    mean: Annotated[tuple[float, ...], Meta(extra={"type": lambda text: tuple(map(float, text.split(",")))})] = (0.5,)
+    runs: Annotated[int, option("timed runs", ge=1, le=1000, metavar="N", reason="bad_runs")] = 20
+    target_far: Annotated[Rate, option("wanted rate, such as 1 %")] | None = None
+    out: Annotated[Path | None, option("file")] = None
+    turns: Annotated[Literal[1, 4], option("turns", section="for photos")] = 1
+    keep: Annotated[bool, option("keep them", exclusive="end")] = False
+    drop: Annotated[bool, option("drop them", exclusive="end")] = False
+    check: Annotated[bool, option("leave the check out")] = True
+    mean: Annotated[tuple[float, ...], option("", type=lambda text: tuple(map(float, text.split(","))))] = (0.5,)
 
 
 class Needed(Options, frozen=True, kw_only=True):
-    data: Annotated[str, Meta(description="the data")]
+    data: Annotated[str, option("the data")]
 
 
 def parse(*words: str) -> Sample:

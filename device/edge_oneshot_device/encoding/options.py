@@ -2,33 +2,18 @@
 
 from typing import Annotated, Final
 
-from msgspec import Meta
-
 from edge_oneshot_device.bundle.manifest import Manifest
 from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.options import option
 
 DEFAULT_VARIANT: Final = "int8"
 MAX_THREADS: Final = 256
 
-VariantName = Annotated[
-    str | None, Meta(description="variant of the bundle to use (default: int8)", extra={"metavar": "V"})
-]
+VariantName = Annotated[str | None, option("variant of the bundle to use (default: int8)", metavar="V")]
 RuntimeName = Annotated[
-    str | None,
-    Meta(
-        description="a runtime of the variant, or edgetpu (default: the variant's first)",
-        extra={"metavar": "R"},
-    ),
+    str | None, option("a runtime of the variant, or edgetpu (default: the variant's first)", metavar="R")
 ]
-Threads = Annotated[
-    int,
-    Meta(
-        ge=1,
-        le=MAX_THREADS,
-        description="threads of one inference",
-        extra={"metavar": "T", "reason": "wrong_threads"},
-    ),
-]
+Threads = Annotated[int, option("threads of one inference", ge=1, le=MAX_THREADS, metavar="T", reason="wrong_threads")]
 
 
 def choose_variant(manifest: Manifest, variant: str | None = None) -> str:

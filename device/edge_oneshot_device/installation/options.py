@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
-from msgspec import Meta
-
 from edge_oneshot_device.encoding.options import RuntimeName, Threads, VariantName
-from edge_oneshot_device.options import Options
+from edge_oneshot_device.options import Options, option
 
 
 class DoorOptions(Options, frozen=True, kw_only=True):
@@ -15,42 +13,42 @@ class DoorOptions(Options, frozen=True, kw_only=True):
     variant: VariantName = None
     runtime: RuntimeName = None
     allow_cpu: Annotated[
-        bool, Meta(description="with --runtime edgetpu: run on the CPU where the Edge TPU fails, now or later")
+        bool, option("with --runtime edgetpu: run on the CPU where the Edge TPU fails, now or later")
     ] = False
     target_far: (
         Annotated[
             float,
-            Meta(
+            option(
+                "target false accept rate of an attempt, such as 0.001 (default: the smallest that the"
+                " calibration supports)",
                 gt=0,
                 lt=1,
-                description="target false accept rate of an attempt, such as 0.001 (default: the smallest that the"
-                " calibration supports)",
-                extra={"metavar": "F", "reason": "bad_target_far"},
+                metavar="F",
+                reason="bad_target_far",
             ),
         ]
         | None
     ) = None
     trust: Annotated[
         Path | None,
-        Meta(
-            description="from now on accept only bundles that this public key signed (default: the key that is trusted"
+        option(
+            "from now on accept only bundles that this public key signed (default: the key that is trusted"
             " already, if any)",
-            extra={"metavar": "KEY.pub"},
+            metavar="KEY.pub",
         ),
     ] = None
     re_enrol: Annotated[
         bool,
-        Meta(
-            description="where another encoder was in use: enrol everybody again from the photos that were kept",
-            extra={"exclusive": "people"},
+        option(
+            "where another encoder was in use: enrol everybody again from the photos that were kept", exclusive="people"
         ),
     ] = False
     empty: Annotated[
         bool,
-        Meta(
-            description="where another encoder was in use, or the gallery is gone: start with nobody enrolled (rollback"
+        option(
+            "where another encoder was in use, or the gallery is gone: start with nobody enrolled (rollback"
             " brings the people of the former encoder back)",
-            extra={"exclusive": "people"},
+            exclusive="people",
         ),
     ] = False
 
@@ -60,20 +58,21 @@ class InstallOptions(DoorOptions, frozen=True, kw_only=True):
 
     take_over: Annotated[
         bool,
-        Meta(
-            description="seal the people of a gallery of version 1; check first that they are yours, because whoever"
+        option(
+            "seal the people of a gallery of version 1; check first that they are yours, because whoever"
             " could write the file chose them",
-            extra={"exclusive": "people"},
+            exclusive="people",
         ),
     ] = False
     threads: Threads = 1
-    keep_photos: Annotated[bool, Meta(description="keep the images that people are enrolled from, sealed")] = False
+    keep_photos: Annotated[bool, option("keep the images that people are enrolled from, sealed")] = False
     rejections_per_minute: Annotated[
         int,
-        Meta(
+        option(
+            "rejected attempts of identify in a minute after which everybody has to wait",
             ge=1,
             le=1000,
-            description="rejected attempts of identify in a minute after which everybody has to wait",
-            extra={"metavar": "N", "reason": "bad_limit"},
+            metavar="N",
+            reason="bad_limit",
         ),
     ] = 10
