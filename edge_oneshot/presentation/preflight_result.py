@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from edge_oneshot_device.formatting import align
+from edge_oneshot_device.formatting import align, count
 from edge_oneshot_device.text import one_line
 from edge_oneshot_export.edgetpu.preflight import ON_CHIP_BYTES, CompilerRun, PreflightReport
 
@@ -45,4 +45,4 @@ def _verdict(report: PreflightReport) -> str:
         return "not mapped: the compiler refuses it; until then all of it runs on the CPU"
     if report.edgetpu_ops == 0:
         return "not mapped: all of it runs on the CPU"
-    return f"partly mapped: {report.edgetpu_ops} operators run on the Edge TPU, {report.cpu_ops} stay on the CPU"
+    return f"partly mapped: {count(report.edgetpu_ops, 'operator')} on the Edge TPU, {report.cpu_ops:,} on the CPU"

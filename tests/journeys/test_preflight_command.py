@@ -37,12 +37,18 @@ def test_a_partly_mapped_model_fails_and_the_operators_to_blame_are_named():
     path = CORAL / "deeplabv3_mnv2_dm05_pascal_quant.tflite"
     text = preflight(path, code=1).stdout
     assert "RESIZE_BILINEAR    1        1      CPU       Operation is otherwise supported" in text
-    assert text.endswith("partly mapped: 64 operators run on the Edge TPU, 8 stay on the CPU\n")
+    assert text.endswith("partly mapped: 64 operators on the Edge TPU, 8 on the CPU\n")
     report = json.loads(preflight(path, "--json", code=1).stdout)
     assert [op["op"] for op in report["ops"] if op["target"] == "cpu"] == [
         *("RESIZE_BILINEAR", "QUANTIZE", "CONCATENATION", "CONV_2D", "CONV_2D"),
         *("RESIZE_BILINEAR", "RESIZE_BILINEAR", "ARG_MAX"),
     ]
+
+
+@needs_coral
+def test_one_operator_is_told_as_one():
+    path = CORAL / "deeplabv3_mnv2_dm05_pascal_quant_edgetpu.tflite"
+    assert preflight(path, code=1).stdout.endswith("partly mapped: 1 operator on the Edge TPU, 8 on the CPU\n")
 
 
 @pytest.mark.parametrize("content", [None, b"not a model", b""])

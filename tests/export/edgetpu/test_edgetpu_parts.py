@@ -172,7 +172,7 @@ def test_the_text_tells_what_stays_before_and_behind_the_mapped_part():
         ["CONV_2D", "1", "2", "Edge", "TPU"],
     ]
     assert "operators before the mapped part that could be mapped as well: 1; " in text
-    assert text.endswith("partly mapped: 2 operators run on the Edge TPU, 3 stay on the CPU")
+    assert text.endswith("partly mapped: 2 operators on the Edge TPU, 3 on the CPU")
 
 
 def test_a_tile_is_mapped_with_its_multiples():
