@@ -94,12 +94,28 @@ def parse_checkpoint(detail: str) -> tuple[int, bytes] | None:
 
 
 def digest(key: bytes, before: bytes, seq: int, at: int, act: str, person: int | None, detail: str) -> bytes:
-    """The digest of a row, from its columns and the digest of the row before it."""
+    """The digest of a row, from its columns and the digest of the row before it.
+
+    Args:
+        key: The chain key.
+        before: The digest of the row before.
+        seq: Number of the row.
+        at: Microseconds since 1970, UTC.
+        act: What was done.
+        person: Number of the person it was done to.
+        detail: Further facts, as JSON.
+    """
     return hmac.digest(key, before + _encoder.encode((seq, at, act, person, detail)), hashlib.sha256)
 
 
 def holds(row: Row, key: bytes, before: bytes) -> bool:
-    """Whether a row has the digest that belongs to it and to the digest of the row before it."""
+    """Whether a row has the digest that belongs to it and to the digest of the row before it.
+
+    Args:
+        row: A row.
+        key: The chain key of its part.
+        before: The digest of the row before.
+    """
     return hmac.compare_digest(digest(key, before, *row[:5]), row.mac)
 
 
@@ -110,7 +126,13 @@ def timestamp(microseconds: int) -> str:
 
 
 def altered_row(path: Path, seq: int, fault: str) -> IntegrityError:
-    """The error for an audit trail that cannot be what this program wrote."""
+    """The error for an audit trail that cannot be what this program wrote.
+
+    Args:
+        path: The gallery's file.
+        seq: Number of the row.
+        fault: What is wrong with it.
+    """
     message = f"the audit trail in {path} was altered: row {seq} {fault}; keep a copy of the file and find out"
     return IntegrityError(f"{message} who could write it", reason="audit_altered")
 
@@ -161,7 +183,13 @@ def append(
 
 
 def append_first(transaction: Transaction, act: str, detail: Mapping[str, Any]) -> Row:
-    """Append the first row of a new audit trail; arguments as for `append`."""
+    """Append the first row of a new audit trail; arguments as for `append`.
+
+    Args:
+        transaction: A transaction that writes.
+        act: What was done.
+        detail: Further facts, as JSON; no names.
+    """
     return _insert(transaction, transaction.keyring.chain, None, act, None, detail)
 
 
@@ -171,18 +199,33 @@ def last_row(transaction: Transaction) -> Row | None:
 
 
 def row_at(transaction: Transaction, seq: int | None) -> Row | None:
-    """A row by its number; None where there is none."""
+    """A row by its number; None where there is none.
+
+    Args:
+        transaction: A transaction.
+        seq: Its number.
+    """
     return _row(transaction, "SELECT * FROM audit WHERE seq = ?", (seq,))
 
 
 def chunk_after(transaction: Transaction, seq: int) -> list[Row]:
-    """The rows after a number, at most `CHUNK` of them."""
+    """The rows after a number, at most `CHUNK` of them.
+
+    Args:
+        transaction: A transaction.
+        seq: Number of a row; 0 for the beginning.
+    """
     query = "SELECT * FROM audit WHERE seq > ? ORDER BY seq LIMIT ?"
     return [Row(*row) for row in transaction.execute(query, (seq, CHUNK))]
 
 
 def rows(reading: Reading, after: int = 0) -> Iterator[Row]:
-    """The rows from the first one, or after a number; they are read some at a time."""
+    """The rows from the first one, or after a number; they are read some at a time.
+
+    Args:
+        reading: `Gallery.reading`.
+        after: Number of a row.
+    """
     while True:
         with reading() as transaction:
             chunk = chunk_after(transaction, after)
@@ -193,7 +236,12 @@ def rows(reading: Reading, after: int = 0) -> Iterator[Row]:
 
 
 def changed_since(transaction: Transaction, seen: Row) -> set[int] | None:
-    """Numbers of the people whose templates changed after a row; None where that row is gone."""
+    """Numbers of the people whose templates changed after a row; None where that row is gone.
+
+    Args:
+        transaction: A transaction.
+        seen: The row.
+    """
     if transaction.value("SELECT mac FROM audit WHERE seq = ?", (seen.seq,)) != seen.mac:
         return None
     rows = transaction.execute("SELECT DISTINCT act, person FROM audit WHERE seq > ?", (seen.seq,))
@@ -210,6 +258,10 @@ def beginning(transaction: Transaction) -> tuple[int, int]:
 
 def delete_before(transaction: Transaction, date: datetime) -> int:
     """Delete the rows older than a date; a checkpoint row ties the others to them.
+
+    Args:
+        transaction: A transaction that writes.
+        date: Aware.
 
     Returns:
         How many rows were deleted.

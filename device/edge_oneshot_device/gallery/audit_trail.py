@@ -70,6 +70,10 @@ def head(gallery: Gallery) -> Head:
 def prune(gallery: Gallery, days: int) -> PrunedAudit:
     """Delete the rows that are older than so many days.
 
+    Args:
+        gallery: Whose audit trail.
+        days: 1 to 36,525.
+
     Raises:
         InputError: Reason ``bad_age``.
         MachineError: The disk does not allow it.
@@ -82,6 +86,10 @@ def prune(gallery: Gallery, days: int) -> PrunedAudit:
 
 def entries(gallery: Gallery, after: int = 0) -> Iterator[AuditEntry]:
     """The audit trail from its first row, or after a number.
+
+    Args:
+        gallery: Whose audit trail.
+        after: Number of a row.
 
     Raises:
         IntegrityError: Reason ``audit_altered``: a row makes no sense; `check` says whether the others hold.
@@ -107,6 +115,10 @@ def entries(gallery: Gallery, after: int = 0) -> Iterator[AuditEntry]:
 
 def last(gallery: Gallery, count: int) -> list[AuditEntry]:
     """The newest rows, oldest first.
+
+    Args:
+        gallery: Whose audit trail.
+        count: How many, 1 to 1,000,000.
 
     Raises:
         InputError: Reason ``bad_count``.

@@ -132,8 +132,8 @@ def connect(path: Path, begin: Callable[[Connection], None], *, create: bool = F
             with reading(connection):
                 pass
             close_to_others(path)
-            configure(connection, path)
-            _migrate(connection, path, begin)
+            configure(connection)
+            _migrate(connection, begin)
             connection.create = False
         except BaseException:
             connection.close()
@@ -156,7 +156,7 @@ def version_of(path: Path) -> int:
     if not os.path.lexists(path):
         return 0
     with clear_errors(path), closing(open_file(path, create=True)) as connection, reading(connection):
-        return _schema_version(connection, path)
+        return _schema_version(connection)
 
 
 def patiently(call: Callable[[], T]) -> T:
@@ -251,6 +251,12 @@ def _check_journal(connection: Connection) -> None:
 def write(connection: Connection, statement: str, values: Sequence[object] = (), *, rows: int = 1) -> None:
     """Run a statement that changes exactly `rows` rows.
 
+    Args:
+        connection: In a transaction that writes.
+        statement: An INSERT, UPDATE or DELETE.
+        values: Its parameters.
+        rows: How many rows it has to change.
+
     Raises:
         IntegrityError: Reason ``gallery_altered``: it changed more or fewer, so that the transaction has to be undone.
     """
@@ -259,7 +265,7 @@ def write(connection: Connection, statement: str, values: Sequence[object] = (),
         raise altered(connection.path, f"{statement.split('(')[0].strip()[:40]} changed {changed} rows, not {rows}")
 
 
-def configure(connection: Connection, path: Path) -> None:
+def configure(connection: Connection) -> None:
     """Set up a connection so that its changes are on the disk before they are acknowledged.
 
     Raises:
@@ -268,8 +274,8 @@ def configure(connection: Connection, path: Path) -> None:
     for name, value, expected in _SETTINGS:
         found = patiently(partial(_set, connection, name, value))
         if found != expected:
-            message = f"{path}: SQLite {sqlite3.sqlite_version} answers {found} for {name}, expected {expected}"
-            raise MachineError(message, reason="gallery_setting")
+            message = f"SQLite {sqlite3.sqlite_version} answers {found} for {name}, expected {expected}"
+            raise MachineError(f"{connection.path}: {message}", reason="gallery_setting")
 
 
 def _set(connection: Connection, name: str, value: str) -> object:
@@ -287,17 +293,17 @@ def _distrust(connection: Connection) -> None:
         connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_VIEW, False)
 
 
-def _migrate(connection: Connection, path: Path, begin: Callable[[Connection], None]) -> None:
+def _migrate(connection: Connection, begin: Callable[[Connection], None]) -> None:
     """Check that the file is a whole gallery, and bring it to the newest version."""
     with reading(connection):
         fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        version = _schema_version(connection, path)
+        version = _schema_version(connection)
     if fault != "ok":
-        raise corrupt(path, fault.replace("\n", " "))
+        raise corrupt(connection.path, fault.replace("\n", " "))
     if version < len(MIGRATIONS):
         with writing(connection):
             # read again: another process may have been faster
-            version = _schema_version(connection, path)
+            version = _schema_version(connection)
             for statements in MIGRATIONS[version:]:
                 for statement in statements:
                     connection.execute(statement)
@@ -320,7 +326,7 @@ def _check_schema(connection: Connection) -> None:
     if found == connection.checked:
         return
     path = connection.path
-    version = _schema_version(connection, path)
+    version = _schema_version(connection)
     if version < SEALED and not connection.create:
         raise unsealed(path) if version else missing(path)
     statements = tuple(statement for one in MIGRATIONS[:version] for statement in one)
@@ -330,11 +336,11 @@ def _check_schema(connection: Connection) -> None:
     connection.checked = found
 
 
-def _schema_version(connection: Connection, path: Path) -> int:
+def _schema_version(connection: Connection) -> int:
+    path = connection.path
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     application = connection.execute("PRAGMA application_id").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if application != APPLICATION_ID and (version or tables):
+    if application != APPLICATION_ID and (version or connection.execute("SELECT * FROM sqlite_master").fetchone()):
         raise IntegrityError(f"{path} is a database of another program, not a gallery", reason="gallery_corrupt")
     if version < 0:
         raise corrupt(path, f"it has version {version}")

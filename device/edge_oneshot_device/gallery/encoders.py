@@ -14,7 +14,12 @@ def encoders(transaction: Transaction) -> list[str]:
 
 
 def people_of(transaction: Transaction, fingerprint: str) -> int:
-    """How many people have templates of an encoder."""
+    """How many people have templates of an encoder.
+
+    Args:
+        transaction: A transaction.
+        fingerprint: Of the encoder.
+    """
     query = "SELECT count(DISTINCT person) FROM template WHERE fingerprint = ?"
     return int(transaction.value(query, (fingerprint,)))
 
@@ -39,6 +44,10 @@ def put_in_use(transaction: Transaction, fingerprint: str) -> list[str]:
     """Use an encoder from now on.
 
     The templates of the encoder before it are kept. Older ones are deleted, and so is whoever has no others.
+
+    Args:
+        transaction: A transaction that writes.
+        fingerprint: Of the encoder.
 
     Returns:
         The encoders whose templates are kept, as `encoders` returns them.

@@ -130,7 +130,12 @@ def create_key(path: Path) -> bytes:
 
 
 def write_key(path: Path, key: bytes) -> None:
-    """Write a key to a file that does not exist yet, as `create_key` does; raises what that does."""
+    """Write a key to a file that does not exist yet, as `create_key` does; raises what that does.
+
+    Args:
+        path: The file.
+        key: 32 bytes.
+    """
     try:
         create_folder(path.parent)
     except OSError as error:
@@ -152,12 +157,21 @@ def write_key(path: Path, key: bytes) -> None:
 
 
 def kept_at(path: Path, check_value: bytes) -> Path:
-    """The file beside a key file for the key with a check value, which says nothing about the key itself."""
+    """The file beside a key file for the key with a check value, which says nothing about the key itself.
+
+    Args:
+        path: The key file.
+        check_value: Of the key.
+    """
     return path.with_name(f"{path.name}.{check_value[:8].hex()}")
 
 
 def keep_key(path: Path, key: bytes) -> Path:
     """Keep a key beside a key file, unless it is there already; returns its file.
+
+    Args:
+        path: The key file.
+        key: 32 bytes.
 
     Raises:
         IntegrityError: That file holds another key, or none (see `read_key`).

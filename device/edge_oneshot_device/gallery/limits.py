@@ -79,7 +79,13 @@ def refuse_verification(transaction: Transaction, limits: Limits, person: int) -
 
 
 def restart_delay(transaction: Transaction, limits: Limits, person: int) -> None:
-    """Begin a delay of 1:1 again that began before a restart, or later than now."""
+    """Begin a delay of 1:1 again that began before a restart, or later than now.
+
+    Args:
+        transaction: A transaction that writes.
+        limits: How often one may try.
+        person: Number of the claimed person.
+    """
     row = _attempts(transaction, person)
     if row is None or not limits.failures <= row[0] < limits.most_failures:
         return
@@ -90,13 +96,25 @@ def restart_delay(transaction: Transaction, limits: Limits, person: int) -> None
 
 
 def is_disabled(transaction: Transaction, limits: Limits, person: int) -> bool:
-    """Whether recognition is off for a person, after too many failures of 1:1."""
+    """Whether recognition is off for a person, after too many failures of 1:1.
+
+    Args:
+        transaction: A transaction.
+        limits: How often one may try.
+        person: Number of the person.
+    """
     row = _attempts(transaction, person)
     return row is not None and row[0] >= limits.most_failures
 
 
 def count_verification(transaction: Transaction, person: int, *, accepted: bool) -> None:
-    """Count a failure of 1:1; or reset the count, where the attempt was accepted."""
+    """Count a failure of 1:1; or reset the count, where the attempt was accepted.
+
+    Args:
+        transaction: A transaction that writes.
+        person: Number of the claimed person.
+        accepted: Whether the score was good enough.
+    """
     if accepted:
         unlock(transaction, person)
         return
@@ -108,7 +126,12 @@ def count_verification(transaction: Transaction, person: int, *, accepted: bool)
 
 
 def unlock(transaction: Transaction, person: int) -> int:
-    """Reset the count of 1:1 for a person; returns how many failures there were."""
+    """Reset the count of 1:1 for a person; returns how many failures there were.
+
+    Args:
+        transaction: A transaction that writes.
+        person: Number of the person.
+    """
     row = _attempts(transaction, person)
     if row is None:
         return 0
@@ -117,7 +140,12 @@ def unlock(transaction: Transaction, person: int) -> int:
 
 
 def refuse_identification(transaction: Transaction, limits: Limits) -> Refusal | None:
-    """Why an attempt of 1:N is refused; arguments as for `refuse_verification`."""
+    """Why an attempt of 1:N is refused; arguments as for `refuse_verification`.
+
+    Args:
+        transaction: It is only read.
+        limits: How often one may try.
+    """
     # not the last rows: another program may have written one with the greatest number
     newest = "SELECT boot, at FROM rejection ORDER BY at DESC LIMIT ?"
     found = transaction.execute(newest, (limits.rejections_per_minute,)).fetchall()
@@ -129,7 +157,12 @@ def refuse_identification(transaction: Transaction, limits: Limits) -> Refusal |
 
 
 def restart_minute(transaction: Transaction, limits: Limits) -> None:
-    """Date rejections of 1:N now that are from before a restart, or later than now, where they make the door wait."""
+    """Date rejections of 1:N now that are from before a restart, or later than now, where they make the door wait.
+
+    Args:
+        transaction: A transaction that writes.
+        limits: How often one may try.
+    """
     if transaction.value("SELECT count(*) FROM rejection") < limits.rejections_per_minute:
         return
     this, now = transaction.clock.boot(), transaction.clock.seconds()
@@ -140,7 +173,12 @@ def restart_minute(transaction: Transaction, limits: Limits) -> None:
 
 
 def count_rejection(transaction: Transaction, limits: Limits) -> int:
-    """Count a rejection of 1:N; returns its number, for `uncount_rejection`."""
+    """Count a rejection of 1:N; returns its number, for `uncount_rejection`.
+
+    Args:
+        transaction: A transaction that writes.
+        limits: How often one may try.
+    """
     clock = transaction.clock
     transaction.write("INSERT INTO rejection (boot, at) VALUES (?, ?)", (clock.boot(), clock.seconds()))
     number = int(transaction.value("SELECT last_insert_rowid()"))
@@ -149,7 +187,12 @@ def count_rejection(transaction: Transaction, limits: Limits) -> int:
 
 
 def uncount_rejection(transaction: Transaction, number: int) -> None:
-    """Count a rejection no longer, where newer ones have not replaced it already."""
+    """Count a rejection no longer, where newer ones have not replaced it already.
+
+    Args:
+        transaction: A transaction that writes.
+        number: What `count_rejection` returned.
+    """
     transaction.execute("DELETE FROM rejection WHERE id = ?", (number,))
 
 

@@ -80,7 +80,13 @@ class PersonDetails(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def of(cls, name: str, enrolled: str, access: Access) -> "PersonDetails":
-        """The details of a person who may come in as `access` says."""
+        """The details of a person who may come in as `access` says.
+
+        Args:
+            name: As it is kept.
+            enrolled: UTC, ISO 8601.
+            access: When they may come in.
+        """
         return cls(name, enrolled, access.valid_from, access.valid_until, access.hours)
 
     @property
@@ -89,7 +95,12 @@ class PersonDetails(msgspec.Struct, frozen=True, array_like=True):
         return Access(self.valid_from, self.valid_until, self.hours)
 
     def person(self, templates: int, fingerprint: str) -> Person:
-        """The person, as a caller sees them, with so many templates of an encoder."""
+        """The person, as a caller sees them, with so many templates of an encoder.
+
+        Args:
+            templates: How many templates they have.
+            fingerprint: Of the encoder that made these.
+        """
         return Person(self.name, templates, self.enrolled, fingerprint, self.valid_from, self.valid_until, self.hours)
 
 

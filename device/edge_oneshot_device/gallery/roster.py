@@ -61,6 +61,10 @@ def new_number() -> int:
 def look_up(transaction: Transaction, name: str) -> tuple[int, int] | None:
     """Number of a person, and how many templates of this encoder they have; None where nobody has the name.
 
+    Args:
+        transaction: A transaction.
+        name: As it is kept.
+
     Raises:
         IntegrityError: Reason ``gallery_corrupt``.
     """
@@ -79,6 +83,10 @@ def look_up(transaction: Transaction, name: str) -> tuple[int, int] | None:
 def find(transaction: Transaction, name: str) -> tuple[int, int]:
     """Number of a person who is enrolled, and how many templates of this encoder they have.
 
+    Args:
+        transaction: A transaction.
+        name: As a user wrote it.
+
     Raises:
         InputError: Reason ``bad_name`` or ``not_enrolled``.
         IntegrityError: Reason ``gallery_corrupt``.
@@ -91,13 +99,23 @@ def find(transaction: Transaction, name: str) -> tuple[int, int]:
 
 
 def details_of(transaction: Transaction, number: int) -> PersonDetails | None:
-    """The details of a person; None where they were forgotten."""
+    """The details of a person; None where they were forgotten.
+
+    Args:
+        transaction: A transaction.
+        number: Of the person.
+    """
     sealed = transaction.value("SELECT record FROM person WHERE number = ?", (number,))
     return None if sealed is None else open_person(transaction, number, sealed)
 
 
 def count_of(transaction: Transaction, number: int) -> int:
-    """How many templates of this encoder a person has."""
+    """How many templates of this encoder a person has.
+
+    Args:
+        transaction: A transaction.
+        number: Of the person.
+    """
     query = "SELECT count(*) FROM template WHERE person = ? AND fingerprint = ?"
     return int(transaction.value(query, (number, transaction.fingerprint)))
 
@@ -121,7 +139,12 @@ def people(reading: Reading) -> list[Person]:
 
 
 def act_of(*, add: bool, replace: bool) -> Act:
-    """The act that two options name."""
+    """The act that two options name.
+
+    Args:
+        add: Add to the templates of somebody enrolled.
+        replace: Replace the templates of somebody enrolled.
+    """
     if add and replace:
         raise InputError("--add and --replace exclude each other: choose one", reason="wrong_use")
     return "added" if add else "replaced" if replace else "enrolled"
@@ -178,6 +201,10 @@ def set_access(transaction: Transaction, person: str, access: Access) -> Person:
 
 def forget(transaction: Transaction, person: str) -> Enrolment:
     """Delete a person with all that belongs to them; a wipe is due afterwards (see `Gallery.wipe`).
+
+    Args:
+        transaction: A transaction that writes.
+        person: The name.
 
     Raises:
         InputError: Reason ``bad_name`` or ``not_enrolled``.

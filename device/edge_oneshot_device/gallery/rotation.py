@@ -156,6 +156,11 @@ def _rotate_in_place(gallery: Gallery, path: Path) -> KeyRotation:
 def put_in_place(gallery: Gallery, path: Path, key: bytes) -> None:
     """Write the key of a gallery to its key file, unless it was rotated again; the key there now stays beside it.
 
+    Args:
+        gallery: Sealed with the key.
+        path: The key file.
+        key: 32 bytes.
+
     Raises:
         IntegrityError: What is there is no key, or other users may read it.
         MachineError: The disk does not allow it.

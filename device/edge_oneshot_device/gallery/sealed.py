@@ -35,6 +35,11 @@ def write_person(transaction: Transaction, number: int, details: PersonDetails, 
 def open_person(transaction: Transaction, number: int, sealed: bytes) -> PersonDetails:
     """The details that were sealed for a person.
 
+    Args:
+        transaction: Its vault opens them.
+        number: Of the person.
+        sealed: The row.
+
     Raises:
         IntegrityError: Reason ``gallery_corrupt``.
     """
@@ -105,13 +110,24 @@ def open_template(
 
 
 def write_photo(transaction: Transaction, number: int, photo: bytes) -> None:
-    """Keep a photo of a person; it belongs to no encoder, since it is there to be enrolled with another one."""
+    """Keep a photo of a person; it belongs to no encoder, since it is there to be enrolled with another one.
+
+    Args:
+        transaction: A transaction that writes.
+        number: Of the person.
+        photo: An image file.
+    """
     values = (number, transaction.vault.seal(photo, "photo", number))
     transaction.write("INSERT INTO photo (person, sealed) VALUES (?, ?)", values)
 
 
 def open_photo(transaction: Transaction, number: int, sealed: bytes) -> bytes:
     """A photo that was kept.
+
+    Args:
+        transaction: Its vault opens it.
+        number: Of the person.
+        sealed: The row.
 
     Raises:
         IntegrityError: Reason ``gallery_corrupt``.

@@ -33,7 +33,12 @@ def install(transaction: Transaction, content: bytes, detail: Mapping[str, Any])
 
 
 def bind(transaction: Transaction, content: bytes) -> None:
-    """Replace the settings with ones that are bound to the newest row of the audit trail, an ``installed``."""
+    """Replace the settings with ones that are bound to the newest row of the audit trail, an ``installed``.
+
+    Args:
+        transaction: A transaction that writes.
+        content: The settings, which are sealed.
+    """
     seq = audit.newest(transaction).seq
     sealed = transaction.vault.seal(content, _DOMAIN, seq, transaction.keyring.identity)
     transaction.write("INSERT OR REPLACE INTO settings (id, seq, sealed) VALUES (1, ?, ?)", (seq, sealed))
@@ -43,6 +48,10 @@ def prune_audit(transaction: Transaction, before: datetime) -> int:
     """Delete the rows of the audit trail from before a date; returns how many they were.
 
     The row that the settings are bound to is written again where it would be deleted.
+
+    Args:
+        transaction: A transaction that writes.
+        before: Aware.
 
     Raises:
         IntegrityError: Reason ``settings_altered`` or ``audit_altered``.
@@ -96,6 +105,10 @@ def remove(transaction: Transaction) -> None:
 def reseal(transaction: Transaction, vault: Vault) -> None:
     """Seal the settings with a new key.
 
+    Args:
+        transaction: A transaction that writes.
+        vault: Of the new key.
+
     Raises:
         IntegrityError: Reason ``settings_altered``.
     """
@@ -105,7 +118,12 @@ def reseal(transaction: Transaction, vault: Vault) -> None:
 
 
 def altered(path: Path, fault: str) -> IntegrityError:
-    """The error for settings that are not as this program left them."""
+    """The error for settings that are not as this program left them.
+
+    Args:
+        path: The gallery's file.
+        fault: What is wrong with them.
+    """
     message = f"the settings in {path} {fault}: run init again with the bundle, and --trust as before; find out"
     return IntegrityError(f"{message} who wrote it", reason="settings_altered")
 

@@ -43,13 +43,23 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 
 def corrupt(path: Path, fault: str) -> IntegrityError:
-    """The error for a file that cannot be what this program wrote."""
+    """The error for a file that cannot be what this program wrote.
+
+    Args:
+        path: The file.
+        fault: What is wrong with it.
+    """
     message = f"{path} is damaged: {fault}; move it away, init --empty, and restore a backup or enrol again"
     return IntegrityError(message, reason="gallery_corrupt")
 
 
 def altered(path: Path, fault: str) -> IntegrityError:
-    """The error for a file that another program wrote to."""
+    """The error for a file that another program wrote to.
+
+    Args:
+        path: The file.
+        fault: What is wrong with it.
+    """
     message = f"another program wrote to {path}: {fault}; keep a copy of it, move it away, init --empty, and restore"
     return IntegrityError(f"{message} a backup that you trust", reason="gallery_altered")
 

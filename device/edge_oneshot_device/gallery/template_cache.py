@@ -107,6 +107,10 @@ class TemplateCache:
 
         `require_current` follows the audit trail, but another program that deletes from the file writes no row there.
 
+        Args:
+            transaction: A transaction.
+            number: Of the person.
+
         Returns:
             The details of the person.
 

@@ -60,16 +60,31 @@ class Transaction:
         return self.keyring.vault
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        """Run a statement, such as a query."""
+        """Run a statement, such as a query.
+
+        Args:
+            statement: SQL.
+            values: Its parameters.
+        """
         return self.connection.execute(statement, values)
 
     def value(self, query: str, values: Sequence[Any] = ()) -> Any:
-        """The first column of the first row that a query finds; None where it finds no row."""
+        """The first column of the first row that a query finds; None where it finds no row.
+
+        Args:
+            query: SQL.
+            values: Its parameters.
+        """
         row = self.connection.execute(query, values).fetchone()
         return None if row is None else row[0]
 
     def write(self, statement: str, values: Sequence[Any] = (), *, rows: int = 1) -> None:
         """Run a statement that changes exactly `rows` rows.
+
+        Args:
+            statement: An INSERT, UPDATE or DELETE.
+            values: Its parameters.
+            rows: How many rows it has to change.
 
         Raises:
             IntegrityError: Reason ``gallery_altered``: it changed more or fewer, so that the transaction is undone.

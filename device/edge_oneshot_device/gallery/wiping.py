@@ -99,7 +99,7 @@ def _wipe(path: Path, place: Path) -> None:
         with reading(connection):
             marks = connection.execute("SELECT id FROM wipe").fetchall()
             size = connection.execute("PRAGMA page_size").fetchone()[0]
-        configure(connection, path)
+        configure(connection)
         descriptor = _descriptor(place)
         found = _pages_to_wipe(connection, descriptor, size)
         while True:

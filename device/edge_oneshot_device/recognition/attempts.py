@@ -120,7 +120,12 @@ def _record_rejection(gallery: Gallery, attempt: Attempt, decision: Decision) ->
 
 
 def reject_changing(gallery: Gallery, attempt: Attempt) -> Decision:
-    """The rejection of an attempt during which the gallery changed at every try; recorded where that is possible."""
+    """The rejection of an attempt during which the gallery changed at every try; recorded where that is possible.
+
+    Args:
+        gallery: Where it is recorded.
+        attempt: What was compared.
+    """
     error = ChangedError(gallery.path)
     rejected = msgspec.structs.replace(_refused(attempt.comparison, Refusal(error.reason, None)), fault=str(error))
     with suppress(MachineError):
@@ -131,6 +136,10 @@ def reject_changing(gallery: Gallery, attempt: Attempt) -> Decision:
 def decide(transaction: Transaction, attempt: Attempt) -> Verdict:
     """Decide an attempt; nothing is written.
 
+    Args:
+        transaction: It is only read.
+        attempt: What was compared.
+
     Raises:
         ChangedError: The gallery is no longer what the probe was compared with.
         IntegrityError: The gallery is damaged, or of another encoder.
@@ -139,7 +148,13 @@ def decide(transaction: Transaction, attempt: Attempt) -> Verdict:
 
 
 def record(transaction: Transaction, attempt: Attempt, verdict: Verdict) -> None:
-    """Write what follows from a verdict: the counters of the limits, and the row of the audit trail."""
+    """Write what follows from a verdict: the counters of the limits, and the row of the audit trail.
+
+    Args:
+        transaction: A transaction that writes.
+        attempt: What was decided.
+        verdict: How.
+    """
     refused = verdict.matched is None
     if attempt.limits is not None and attempt.act == "identify":
         limits.restart_minute(transaction, attempt.limits)

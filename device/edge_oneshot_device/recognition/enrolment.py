@@ -135,6 +135,11 @@ def enrol_again(gallery: Gallery, encoder: Encoder, manifest: Manifest) -> dict[
 
 
 def most_templates(manifest: Manifest, variant: str) -> int:
-    """How many templates a person may have with a variant: as many as the bundle is calibrated for."""
+    """How many templates a person may have with a variant: as many as the bundle is calibrated for.
+
+    Args:
+        manifest: Of the bundle.
+        variant: Name of the variant.
+    """
     counts = [c.templates for c in manifest.calibration if c.variant == variant]
     return min(max(counts, default=MAX_TEMPLATES), MAX_TEMPLATES)

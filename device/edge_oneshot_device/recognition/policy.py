@@ -36,7 +36,12 @@ class Policy(msgspec.Struct, frozen=True, eq=False):
         return any(one.variant == self.encoder.variant for one in self.manifest.calibration)
 
     def calibration(self, most: int, fewest: int | None = None) -> Calibration:
-        """The calibration for people who have so many templates; see `calibration_for`."""
+        """The calibration for people who have so many templates; see `calibration_for`.
+
+        Args:
+            most: The largest number of templates that anybody has.
+            fewest: The smallest; None: the same.
+        """
         return calibration_for(self.manifest, self.encoder.variant, most, fewest)
 
     def target(self, calibration: Calibration) -> float:
