@@ -164,7 +164,7 @@ class Encoder:
         length = math.sqrt(vector.dot(vector))
         if not math.isfinite(length):
             raise MachineError(
-                f"{self.runtime} gave an embedding that is no number; use another runtime or variant",
+                f"{self.runtime} returned an embedding with NaN or infinity; use another runtime or variant",
                 reason="runtime_failed",
             )
         if self._normalised and length > 0.0:

@@ -140,9 +140,11 @@ def _require_trusted(signed_by: str | None, trust: str | None) -> None:
     if trust is None:
         return
     if signed_by is None:
-        raise IntegrityError(f"it is unsigned, and {short_key(trust)} alone is trusted", reason="unsigned")
+        raise IntegrityError(
+            f"it is unsigned, but only bundles signed by {short_key(trust)} are trusted", reason="unsigned"
+        )
     if signed_by != trust:
-        message = f"it is signed by {short_key(signed_by)}, and {short_key(trust)} alone is trusted"
+        message = f"it is signed by {short_key(signed_by)}, but only bundles signed by {short_key(trust)} are trusted"
         raise IntegrityError(message, reason="untrusted_key")
 
 
@@ -175,7 +177,7 @@ def _walk(content: bytes, check: bool) -> dict[str, slice]:
     end = len(content) - _END.size
     magic, *disks, count, total, directory_size, directory, comment = _END.unpack(content[max(end, 0) :])
     if magic != b"PK\5\6" or comment:
-        raise _not_a_bundle("it does not end as a bundle does")
+        raise _not_a_bundle("it does not end like a bundle")
     if any(disks) or count != total or directory + directory_size != end:
         raise _not_a_bundle("its end record is inconsistent")
     spans: dict[str, slice] = {}
@@ -208,7 +210,7 @@ def _read_entry(content: bytes, entry: int, position: int) -> tuple[str, int, in
     name_bytes = content[entry + _CENTRAL.size : following]
     name = name_bytes.decode("ascii")
     if magic != b"PK\1\2" or offset != position or extra or comment or disk:
-        raise _not_a_bundle("its directory is not laid out as a bundle's")
+        raise _not_a_bundle("its directory is not that of a bundle")
     if flags or method or stored != size:
         raise _not_a_bundle(f"{name!r} is compressed or encrypted")
     local_magic, *local, local_name_size, local_extra = _LOCAL.unpack_from(content, position)

@@ -93,7 +93,7 @@ def _check_consistent(manifest: Manifest) -> None:
         _check_variant(variant, manifest, members)
     _check_golden(manifest.self_test.images, members)
     if set(manifest.self_test.outputs) != set(names) or set(manifest.self_test.tolerance) != set(names):
-        raise ValueError("self_test.outputs and self_test.tolerance do not name just the variants")
+        raise ValueError("self_test.outputs and self_test.tolerance must name exactly the variants")
     for variant in manifest.variants:
         _check_self_test(manifest.self_test, variant)
     for calibration in manifest.calibration:
@@ -125,7 +125,7 @@ def _check_self_test(test: SelfTest, variant: Variant) -> None:
     if variant.output.dtype != "float32":
         low, high = _INTEGERS[variant.output.dtype]
         if not low <= least <= most <= high or not all(value.is_integer() for output in outputs for value in output):
-            raise ValueError(f"{where}: {variant.output.dtype} holds {low} to {high}, and whole numbers alone")
+            raise ValueError(f"{where}: {variant.output.dtype} holds {low} to {high}, and integers only")
         allowed = _MAX_TOLERANCE_STEPS
     if test.tolerance[variant.name] > allowed:
         raise ValueError(f"self_test.tolerance of {variant.name}: above {allowed:g} it tests nothing")
@@ -177,7 +177,7 @@ def _check_variant(variant: Variant, manifest: Manifest, members: dict[str, Memb
         if not _INTEGERS[tensor.dtype][0] <= tensor.zero_point <= _INTEGERS[tensor.dtype][1]:
             raise ValueError(f"{where}: dtype {tensor.dtype} with zero point {tensor.zero_point}")
     if variant.compiled is not None and (variant.compiled not in members or variant.format != "tflite"):
-        raise ValueError(f"{where}: its compiled file {variant.compiled} is not a member, or it is no .tflite")
+        raise ValueError(f"{where}: its compiled file {variant.compiled} is not a member, or the variant is no .tflite")
     if variant.drift is not None:
         _check_drift(variant.drift, where)
     if not variant.runtimes:
@@ -191,7 +191,7 @@ def _check_drift(drift: Drift, where: str) -> None:
     for change in (drift.eer, drift.one_shot, *drift.tpr_at_fpr.values()):
         apart = change.variant - change.reference - change.difference
         if abs(apart) > 1e-6 or not change.interval[0] <= change.difference <= change.interval[1]:
-            raise ValueError(f"{where}: drift.difference {change.difference} is not that of its rates and interval")
+            raise ValueError(f"{where}: drift.difference {change.difference} contradicts its rates or interval")
 
 
 def _check_calibration(calibration: Calibration, names: list[str], metric: Metric) -> None:
@@ -201,16 +201,16 @@ def _check_calibration(calibration: Calibration, names: list[str], metric: Metri
     targets = [point.target_far for point in calibration.points]
     thresholds = [point.threshold for point in calibration.points]
     if not targets or targets != sorted(set(targets), reverse=True) or thresholds != sorted(thresholds):
-        raise ValueError(f"{where}: points must fall in target_far and not fall in threshold")
+        raise ValueError(f"{where}: points need descending target_far and ascending thresholds")
     if calibration.target_far not in targets:
         raise ValueError(f"{where}: target_far {calibration.target_far} has no point")
     tail, (least, most, tail_scale, margin) = calibration.tail, _SCORES[metric]
     if not all(least <= score <= most for score in (*thresholds, tail.threshold, *calibration.similarity.scores)):
-        raise ValueError(f"{where}: a {metric} score is {least:g} to {most:g}, no threshold or tail beyond")
+        raise ValueError(f"{where}: a {metric} score is {least:g} to {most:g}; a threshold or the tail lies outside")
     if tail.scale > tail_scale or calibration.margin > margin:
-        raise ValueError(f"{where}: the tail's scale or the margin is larger than {metric} scores are apart")
+        raise ValueError(f"{where}: the tail's scale or the margin exceeds the range of {metric} scores")
     scores, degrees = calibration.similarity.scores, calibration.similarity.degrees
     if len(scores) < 2 or len(scores) != len(degrees):
         raise ValueError(f"{where}: similarity needs at least two scores and as many degrees")
     if list(scores) != sorted(set(scores)) or list(degrees) != sorted(degrees):
-        raise ValueError(f"{where}: similarity must rise")
+        raise ValueError(f"{where}: similarity must be ascending")

@@ -70,7 +70,7 @@ def verify(content: bytes, manifest: bytes) -> str:
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(parsed.key))
         key.verify(bytes.fromhex(parsed.signature), signed_bytes(manifest))
     except (InvalidSignature, ValueError) as error:
-        message = f"{SIGNATURE_NAME} is no signature of its manifest by {short_key(parsed.key)}"
+        message = f"{SIGNATURE_NAME} is not a valid signature of the manifest by {short_key(parsed.key)}"
         raise IntegrityError(message, reason="bad_signature") from error
     return parsed.key
 
@@ -120,5 +120,5 @@ def _decode(content: bytes) -> Signature:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise IntegrityError(f"{SIGNATURE_NAME}: {error}", reason="bad_signature") from error
     if encode_signature(parsed) != content:  # a repeated key, white space, another order
-        raise IntegrityError(f"{SIGNATURE_NAME} is not laid out as a signature's", reason="bad_signature")
+        raise IntegrityError(f"{SIGNATURE_NAME} is not encoded as a signature", reason="bad_signature")
     return parsed

@@ -116,7 +116,7 @@ class BoundedProcess:
                 raise
             except OSError as error:
                 self._stop()
-                raise _failed(f"is out of reach: {error.strerror}") from error
+                raise _failed(f"cannot be reached: {error.strerror}") from error
             except BaseException:  # a late reply must not be taken for that of the next request
                 self._stop()
                 raise
@@ -125,7 +125,7 @@ class BoundedProcess:
     def _send(self, header: bytes, content: bytes) -> None:
         self._ensure()
         if os.pwritev(self._memory, [header, content], 0) != len(header) + len(content):
-            raise _failed("cannot be given so much")
+            raise _failed("cannot take so much data")
         os.write(self._requests, _REQUEST.pack(len(header), len(content)))
 
     def _receive(self) -> tuple[int, int, int]:

@@ -117,7 +117,7 @@ def _runtime_for(kind: Format, runtime: str | None) -> Runtime:
 
 
 def _refused(what: str, limits: str) -> IntegrityError:
-    message = f"the model file, run once within {limits}, {what}; export it again, or give an encoder that does less"
+    message = f"the model file, run once within {limits}, {what}; export it again, or use a smaller encoder"
     return IntegrityError(message, reason="model_refused")
 
 

@@ -59,7 +59,7 @@ class FaceNet:
         except (ValueError, RuntimeError) as error:
             raise MachineError(f"the runtime failed to run {self._file}: {error}", reason="runtime_failed") from error
         if not (np.isfinite(first).all() and np.isfinite(second).all()):
-            raise MachineError(f"{self._file} answers what is no number; use another runtime", reason="runtime_failed")
+            raise MachineError(f"{self._file} returns NaN or infinity; use another runtime", reason="runtime_failed")
         return first, second
 
     def _fill(self, shown: NDArray[np.uint8]) -> None:

@@ -129,7 +129,7 @@ def scores(probe: NDArray[np.float32], templates: NDArray[np.float32], metric: M
             difference = templates - probe
             result = -np.sqrt(np.einsum("ij,ij->i", difference, difference))
     if not np.isfinite(result).all():
-        message = "a score is no finite number: the model or its runtime is at fault; check it with inspect and bench"
+        message = "a score is NaN or infinite: the model or its runtime is at fault; check it with inspect and bench"
         raise MachineError(message, reason="not_finite")
     if metric == "cosine":
         # rounding can lift the cosine of equal vectors just above 1

@@ -146,7 +146,7 @@ class Rows:
         if templates.shape != (len(owners), self._size):
             raise ValueError(f"templates of shape {templates.shape}: expected ({len(owners)}, {self._size})")
         if not np.isfinite(templates).all():
-            message = "a template is no finite number: the model or its runtime is at fault"
+            message = "a template holds NaN or infinity: the model or its runtime is at fault"
             raise MachineError(message, reason="not_finite")
         if self.count + len(owners) > len(self.owners):
             self._resize(self.count + len(owners), _SPARE_SHARE)
