@@ -149,7 +149,7 @@ FAULTS = [
     (put("calibration", repeat_first), "a calibration is listed twice"),
     (put("calibration.0.points", []), "need descending target_far"),
     (put("calibration.0.points", lambda points: points[::-1]), "need descending target_far"),
-    (put("calibration.0.points.3.threshold", -1.0), "not fall in threshold"),
+    (put("calibration.0.points.3.threshold", -1.0), "ascending thresholds"),
     (put("calibration.0.points.3.target_far", 0.1), "need descending target_far"),
     (put("calibration.0.points.3.target_far", 0.0), "target_far"),
     (put("calibration.0.points.3.far", 1.5), "far"),
