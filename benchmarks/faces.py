@@ -33,12 +33,7 @@ from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_export.judging.protocols import genuine_and_impostor
-from edge_oneshot_export.judging.verification import (
-    FALSE_POSITIVE_RATES,
-    Linearised,
-    change,
-    verification_rates,
-)
+from edge_oneshot_export.judging.verification import FALSE_POSITIVE_RATES, Linearised, change, verification_rates
 
 PHOTO_SIDE = 1000  # of a photo, as the device decodes it
 EYE_DISTANCES = (40, 30, 24, 20, 16, 12, 8)  # pixels

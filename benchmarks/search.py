@@ -216,11 +216,7 @@ def _moved(embeddings: NDArray[np.float32], rng: np.random.Generator) -> NDArray
 
 
 def _index(
-    size: int,
-    metric: Metric,
-    owners: NDArray[np.int64],
-    templates: NDArray[np.float32],
-    layout: Layout | None = None,
+    size: int, metric: Metric, owners: NDArray[np.int64], templates: NDArray[np.float32], layout: Layout | None = None
 ) -> Index:
     index = Index(size, metric, "best", layout)
     index.load([(owners, templates)])

@@ -101,14 +101,7 @@ def measure(data: str, people: People, draws: int, seed: int) -> list[Result]:
             low, median, high = np.quantile(ratios, (0.05, 0.5, 0.95))
             results.append(
                 Result(
-                    data,
-                    count,
-                    depth,
-                    smallest / depth,
-                    float(low),
-                    float(median),
-                    float(high),
-                    above[depth] / draws,
+                    data, count, depth, smallest / depth, float(low), float(median), float(high), above[depth] / draws
                 )
             )
     return results

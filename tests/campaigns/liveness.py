@@ -136,12 +136,7 @@ def trial(encoder: Encoder, least_score: float, actor: Actor, numbers: random.Ra
 
 
 def run(
-    encoder: Encoder,
-    people: dict[str, list[Person]],
-    wanted: dict[str, int],
-    seed: int,
-    out: Path,
-    least_score: float,
+    encoder: Encoder, people: dict[str, list[Person]], wanted: dict[str, int], seed: int, out: Path, least_score: float
 ) -> list[dict[str, object]]:
     """All trials, each by its own seed; those of a file that was broken off are kept."""
     log = out.with_suffix(".trials.jsonl")

@@ -15,12 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from edge_oneshot_device.bundle.manifest import (
-    MANIFEST_NAME,
-    EmbeddingSection,
-    InputSection,
-    fingerprint,
-)
+from edge_oneshot_device.bundle.manifest import MANIFEST_NAME, EmbeddingSection, InputSection, fingerprint
 from tests import MODELS
 from tests.samples.galleries import Machine
 from tests.samples.pictures import members

@@ -149,10 +149,7 @@ def test_from_init_to_forget_in_json(program: Program, make_bundle: MakeBundle) 
 
 
 def test_wrong_use_and_bad_input_end_with_2(
-    program: Program,
-    make_bundle: MakeBundle,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    program: Program, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     make_bundle()
     (program.folder / "blank.png").write_bytes(png(np.full((32, 32), 255, np.uint8)))

@@ -15,6 +15,7 @@ from edge_oneshot_device.encoding.preprocessing import load_image, scale
 from edge_oneshot_device.encoding.quantization import dequantize, quantize
 from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
+from tests.raising import raises
 from tests.samples.pictures import encoded, members, png
 from tests.samples.tiny import zip_stored
 
@@ -139,9 +140,8 @@ def test_an_output_that_is_no_number_is_never_an_embedding(section):
         encoder = fake_encoder(section, dtype="float32", metric=metric)
         for value in (np.nan, np.inf):
             encoder._run = lambda _, value=value: np.full((1, 16), value, dtype=np.float32)
-            with pytest.raises(MachineError, match="no number") as caught:
+            with raises(MachineError, match="no number", reason="runtime_failed"):
                 encoder.embed(np.zeros((8, 8, 1), dtype=np.uint8))
-            assert caught.value.reason == "runtime_failed"
 
 
 def test_an_embedding_is_the_callers_own(encoder):
@@ -183,18 +183,16 @@ def test_the_people_of_the_fixtures_are_as_unlike_as_their_thresholds_assume(enc
 def test_an_image_without_content_is_refused_by_its_name(encoder, tmp_path):
     path = tmp_path / "blank.png"
     path.write_bytes(png(np.full((20, 20), 90, dtype=np.uint8)))
-    with pytest.raises(InputError, match=r"blank\.png shows nothing") as caught:
+    with raises(InputError, match=r"blank\.png shows nothing", reason="no_content"):
         encoder.embed_image(path)
-    assert caught.value.reason == "no_content"
 
 
 @pytest.mark.parametrize(
     ("shape", "dtype"), [((8, 8), np.uint8), ((9, 8, 1), np.uint8), ((8, 8, 1), np.float32), ((0,), np.uint8)]
 )
 def test_pixels_of_another_shape_or_type_are_wrong_use(encoder, shape, dtype):
-    with pytest.raises(InputError, match=r"expected uint8 \(8, 8, 1\)") as caught:
+    with raises(InputError, match=r"expected uint8 \(8, 8, 1\)", reason="wrong_shape"):
         encoder.embed(np.zeros(shape, dtype))
-    assert caught.value.reason == "wrong_shape"
 
 
 def test_an_encoder_says_what_it_is(bundle):
@@ -205,15 +203,13 @@ def test_an_encoder_says_what_it_is(bundle):
 
 
 def test_a_variant_that_the_bundle_lacks_is_wrong_use(bundle):
-    with pytest.raises(InputError, match="no variant 'coral'; it has int8, float32, onnx-float32") as caught:
+    with raises(InputError, match="no variant 'coral'; it has int8, float32, onnx-float32", reason="variant_missing"):
         Encoder.open(bundle, "coral")
-    assert caught.value.reason == "variant_missing"
 
 
 def test_a_runtime_of_another_format_is_wrong_use(bundle):
-    with pytest.raises(InputError) as caught:
+    with raises(InputError, reason="wrong_runtime"):
         Encoder.open(bundle, "onnx-float32", runtime="litert")
-    assert caught.value.reason == "wrong_runtime"
 
 
 @pytest.mark.parametrize(
@@ -224,9 +220,8 @@ def test_a_manifest_that_misdescribes_the_model_is_refused(make_bundle, tensor, 
     def lie(manifest: dict) -> None:
         manifest["variants"][0][tensor] |= {key: value, "zero_point": 1}
 
-    with pytest.raises(IntegrityError, match=f"variant int8: the model's {tensor} is ") as caught:
+    with raises(IntegrityError, match=f"variant int8: the model's {tensor} is ", reason="model_mismatch"):
         Encoder.open(Bundle.open(make_bundle(change=lie)))
-    assert caught.value.reason == "model_mismatch"
 
 
 def test_a_model_of_another_size_is_refused(section):
@@ -234,9 +229,8 @@ def test_a_model_of_another_size_is_refused(section):
     wider = msgspec.structs.replace(section, width=9)
     for input_section, size in ((wider, 16), (section, 15)):
         embedding = EmbeddingSection(size=size, metric="cosine")
-        with pytest.raises(IntegrityError, match="expected") as caught:
+        with raises(IntegrityError, match="expected", reason="model_mismatch"):
             Encoder(model, input_section, embedding, variant="fake", fingerprint="0" * 64)
-        assert caught.value.reason == "model_mismatch"
 
 
 def test_a_model_exchanged_for_another_that_fits_is_caught_by_the_self_test(bundle, monkeypatch):
@@ -247,9 +241,8 @@ def test_a_model_exchanged_for_another_that_fits_is_caught_by_the_self_test(bund
         return FakeModel(model.input, model.output)
 
     monkeypatch.setattr("edge_oneshot_device.encoder.open_model", other_weights)
-    with pytest.raises(IntegrityError, match="self-test of variant int8 on fake fails") as caught:
+    with raises(IntegrityError, match="self-test of variant int8 on fake fails", reason="self_test_failed"):
         Encoder.open(bundle)
-    assert caught.value.reason == "self_test_failed"
 
 
 @pytest.mark.parametrize(
@@ -263,9 +256,10 @@ def test_a_self_test_beyond_the_tolerance_says_by_how_much(make_bundle, variant,
 
         return edit
 
-    with pytest.raises(IntegrityError, match=rf"variant {variant} on litert.*golden/alan\.png is {message}") as caught:
+    with raises(
+        IntegrityError, match=rf"variant {variant} on litert.*golden/alan\.png is {message}", reason="self_test_failed"
+    ):
         Encoder.open(Bundle.open(make_bundle(change=shift(off))), variant)
-    assert caught.value.reason == "self_test_failed"
     within = 2 if variant == "int8" else 0.0005
     Encoder.open(Bundle.open(make_bundle(change=shift(within))), variant)
 
@@ -274,9 +268,8 @@ def test_a_golden_image_that_is_no_image_fails_the_self_test(make_bundle):
     def use_the_model(manifest: dict) -> None:
         manifest["self_test"]["images"][0] = "models/tiny-int8.tflite"
 
-    with pytest.raises(IntegrityError, match=r"tiny-int8\.tflite cannot be used") as caught:
+    with raises(IntegrityError, match=r"tiny-int8\.tflite cannot be used", reason="self_test_failed"):
         Encoder.open(Bundle.open(make_bundle(change=use_the_model)))
-    assert caught.value.reason == "self_test_failed"
 
 
 def test_a_golden_image_of_49_megapixels_is_not_decoded(make_bundle):
@@ -286,6 +279,7 @@ def test_a_golden_image_of_49_megapixels_is_not_decoded(make_bundle):
     member = next(one for one in manifest["members"] if one["path"] == "golden/ada.png")
     member.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
     files[MANIFEST_NAME] = json.dumps(manifest).encode()
-    with pytest.raises(IntegrityError, match=r"ada\.png cannot be used.*16384 x 3000.* 8,388,608 in all") as caught:
+    with raises(
+        IntegrityError, match=r"ada\.png cannot be used.*16384 x 3000.* 8,388,608 in all", reason="self_test_failed"
+    ):
         Encoder.open(Bundle.open(zip_stored(files)))
-    assert caught.value.reason == "self_test_failed"

@@ -9,6 +9,7 @@ import pytest
 
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.files import read_file, write_atomically
+from tests.raising import raises
 
 
 def test_what_is_written_is_read_again(tmp_path):
@@ -40,9 +41,8 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, call, fail)
-    with pytest.raises(MachineError, match="No space left on device") as caught:
+    with raises(MachineError, match="No space left on device", reason="cannot_write"):
         write_atomically(path, b"new")
-    assert caught.value.reason == "cannot_write"
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -76,34 +76,30 @@ def test_a_folder_or_a_device_is_never_replaced(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for target in (tmp_path, pipe, Path("/dev/null")):
-        with pytest.raises(MachineError, match=str(target)) as caught:
+        with raises(MachineError, match=str(target), reason="cannot_write"):
             write_atomically(target, b"x")
-        assert caught.value.reason == "cannot_write"
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
 def test_writing_into_a_missing_folder_is_one_line(tmp_path):
-    with pytest.raises(MachineError, match="No such file or directory") as caught:
+    with raises(MachineError, match="No such file or directory", reason="cannot_write"):
         write_atomically(tmp_path / "missing" / "file", b"x")
-    assert caught.value.reason == "cannot_write"
 
 
 def test_what_is_not_there_is_not_found(tmp_path):
     (tmp_path / "file").write_bytes(b"x")
     for path in (tmp_path / "missing", tmp_path / "file" / "below"):
-        with pytest.raises(InputError, match="does not exist") as caught:
+        with raises(InputError, match="does not exist", reason="not_found"):
             read_file(path, 10)
-        assert caught.value.reason == "not_found"
 
 
 def test_a_folder_and_a_pipe_without_a_writer_are_no_files(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (tmp_path, pipe):
-        with pytest.raises(InputError) as caught:
+        with raises(InputError, reason="not_a_file"):
             read_file(path, 10)
-        assert caught.value.reason == "not_a_file"
 
 
 def test_a_file_over_the_limit_is_refused_and_one_at_the_limit_is_read(tmp_path):
@@ -111,18 +107,16 @@ def test_a_file_over_the_limit_is_refused_and_one_at_the_limit_is_read(tmp_path)
     path.write_bytes(b"x" * (1 << 20))
     assert len(read_file(path, 1 << 20)) == 1 << 20
     path.write_bytes(b"x" * ((1 << 20) + 1))
-    with pytest.raises(InputError, match="larger than 1 MiB") as caught:
+    with raises(InputError, match="larger than 1 MiB", reason="file_too_large"):
         read_file(path, 1 << 20)
-    assert caught.value.reason == "file_too_large"
     with pytest.raises(InputError, match="larger than 64 KiB"):
         read_file(path, 64 << 10)
 
 
 def test_a_file_that_cannot_be_read_is_the_machines_failure():
     # The first page of a process is never mapped: a read error that even root gets.
-    with pytest.raises(MachineError, match="Input/output error") as caught:
+    with raises(MachineError, match="Input/output error", reason="cannot_read"):
         read_file("/proc/self/mem", 10)
-    assert caught.value.reason == "cannot_read"
 
 
 def test_a_pipe_that_takes_the_place_of_a_file_before_it_is_opened_does_not_hold_the_command_up(tmp_path, monkeypatch):
@@ -137,6 +131,5 @@ def test_a_pipe_that_takes_the_place_of_a_file_before_it_is_opened_does_not_hold
         return status
 
     monkeypatch.setattr(os, "stat", swapped)
-    with pytest.raises(InputError) as refused:
+    with raises(InputError, reason="not_a_file"):
         read_file(path, 5)
-    assert refused.value.reason == "not_a_file"

@@ -73,10 +73,7 @@ def test_what_the_user_wrote_is_told_from_defaults():
     ],
 )
 def test_a_value_out_of_bounds_is_the_same_error_from_the_command_line_and_from_python(name, value, message, reason):
-    for make in (
-        lambda: Sample(**{name: value}),
-        lambda: parse(f"--{name.replace('_', '-')}", str(value)),
-    ):
+    for make in (lambda: Sample(**{name: value}), lambda: parse(f"--{name.replace('_', '-')}", str(value))):
         with pytest.raises(InputError) as caught:
             make()
         assert (str(caught.value), caught.value.reason) == (message, reason)

@@ -20,6 +20,7 @@ from edge_oneshot_device.gallery.keys import create_key
 from edge_oneshot_device.gallery.transfer import back_up, export_people
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.outputs import check_output, check_place
+from tests.raising import raises
 from tests.samples.folders import content_of
 from tests.samples.tiny import MakeBundle, People
 
@@ -111,8 +112,7 @@ def test_nothing_in_a_folder_that_is_read_is_replaced_but_new_files_may_lie_ther
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"0a" * 32, b"0A" * 32 + b"\n", b" " + b"ff" * 32 + b" \n", b"-----BEGIN PRIVATE KEY-----\nMC4CAQ"],
+    "content", [b"0a" * 32, b"0A" * 32 + b"\n", b" " + b"ff" * 32 + b" \n", b"-----BEGIN PRIVATE KEY-----\nMC4CAQ"]
 )
 def test_a_key_is_never_replaced_whoever_it_belongs_to(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
@@ -121,9 +121,7 @@ def test_a_key_is_never_replaced_whoever_it_belongs_to(tmp_path: Path, content: 
     check_output(tmp_path / "file")
 
 
-def test_a_database_is_replaced_by_a_backup_alone_and_by_that_only_where_it_is_a_gallery(
-    tmp_path: Path,
-) -> None:
+def test_a_database_is_replaced_by_a_backup_alone_and_by_that_only_where_it_is_a_gallery(tmp_path: Path) -> None:
     header = b"SQLite format 3\0" + bytes(52)
     (tmp_path / "gallery").write_bytes(header + b"EOSG" + bytes(28))
     (tmp_path / "other").write_bytes(header + bytes(32))
@@ -158,9 +156,8 @@ def test_a_folder_that_this_user_may_not_write_in_is_told_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(MachineError, match="this user may not write in") as caught:
+    with raises(MachineError, match="this user may not write in", reason="cannot_write"):
         check_output(tmp_path / "file")
-    assert caught.value.reason == "cannot_write"
 
 
 def test_a_check_before_the_rename_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_export.encoder_files import read_encoder
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.formats.scaling import tflite_scaling
+from tests.raising import raises
 from tests.real_data import CASES, needs
 from tests.samples.model_files import (
     SIDE,
@@ -91,9 +92,8 @@ def test_each_of_the_cases_becomes_an_encoder_that_answers_as_the_file_does(name
     ],
 )
 def test_a_case_that_leaves_something_open_is_refused_with_the_option_that_says_it(name, reason, words):
-    with pytest.raises(ModelError) as caught:
+    with raises(ModelError, reason=reason) as caught:
         read_encoder(CASES / name)
-    assert caught.value.reason == reason
     assert words in str(caught.value)
 
 
@@ -154,9 +154,8 @@ def test_of_several_outputs_of_an_onnx_file_the_named_one_is_the_embedding(extra
     assert answers(encoder, image) == pytest.approx(expected, abs=1e-4)
     held = {node.op_type for node in onnx.load_from_string(encoder.content).graph.node}
     assert "Sigmoid" not in held  # nor what else nothing but the others need
-    with pytest.raises(ModelError, match=r"it has no output 'vector'; it has .*output float") as caught:
+    with raises(ModelError, match=r"it has no output 'vector'; it has .*output float", reason="unknown_output"):
         read_encoder(path, outputs=["vector"])
-    assert caught.value.reason == "unknown_output"
 
 
 @pytest.mark.parametrize(("extra", "signed"), [(("mask",), True), (("logits",), False), (("mask", "logits"), True)])
@@ -165,9 +164,10 @@ def test_of_several_outputs_of_a_tflite_file_the_named_one_is_the_embedding(extr
     content = with_signature(content, ("embedding", *sorted(extra))) if signed else content
     path = written(tmp_path, content, "tflite")
     name = "Identity or embedding" if signed else "Identity"
-    with pytest.raises(ModelError, match=f"it has {1 + len(extra)} outputs, {name} float32 .*: say with") as caught:
+    with raises(
+        ModelError, match=f"it has {1 + len(extra)} outputs, {name} float32 .*: say with", reason="several_outputs"
+    ):
         read_encoder(path)
-    assert caught.value.reason == "several_outputs"
     encoder = read_encoder(path, outputs=["embedding" if signed else "Identity"])
     image = noise(encoder.input.shape)
     every = [own_answer(path, image, number) for number in range(1 + len(extra))]
@@ -246,8 +246,7 @@ def test_the_quantization_of_the_input_says_how_pixels_are_scaled(span, io, mean
 
 
 @pytest.mark.parametrize(
-    ("mean", "scale"),
-    [((127.5,), (127.5,)), ((0.0,), (255.0,)), ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))],
+    ("mean", "scale"), [((127.5,), (127.5,)), ((0.0,), (255.0,)), ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))]
 )
 def test_metadata_of_a_tflite_file_says_how_pixels_are_scaled(mean, scale, tmp_path):
     path = written(tmp_path, with_metadata(tflite_net(), mean, scale), "tflite")

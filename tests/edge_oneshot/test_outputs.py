@@ -21,6 +21,7 @@ from edge_oneshot_device.gallery.keys import create_key
 from edge_oneshot_export.edgetpu import compiler
 from edge_oneshot_export.packing.signing import generate_key
 from tests import MODELS
+from tests.raising import raises
 from tests.samples.folders import content_of
 
 # every option of every command that names a file or folder, by what it is to the command
@@ -165,9 +166,8 @@ def test_a_run_lies_apart_from_its_data_and_from_every_state(
 def test_a_file_that_looks_like_that_of_a_run_is_not_trained_over(name: str) -> None:
     Path("mine").mkdir()
     Path("mine", name).write_bytes(b"twenty hours of training")
-    with pytest.raises(TrainingError, match=f"mine: holds {name} already") as caught:
+    with raises(TrainingError, match=f"mine: holds {name} already", reason="run_exists"):
         train("glyphs", "mine", TrainOptions(images=64))
-    assert caught.value.reason == "run_exists"
     assert Path("mine", name).read_bytes() == b"twenty hours of training"
 
 

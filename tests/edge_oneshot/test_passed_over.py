@@ -55,9 +55,6 @@ def test_every_command_counts_and_names_what_it_left_out(
         for one in [printed] if protocol == "verification" else printed:
             names = [left["name"] for left in one["passed_over"]]
             assert names == ["Thumbs.db", "handbook.pdf", "visitor.jpe", "nobody/"]
-    for line in (
-        [*lines[1][:-1], str(tmp_path / "again.oneshot")],
-        [*judge, "verification"],
-    ):
+    for line in ([*lines[1][:-1], str(tmp_path / "again.oneshot")], [*judge, "verification"]):
         assert cli.main(line) == 0
         assert LEFT in capfd.readouterr().out.splitlines()

@@ -97,8 +97,7 @@ def test_the_official_runs_are_read_through_the_device(report, omniglot_dir):
 
 
 @pytest.mark.parametrize(
-    ("data", "protocol", "line"),
-    [("glyphs", "lake", "Omniglot's"), ("people", "within-alphabet", "has no alphabets")],
+    ("data", "protocol", "line"), [("glyphs", "lake", "Omniglot's"), ("people", "within-alphabet", "has no alphabets")]
 )
 def test_a_protocol_that_the_data_cannot_give_is_refused(report, tmp_path, data, protocol, line):
     if data == "people":

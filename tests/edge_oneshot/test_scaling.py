@@ -8,6 +8,7 @@ from edge_oneshot.bundle_options import EncoderFileOptions
 from edge_oneshot.errors import DataError
 from edge_oneshot.file_export import export_files
 from tests import MODELS
+from tests.raising import raises
 
 MODEL = MODELS / "tiny-int8.tflite"
 
@@ -26,6 +27,5 @@ MODEL = MODELS / "tiny-int8.tflite"
     ],
 )
 def test_scaling_beyond_sense_is_refused_before_images_are_loaded(how, message, tmp_path):
-    with pytest.raises(DataError, match=message) as caught:
+    with raises(DataError, match=message, reason="bad_scaling"):
         export_files([MODEL], tmp_path / "x.oneshot", str(tmp_path / "no images"), own=EncoderFileOptions(**how))
-    assert caught.value.reason == "bad_scaling"

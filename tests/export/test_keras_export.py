@@ -14,6 +14,7 @@ from edge_oneshot_export.keras_export import export
 from edge_oneshot_export.options import ExportOptions
 from edge_oneshot_export.packing.packer import BundleSpec
 from edge_oneshot_export.variants import VARIANTS
+from tests.raising import raises
 
 INT8 = ExportOptions(variants=("int8",))
 FLOAT32 = ExportOptions(variants=("float32",))
@@ -206,12 +207,11 @@ def test_an_encoder_that_answers_nan_is_refused(images, people, section, destina
 
     image = keras.Input((32, 32, 1))
     dense = layers.Dense(16, bias_initializer=keras.initializers.Constant(float("nan")))
-    with pytest.raises(ModelError, match="NaN") as caught:
+    with raises(ModelError, match="NaN", reason="not_finite"):
         export(
             keras.Model(image, dense(layers.Flatten()(image))),
             destination, BundleSpec(section), images=images, calibration=people,
         )  # fmt: skip
-    assert caught.value.reason == "not_finite"
 
 
 def flattened(shape, size=16, dtype="float32", batch=None, outputs=1):
@@ -341,9 +341,8 @@ def test_images_of_another_shape_or_type_or_none_at_all_are_refused(images, peop
         (images, one, r"calibration\.images: 1 given, at least 2 needed"),
     ]
     for pixels, labelled, message in wrong:
-        with pytest.raises(ModelError, match=message) as caught:
+        with raises(ModelError, match=message, reason="bad_images"):
             export(None, destination, BundleSpec(section), images=pixels, calibration=labelled)
-        assert caught.value.reason == "bad_images"
 
 
 def test_too_few_people_to_calibrate_write_nothing(model, images, people, section, destination):
@@ -358,12 +357,11 @@ def test_a_target_that_the_people_do_not_support_is_refused_before_anything_is_c
     model, images, people, section, destination
 ):
     steps = []
-    with pytest.raises(ModelError, match="needs at least 246 identities") as refused:
+    with raises(ModelError, match="needs at least 246 identities", reason="unsupported_target"):
         export(
             model, destination, BundleSpec(section), images=images, calibration=people,
             options=ExportOptions(target_far=1e-4), progress=steps.append,
         )  # fmt: skip
-    assert refused.value.reason == "unsupported_target"
     assert not [step for step in steps if "converting" in step]
     assert not destination.exists()
 

@@ -21,6 +21,7 @@ from edge_oneshot_export.packing.bundle_file import write_bundle
 from edge_oneshot_export.packing.provenance import created, with_versions
 from edge_oneshot_export.packing.self_test import golden_images, self_test
 from edge_oneshot_export.packing.signing import sign
+from tests.raising import raises
 
 KILLED_WHILE_WRITING = """
 import os, pickle, signal, sys
@@ -97,9 +98,8 @@ def test_a_bundle_whose_self_test_fails_is_not_written_over_the_old_one(parts, d
     ((first, *others),) = manifest.self_test.outputs.values()
     wrong = {"int8": (tuple(-value for value in first), *others)}
     test = msgspec.structs.replace(manifest.self_test, outputs=wrong)
-    with pytest.raises(IntegrityError) as caught:
+    with raises(IntegrityError, reason="self_test_failed"):
         write_bundle(destination, msgspec.structs.replace(manifest, self_test=test), files)
-    assert caught.value.reason == "self_test_failed"
     assert destination.read_bytes() == b"the old bundle"
 
 
@@ -150,9 +150,8 @@ def test_blank_images_are_not_chosen_as_golden_ones(people, section):
     for content in goldens.values():
         assert np.ptp(load_image(content, section)) > 100
     assert len(golden_images(images[:2], section)) == 1
-    with pytest.raises(ModelError) as caught:
+    with raises(ModelError, reason="no_content"):
         golden_images(images[:1], section)
-    assert caught.value.reason == "no_content"
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from edge_oneshot_device.bundle.signature import load_public_key, verify
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_export.packing import signing
 from edge_oneshot_export.packing.signing import generate_key, load_key, sign
+from tests.raising import raises
 
 MANIFEST = b'{"name": "door"}'
 
@@ -42,16 +43,14 @@ def test_no_file_that_is_there_is_overwritten(name, kind, tmp_path):
         path.mkdir()
     else:
         path.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="never overwritten") as caught:
+    with raises(InputError, match="never overwritten", reason="key_exists"):
         generate_key(tmp_path / "door.key")
-    assert caught.value.reason == "key_exists"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(InputError, match="make it first") as caught:
+    with raises(InputError, match="make it first", reason="no_folder"):
         generate_key(tmp_path / "missing" / "door.key")
-    assert caught.value.reason == "no_folder"
 
 
 def test_a_full_disk_leaves_neither_key(tmp_path, monkeypatch):

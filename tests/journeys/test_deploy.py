@@ -23,6 +23,7 @@ from edge_oneshot.deploying.wheels import pack_device
 from edge_oneshot.errors import DeployError
 from edge_oneshot_device.errors import InputError
 from tests import ROOT
+from tests.raising import raises
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 DAMAGED = "install.sh: the archive is damaged: build it again"
@@ -136,9 +137,8 @@ def test_nothing_in_an_archive_is_a_command(archive, unpack, alter, device, tmp_
 
 
 def test_an_option_that_the_installer_would_not_take_is_refused_when_the_archive_is_built(bundle, tmp_path):
-    with pytest.raises(InputError, match="no value of an option") as refused:
+    with raises(InputError, match="no value of an option", reason="wrong_use"):
         build_archive(bundle, tmp_path / "door.tar.gz", DeployOptions(runtime="litert;reboot"))
-    assert refused.value.reason == "wrong_use"
 
 
 def test_the_digest_of_an_archive_is_told(archive):
@@ -193,19 +193,16 @@ def test_it_is_installed_through_ssh(archive, installed, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
     done = install_on("pi@door", Path(archive.file), archive.release, tuple(options(installed)), sudo=False)
     assert f"installed {archive.release}" in done.output
-    with pytest.raises(DeployError, match="no route to host") as refused:
+    with raises(DeployError, match="no route to host", reason="host_unreachable"):
         install_on("pi@nowhere", Path(archive.file), archive.release)
-    assert refused.value.reason == "host_unreachable"
-    with pytest.raises(DeployError, match="--unknown is not known") as refused:
+    with raises(DeployError, match="--unknown is not known", reason="not_installed"):
         install_on("pi@door", Path(archive.file), archive.release, ("--unknown",), sudo=False)
-    assert refused.value.reason == "not_installed"
 
 
 def test_wheels_that_there_are_none_of_are_a_clear_error(bundle, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(DeployError, match=r"no wheels for aarch64 and Python 3\.13") as refused:
+    with raises(DeployError, match=r"no wheels for aarch64 and Python 3\.13", reason="no_wheels"):
         build_archive(bundle, tmp_path / "door.tar.gz")
-    assert refused.value.reason == "no_wheels"
     assert not (tmp_path / "door.tar.gz").exists()
 
 

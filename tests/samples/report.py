@@ -5,13 +5,13 @@ import numpy as np
 from edge_oneshot.report.report import CommandResult, EmbeddingMap, ReportData, Scores, SessionStep, Task, VariantRow
 from edge_oneshot.training.runs import HistoryEntry
 from edge_oneshot_device.bundle.drift_section import Change, Drift, LayerError
-from edge_oneshot_device.bundle.manifest import Calibration, OperatingPoint, SimilarityMap, Tail
+from edge_oneshot_device.bundle.manifest import Calibration, SimilarityMap
 from edge_oneshot_device.measuring.bench import BenchResult
 from edge_oneshot_device.measuring.machine import Health, Machine
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
 from edge_oneshot_export.judging.verification import RocPoint
 from edge_oneshot_export.packing.packer import LeftOut
-from tests.samples import pictures
+from tests.samples import calibrations, pictures
 
 SECTIONS = (
     "headline",
@@ -130,26 +130,9 @@ def verification() -> VerificationResult:
 
 def calibration() -> Calibration:
     """Two operating points: 0.4 for a FAR of 10 %, 0.6 for 1 %."""
-    return Calibration(
-        variant="int8",
-        rule="best",
-        templates=1,
-        points=(
-            OperatingPoint(target_far=0.1, threshold=0.4, far=0.1, far_upper_95=0.2, frr=0.01),
-            OperatingPoint(target_far=0.01, threshold=0.6, far=0.01, far_upper_95=0.02, frr=0.1),
-        ),
-        target_far=0.01,
-        tail=Tail(threshold=0.6, far=0.01, scale=0.1, shape=0.0),
-        margin=0.05,
-        similarity=SimilarityMap(scores=(0.0, 0.5, 1.0), degrees=(0.0, 0.5, 1.0)),
-        genuine=400,
-        impostor=4000,
-        people=20,
-        failures_to_enrol=0,
-        failures_to_acquire=0,
-        data="20 made-up people",
-        provisional=False,
-    )
+    degrees = SimilarityMap(scores=(0.0, 0.5, 1.0), degrees=(0.0, 0.5, 1.0))
+    points, tail = ((0.1, 0.4), (0.01, 0.6)), (0.6, 0.01, 0.1, 0.0)
+    return calibrations.calibration(points, tail=tail, similarity=degrees, data="20 made-up people")
 
 
 def variant(name: str) -> VariantRow:

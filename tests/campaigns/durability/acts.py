@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from edge_oneshot_device.bundle.manifest import Calibration, EmbeddingSection, OperatingPoint, SimilarityMap, Tail
+from edge_oneshot_device.bundle.manifest import EmbeddingSection
 from edge_oneshot_device.gallery import audit
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.gallery import Gallery
@@ -26,6 +26,7 @@ from edge_oneshot_device.gallery.transfer import back_up, export_people, import_
 from edge_oneshot_device.matching.decision import Decision
 from edge_oneshot_device.recognition.attempts import Attempt, Comparison, decide_and_record
 from tests.campaigns.durability.devices import FINGERPRINT, SIZE, Place, State, templates
+from tests.samples.calibrations import calibration
 
 Act = tuple[Any, ...]
 """Its name and arguments, such as ``("enrol", "ada", 2, 17)``: person, templates, seed."""
@@ -37,25 +38,9 @@ DECISIONS = ("identify", "verify")
 MATCH, MISMATCH = 0.99, 0.1
 MOST_TEMPLATES = 5
 
-_CALIBRATION = Calibration(
-    variant="none",
-    rule="best",
-    templates=MOST_TEMPLATES,
-    points=tuple(OperatingPoint(far, score, far, far, 0.0) for far, score in ((0.1, 0.4), (0.01, 0.6))),
-    target_far=0.01,
-    tail=Tail(threshold=0.5, far=0.05, scale=0.02, shape=-0.2),
-    margin=0.01,
-    similarity=SimilarityMap(scores=(0.0, 1.0), degrees=(0.0, 1.0)),
-    genuine=100,
-    impostor=100,
-    people=10,
-    failures_to_enrol=0,
-    failures_to_acquire=0,
-    data="made up",
-    provisional=False,
+_CALIBRATION = calibration(
+    ((0.1, 0.4), (0.01, 0.6)), tail=(0.5, 0.05, 0.02, -0.2), variant="none", templates=MOST_TEMPLATES, margin=0.01
 )
-
-
 _EMBEDDING = EmbeddingSection(size=2, metric="cosine")
 
 
@@ -131,12 +116,7 @@ def draw(numbers: random.Random, state: State) -> Act:
     present = sorted(state.people)
     room = [name for name in present if len(state.people[name][0]) < MOST_TEMPLATES]
     seed = numbers.randrange(1 << 30)
-    choices: list[tuple[int, Act]] = [
-        (3, ("identify", None)),
-        (1, ("rotate",)),
-        (1, ("import",)),
-        (1, ("restore",)),
-    ]
+    choices: list[tuple[int, Act]] = [(3, ("identify", None)), (1, ("rotate",)), (1, ("import",)), (1, ("restore",))]
     if absent:
         choices.append((6, ("enrol", numbers.choice(absent), numbers.randint(1, 3), seed)))
     if room:

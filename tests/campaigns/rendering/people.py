@@ -29,11 +29,7 @@ OVAL: Final = (
 )
 # of either eye, from one corner to the other: upper lid, lower lid, lower edge of the brow
 LIDS: Final = (
-    (
-        (33, 246, 161, 160, 159, 158, 157, 173, 133),
-        (33, 7, 163, 144, 145, 153, 154, 155, 133),
-        (46, 53, 52, 65, 55),
-    ),
+    ((33, 246, 161, 160, 159, 158, 157, 173, 133), (33, 7, 163, 144, 145, 153, 154, 155, 133), (46, 53, 52, 65, 55)),
     (
         (362, 398, 384, 385, 386, 387, 388, 466, 263),
         (362, 382, 381, 380, 374, 373, 390, 249, 263),
@@ -174,7 +170,5 @@ def sheet(
         z = z + np.abs(across) * fold / np.hypot(1.0, fold)
         across = across / np.hypot(1.0, fold)
     return Surface(
-        np.dstack([across * cosine - down * sine, across * sine + down * cosine, z]),
-        np.dstack([u, v]),
-        two_sided=True,
+        np.dstack([across * cosine - down * sine, across * sine + down * cosine, z]), np.dstack([u, v]), two_sided=True
     )

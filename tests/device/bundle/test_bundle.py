@@ -17,6 +17,7 @@ from edge_oneshot_device.bundle.fields import MAX_BUNDLE_BYTES
 from edge_oneshot_device.bundle.manifest import MANIFEST_NAME
 from edge_oneshot_device.bundle.signature import SIGNATURE_NAME
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
+from tests.raising import raises
 from tests.samples.pictures import members
 from tests.samples.tiny import hex_of, sign_bundle, zip_stored
 
@@ -38,9 +39,8 @@ def files(content) -> dict[str, bytes]:
 
 
 def refused(content: bytes, reason: str, message: str | None = None) -> None:
-    with pytest.raises(IntegrityError, match=message) as caught:
+    with raises(IntegrityError, match=message, reason=reason) as caught:
         Bundle.open(content)
-    assert caught.value.reason == reason
     assert "\n" not in str(caught.value)
 
 
@@ -74,12 +74,10 @@ def test_only_listed_members_can_be_read(content):
 
 
 def test_a_missing_bundle_a_folder_and_an_unreadable_file_are_told_apart(tmp_path):
-    with pytest.raises(InputError) as caught:
+    with raises(InputError, reason="not_found"):
         Bundle.open(tmp_path / "missing.oneshot")
-    assert caught.value.reason == "not_found"
-    with pytest.raises(InputError) as caught:
+    with raises(InputError, reason="not_a_file"):
         Bundle.open(tmp_path)
-    assert caught.value.reason == "not_a_file"
     with pytest.raises(MachineError):
         Bundle.open("/proc/self/mem")
 
@@ -328,9 +326,8 @@ def test_where_a_key_is_trusted_nothing_else_opens(content, signed, key, strange
         (signed, hex_of(key).upper(), "untrusted_key"),
         (signed, "", "untrusted_key"),
     ):
-        with pytest.raises(IntegrityError) as caught:
+        with raises(IntegrityError, reason=reason) as caught:
             Bundle.open(file, trust=trust)
-        assert caught.value.reason == reason
         assert "\n" not in str(caught.value)
 
 
@@ -340,20 +337,17 @@ def test_a_signature_is_checked_whether_or_not_a_key_is_trusted(signed, key):
     bad = files | {SIGNATURE_NAME: b"{}"}
     for trust in (None, hex_of(key)):
         for altered in (other, bad):
-            with pytest.raises(IntegrityError) as caught:
+            with raises(IntegrityError, reason="bad_signature"):
                 Bundle.open(zip_stored(altered), trust=trust)
-            assert caught.value.reason == "bad_signature"
 
 
 def test_a_signature_is_checked_before_the_manifest_is_parsed(signed, key, stranger, tmp_path):
     path = tmp_path / "garbage.oneshot"
     path.write_bytes(zip_stored(members(signed) | {MANIFEST_NAME: b"[" * 1_000_000}))
-    with pytest.raises(IntegrityError) as caught:
+    with raises(IntegrityError, reason="untrusted_key"):
         Bundle.open(sign_bundle(path, stranger), trust=hex_of(key))
-    assert caught.value.reason == "untrusted_key"
-    with pytest.raises(IntegrityError) as caught:
+    with raises(IntegrityError, reason="bad_manifest"):
         Bundle.open(sign_bundle(path, key), trust=hex_of(key))
-    assert caught.value.reason == "bad_manifest"
 
 
 def test_manifest_and_signature_have_their_places(signed, files):
@@ -395,9 +389,8 @@ def test_a_pin_that_was_rewritten_with_the_bundle_does_not_stand_for_the_trusted
     own = members(signed)
     altered = zip_stored(own | {model: own[model][:-1] + b"x"})
     pinned = hashlib.sha256(altered).hexdigest()
-    with pytest.raises(IntegrityError) as caught:
+    with raises(IntegrityError, reason="member_mismatch"):
         Bundle.open(altered, trust=hex_of(key), pinned=pinned)
-    assert caught.value.reason == "member_mismatch"
 
 
 def test_a_refusal_quotes_no_more_than_a_line(files):

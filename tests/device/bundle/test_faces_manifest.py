@@ -11,6 +11,7 @@ from edge_oneshot_device.bundle.codec import decode_manifest, encode_manifest
 from edge_oneshot_device.bundle.face_section import FaceLimits, FaceModel, FacePoint, FaceSection
 from edge_oneshot_device.bundle.manifest import EmbeddingSection, InputSection, fingerprint
 from edge_oneshot_device.errors import IntegrityError
+from tests.raising import raises
 
 NETS = {f"faces/{name}.tflite": name.encode() for name in ("finder", "closer", "mesh")}
 
@@ -100,6 +101,5 @@ def test_another_detector_is_another_fingerprint(section):
     ],
 )
 def test_one_that_contradicts_itself_is_refused(with_face, edit, words):
-    with pytest.raises(IntegrityError, match=words) as caught:
+    with raises(IntegrityError, match=words, reason="bad_manifest"):
         decode_manifest(with_face(edit))
-    assert caught.value.reason == "bad_manifest"

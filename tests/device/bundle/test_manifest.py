@@ -12,6 +12,7 @@ from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.codec import decode_manifest, encode_manifest
 from edge_oneshot_device.bundle.manifest import EmbeddingSection, Manifest, fingerprint
 from edge_oneshot_device.errors import IntegrityError
+from tests.raising import raises
 
 DIGEST = "0" * 64
 FINGERPRINT = "d268d406378766f8f90e23cf457ae599b7b536489875b1871787bd93d7ad8906"
@@ -176,9 +177,8 @@ FAULTS = [
 @pytest.mark.parametrize(("edit", "message"), FAULTS)
 def test_a_fault_is_refused_and_named(plain, edit, message):
     edit(plain)
-    with pytest.raises(IntegrityError, match=message) as caught:
+    with raises(IntegrityError, match=message, reason="bad_manifest") as caught:
         decode_manifest(json.dumps(plain).encode())
-    assert caught.value.reason == "bad_manifest"
     assert str(caught.value).startswith("manifest.json: ")
 
 
@@ -255,9 +255,8 @@ def test_many_keys_are_compared_in_linear_time():
     "content", [b"", b"{", b"[]", b"null", b"\xff", b'"\\ud800"', b"[" * 100_000, b'{"format":' + b"9" * 5000 + b"}"]
 )
 def test_what_is_no_manifest_is_refused(content):
-    with pytest.raises(IntegrityError) as caught:
+    with raises(IntegrityError, reason="bad_manifest"):
         decode_manifest(content)
-    assert caught.value.reason == "bad_manifest"
 
 
 def test_an_edited_manifest_is_refused_or_still_consistent(manifest):

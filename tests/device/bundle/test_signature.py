@@ -26,6 +26,7 @@ from edge_oneshot_device.bundle.signature import (
 )
 from edge_oneshot_device.errors import InputError, IntegrityError
 from tests import ROOT
+from tests.raising import raises
 from tests.samples.tiny import hex_of, sign_bundle
 
 DOCUMENTATION = ROOT / "docs" / "reference" / "bundle.md"
@@ -135,20 +136,17 @@ def pem(key) -> bytes:
 def test_a_file_that_is_no_such_key_is_refused_in_one_line(content, words, key, tmp_path):
     path = tmp_path / "door.key"
     path.write_bytes(content(key))
-    with pytest.raises(InputError, match=words) as caught:
+    with raises(InputError, match=words, reason="bad_key") as caught:
         load_public_key(path)
-    assert caught.value.reason == "bad_key"
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_or_huge_file_is_no_key(tmp_path):
-    with pytest.raises(InputError) as caught:
+    with raises(InputError, reason="not_found"):
         load_public_key(tmp_path / "missing.pub")
-    assert caught.value.reason == "not_found"
     (tmp_path / "huge.pub").write_bytes(bytes((1 << 20) + 1))
-    with pytest.raises(InputError) as caught:
+    with raises(InputError, reason="file_too_large"):
         load_public_key(tmp_path / "huge.pub")
-    assert caught.value.reason == "file_too_large"
 
 
 def test_openssl_agrees_with_signatures_right_and_wrong(key, public_file, tmp_path):

@@ -16,6 +16,7 @@ from edge_oneshot_device.encoding.bounded import NO_MEMORY, BoundedProcess, Ende
 from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.state import opening
+from tests.raising import raises
 
 MANY = 1 << 20
 GLIBCS = 0b11 << 31  # signals 32 and 33, which are its own
@@ -99,9 +100,8 @@ def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(running, monkey
     assert fine(running)
     supervisor, busy = running._supervisor, worker(running)
     monkeypatch.setattr(bounded, "_REPLY_SECONDS", 0.2)
-    with pytest.raises(MachineError, match=r"did not answer within 0\.2 s") as caught:
+    with raises(MachineError, match=r"did not answer within 0\.2 s", reason="no_decoder"):
         running.run(b"sleep", b"", 0)
-    assert caught.value.reason == "no_decoder"
     assert gone(supervisor)
     assert gone(busy)
     monkeypatch.undo()
@@ -271,9 +271,8 @@ def test_a_crash_of_the_decoder_is_the_pictures_fault(monkeypatch):
         raise EndedError(-signal.SIGSEGV)
 
     monkeypatch.setattr(preprocessing._decoder, "run", crash)
-    with pytest.raises(InputError, match=r"crashes its decoder \(SIGSEGV\)") as caught:
+    with raises(InputError, match=r"crashes its decoder \(SIGSEGV\)", reason="decoder_crashed"):
         load_photo(b"x", 1)
-    assert caught.value.reason == "decoder_crashed"
 
 
 def test_it_is_started_before_the_key_is_looked_for(monkeypatch):

@@ -27,6 +27,7 @@ from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.state.device_settings import read_settings
 from tests import MODELS
+from tests.raising import raises
 
 CONTENT = (MODELS / "tiny-int8.tflite").read_bytes()
 VALUES = np.random.default_rng(0).integers(-128, 128, (1, 8, 8, 1)).astype(np.int8)
@@ -100,9 +101,8 @@ def test_an_answer_is_the_callers_own():
 def test_wrong_values_are_refused_and_the_worker_lives_on():
     model = EdgeTpuModel(CONTENT)
     before = worker(model)
-    with pytest.raises(MachineError, match=r"edgetpu takes int8 \(1, 8, 8, 1\), not float32") as caught:
+    with raises(MachineError, match=r"edgetpu takes int8 \(1, 8, 8, 1\), not float32", reason="runtime_failed"):
         model.run(VALUES.astype(np.float32))
-    assert caught.value.reason == "runtime_failed"
     assert worker(model) == before
 
 
@@ -123,24 +123,23 @@ def test_wrong_values_are_refused_and_the_worker_lives_on():
 def test_a_library_that_cannot_be_used_is_one_error_and_the_process_lives(fault, monkeypatch, how, reason, words):
     monkeypatch.setattr(edgetpu, "_START_SECONDS", 3.0 if reason == "edgetpu_hung" else 600.0)
     fault(how, after=0)
-    with pytest.raises(MachineError, match=words) as caught:
+    with raises(MachineError, match=words, reason=reason) as caught:
         EdgeTpuModel(CONTENT)
-    assert caught.value.reason == reason
     assert "\n" not in str(caught.value)
 
 
 def test_a_library_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(edgetpu, "LIBRARY", "libedgetpu-of-nobody.so.1")
-    with pytest.raises(MachineError, match=r"libedgetpu-of-nobody.so.1: cannot open shared object file") as caught:
+    with raises(
+        MachineError, match=r"libedgetpu-of-nobody.so.1: cannot open shared object file", reason="edgetpu_unavailable"
+    ):
         EdgeTpuModel(CONTENT)
-    assert caught.value.reason == "edgetpu_unavailable"
 
 
 @pytest.mark.usefixtures("coral")
 def test_a_file_that_the_runtime_refuses_is_refused_on_the_processor_as_well():
-    with pytest.raises(IntegrityError) as caught:
+    with raises(IntegrityError, reason="model_refused"):
         EdgeTpuModel(b"x" * 1000, plain)
-    assert caught.value.reason == "model_refused"
 
 
 def test_the_plain_file_runs_in_its_place_only_where_that_is_allowed_and_it_is_logged(fault, caplog):
@@ -173,9 +172,8 @@ def test_a_worker_that_fails_again_is_an_error_until_it_is_mended(fault, monkeyp
     fault(how)
     model = EdgeTpuModel(CONTENT)
     for _ in range(2):
-        with pytest.raises(MachineError, match=r"inference|failed to run") as caught:
+        with raises(MachineError, match=r"inference|failed to run", reason=reason):
             model.run(VALUES)
-        assert caught.value.reason == reason
     monkeypatch.delenv("FAKE_EDGETPU")
     assert np.array_equal(model.run(VALUES), plain().run(VALUES))
     assert model.runtime == "edgetpu"
@@ -269,9 +267,8 @@ def test_an_encoder_on_the_edge_tpu_gives_the_embeddings_of_its_plain_twin(compi
 
 
 def test_a_variant_without_a_compiled_file_is_wrong_use_that_names_those_with_one(compiled, make_bundle):
-    with pytest.raises(InputError, match=r"variant float32 has no .*; choose one that has: int8") as caught:
+    with raises(InputError, match=r"variant float32 has no .*; choose one that has: int8", reason="not_compiled"):
         Encoder.open(Bundle.open(compiled), "float32", runtime="edgetpu")
-    assert caught.value.reason == "not_compiled"
     with pytest.raises(InputError, match="choose one that has: none has"):
         Encoder.open(Bundle.open(make_bundle()), "int8", runtime="edgetpu", allow_cpu=True)
 
@@ -284,9 +281,8 @@ def test_what_computes_something_else_is_refused_and_not_replaced(make_bundle):
         manifest["variants"][0]["compiled"] = manifest["variants"][0]["file"]
         manifest["self_test"]["outputs"]["int8"][0][0] += 9
 
-    with pytest.raises(IntegrityError, match="int8 on edgetpu fails") as caught:
+    with raises(IntegrityError, match="int8 on edgetpu fails", reason="self_test_failed"):
         Encoder.open(Bundle.open(make_bundle(change=change)), "int8", runtime="edgetpu", allow_cpu=True)
-    assert caught.value.reason == "self_test_failed"
 
 
 def call(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict]:

@@ -16,6 +16,7 @@ from edge_oneshot_device.errors import DeviceError, IntegrityError
 from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.installation.options import InstallOptions
 from tests import MODELS
+from tests.raising import raises
 from tests.samples.tiny import sign_bundle
 
 ONNX = (MODELS / "tiny.onnx").read_bytes()
@@ -23,9 +24,8 @@ TFLITE = (MODELS / "tiny-int8.tflite").read_bytes()
 
 
 def refused(check, content: bytes, message: str) -> None:
-    with pytest.raises(IntegrityError, match=message) as caught:
+    with raises(IntegrityError, match=message, reason="model_refused") as caught:
         check(content)
-    assert caught.value.reason == "model_refused"
     assert "\n" not in str(caught.value)
 
 
@@ -147,9 +147,8 @@ def test_a_signed_bundle_whose_weights_are_beside_it_lets_nobody_in(
     monkeypatch.chdir(tmp_path)  # whoever chooses the folder chooses the weights
     signed = sign_bundle(exchange_model(make_bundle(), "onnx-float32", with_weights_beside(ONNX, "weights.bin")), key)
     bundle = Bundle.open(signed, trust=key.public_key().public_bytes_raw().hex())
-    with pytest.raises(IntegrityError, match="weights outside of the file") as caught:
+    with raises(IntegrityError, match="weights outside of the file", reason="model_refused"):
         Encoder.open(bundle, "onnx-float32")
-    assert caught.value.reason == "model_refused"
     with pytest.raises(IntegrityError, match="weights outside of the file"):  # one that was installed before
         Encoder.open(Bundle.open(signed, pinned=bundle.sha256), "onnx-float32")
     with pytest.raises(IntegrityError, match="weights outside of the file"):

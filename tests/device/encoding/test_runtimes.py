@@ -16,6 +16,7 @@ from edge_oneshot_device.encoding.quantization import dequantize, quantize
 from edge_oneshot_device.encoding.runtimes import Model, TfliteModel, open_model
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from tests import MODELS
+from tests.raising import raises
 
 INT8 = (MODELS / "tiny-int8.tflite").read_bytes()
 FLOAT32 = (MODELS / "tiny-float32.tflite").read_bytes()
@@ -120,16 +121,14 @@ def test_the_runtime_follows_from_the_format_unless_it_is_named():
     ("format_", "runtime"), [("tflite", "onnxruntime"), ("onnx", "litert"), ("tflite", "LiteRT"), ("tflite", "")]
 )
 def test_a_runtime_that_does_not_run_the_format_is_wrong_use(format_, runtime):
-    with pytest.raises(InputError, match=rf"'{runtime}' does not run {format_} files; use ") as caught:
+    with raises(InputError, match=rf"'{runtime}' does not run {format_} files; use ", reason="wrong_runtime"):
         open_model(format_, INT8, runtime=runtime)
-    assert caught.value.reason == "wrong_runtime"
 
 
 @pytest.mark.parametrize("threads", [0, -1, 257])
 def test_a_silly_number_of_threads_is_wrong_use(threads):
-    with pytest.raises(InputError, match="use 1 to 256") as caught:
+    with raises(InputError, match="use 1 to 256", reason="wrong_threads"):
         open_model("tflite", INT8, threads=threads)
-    assert caught.value.reason == "wrong_threads"
 
 
 @pytest.mark.parametrize(
@@ -143,17 +142,15 @@ def test_a_silly_number_of_threads_is_wrong_use(threads):
 def test_a_runtime_that_is_not_installed_is_named_with_the_way_to_get_it(monkeypatch, format_, runtime, module, advice):
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setattr(sys, "version_info", (3, 11, 7))
-    with pytest.raises(MachineError, match=rf"runtime {runtime} .*{advice}") as caught:
+    with raises(MachineError, match=rf"runtime {runtime} .*{advice}", reason="runtime_missing"):
         open_model(format_, b"", runtime=runtime)
-    assert caught.value.reason == "runtime_missing"
 
 
 def test_a_python_for_which_there_is_no_tflite_runtime_is_not_told_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", None)
     monkeypatch.setattr(sys, "version_info", (3, 13, 0))
-    with pytest.raises(MachineError, match=r"exists for Python up to 3\.11 only; take litert") as caught:
+    with raises(MachineError, match=r"exists for Python up to 3\.11 only; take litert", reason="runtime_missing"):
         open_model("tflite", INT8, runtime="tflite-runtime")
-    assert caught.value.reason == "runtime_missing"
 
 
 def test_a_runtime_built_for_another_numpy_is_the_machines_failure(monkeypatch):
@@ -165,33 +162,33 @@ def test_a_runtime_built_for_another_numpy_is_the_machines_failure(monkeypatch):
     module = types.SimpleNamespace(Interpreter=incompatible)
     monkeypatch.setitem(sys.modules, "tflite_runtime", types.ModuleType("tflite_runtime"))
     monkeypatch.setitem(sys.modules, "tflite_runtime.interpreter", module)
-    with pytest.raises(MachineError, match=r"does not load here \(numpy\.core failed to import\); run: pip") as caught:
+    with raises(
+        MachineError, match=r"does not load here \(numpy\.core failed to import\); run: pip", reason="runtime_missing"
+    ):
         open_model("tflite", INT8, runtime="tflite-runtime")
-    assert caught.value.reason == "runtime_missing"
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"x" * 1000, INT8[: len(INT8) // 2], INT8[:200], OF_OTHER_VERSION])
 def test_what_is_no_tflite_model_is_refused_in_one_error(content):
-    with pytest.raises(IntegrityError, match=r"(the model file is damaged|litert refuses the model file)") as caught:
+    with raises(
+        IntegrityError, match=r"(the model file is damaged|litert refuses the model file)", reason="model_refused"
+    ):
         open_model("tflite", content)
-    assert caught.value.reason == "model_refused"
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"x" * 1000, ONNX[: len(ONNX) // 2], INT8])
 def test_what_is_no_onnx_model_is_refused_in_one_error(content):
     message = r"(the model file is damaged|onnxruntime refuses the model file)"
-    with pytest.raises(IntegrityError, match=message) as caught:
+    with raises(IntegrityError, match=message, reason="model_refused"):
         open_model("onnx", content, runtime=require("onnxruntime"))
-    assert caught.value.reason == "model_refused"
 
 
 def test_wrong_values_are_the_runtimes_failure_in_one_error(any_runtime):
     format_, runtime = any_runtime
     model = open_model(format_, FLOAT32 if format_ == "tflite" else ONNX, runtime=runtime)
     for values in (np.zeros((1, 9, 9, 1), np.float32), np.zeros((1, 8, 8, 1), np.int8)):
-        with pytest.raises(MachineError, match=f"{runtime} failed to run the model") as caught:
+        with raises(MachineError, match=f"{runtime} failed to run the model", reason="runtime_failed"):
             model.run(values)
-        assert caught.value.reason == "runtime_failed"
 
 
 def test_memory_that_runs_out_is_the_machines_failure(monkeypatch):
@@ -201,9 +198,8 @@ def test_memory_that_runs_out_is_the_machines_failure(monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(interpreter, "Interpreter", exhausted)
-    with pytest.raises(MachineError) as caught:
+    with raises(MachineError, reason="out_of_memory"):
         open_model("tflite", INT8)
-    assert caught.value.reason == "out_of_memory"
 
 
 def test_xnnpack_is_active_in_litert():

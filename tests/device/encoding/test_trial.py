@@ -14,6 +14,7 @@ from edge_oneshot_device.errors import IntegrityError, MachineError
 from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.installation.options import InstallOptions
 from tests import MODELS
+from tests.raising import raises
 
 ONNX = (MODELS / "tiny.onnx").read_bytes()
 TFLITE = (MODELS / "tiny-int8.tflite").read_bytes()
@@ -65,15 +66,15 @@ def test_the_nets_that_find_a_face_are_tried_as_well(monkeypatch):
 def test_a_small_file_of_endless_work_is_refused():
     content = bomb(8000, 60)
     assert len(content) < 3000
-    with pytest.raises(IntegrityError, match="within 1 s of processor time and 2048 MiB, does not end") as caught:
+    with raises(
+        IntegrityError, match="within 1 s of processor time and 2048 MiB, does not end", reason="model_refused"
+    ):
         try_files([("onnx", content)], seconds=1)
-    assert caught.value.reason == "model_refused"
 
 
 def test_a_small_file_that_needs_more_memory_than_there_may_be_is_refused():
-    with pytest.raises(IntegrityError, match="and 2048 MiB, fails ") as caught:
+    with raises(IntegrityError, match="and 2048 MiB, fails ", reason="model_refused") as caught:
         try_files([("onnx", bomb(100_000, 1))])
-    assert caught.value.reason == "model_refused"
     assert "\n" not in str(caught.value)
 
 
@@ -82,9 +83,8 @@ def test_a_file_that_ends_the_process_is_refused(monkeypatch, tmp_path):
     program.write_text("#!/bin/sh\nkill -SEGV $$\n")
     program.chmod(0o755)
     monkeypatch.setattr(trial.sys, "executable", str(program))
-    with pytest.raises(IntegrityError, match="ends the process by SIGSEGV: it is corrupt") as caught:
+    with raises(IntegrityError, match="ends the process by SIGSEGV: it is corrupt", reason="model_refused"):
         try_files([("tflite", TFLITE)])
-    assert caught.value.reason == "model_refused"
 
 
 def test_what_waits_for_ever_is_refused(monkeypatch, tmp_path):
@@ -99,17 +99,15 @@ def test_what_waits_for_ever_is_refused(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("kind", "content"), [("tflite", b"x"), ("onnx", b"x"), ("tflite", TFLITE[:-40])])
 def test_what_is_refused_in_the_process_is_refused_with_the_same_words(kind, content):
-    with pytest.raises(IntegrityError, match="is damaged, or no") as caught:
+    with raises(IntegrityError, match="is damaged, or no", reason="model_refused"):
         try_files([(kind, content)])
-    assert caught.value.reason == "model_refused"
 
 
 def test_a_runtime_that_is_missing_is_said_to_be(monkeypatch, tmp_path):
     (tmp_path / "ai_edge_litert.py").write_text("raise ModuleNotFoundError(name='ai_edge_litert')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    with pytest.raises(MachineError, match="the runtime litert is not installed") as caught:
+    with raises(MachineError, match="the runtime litert is not installed", reason="runtime_missing"):
         try_files([("tflite", TFLITE)])
-    assert caught.value.reason == "runtime_missing"
 
 
 def test_a_bundle_with_such_a_file_is_not_installed(make_bundle, exchange_model, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from edge_oneshot_device.gallery import key_command, keys
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, read_key
 from edge_oneshot_device.installation import installer
+from tests.raising import raises
 from tests.samples.galleries import names
 from tests.samples.tiny import MakeBundle
 
@@ -60,9 +61,8 @@ def test_an_empty_variable_is_as_none(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_a_command_that_cannot_be_understood_is_wrong_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(keys.COMMAND, "print-key 'slot 1")
-    with pytest.raises(InputError, match="EDGE_ONESHOT_KEY_COMMAND") as refused:
+    with raises(InputError, match="EDGE_ONESHOT_KEY_COMMAND", reason="bad_key_command"):
         find_key()
-    assert refused.value.reason == "bad_key_command"
 
 
 # a file
@@ -81,24 +81,23 @@ def test_a_key_is_64_hexadecimal_digits(tmp_path: Path, content: str, mode: int)
 )
 def test_what_is_no_key_is_refused(tmp_path: Path, content: str) -> None:
     path = write_key(tmp_path / "key", content)
-    with pytest.raises(IntegrityError, match="64 hexadecimal digits are expected") as refused:
+    with raises(IntegrityError, match="64 hexadecimal digits are expected", reason="key_unreadable"):
         read_key(KeySource(path))
-    assert refused.value.reason == "key_unreadable"
 
 
 def test_a_key_that_is_no_secret_is_refused(tmp_path: Path) -> None:
     # what a one-time-programmable memory that nobody wrote to answers
-    with pytest.raises(IntegrityError, match="all zeros") as refused:
+    with raises(IntegrityError, match="all zeros", reason="key_unreadable"):
         read_key(KeySource(write_key(tmp_path / "key", "0" * 64)))
-    assert refused.value.reason == "key_unreadable"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o611, 0o602])
 def test_a_key_that_others_may_read_or_write_is_refused(tmp_path: Path, mode: int) -> None:
     path = write_key(tmp_path / "key", mode=mode)
-    with pytest.raises(IntegrityError, match=rf"mode {mode:03o}\): chmod 600 it, and consider rotate-key") as refused:
+    with raises(
+        IntegrityError, match=rf"mode {mode:03o}\): chmod 600 it, and consider rotate-key", reason="key_exposed"
+    ):
         read_key(KeySource(path))
-    assert refused.value.reason == "key_exposed"
     assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
@@ -108,9 +107,8 @@ def test_nor_is_it_taken_by_a_relative_path(tmp_path: Path, monkeypatch: pytest.
     for folder in (None, "", "elsewhere"):
         if folder is not None:
             monkeypatch.setenv("CREDENTIALS_DIRECTORY", folder)
-        with pytest.raises(IntegrityError) as refused:
+        with raises(IntegrityError, reason="key_exposed"):
             read_key(KeySource(Path("key")))
-        assert refused.value.reason == "key_exposed"
 
 
 def test_a_credential_may_have_the_mode_that_systemd_gives_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -123,9 +121,8 @@ def test_a_credential_may_have_the_mode_that_systemd_gives_it(monkeypatch: pytes
 
 def test_a_missing_key_and_a_folder_are_told_apart(tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "absent", "key_missing"), (tmp_path, "key_unreadable")):
-        with pytest.raises(IntegrityError, match=path.name) as refused:
+        with raises(IntegrityError, match=path.name, reason=reason):
             read_key(KeySource(path))
-        assert refused.value.reason == reason
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
@@ -164,9 +161,8 @@ def test_what_the_command_holds_is_never_shown(
 
 @pytest.mark.parametrize("words", [("cat", "/dev/zero"), ("sh", "-c", "yes & yes"), ("seq", "10000")])
 def test_a_command_that_prints_without_end_is_stopped_early(words: tuple[str, ...]) -> None:
-    with pytest.raises(MachineError, match="printed more than 4096 bytes") as failed:
+    with raises(MachineError, match="printed more than 4096 bytes", reason="key_command_failed"):
         read_key(KeySource(None, words))
-    assert failed.value.reason == "key_command_failed"
 
 
 def test_whatever_a_command_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,24 +194,21 @@ def test_a_command_has_nothing_to_read_and_what_it_complains_of_is_no_key() -> N
     ],
 )
 def test_a_command_that_fails_is_told(words: tuple[str, ...], said: str) -> None:
-    with pytest.raises(MachineError, match=said) as failed:
+    with raises(MachineError, match=said, reason="key_command_failed"):
         read_key(KeySource(None, words))
-    assert failed.value.reason == "key_command_failed"
 
 
 def test_a_command_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_command, "_SECONDS", 0.3)
     # the sleeper is a grandchild, which keeps the pipe open
-    with pytest.raises(MachineError, match="took too long") as failed:
+    with raises(MachineError, match="took too long", reason="key_command_failed"):
         read_key(KeySource(None, ("sh", "-c", "sleep 10000; echo")))
-    assert failed.value.reason == "key_command_failed"
 
 
 def test_a_command_that_prints_no_key_is_refused() -> None:
     for words in (("true",), ("echo", "ask your administrator")):
-        with pytest.raises(IntegrityError, match=f"the command {words[0]}.* gives no key") as refused:
+        with raises(IntegrityError, match=f"the command {words[0]}.* gives no key", reason="key_unreadable"):
             read_key(KeySource(None, words))
-        assert refused.value.reason == "key_unreadable"
 
 
 # a new one
@@ -271,12 +264,10 @@ def test_a_gallery_opens_with_its_own_key_only(tmp_path: Path) -> None:
     with Gallery.open(path, "a" * 64, 4, KeySource(mine), create=True) as gallery:
         gallery.enrol("ada", np.ones((1, 4), np.float32))
     content = path.read_bytes()
-    with pytest.raises(IntegrityError, match=f"another key than that from {other}: name the right one") as refused:
+    with raises(IntegrityError, match=f"another key than that from {other}: name the right one", reason="wrong_key"):
         Gallery.open(path, "a" * 64, 4, KeySource(other))
-    assert refused.value.reason == "wrong_key"
-    with pytest.raises(IntegrityError) as refused:
+    with raises(IntegrityError, reason="key_missing"):
         Gallery.open(path, "a" * 64, 4, KeySource(tmp_path / "absent"))
-    assert refused.value.reason == "key_missing"
     assert path.read_bytes() == content
     with Gallery.open(path, "a" * 64, 4, KeySource(None, ("cat", str(mine)))) as gallery:
         assert names(gallery) == ["ada"]
@@ -293,14 +284,12 @@ def test_a_key_is_made_for_a_new_gallery_and_never_where_a_sealed_one_lies(
     assert key.read_text() == content
     key.unlink()
     for _ in range(2):
-        with pytest.raises(IntegrityError, match="put it back") as refused:
+        with raises(IntegrityError, match="put it back", reason="key_missing"):
             installer.install(bundle, folder, key=key)
-        assert refused.value.reason == "key_missing"
         assert not key.exists()
     # nor from elsewhere
-    with pytest.raises(IntegrityError) as refused:
+    with raises(IntegrityError, reason="key_missing"):
         installer.install(bundle, folder)
-    assert refused.value.reason == "key_missing"
     assert not (tmp_path / "home/.config").exists()
 
 

@@ -21,6 +21,7 @@ from edge_oneshot_device.gallery.limits import (
 )
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.installation.options import InstallOptions
+from tests.raising import raises
 from tests.samples.galleries import MINE, SIZE, Machine
 
 LIMITS = Limits()
@@ -284,9 +285,8 @@ def test_attempts_at_1_to_1_are_not_those_of_1_to_n(door: Door) -> None:
 def test_a_rate_that_makes_no_sense_is_refused_before_anything_is_written(
     make_bundle: Callable[..., Path], tmp_path: Path, rate: int
 ) -> None:
-    with pytest.raises(InputError) as refused:
+    with raises(InputError, reason="bad_limit"):
         installer.install(make_bundle(), tmp_path / "state", InstallOptions(rejections_per_minute=rate))
-    assert refused.value.reason == "bad_limit"
     assert not (tmp_path / "state").exists()
 
 

@@ -9,6 +9,7 @@ import pytest
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.people import new_name, person_name
+from tests.raising import raises
 from tests.samples.galleries import names
 
 # DerivedCoreProperties.txt of Unicode 16: Default_Ignorable_Code_Point
@@ -25,9 +26,8 @@ SPACES = [code for code in range(0x10000) if unicodedata.category(chr(code)) in 
 def test_no_character_that_unicode_lets_nobody_see_is_in_a_name(first: int, last: int) -> None:
     for code in range(first, last + 1):
         for name in (f"ada{chr(code)}", f"a{chr(code)}da", f"{chr(code)}ada", chr(code)):
-            with pytest.raises(InputError) as refused:
+            with raises(InputError, reason="bad_name") as refused:
                 new_name(name)
-            assert refused.value.reason == "bad_name"
             assert str(refused.value).isascii()
 
 

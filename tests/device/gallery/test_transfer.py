@@ -21,6 +21,7 @@ from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.gallery.sealed import write_template
 from edge_oneshot_device.gallery.transfer import back_up, export_people, import_people, restore
 from edge_oneshot_device.installation import installer
+from tests.raising import raises
 from tests.samples.galleries import MINE, OTHER, SIZE, names, vectors
 from tests.samples.tiny import MakeBundle, People
 
@@ -109,9 +110,8 @@ def test_a_backup_takes_the_place_of_the_one_before_or_of_nothing(
     monkeypatch.undo()
     assert back_up(gallery, file).people == 3
     for wrong, reason in ((file.parent / "absent" / "copy", "no_folder"), (file.parent / "mine", "bad_output")):
-        with pytest.raises(InputError) as refused:
+        with raises(InputError, reason=reason):
             back_up(gallery, wrong)
-        assert refused.value.reason == reason
     assert [path for path in file.parent.iterdir() if path.name.startswith(".")] == []
 
 
@@ -121,9 +121,8 @@ def test_a_gallery_is_not_its_own_backup(gallery: Gallery, opener: Opener) -> No
     with opener() as door:
         for file in (gallery.path, gallery.path.parent / ".." / "mine" / "gallery.db", link):
             for refused_call, reason in ((back_up, "bad_output"), (restore, "wrong_use")):
-                with pytest.raises(InputError) as refused:
+                with raises(InputError, reason=reason):
                     refused_call(gallery, file)
-                assert refused.value.reason == reason
         gallery.enrol("alan", vectors())
         assert names(door) == ["ada", "alan", "grace"]
 
@@ -180,9 +179,8 @@ def test_what_was_backed_up_comes_back_and_the_record_says_so(gallery: Gallery, 
     (last,) = audit_trail.last(gallery, 1)
     assert last.detail == {"instead_of": head}
     assert restored.head == str(gallery.check_audit().head)
-    with pytest.raises(IntegrityError) as refused:
+    with raises(IntegrityError, reason="audit_cut"):
         audit_trail.check(gallery, head)
-    assert refused.value.reason == "audit_cut"
     assert sorted(path.name for path in gallery.path.parent.iterdir()) == ["gallery.db", "reserve"]
     gallery.enrol("alan", vectors())
     assert gallery.check_audit().people == 3
@@ -268,9 +266,8 @@ def test_a_backup_of_another_encoder_is_refused(gallery: Gallery, opener: Opener
     with opener("other", OTHER) as other:
         other.enrol("alan", vectors())
         back_up(other, file)
-    with pytest.raises(IntegrityError) as refused:
+    with raises(IntegrityError, reason="gallery_of_other_fingerprint"):
         restore(gallery, file)
-    assert refused.value.reason == "gallery_of_other_fingerprint"
     assert names(gallery) == ["ada", "grace"]
 
 
@@ -284,9 +281,8 @@ def test_a_backup_of_another_key_is_restored_with_that_key_only_and_sealed_with_
         assert kept is not None
         Path(kept).rename(former)
         gallery.forget("grace")
-        with pytest.raises(IntegrityError, match=f"{file} is sealed with another key .* --backup-key") as refused:
+        with raises(IntegrityError, match=f"{file} is sealed with another key .* --backup-key", reason="wrong_key"):
             restore(gallery, file)
-        assert refused.value.reason == "wrong_key"
         assert names(gallery) == ["ada"]
         assert restore(gallery, file, KeySource(former)).people == 2
         for opened in (gallery, door):
@@ -311,9 +307,8 @@ def test_a_backup_of_a_former_key_finds_it_beside_the_present_one(gallery: Galle
 
 def test_a_file_that_is_not_there_is_wrong_input(gallery: Gallery, file: Path) -> None:
     for wrong, reason in ((file, "not_found"), (file.parent, "not_a_file")):
-        with pytest.raises(InputError) as refused:
+        with raises(InputError, reason=reason):
             restore(gallery, wrong)
-        assert refused.value.reason == reason
 
 
 # people from one device to another
@@ -407,20 +402,16 @@ def test_a_file_of_people_opens_with_its_own_key_for_its_own_encoder(
 ) -> None:
     common = read_key(KeySource(key))
     export_people(gallery, file, common)
-    with opener("other") as other:
-        with pytest.raises(IntegrityError, match="--transfer-key") as refused:
-            import_people(other, file, bytes(range(32)))
-        assert refused.value.reason == "wrong_key"
+    with opener("other") as other, raises(IntegrityError, match="--transfer-key", reason="wrong_key"):
+        import_people(other, file, bytes(range(32)))
     with opener("foreign", OTHER) as foreign:
-        with pytest.raises(IntegrityError, match=f"encoder {MINE[:12]}, here is {OTHER[:12]}") as refused:
+        with raises(IntegrityError, match=f"encoder {MINE[:12]}, here is {OTHER[:12]}", reason="other_fingerprint"):
             import_people(foreign, file, common)
-        assert refused.value.reason == "other_fingerprint"
         # nor when the file says that they are of this one
         content = json.loads(file.read_bytes())
         file.write_text(json.dumps(content | {"fingerprint": OTHER}))
-        with pytest.raises(IntegrityError) as refused:
+        with raises(IntegrityError, reason="wrong_key"):
             import_people(foreign, file, common)
-        assert refused.value.reason == "wrong_key"
         assert names(foreign) == []
 
 
@@ -432,9 +423,8 @@ def test_a_file_of_people_opens_with_its_own_key_for_its_own_encoder(
 )  # fmt: skip
 def test_what_is_no_file_of_people_is_refused(gallery: Gallery, file: Path, content: bytes) -> None:
     file.write_bytes(content)
-    with pytest.raises(InputError, match="give one that people export wrote") as refused:
+    with raises(InputError, match="give one that people export wrote", reason="not_a_people_file"):
         import_people(gallery, file, bytes(32))
-    assert refused.value.reason == "not_a_people_file"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
@@ -448,9 +438,8 @@ def test_templates_that_have_no_scores_are_not_imported(
         write_template(transaction, number, broken)
     export_people(gallery, file, read_key(KeySource(key)))
     with opener("other") as other:
-        with pytest.raises(IntegrityError, match="export them again") as refused:
+        with raises(IntegrityError, match="export them again", reason="other_fingerprint"):
             import_people(other, file, read_key(KeySource(key)))
-        assert refused.value.reason == "other_fingerprint"
         assert names(other) == []
 
 

@@ -19,6 +19,7 @@ from edge_oneshot_device.gallery.vault import NONCE_BYTES, TAG_BYTES, SealError,
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.installation.options import InstallOptions
 from tests import MODELS
+from tests.raising import raises
 from tests.samples.galleries import MINE, OTHER, SIZE, names, tampering, vectors
 from tests.samples.tiny import MakeBundle, People
 
@@ -169,9 +170,8 @@ def test_the_tag_of_one_name_cannot_be_given_to_another_person(gallery: Gallery,
         connection.execute("UPDATE person SET tag = ? WHERE number = ?", (tags[ada], mallory))
     with Gallery.open(gallery.path, MINE, SIZE, key) as again:
         for wrong in (again.number_of, again.forget):
-            with pytest.raises(IntegrityError, match="the tag of another name") as refused:
+            with raises(IntegrityError, match="the tag of another name", reason="gallery_corrupt"):
                 wrong("ada")
-            assert refused.value.reason == "gallery_corrupt"
 
 
 # what a copy gives away, and what is left of somebody forgotten

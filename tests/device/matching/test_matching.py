@@ -11,14 +11,9 @@ from hypothesis.extra import numpy as hnp
 
 from edge_oneshot_device.bundle.manifest import Calibration, EmbeddingSection
 from edge_oneshot_device.errors import MachineError
-from edge_oneshot_device.matching.decision import (
-    Candidate,
-    decide_identify,
-    decide_verify,
-    join,
-    scores,
-)
+from edge_oneshot_device.matching.decision import Candidate, decide_identify, decide_verify, join, scores
 from edge_oneshot_device.matching.thresholds import threshold_for
+from tests.raising import raises
 from tests.samples.calibrations import calibration
 
 COSINE = EmbeddingSection(size=16, metric="cosine")
@@ -78,9 +73,8 @@ def test_a_score_that_is_no_number_is_refused(metric: Any, bad: float) -> None:
 
 
 def test_a_distance_too_large_for_float32_is_refused_and_warns_of_nothing() -> None:
-    with pytest.raises(MachineError) as refused:
+    with raises(MachineError, reason="not_finite"):
         scores(np.array([3e38], np.float32), np.array([[-3e38]], np.float32), "euclidean")
-    assert refused.value.reason == "not_finite"
 
 
 def test_the_best_template_stands_for_a_person() -> None:

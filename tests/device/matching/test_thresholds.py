@@ -19,6 +19,7 @@ from edge_oneshot_device.matching.thresholds import (
     similarity,
     threshold_for,
 )
+from tests.raising import raises
 from tests.samples.calibrations import calibration
 
 
@@ -80,9 +81,8 @@ def test_a_provisional_calibration_gives_provisional_thresholds() -> None:
 
 @pytest.mark.parametrize("target", [0.0, 1.0, -0.1, 1.5, math.nan, math.inf])
 def test_a_target_outside_0_to_1_is_refused(target: float) -> None:
-    with pytest.raises(InputError) as refused:
+    with raises(InputError, reason="bad_target_far"):
         found(calibration(), target)
-    assert refused.value.reason == "bad_target_far"
 
 
 # what cannot be reached, and what cannot be promised
@@ -200,9 +200,8 @@ def test_the_calibration_used_is_that_of_the_manifests_rule(make_bundle: Any) ->
     manifest = _manifest(make_bundle(rule="mean"))
     assert calibration_for(manifest, "int8", 3).rule == "mean"
     other = msgspec.structs.replace(manifest, rule="best")
-    with pytest.raises(InputError) as refused:
+    with raises(InputError, reason="uncalibrated"):
         calibration_for(other, "int8", 3)
-    assert refused.value.reason == "uncalibrated"
 
 
 def test_a_count_between_two_calibrated_ones_takes_the_next_one_up(make_bundle: Any) -> None:
@@ -222,9 +221,8 @@ def test_for_the_mean_a_count_between_two_calibrated_ones_takes_the_next_one_dow
     assert calibration_for(manifest, "int8", 5, 1).templates == 1
     best = _manifest(make_bundle(rule="best"))
     assert calibration_for(best, "int8", 4, 1).templates == 5
-    with pytest.raises(InputError, match="calibrated for more than 2 templates a person") as refused:
+    with raises(InputError, match="calibrated for more than 2 templates a person", reason="uncalibrated"):
         calibration_for(_manifest(make_bundle(rule="mean", counts=(3, 5))), "int8", 3, 2)
-    assert refused.value.reason == "uncalibrated"
 
 
 @pytest.mark.parametrize(
@@ -235,9 +233,8 @@ def test_without_a_calibration_for_the_count_there_is_no_decision(
     make_bundle: Any, calibrated: bool, count: int, reason: str
 ) -> None:
     manifest = _manifest(make_bundle(calibrated=calibrated, counts=(1, 3)))
-    with pytest.raises(InputError) as refused:
+    with raises(InputError, reason=reason):
         calibration_for(manifest, "int8", count)
-    assert refused.value.reason == reason
 
 
 def _manifest(path: Any) -> Any:

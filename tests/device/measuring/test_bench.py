@@ -10,6 +10,7 @@ from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.errors import InputError, IntegrityError
 from edge_oneshot_device.measuring.bench import bench
 from edge_oneshot_device.measuring.options import BenchOptions
+from tests.raising import raises
 from tests.samples.pictures import png
 
 # The design's list, which takes the names of ai_edge_litert/tools/benchmark_litert_model.py.
@@ -80,18 +81,16 @@ def test_a_runtime_and_threads_can_be_named(bundle):
 
 @pytest.mark.parametrize("runs", [0, -1, 10**6 + 1, 10**20])
 def test_nothing_to_time_and_more_than_a_million_runs_are_wrong_use(runs):
-    with pytest.raises(InputError) as caught:
+    with raises(InputError, reason="wrong_runs"):
         BenchOptions(runs=runs)
-    assert caught.value.reason == "wrong_runs"
 
 
 def test_a_model_that_fails_its_self_test_gets_no_figures(make_bundle):
     def shift(manifest: dict) -> None:
         manifest["self_test"]["outputs"]["int8"][0][0] += 9
 
-    with pytest.raises(IntegrityError) as caught:
+    with raises(IntegrityError, reason="self_test_failed"):
         bench(Bundle.open(make_bundle(change=shift)), BenchOptions(runs=1))
-    assert caught.value.reason == "self_test_failed"
 
 
 def test_where_and_when_it_was_measured_is_in_it(bundle):
@@ -130,6 +129,5 @@ def test_an_image_of_ones_own_is_what_the_stages_are_shown(bundle, tmp_path):
     result = bench(bundle, BenchOptions(runs=1, image=file), folder=tmp_path)
     assert result.image == f"PNG 400 x 300, {len(photo):,} bytes"
     file.write_bytes(b"no image")
-    with pytest.raises(InputError) as caught:
+    with raises(InputError, reason="not_an_image"):
         bench(bundle, BenchOptions(runs=1, image=file), folder=tmp_path)
-    assert caught.value.reason == "not_an_image"

@@ -14,6 +14,7 @@ from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.measuring.bench import bench
 from edge_oneshot_device.measuring.bench_comparison import compare
 from edge_oneshot_device.measuring.options import BenchOptions
+from tests.raising import raises
 
 MakeRun = Callable[..., Path]
 
@@ -123,9 +124,8 @@ def test_what_is_compared_on_purpose_is_named_and_no_obstacle(make_run):
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"variant": 1}', "\udcff"])
 def test_what_is_no_run_is_wrong_use(make_run, tmp_path, content):
     (tmp_path / "x.json").write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(InputError, match=r"x\.json was not written by bench --json") as caught:
+    with raises(InputError, match=r"x\.json was not written by bench --json", reason="not_a_bench"):
         compare(make_run("a.json"), tmp_path / "x.json")
-    assert caught.value.reason == "not_a_bench"
     with pytest.raises(InputError, match="holds no timed runs"):
         compare(make_run("b.json", samples_ms=[]), make_run("a.json"))
 

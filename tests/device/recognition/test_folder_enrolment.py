@@ -18,6 +18,7 @@ from edge_oneshot_device.gallery.template_cache import TemplateCache
 from edge_oneshot_device.image_files import PassedOver
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.recognition.folder_enrolment import Chosen, enrol_folder
+from tests.raising import raises
 from tests.samples.tiny import MakeBundle, People
 
 
@@ -166,9 +167,8 @@ def test_a_folder_that_is_none_or_empty_is_refused(
     elif made == "folder":
         path.mkdir()
         (path / "notes.pdf").write_bytes(b"")
-    with pytest.raises(InputError) as refused:
+    with raises(InputError, reason=reason) as refused:
         enrol_folder(recognizer, path)
-    assert refused.value.reason == reason
     if made == "folder":
         assert "has no image (left out 1: notes.pdf (no_image)): put an image of each person there" in str(
             refused.value
@@ -273,9 +273,8 @@ def test_of_more_photos_of_a_face_the_best_are_taken_and_those_without_one_left_
     assert choice.left == [(0, "not_among_best"), (2, "no_face"), (7, "not_among_best")]
     assert recognizer.choose(photos[:5]).taken == [0, 1, 2, 3, 4]  # all of them, or none, as ever
     faces.shares.clear()
-    with pytest.raises(InputError, match=r"none of 8 images can be used; the first: 0\.jpg shows no face") as refused:
+    with raises(InputError, match=r"none of 8 images can be used; the first: 0\.jpg shows no face", reason="no_face"):
         recognizer.choose(photos)
-    assert refused.value.reason == "no_face"
     faces.has_quality_limits = False
     assert recognizer.choose(photos).by == "order"
 

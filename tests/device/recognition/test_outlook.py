@@ -14,6 +14,7 @@ from edge_oneshot_device.installation.installer import install, rollback
 from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.matching.thresholds import Outlook
 from edge_oneshot_device.presentation.results import outlook_text
+from tests.raising import raises
 from tests.samples.tiny import MakeBundle, People
 
 MANY = 186
@@ -166,9 +167,10 @@ def test_a_target_that_is_unfit_for_a_door_is_not_taken_without_being_asked_for(
             calibration["target_far"] = 0.5
 
     bundle = make_bundle(change=few_people)
-    with pytest.raises(InputError, match="a false accept rate of 50 %, too high for a door") as refused:
+    with raises(
+        InputError, match="a false accept rate of 50 %, too high for a door", reason="target_far_needed"
+    ) as refused:
         install(bundle, tmp_path / "state")
-    assert refused.value.reason == "target_far_needed"
     assert "--target-far 0.5" in str(refused.value)
     assert not (tmp_path / "state").exists()
     assert install(bundle, tmp_path / "state", InstallOptions(target_far=0.5)).target_far == 0.5

@@ -29,6 +29,7 @@ from edge_oneshot_device.recognition.recognizer import Recognizer
 from edge_oneshot_device.state.device_settings import DeviceSettings, decode_settings
 from edge_oneshot_device.state.folder import state_dir
 from edge_oneshot_device.state.opening import open_installed
+from tests.raising import raises
 from tests.samples.galleries import tampering
 from tests.samples.tiny import MakeBundle, hex_of, sign_bundle
 
@@ -87,9 +88,8 @@ def test_the_argument_comes_before_the_environment_and_that_before_the_home_fold
 
 
 def test_an_empty_state_argument_is_refused() -> None:
-    with pytest.raises(InputError) as refused:
+    with raises(InputError, reason="no_state_folder"):
         state_dir("")
-    assert refused.value.reason == "no_state_folder"
 
 
 # install
@@ -136,9 +136,8 @@ def test_a_target_that_the_calibration_cannot_promise_is_refused_with_the_smalle
     make_bundle: MakeBundle, folder: Path
 ) -> None:
     for target in (1e-9, 0.00099):
-        with pytest.raises(InputError, match=r"supports 0\.001 or more") as refused:
+        with raises(InputError, match=r"supports 0\.001 or more", reason="bad_target_far"):
             install(make_bundle(), folder, InstallOptions(target_far=target))
-        assert refused.value.reason == "bad_target_far"
     assert not folder.exists()
     assert install(make_bundle(), folder, InstallOptions(target_far=0.001)).outlook is not None
 
@@ -149,9 +148,8 @@ def test_a_bundle_that_takes_everybody_for_the_same_is_not_installed(make_bundle
             for point in calibration["points"]:
                 point["threshold"] = 1.0
 
-    with pytest.raises(InputError, match="cannot tell people apart") as refused:
+    with raises(InputError, match="cannot tell people apart", reason="unreachable"):
         install(make_bundle(change=collapse), folder)
-    assert refused.value.reason == "unreachable"
 
 
 def test_an_uncalibrated_bundle_is_installed_without_a_target(make_bundle: MakeBundle, folder: Path) -> None:
@@ -175,9 +173,8 @@ def test_an_uncalibrated_bundle_is_installed_without_a_target(make_bundle: MakeB
 def test_a_refused_init_creates_nothing(
     make_bundle: MakeBundle, folder: Path, made: dict[str, Any], asked: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(InputError) as refused:
+    with raises(InputError, reason=reason):
         install(make_bundle(**made), folder, InstallOptions(**asked))
-    assert refused.value.reason == reason
     assert not folder.exists()
 
 
@@ -206,9 +203,8 @@ def test_a_bundle_that_fails_its_self_test_is_refused(make_bundle: MakeBundle, f
     def spoil(manifest: dict[str, Any]) -> None:
         manifest["self_test"]["outputs"]["int8"][1][0] += 20.0
 
-    with pytest.raises(IntegrityError) as refused:
+    with raises(IntegrityError, reason="self_test_failed"):
         install(make_bundle(change=spoil), folder)
-    assert refused.value.reason == "self_test_failed"
     assert not folder.exists()
 
 
@@ -243,9 +239,8 @@ def test_people_of_another_fingerprint_keep_a_bundle_out(make_bundle: MakeBundle
     enrol_somebody(folder, former)
     before = contents(folder)
     other = make_bundle(name="other", min_contrast=17)
-    with pytest.raises(IntegrityError, match="1 person is enrolled") as refused:
+    with raises(IntegrityError, match="1 person is enrolled", reason="gallery_of_other_fingerprint"):
         install(other, folder)
-    assert refused.value.reason == "gallery_of_other_fingerprint"
     with pytest.raises(IntegrityError):
         install(former, folder, InstallOptions(variant="float32"))
     assert contents(folder) == before
@@ -301,18 +296,16 @@ def test_an_interrupted_init_leaves_what_was_in_use_or_what_is_to_be(
 def test_a_state_folder_that_cannot_be_made_is_a_clear_error(make_bundle: MakeBundle, tmp_path: Path) -> None:
     (tmp_path / "occupied").write_text("a file")
     for place in (tmp_path / "occupied", tmp_path / "occupied" / "deeper"):
-        with pytest.raises(MachineError, match="cannot create the folder") as refused:
+        with raises(MachineError, match="cannot create the folder", reason="cannot_write"):
             install(make_bundle(), place)
-        assert refused.value.reason == "cannot_write"
 
 
 # load
 
 
 def test_a_state_without_init_says_which_command_to_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"run edge-oneshot-device init NAME\.oneshot --state") as refused:
+    with raises(InputError, match=r"run edge-oneshot-device init NAME\.oneshot --state", reason="not_initialised"):
         load(tmp_path / "nowhere")
-    assert refused.value.reason == "not_initialised"
 
 
 def test_an_altered_bundle_is_refused(make_bundle: MakeBundle, folder: Path) -> None:
@@ -321,13 +314,11 @@ def test_an_altered_bundle_is_refused(make_bundle: MakeBundle, folder: Path) -> 
     intact = path.read_bytes()
     # whole in itself, but not the one that was installed
     path.write_bytes(make_bundle(seed=1).read_bytes())
-    with pytest.raises(IntegrityError, match="was altered") as refused:
+    with raises(IntegrityError, match="was altered", reason="bundle_altered"):
         load(folder)
-    assert refused.value.reason == "bundle_altered"
     path.unlink()
-    with pytest.raises(IntegrityError, match="run init again") as refused:
+    with raises(IntegrityError, match="run init again", reason="bundle_missing"):
         load(folder)
-    assert refused.value.reason == "bundle_missing"
     path.write_bytes(intact)
     assert load(folder)[1].content == intact
 
@@ -483,9 +474,8 @@ def test_a_state_of_before_the_settings_were_sealed_takes_an_init_and_keeps_its_
         connection.execute("DROP INDEX audit_installed")
         connection.execute("PRAGMA user_version = 2")
     (folder / "settings.json").write_text('{"target_far": 0.5}')
-    with pytest.raises(IntegrityError, match=r"people are enrolled .* run init again") as refused:
+    with raises(IntegrityError, match=r"people are enrolled .* run init again", reason="settings_missing"):
         load(folder)
-    assert refused.value.reason == "settings_missing"
     assert (folder / "settings.json").exists()
     assert install(bundle, folder).people == 1
     assert not (folder / "settings.json").exists()
@@ -517,9 +507,8 @@ def test_settings_of_another_version_are_refused_in_one_line(make_bundle: MakeBu
         {"colour": "red"},
         {"sha256": "0"},
     ):
-        with pytest.raises(IntegrityError, match="run init again") as refused:
+        with raises(IntegrityError, match="run init again", reason="settings_unreadable") as refused:
             decode_settings(folder / "gallery.db", msgspec.json.encode(settings | wrong))
-        assert refused.value.reason == "settings_unreadable"
         assert "\n" not in str(refused.value)
     assert decode_settings(folder, msgspec.json.encode(settings)) == load(folder)[0]
 
@@ -546,9 +535,8 @@ def test_a_link_in_the_place_of_the_folder_of_bundles_is_refused_and_nothing_beh
     (folder / "bundles").symlink_to(precious)
     before = contents(precious)
     for call in (lambda: install(bundle, folder), lambda: install(make_bundle(name="next"), folder)):
-        with pytest.raises(IntegrityError, match="is not a folder, or is a link") as refused:
+        with raises(IntegrityError, match="is not a folder, or is a link", reason="foreign_folder"):
             call()
-        assert refused.value.reason == "foreign_folder"
     assert contents(precious) == before
     (folder / "bundles").unlink()
     assert install(bundle, folder).name == "tiny"
@@ -618,9 +606,8 @@ def test_a_state_folder_of_another_user_is_refused_before_anything_in_it_is_look
         with pytest.raises(IntegrityError, match="belongs to root, but this program runs as nobody"):
             open_installed(folder)
     os.chown(folder / "bundles", 65534, 65534)
-    with pytest.raises(IntegrityError, match="belongs to another user") as refused:
+    with raises(IntegrityError, match="belongs to another user", reason="foreign_folder"):
         install(make_bundle(name="next"), folder)
-    assert refused.value.reason == "foreign_folder"
 
 
 # trust
@@ -644,9 +631,8 @@ def test_a_trusted_key_is_kept_and_asked_of_every_bundle_from_then_on(
         (make_bundle(name="other"), "unsigned"),
         (sign_bundle(make_bundle(name="another"), stranger), "untrusted_key"),
     ):
-        with pytest.raises(IntegrityError) as refused:
+        with raises(IntegrityError, reason=reason):
             install(other, folder)
-        assert refused.value.reason == reason
     assert contents(folder) == before
     installation = install(sign_bundle(make_bundle(name="other"), key), folder)
     assert (installation.name, installation.signed_by, installation.trusted) == ("other", hex_of(key), True)
@@ -719,11 +705,7 @@ def test_whoever_removes_the_settings_does_not_take_the_trusted_key_along(
 
 
 def test_two_inits_at_once_do_not_lose_the_key(
-    make_bundle: MakeBundle,
-    folder: Path,
-    key: Any,
-    public_file: PublicFile,
-    monkeypatch: pytest.MonkeyPatch,
+    make_bundle: MakeBundle, folder: Path, key: Any, public_file: PublicFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unsigned = make_bundle(name="unsigned")
 
@@ -735,9 +717,8 @@ def test_two_inits_at_once_do_not_lose_the_key(
         return original(*arguments)
 
     monkeypatch.setattr(installing, "choose_variant", choose)
-    with pytest.raises(IntegrityError) as refused:
+    with raises(IntegrityError, reason="trust_changed"):
         install(unsigned, folder)
-    assert refused.value.reason == "trust_changed"
     assert load(folder)[1].signed_by == hex_of(key)
 
 
@@ -850,9 +831,8 @@ def test_nobody_is_enrolled_again_without_a_photo(make_bundle: MakeBundle, folde
     install(former, folder)
     enrol_somebody(folder, former)
     before = contents(folder)
-    with pytest.raises(InputError, match=r"1 cannot be enrolled again: ada \(no photo was kept\)") as refused:
+    with raises(InputError, match=r"1 cannot be enrolled again: ada \(no photo was kept\)", reason="cannot_re_enrol"):
         install(make_bundle(name="other", min_contrast=17), folder, InstallOptions(re_enrol=True))
-    assert refused.value.reason == "cannot_re_enrol"
     assert contents(folder) == before
 
 
@@ -884,17 +864,15 @@ def test_a_rollback_that_another_init_overtakes_changes_nothing(
         write(*arguments)
 
     monkeypatch.setattr(installing, "write_bundle", overtaken)
-    with pytest.raises(MachineError, match="try again") as refused:
+    with raises(MachineError, match="try again", reason="gallery_busy"):
         installing.rollback(folder)
-    assert refused.value.reason == "gallery_busy"
     assert load(folder)[1].manifest.name == "third"
 
 
 def test_there_is_no_way_back_where_nothing_was_before(make_bundle: MakeBundle, folder: Path) -> None:
     install(make_bundle(), folder)
-    with pytest.raises(InputError) as refused:
+    with raises(InputError, reason="nothing_before"):
         installing.rollback(folder)
-    assert refused.value.reason == "nothing_before"
 
 
 def test_a_process_with_the_encoder_of_before_decides_no_more(
@@ -906,6 +884,5 @@ def test_a_process_with_the_encoder_of_before_decides_no_more(
         assert door.identify(people["ada"][1]).accepted
         install(make_bundle(name="other", min_contrast=17), folder, InstallOptions(empty=True))
         for call in (lambda: door.identify(people["ada"][1]), lambda: door.enrol("grace", people["grace"][0])):
-            with pytest.raises(IntegrityError) as refused:
+            with raises(IntegrityError, reason="gallery_of_other_fingerprint"):
                 call()
-            assert refused.value.reason == "gallery_of_other_fingerprint"

@@ -14,6 +14,7 @@ from edge_oneshot.data.archives import MAX_FILE_BYTES
 from edge_oneshot.data.loading import default_input, load_data, load_folder
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.errors import OneShotError
+from tests.raising import raises
 from tests.samples.pictures import encoded, pack
 
 SMALL = default_input("a folder", size=8)
@@ -31,9 +32,8 @@ PEOPLE = {
 def test_a_file_that_is_no_zip_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.zip"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="is no complete zip file") as caught:
+    with raises(DataError, match="is no complete zip file", reason="bad_archive"):
         load_data(str(path), SMALL)
-    assert caught.value.reason == "bad_archive"
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
@@ -53,9 +53,8 @@ def test_a_member_that_claims_to_be_huge_is_not_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("ada/1.png", bytes(MAX_FILE_BYTES + 1))
         archive.writestr("bob/1.png", encoded(Image.new("L", (16, 16), 0)))
-    with pytest.raises(DataError, match=r"ada/1.png: larger than 64 MiB") as caught:
+    with raises(DataError, match=r"ada/1.png: larger than 64 MiB", reason="file_too_large"):
         load_folder(path, SMALL)
-    assert caught.value.reason == "file_too_large"
 
 
 def test_names_that_lead_out_of_a_zip_lead_nowhere(tmp_path: Path) -> None:

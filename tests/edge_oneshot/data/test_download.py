@@ -14,6 +14,7 @@ from edge_oneshot.data import download as module
 from edge_oneshot.data.download import ATTEMPTS, Remote, download
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.errors import MachineError
+from tests.raising import raises
 
 CONTENT = bytes(range(256)) * 2000
 HALF = 1 << 18  # a whole number of the pieces that are written
@@ -169,9 +170,8 @@ def test_a_stale_part_is_found_out_by_its_digest(server: Server, target: Path) -
 
 def test_content_that_never_ends_is_cut_off(server: Server, target: Path) -> None:
     server.answer = lambda handler, start: send(handler, start, content=CONTENT + b"more")
-    with pytest.raises(DataError, match=f"more than {len(CONTENT)} bytes") as caught:
+    with raises(DataError, match=f"more than {len(CONTENT)} bytes", reason="wrong_digest"):
         download(server.remote(), target)
-    assert caught.value.reason == "wrong_digest"
     assert not part_of(target).exists()
 
 
@@ -191,18 +191,16 @@ def test_a_server_that_is_busy_is_asked_again(server: Server, target: Path, stat
 @pytest.mark.parametrize(("status", "requests"), [(503, ATTEMPTS), (404, 1), (403, 1)])
 def test_a_server_that_refuses_is_given_up(server: Server, target: Path, status: int, requests: int) -> None:
     server.answer = lambda handler, _: refuse(handler, status)
-    with pytest.raises(DataError, match=f"cannot be downloaded \\(the server answers {status}\\)") as caught:
+    with raises(DataError, match=f"cannot be downloaded \\(the server answers {status}\\)", reason="download_failed"):
         download(server.remote(), target, pause=0)
-    assert caught.value.reason == "download_failed"
     assert len(server.ranges) == requests
     assert not target.exists()
 
 
 def test_a_server_that_never_gets_further_is_given_up_and_the_part_is_kept(server: Server, target: Path) -> None:
     server.answer = lambda handler, start: send(handler, start, upto=HALF)
-    with pytest.raises(DataError, match="cannot be downloaded") as caught:
+    with raises(DataError, match="cannot be downloaded", reason="download_failed"):
         download(server.remote(), target, pause=0)
-    assert caught.value.reason == "download_failed"
     assert len(server.ranges) == 1 + ATTEMPTS
     assert part_of(target).read_bytes() == CONTENT[:HALF]
     assert not target.exists()
@@ -253,9 +251,8 @@ def test_without_a_network_one_line_says_where_to_put_the_file(target: Path, mon
 
 def test_a_cache_that_cannot_be_written_is_the_machines_failure(server: Server, tmp_path: Path) -> None:
     (tmp_path / "cache").write_bytes(b"a file where a folder should be")
-    with pytest.raises(MachineError, match=r"cache.*: cannot be written") as caught:
+    with raises(MachineError, match=r"cache.*: cannot be written", reason="cannot_write"):
         download(server.remote(), tmp_path / "cache/omniglot/file.zip")
-    assert caught.value.reason == "cannot_write"
     assert server.ranges == []
 
 
@@ -264,9 +261,8 @@ def test_a_full_disk_keeps_what_was_fetched(server: Server, target: Path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(MachineError, match=r"cannot be written \(No space left on device\)") as caught:
+    with raises(MachineError, match=r"cannot be written \(No space left on device\)", reason="cannot_write"):
         download(server.remote(), target)
-    assert caught.value.reason == "cannot_write"
     assert not target.exists()
 
 

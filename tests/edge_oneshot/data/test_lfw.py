@@ -8,17 +8,10 @@ from PIL import Image
 from edge_oneshot.data.lfw import load_lfw
 from edge_oneshot.data.loading import default_input
 from edge_oneshot.errors import DataError
+from tests.raising import raises
 
 SECTION = default_input("a folder", size=8)
-PAIRS = "\n".join(
-    [
-        "2\t1",
-        "Ada_Byron\t1\t2",
-        "Ada_Byron\t1\tBob\t1",
-        "Cy\t1\t3",
-        "Bob\t1\tCy\t3",
-    ]
-)
+PAIRS = "\n".join(["2\t1", "Ada_Byron\t1\t2", "Ada_Byron\t1\tBob\t1", "Cy\t1\t3", "Bob\t1\tCy\t3"])
 PHOTOS = ("Ada_Byron/Ada_Byron_0001", "Ada_Byron/Ada_Byron_0002", "Bob/Bob_0001", "Cy/Cy_0001", "Cy/Cy_0003")
 
 
@@ -71,9 +64,8 @@ def test_a_list_that_is_not_lfws_is_refused(make_lfw, pairs, words):
 
 def test_two_versions_of_lfw_in_one_folder_are_refused(make_lfw):
     make_lfw(under="lfw")
-    with pytest.raises(DataError, match="Ada_Byron_0001 exists twice") as caught:
+    with raises(DataError, match="Ada_Byron_0001 exists twice", reason="ambiguous"):
         load_lfw(make_lfw(under="lfw_funneled"), SECTION)
-    assert caught.value.reason == "ambiguous"
 
 
 def test_a_photo_that_cannot_be_read_is_named(make_lfw):

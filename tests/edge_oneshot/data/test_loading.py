@@ -13,6 +13,7 @@ from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import default_input, load_data, load_folder, passed_over
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.encoding.preprocessing import load_image
+from tests.raising import raises
 from tests.real_data import OLIVETTI, needs
 from tests.samples.pictures import encoded, pack
 
@@ -135,9 +136,8 @@ def test_a_broken_folder_is_refused_in_one_line_that_names_what(
     tmp_path: Path, files: dict[str, bytes], reason: str, words: str, zipped: bool
 ) -> None:
     path = pack(tmp_path / "x.zip", {"x/" + k: v for k, v in files.items()}) if zipped else fill(tmp_path / "x", files)
-    with pytest.raises(DataError) as caught:
+    with raises(DataError, reason=reason) as caught:
         load_data(str(path), SMALL)
-    assert caught.value.reason == reason
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -205,9 +205,8 @@ def test_of_data_sets_with_a_name_nothing_is_passed_over() -> None:
 
 @pytest.mark.parametrize("name", ["omniglott", "/no/such/folder"])
 def test_an_unknown_data_set_is_refused_with_what_there_is(name: str) -> None:
-    with pytest.raises(DataError, match="no such data set or folder; name glyphs, omniglot, or a folder") as caught:
+    with raises(DataError, match="no such data set or folder; name glyphs, omniglot, or a folder", reason="not_found"):
         load_data(name, SMALL)
-    assert caught.value.reason == "not_found"
 
 
 def test_only_omniglot_has_an_evaluation_set(tmp_path: Path) -> None:
@@ -283,9 +282,8 @@ def test_groups_are_picked_and_left_out_by_name() -> None:
 
 
 def test_an_unknown_group_is_refused_with_those_there_are() -> None:
-    with pytest.raises(DataError, match="no group 'Klingon', there are: g0, g1") as caught:
+    with raises(DataError, match="no group 'Klingon', there are: g0, g1", reason="unknown_group"):
         drawings([1, 1]).only(["g0", "Klingon"])
-    assert caught.value.reason == "unknown_group"
     with pytest.raises(DataError, match="no group 'Klingon'"):
         drawings([1, 1]).without(["Klingon"])
 

@@ -17,6 +17,7 @@ from edge_oneshot.data.download import Remote
 from edge_oneshot.data.loading import default_input, load_data
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.encoding.preprocessing import load_image
+from tests.raising import raises
 from tests.real_data import OMNIGLOT
 from tests.samples.pictures import encoded, pack
 
@@ -187,9 +188,8 @@ def test_a_set_that_is_not_whole_is_refused_with_what_is_missing(
     tmp_path: Path, evaluation: dict[str, bytes], pattern: str, words: str
 ) -> None:
     pack(tmp_path / "images_evaluation.zip", without(evaluation, pattern))
-    with pytest.raises(DataError, match=words) as caught:
+    with raises(DataError, match=words, reason="incomplete") as caught:
         omniglot.load_evaluation(SMALL, tmp_path)
-    assert caught.value.reason == "incomplete"
     assert "images_evaluation.zip" in str(caught.value)
 
 
@@ -207,27 +207,24 @@ def test_a_set_that_has_more_than_it_should_is_refused(tmp_path: Path, evaluatio
 def test_a_drawing_that_is_no_image_is_named(tmp_path: Path, evaluation: dict[str, bytes]) -> None:
     name = "images_evaluation/Alphabet00/character01/0000_01.png"
     pack(tmp_path / "images_evaluation.zip", evaluation | {name: b"hello"})
-    with pytest.raises(DataError, match=f"{name}: ") as caught:
+    with raises(DataError, match=f"{name}: ", reason="not_an_image"):
         omniglot.load_evaluation(SMALL, tmp_path)
-    assert caught.value.reason == "not_an_image"
 
 
 def test_a_drawing_of_absurd_size_is_refused(tmp_path: Path, evaluation: dict[str, bytes]) -> None:
     content = encoded(Image.new("1", (20_000, 20_000)))
     name = "images_evaluation/Alphabet00/character01/0000_01.png"
     pack(tmp_path / "images_evaluation.zip", evaluation | {name: content})
-    with pytest.raises(DataError, match=f"{name}: ") as caught:
+    with raises(DataError, match=f"{name}: ", reason="image_too_large"):
         omniglot.load_evaluation(SMALL, tmp_path)
-    assert caught.value.reason == "image_too_large"
 
 
 @needs_background
 @pytest.mark.parametrize("kept", [0, 100, 4_000_000, -1])
 def test_a_truncated_archive_is_refused_in_one_line(tmp_path: Path, kept: int) -> None:
     (tmp_path / "images_background.zip").write_bytes((OMNIGLOT / "images_background.zip").read_bytes()[:kept])
-    with pytest.raises(DataError, match="is no complete zip file") as caught:
+    with raises(DataError, match="is no complete zip file", reason="bad_archive") as caught:
         omniglot.load_background(SMALL, tmp_path)
-    assert caught.value.reason == "bad_archive"
     assert "\n" not in str(caught.value)
 
 
@@ -242,9 +239,8 @@ def test_a_truncated_archive_is_refused_in_one_line(tmp_path: Path, kept: int) -
 )
 def test_runs_that_are_not_whole_are_refused(tmp_path: Path, runs: dict[str, bytes], pattern: str, words: str) -> None:
     pack(tmp_path / "all_runs.zip", without(runs, pattern))
-    with pytest.raises(DataError, match=words) as caught:
+    with raises(DataError, match=words, reason="incomplete"):
         omniglot.load_lake_runs(SMALL, tmp_path)
-    assert caught.value.reason == "incomplete"
 
 
 @pytest.mark.parametrize(
@@ -263,9 +259,8 @@ def test_labels_that_pair_wrongly_are_refused(tmp_path: Path, runs: dict[str, by
     name = "run05/class_labels.txt"
     assert old in runs[name]
     pack(tmp_path / "all_runs.zip", runs | {name: runs[name].replace(old, new, 1)})
-    with pytest.raises(DataError, match=f"{name} does not pair 20 queries with 20 characters") as caught:
+    with raises(DataError, match=f"{name} does not pair 20 queries with 20 characters", reason="bad_labels"):
         omniglot.load_lake_runs(SMALL, tmp_path)
-    assert caught.value.reason == "bad_labels"
 
 
 def test_the_data_folder_named_comes_before_the_environment_and_that_before_the_cache(
@@ -293,9 +288,8 @@ def test_a_chosen_folder_without_the_archive_is_refused_and_not_written_to(
     words = (
         f"data: no images_background.zip and no folder images_background; .* leave out {option} and it is downloaded"
     )
-    with pytest.raises(DataError, match=words) as caught:
+    with raises(DataError, match=words, reason="not_found"):
         omniglot.load_background(SMALL, chosen)
-    assert caught.value.reason == "not_found"
     assert not omniglot.has_evaluation(chosen)
     assert list((tmp_path / "data").iterdir()) == []
     assert not empty_cache.exists()

@@ -28,6 +28,7 @@ from edge_oneshot_export import measurement
 from edge_oneshot_export.errors import ExportError, ModelError
 from edge_oneshot_export.judging import drift
 from edge_oneshot_export.variants import VARIANTS
+from tests.raising import raises
 
 ALPHABETS = 4
 DEMO = ("int8", *(name for name in VARIANTS if name != "int8"))
@@ -195,9 +196,8 @@ def test_int8_beyond_its_bound_is_an_error_of_one_line(made, tmp_path, monkeypat
 def test_an_encoder_that_learned_nothing_is_refused_in_one_line(made, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "train", trained_before(made[0] / "run"))
     monkeypatch.setitem(drift.COLLAPSED, "cosine", -1.0)
-    with pytest.raises(ModelError) as raised:
+    with raises(ModelError, reason="collapsed") as raised:
         demos.demo(tmp_path / "demo", **SMALL)
-    assert raised.value.reason == "collapsed"
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "demo" / "demo.oneshot").exists()
 
@@ -206,9 +206,8 @@ def test_an_encoder_that_learned_nothing_is_refused_in_one_line(made, tmp_path, 
 def test_what_no_demo_made_is_not_touched(tmp_path, name):
     (tmp_path / name).mkdir()
     (tmp_path / name / "run.json").write_text("twenty hours of training")
-    with pytest.raises(TrainingError) as raised:
+    with raises(TrainingError, reason="not_a_demo") as raised:
         demos.demo(tmp_path)
-    assert raised.value.reason == "not_a_demo"
     assert raised.value.exit_code == 2
     assert (tmp_path / name / "run.json").read_text() == "twenty hours of training"
     assert [path.name for path in tmp_path.iterdir()] == [name]

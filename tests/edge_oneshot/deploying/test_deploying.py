@@ -12,6 +12,7 @@ from edge_oneshot.deploying.options import DeployOptions
 from edge_oneshot.deploying.remote import check_host
 from edge_oneshot.errors import DeployError
 from tests import ROOT
+from tests.raising import raises
 
 PAGE = ROOT / "docs" / "guides" / "deploy.md"
 USERLAND = ROOT / "tests" / "arm64" / "userland.py"
@@ -65,9 +66,8 @@ def test_a_device_that_an_archive_would_be_for_is_taken(ssh):
 )
 def test_a_device_that_it_would_not_be_for_is_refused(ssh, machine, programs, words):
     ssh(machine, *programs)
-    with pytest.raises(DeployError, match=re.escape(words)) as refused:
+    with raises(DeployError, match=re.escape(words), reason="other_device"):
         check_host("pi@door", "aarch64", "3.13")
-    assert refused.value.reason == "other_device"
 
 
 def test_a_host_that_is_not_to_be_reached_is_refused_before_anything_is_packed(ssh, tmp_path, monkeypatch, capsys):
@@ -83,9 +83,8 @@ def test_a_host_that_is_not_to_be_reached_is_refused_before_anything_is_packed(s
 
 def test_a_workstation_without_ssh_is_told_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(DeployError, match="no ssh on this machine: install openssh-client") as refused:
+    with raises(DeployError, match="no ssh on this machine: install openssh-client", reason="no_ssh"):
         check_host("pi@door", "aarch64", "3.13")
-    assert refused.value.reason == "no_ssh"
 
 
 def test_the_default_is_todays_raspberry_pi_os_and_the_name_says_for_what(monkeypatch):

@@ -21,6 +21,7 @@ from edge_oneshot_device import Bundle
 from edge_oneshot_device import cli as device
 from edge_oneshot_export.judging.folds import FoldsResult
 from edge_oneshot_export.options import ExportOptions
+from tests.raising import raises
 from tests.samples.folders import unpack_olivetti
 
 
@@ -185,13 +186,11 @@ def test_lfws_protocol_without_its_list_or_with_a_figure_is_wrong_use(bundle, pe
 
 
 def test_drawings_are_no_photos(bundle):
-    with pytest.raises(DataError, match="glyphs: drawings; name a folder of photos of people") as caught:
+    with raises(DataError, match="glyphs: drawings; name a folder of photos of people", reason="no_faces"):
         evaluate(bundle, "glyphs", EvaluateOptions(protocol="verification"))
-    assert caught.value.reason == "no_faces"
 
 
 def test_a_rate_without_a_provisional_threshold_is_refused_before_any_work(tmp_path):
-    with pytest.raises(DataError) as caught:
+    with raises(DataError, reason="unsupported_target"):
         export_faces(tmp_path / "faces.oneshot", ExportOptions(variants=("int8",), target_far=0.0001))
-    assert caught.value.reason == "unsupported_target"
     assert not (tmp_path / "faces.oneshot").exists()

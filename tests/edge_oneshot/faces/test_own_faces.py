@@ -21,6 +21,7 @@ from edge_oneshot.training.options import TrainOptions
 from edge_oneshot.training.train import resume, train
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_export.options import ExportOptions
+from tests.raising import raises
 from tests.samples.folders import unpack_olivetti
 
 PEOPLE = ("person03", "person04", "person06", "person07", "person08", "person09", "person10")
@@ -56,11 +57,7 @@ def test_photos_without_a_face_are_named_and_so_are_people_with_too_few(people, 
     left = []
     options = TrainOptions(faces=True, size=32, images=32, batch=16)
     run = train(str(people), tmp_path / "run", options, skipped=lambda name, reason: left.append((name, reason)))
-    assert left == [
-        ("nobody/1.png", "no_face"),
-        ("person03/3.png", "no_face"),
-        ("nobody", "too_few_photos"),
-    ]
+    assert left == [("nobody/1.png", "no_face"), ("person03/3.png", "no_face"), ("nobody", "too_few_photos")]
     assert sorted((*run.record.trained_on, *run.record.held_out)) == list(PEOPLE)
     assert run.record.input.shape == (32, 32, 3)
     assert run.record.input.face == placed_faces(32, 32)
@@ -121,9 +118,8 @@ def test_the_eyes_are_laid_where_the_encoder_has_them():
 
 
 def test_an_encoder_of_faces_takes_colours(tmp_path, people, grey_model):
-    with pytest.raises(DataError, match="takes grey images") as caught:
+    with raises(DataError, match="takes grey images", reason="bad_input"):
         export_files([grey_model], tmp_path / "x.oneshot", str(people), own=EncoderFileOptions(faces=True))
-    assert caught.value.reason == "bad_input"
 
 
 @pytest.fixture
@@ -143,9 +139,8 @@ def grey_model(tmp_path):
     "setting", [{"size": 64}, {"net": "tiny"}, {"embedding": 64}, {"precision": "bfloat16"}, {"views": 2}]
 )
 def test_the_face_encoder_has_its_own_net(tmp_path, people, setting):
-    with pytest.raises(TrainingError, match="leave out size, embedding, net, precision and views") as caught:
+    with raises(TrainingError, match="leave out size, embedding, net, precision and views", reason="wrong_use"):
         train(str(people), tmp_path / "run", TrainOptions(start="faces", images=16, **setting))
-    assert caught.value.reason == "wrong_use"
 
 
 def test_a_face_is_not_framed_by_ink(tmp_path, people):

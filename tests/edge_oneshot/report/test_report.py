@@ -12,6 +12,7 @@ from PIL import Image
 from edge_oneshot.report import figures, report
 from edge_oneshot_device.bundle.drift_section import LayerError
 from edge_oneshot_device.errors import MachineError
+from tests.raising import raises
 from tests.samples import report as report_sample
 
 VOID = {"meta", "link", "img", "br"}
@@ -213,9 +214,8 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "report.html"
     report.write_report(report_sample.sample(), path)
     assert path.read_text() == report.render(report_sample.sample())
-    with pytest.raises(MachineError) as raised:
+    with raises(MachineError, reason="cannot_write"):
         report.write_report(report_sample.sample(), tmp_path / "missing" / "report.html")
-    assert raised.value.reason == "cannot_write"
 
 
 @pytest.mark.parametrize(

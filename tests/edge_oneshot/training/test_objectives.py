@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from edge_oneshot.training.objectives import (
-    OBJECTIVES,
-    contrastive,
-    cosine_softmax,
-    koch,
-    prototypical,
-    triplet,
-)
+from edge_oneshot.training.objectives import OBJECTIVES, contrastive, cosine_softmax, koch, prototypical, triplet
 
 
 def test_cosine_softmax_on_a_worked_example():

@@ -29,6 +29,7 @@ from edge_oneshot.training.train import require_same, resume, train
 from edge_oneshot.training.trainer import Trainer
 from edge_oneshot.training.warm_start import warm_start
 from edge_oneshot_export.judging.drift import unit
+from tests.raising import raises
 
 SMALL = {"images": 1280, "size": 16, "embedding": 16, "batch": 64}
 
@@ -117,9 +118,8 @@ def test_two_trainings_into_one_folder_exclude_each_other(run, tmp_path, monkeyp
     (unfinished / "run.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(run.record, finished=False)))
     with held(tmp_path / "new", make=True), held(unfinished):
         for begin in (lambda: train("glyphs", tmp_path / "new", TrainOptions(**SMALL)), lambda: resume(unfinished)):
-            with pytest.raises(TrainingError, match="another training is at work in this folder") as raised:
+            with raises(TrainingError, match="another training is at work in this folder", reason="run_busy") as raised:
                 begin()
-            assert raised.value.reason == "run_busy"
             assert raised.value.exit_code == 2
     assert not (tmp_path / "new").exists()
 

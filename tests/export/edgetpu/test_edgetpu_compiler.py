@@ -11,6 +11,7 @@ from edge_oneshot_device.errors import MachineError
 from edge_oneshot_export.edgetpu.compiler import check, compile_for_edgetpu, disagreements, parse_log
 from edge_oneshot_export.edgetpu.preflight import CompiledOps, preflight
 from edge_oneshot_export.errors import ExportError
+from tests.raising import raises
 from tests.real_data import CORAL, needs
 
 pytestmark = needs(CORAL)
@@ -207,9 +208,10 @@ def test_the_internal_error_that_passes_is_tried_again(install):
 
 def test_after_five_internal_errors_it_has_failed_and_the_log_is_kept(install):
     folder = install("cat $HERE/internal; exit 1", internal=INTERNAL)
-    with pytest.raises(ExportError, match="edgetpu_compiler failed 5 times: Internal compiler error") as caught:
+    with raises(
+        ExportError, match="edgetpu_compiler failed 5 times: Internal compiler error", reason="compiler_failed"
+    ) as caught:
         compile_for_edgetpu(plain(MOBILENET))
-    assert caught.value.reason == "compiler_failed"
     assert caught.value.__notes__ == [INTERNAL]
     assert len((folder / "arguments").read_text().splitlines()) == 5
 
@@ -232,9 +234,10 @@ def test_a_compiler_that_says_nothing_and_writes_nothing_has_refused(install):
 def test_a_compiler_that_hangs_is_ended_with_its_children(install):
     folder, seconds = install("sleep 10000 & echo $! > $HERE/child; wait"), 0.5
     while not (folder / "child").exists() or not (folder / "child").read_text():  # a busy machine did not get so far
-        with pytest.raises(MachineError, match=rf"edgetpu_compiler did not end within {seconds:g} s") as caught:
+        with raises(
+            MachineError, match=rf"edgetpu_compiler did not end within {seconds:g} s", reason="compiler_timeout"
+        ):
             compile_for_edgetpu(plain(MOBILENET), timeout=seconds)
-        assert caught.value.reason == "compiler_timeout"
         seconds *= 2
     child = int((folder / "child").read_text())
     while running(child):
@@ -251,9 +254,8 @@ def running(pid: int) -> bool:
 
 def test_a_program_that_cannot_be_started_is_the_machines_fault(install):
     (install("") / "edgetpu_compiler").write_bytes(b"\x7fELF not a program")
-    with pytest.raises(MachineError, match="cannot be started") as caught:
+    with raises(MachineError, match="cannot be started", reason="compiler_broken"):
         compile_for_edgetpu(plain(MOBILENET))
-    assert caught.value.reason == "compiler_broken"
 
 
 def test_check_writes_the_compiled_file_beside_the_plain_one(install, tmp_path):

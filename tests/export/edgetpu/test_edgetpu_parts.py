@@ -67,10 +67,7 @@ def convolution(before, after):
 
 
 def parameters():
-    return {
-        "filter": tensor(2, 3, 3, 2, values=1),
-        "bias": tensor(2, dtype="int32", values=0),
-    }
+    return {"filter": tensor(2, 3, 3, 2, values=1), "bias": tensor(2, dtype="int32", values=0)}
 
 
 def image(**settings):
@@ -86,12 +83,7 @@ def test_a_cast_and_a_quantize_at_the_beginning_leave_what_follows_on_the_edge_t
     }
     operators = [("CAST", "pixels", "floats"), ("QUANTIZE", "floats", "a"), convolution("a", "b"), ("RELU", "b", "c")]
     report = preflight(tflite(tensors, operators, "pixels", "c"))
-    assert statuses(report) == [
-        ("CAST", DATA_TYPE),
-        ("QUANTIZE", UNSPECIFIED),
-        ("CONV_2D", MAPPED),
-        ("RELU", MAPPED),
-    ]
+    assert statuses(report) == [("CAST", DATA_TYPE), ("QUANTIZE", UNSPECIFIED), ("CONV_2D", MAPPED), ("RELU", MAPPED)]
     assert (report.subgraphs, report.edgetpu_ops, report.cpu_ops, report.mapped) == (1, 2, 2, False)
     assert report.notes == ()
 

@@ -12,6 +12,7 @@ from edge_oneshot_export.formats.tflite import op_names, to_tflite
 from edge_oneshot_export.formats.tflite_file import read_tflite
 from edge_oneshot_export.judging.drift import unit
 from edge_oneshot_export.variants import VARIANTS
+from tests.raising import raises
 from tests.real_data import CORAL, needs
 
 OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "CONV_2D", "RESHAPE", "FULLY_CONNECTED")
@@ -99,9 +100,10 @@ def test_converting_twice_gives_the_same_bytes(variant, model, representative):
 
 
 def test_a_normalisation_inside_an_int8_model_is_refused_and_the_layer_named(make_encoder, representative):
-    with pytest.raises(ExportError, match=r"SQUARE stayed in floating point; leave such layers") as caught:
+    with raises(
+        ExportError, match=r"SQUARE stayed in floating point; leave such layers", reason="float_left"
+    ) as caught:
         to_tflite(make_encoder(normalised=True), VARIANTS["int8"], representative)
-    assert caught.value.reason == "float_left"
     assert caught.value.exit_code == 1
 
 

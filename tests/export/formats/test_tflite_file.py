@@ -10,6 +10,7 @@ from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.formats.tflite import to_tflite
 from edge_oneshot_export.formats.tflite_file import read_tflite
 from edge_oneshot_export.variants import VARIANTS
+from tests.raising import raises
 from tests.real_data import CORAL, needs
 from tests.samples.tflite_edit import damaged, edited
 
@@ -84,9 +85,8 @@ def test_a_compiled_file_holds_a_custom_operator_with_its_program():
 
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"PK\x03\x04" + bytes(100), b"\x00" * 1000, b"# README\n\n"])
 def test_what_is_no_such_file_is_refused_by_its_name(content):
-    with pytest.raises(ModelError, match=r"^door\.tflite: not a \.tflite file: ") as caught:
+    with raises(ModelError, match=r"^door\.tflite: not a \.tflite file: ", reason="not_tflite") as caught:
         read_tflite(content, "door.tflite")
-    assert caught.value.reason == "not_tflite"
     assert caught.value.exit_code == 2
 
 

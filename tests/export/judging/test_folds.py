@@ -9,6 +9,7 @@ from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.fake import FakeModel
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.folds import FoldedPairs, best_threshold, evaluate_folds
+from tests.raising import raises
 
 
 def floats(*values):
@@ -90,14 +91,12 @@ def test_a_genuine_pair_that_shows_nothing_is_rejected(judged):
 
 
 def test_one_fold_has_no_other_to_take_a_threshold_from(judged):
-    with pytest.raises(ModelError, match="1 folds: at least 2 are needed") as caught:
+    with raises(ModelError, match="1 folds: at least 2 are needed", reason="bad_protocol"):
         judged(np.ones(16, bool), folds=np.zeros(8, int))
-    assert caught.value.reason == "bad_protocol"
 
 
 def test_a_fold_of_which_nothing_is_shown_is_refused(judged):
     shown = np.ones(16, bool)
     shown[:8] = False
-    with pytest.raises(ModelError, match="fold 1: too few pairs show something") as caught:
+    with raises(ModelError, match="fold 1: too few pairs show something", reason="too_few_people"):
         judged(shown)
-    assert caught.value.reason == "too_few_people"

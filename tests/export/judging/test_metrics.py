@@ -7,15 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import norm
 
-from edge_oneshot_export.judging.metrics import (
-    eer,
-    far_at,
-    frr_at,
-    proportion_interval,
-    roc,
-    threshold_at,
-    tpr_at_fpr,
-)
+from edge_oneshot_export.judging.metrics import eer, far_at, frr_at, proportion_interval, roc, threshold_at, tpr_at_fpr
 
 some_scores = hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(-1, 1, width=16))
 

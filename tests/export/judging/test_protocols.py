@@ -15,6 +15,7 @@ from edge_oneshot_export.judging.protocols import (
     one_shot,
     one_shot_episodes,
 )
+from tests.raising import raises
 
 
 def alphabets(sizes=(6, 9, 14), drawings=4):
@@ -81,9 +82,8 @@ def test_characters_drawers_and_positions_are_equally_likely():
 
 def test_no_alphabet_of_n_characters_is_refused():
     labels, groups, drawers = alphabets()
-    with pytest.raises(ModelError, match="15-way episodes need 15") as refused:
+    with raises(ModelError, match="15-way episodes need 15", reason="too_few_identities"):
         one_shot_episodes(labels, 15, 10, 0, groups=groups, drawers=drawers)
-    assert refused.value.reason == "too_few_identities"
     assert one_shot_episodes(labels, 15, 10, 0).support.shape == (10, 15)
 
 
@@ -249,8 +249,7 @@ def test_trials_join_templates_as_the_device_does(rule, metric):
     ],
 )
 def test_labelled_images_that_do_not_fit_are_refused(images, labels, names, reason):
-    with pytest.raises(ModelError) as refused:
+    with raises(ModelError, reason=reason) as refused:
         LabelledImages(images, labels, names)
-    assert refused.value.reason == reason
     assert refused.value.exit_code == 2
     assert "\n" not in str(refused.value)
