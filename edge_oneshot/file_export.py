@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from edge_oneshot.bundle_options import EncoderFileOptions, Eyes
+from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import load_data
 from edge_oneshot.errors import DataError
 from edge_oneshot.faces.inputs import face_files, open_finder, placed_faces
@@ -69,21 +70,25 @@ def export_files(
     spec = BundleSpec(
         input=section,
         metric=own.metric,
-        provenance=Provenance(
-            data=published_data(data),
-            seed=None,
-            images_seen=0,
-            trained_on=(),
-            held_out=published_names(data, people.group_names),
-            versions={},
-            commit=None,
-            licences=tuple(file.licence for file in FINDING) if finder else (),
-        ),
+        provenance=_provenance(data, people, faces=finder is not None),
         golden=golden_faces(finder) if finder else None,
         files=face_files() if finder else {},
     )
     return export_encoders(
         encoders, out, spec, calibration=people.labelled(), options=options, anyway=own.anyway, progress=progress
+    )
+
+
+def _provenance(data: str, people: Dataset, *, faces: bool) -> Provenance:
+    return Provenance(
+        data=published_data(data),
+        seed=None,
+        images_seen=0,
+        trained_on=(),
+        held_out=published_names(data, people.group_names),
+        versions={},
+        commit=None,
+        licences=tuple(file.licence for file in FINDING) if faces else (),
     )
 
 

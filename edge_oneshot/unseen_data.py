@@ -46,6 +46,9 @@ def published_names(data: str, groups: Sequence[str]) -> tuple[str, ...]:
     Args:
         data: The data set's name or path.
         groups: The names of its groups.
+
+    Returns:
+        A name for each group.
     """
     if is_named(data):
         return tuple(groups)

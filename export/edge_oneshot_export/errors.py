@@ -4,12 +4,12 @@ from edge_oneshot_device.errors import OneShotError
 
 
 class ExportError(OneShotError):
-    """A bundle was not written: a variant failed its gate or its conversion."""
+    """A bundle was not written because a variant failed its conversion or a gate."""
 
     exit_code = 1
 
 
 class ModelError(ExportError, ValueError):
-    """A model, its images or the arguments cannot be exported or judged."""
+    """A model, its images or an argument cannot be exported or evaluated."""
 
     exit_code = 2

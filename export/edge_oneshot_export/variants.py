@@ -103,7 +103,10 @@ def variant_of(format: Format, precision: Precision) -> VariantKind:  # noqa: A0
 
     Args:
         format: ``tflite`` or ``onnx``.
-        precision: What its weights and activations are.
+        precision: Its precision.
+
+    Returns:
+        The row of the variant.
     """
     return next(kind for kind in VARIANTS.values() if (kind.format, kind.precision) == (format, precision))
 

@@ -1,1 +1,1 @@
-"""The Edge TPU: what its compiler would do with a file, and what it did."""
+"""The Edge TPU: predict what its compiler does with a file, and run the compiler."""

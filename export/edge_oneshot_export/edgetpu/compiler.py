@@ -1,4 +1,4 @@
-"""The Edge TPU compiler, where it is installed: run it, read its log, compare it with the prediction."""
+"""Run the Edge TPU compiler where it is installed, read its log, and compare it with the prediction."""
 
 import contextlib
 import os
@@ -30,17 +30,17 @@ from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.formats.tflite_file import EDGETPU_OP, read_tflite
 
 PROGRAM = "edgetpu_compiler"
-# runtime 14 is what compiler 16 and libedgetpu 16 have, and what the rules of the preflight are for
+# the runtime of compiler 16 and libedgetpu 16, to which the rules of the preflight apply
 MIN_RUNTIME = 14
-# the compiler gives itself 180 s
+# the compiler's own limit is 180 s
 TIMEOUT_SECONDS = 240.0
 
-# github.com/google-coral/edgetpu/issues/211 and #206: the same file compiles at a later try
+# github.com/google-coral/edgetpu/issues/211 and #206: the same file compiles at a later attempt
 _FLAKY = "Internal compiler error. Aborting!"
 _TRIES = 5
 
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_TELLING = re.compile(r"error|invalid|failed:|not quantized|could not", re.IGNORECASE)
+_CAUSE = re.compile(r"error|invalid|failed:|not quantized|could not", re.IGNORECASE)
 _ROW = re.compile(r"^(?P<op>[\w-]+)\s+(?P<count>\d{1,9})\s+(?P<status>\S.*?)\s*$")
 
 
@@ -49,11 +49,11 @@ class Compilation:
     """A compiled file.
 
     Attributes:
-        content: The file; it needs an Edge TPU, so keep the plain one beside it.
-        log: All that the compiler printed at the try that succeeded.
-        parsed: What that log says.
-        tries: How often it was run.
-        seconds: That all of it took.
+        content: The file. It needs an Edge TPU, so keep the plain file beside it.
+        log: Everything that the compiler printed at the successful attempt.
+        parsed: The content of that log.
+        tries: Number of attempts.
+        seconds: Duration of all attempts.
     """
 
     content: bytes
@@ -64,17 +64,19 @@ class Compilation:
 
 
 def compile_for_edgetpu(content: bytes, *, timeout: float = TIMEOUT_SECONDS) -> Compilation | None:
-    """Compile a .tflite file for the Edge TPU; None where edgetpu_compiler is not on PATH.
+    """Compile a .tflite file for the Edge TPU.
 
-    A known failure of the compiler that passes ("Internal compiler error") is tried again, five
-    times in all.
+    A known transient failure of the compiler ("Internal compiler error") is retried, with five attempts in all.
 
     Args:
         content: A quantized .tflite file.
-        timeout: Seconds that one try may take.
+        timeout: Limit of one attempt in seconds.
+
+    Returns:
+        The compiled file; None if edgetpu_compiler is not on PATH.
 
     Raises:
-        ExportError: ``compiler_refused`` or, after all tries, ``compiler_failed``; its notes hold the log.
+        ExportError: ``compiler_refused`` or, after all attempts, ``compiler_failed``; the log is a note of the error.
         MachineError: ``compiler_timeout``, or ``compiler_broken``: it cannot be started.
     """
     program = shutil.which(PROGRAM)
@@ -98,13 +100,13 @@ def compile_for_edgetpu(content: bytes, *, timeout: float = TIMEOUT_SECONDS) -> 
 
 
 def parse_log(text: str) -> CompilerLog:
-    """Read what the compiler prints with ``--show_operations``; what is not there is None."""
+    """Parse what the compiler prints with ``--show_operations``; what is missing is None."""
     ops = tuple(_table(text))
     edgetpu = _number(text, r"Number of operations that will run on Edge TPU: (\d+)")
     cpu = _number(text, r"Number of operations that will run on CPU: (\d+)")
     total = _number(text, r"Total number of operations: (\d+)")
     if edgetpu is None and total is not None and re.search(r"^Model compiled successfully", text, re.MULTILINE):
-        edgetpu, cpu = total, 0  # it counts the two only where they differ
+        edgetpu, cpu = total, 0  # it prints both only where they differ
     return CompilerLog(
         version=_word(text, r"Edge TPU Compiler version (\S+)"),
         milliseconds=_number(text, r"Model compiled successfully in (\d+) ms"),
@@ -118,13 +120,20 @@ def parse_log(text: str) -> CompilerLog:
 
 
 def check(path: str | os.PathLike[str], *, timeout: float = TIMEOUT_SECONDS) -> PreflightReport:
-    """Predict what the compiler does with a .tflite file; where it is installed, let it, and compare.
+    """Predict what the compiler does with a .tflite file; where it is installed, also run it, and compare.
 
-    What it compiled is written beside the file, as NAME_edgetpu.tflite.
+    The compiled file is written beside the file, as NAME_edgetpu.tflite.
+
+    Args:
+        path: The file.
+        timeout: Limit of one attempt of the compiler in seconds.
+
+    Returns:
+        The prediction, with what the compiler did.
 
     Raises:
         ModelError: ``not_tflite``.
-        InputError: The path leads to no file, or what was compiled may not be written beside it.
+        InputError: The file does not exist, or the compiled file may not be written beside it.
         MachineError: ``compiler_timeout``, ``compiler_broken`` or ``cannot_write``.
     """
     report = preflight(path)
@@ -147,7 +156,15 @@ def check(path: str | os.PathLike[str], *, timeout: float = TIMEOUT_SECONDS) -> 
 
 
 def disagreements(report: PreflightReport, compilation: Compilation) -> list[str]:
-    """Where the compiler did other than the prediction; a sentence each, none where they agree."""
+    """The differences between the prediction and what the compiler did.
+
+    Args:
+        report: The prediction.
+        compilation: What the compiler did.
+
+    Returns:
+        A sentence for each difference.
+    """
     parsed = compilation.parsed
     told = [f"the prediction was that the compiler refuses the file ({fault})" for fault in report.faults]
     for what, expected, found in (
@@ -171,8 +188,8 @@ def disagreements(report: PreflightReport, compilation: Compilation) -> list[str
 
 
 def _statuses(report: PreflightReport, parsed: CompilerLog) -> list[str]:
-    """Rows of the log's table that the prediction has in other words; those of mapped operators aside."""
-    # all custom operators are CUSTOM in the table
+    """Rows of the log's table that differ from the prediction, except those of mapped operators."""
+    # the table calls all custom operators CUSTOM
     named = {verdict.op: verdict.op if hasattr(BuiltinOperator, verdict.op) else "CUSTOM" for verdict in report.ops}
     predicted = Counter((named[verdict.op], verdict.status) for verdict in report.ops)
     logged: Counter[tuple[str, str]] = Counter()
@@ -190,7 +207,7 @@ def _statuses(report: PreflightReport, parsed: CompilerLog) -> list[str]:
 
 def _run(command: list[str], folder: str, timeout: float) -> str:
     try:
-        # its own session: the compiler works in a child process, which has to end with it
+        # in a session of its own: the compiler works in a child process, which has to end with it
         process = subprocess.Popen(  # noqa: S603 - the program that the user has on PATH
             command,
             cwd=folder,
@@ -217,10 +234,8 @@ def _run(command: list[str], folder: str, timeout: float) -> str:
 
 def _failed(what: str, reason: str, log: str) -> ExportError:
     lines = [line.strip() for line in log.splitlines()]
-    telling = [
-        line for line in lines if re.search(r"error|invalid|failed:|not quantized|could not", line, re.IGNORECASE)
-    ]
-    message = f"{PROGRAM} {what}: {'; '.join(telling or lines[-1:]) or 'it said nothing'}; see preflight for the cause"
+    causes = [line for line in lines if _CAUSE.search(line)]
+    message = f"{PROGRAM} {what}: {'; '.join(causes or lines[-1:]) or 'it said nothing'}; see preflight for the cause"
     error = ExportError(message, reason=reason)
     error.add_note(log)
     return error

@@ -1,11 +1,10 @@
 """Which operators form the one part of a graph that the Edge TPU compiler maps.
 
-The compiler is a delegate of TensorFlow Lite ("Restored original execution plan after delegate
-application failure", its log says), and TensorFlow Lite cuts a graph for a delegate as
-`PartitionGraphIntoIndependentNodeSubsets` in tensorflow/lite/graph_info.cc does: the first operator
-that can run says of which kind the first part is, all of this kind that can run then belong to it,
-then comes a part of the other kind, and so on. Of the parts that can be mapped the compiler takes
-the largest: docs/reference/edge-tpu.md, "Which part is mapped", says what that rests on.
+The compiler is a delegate of TensorFlow Lite ("Restored original execution plan after delegate application failure",
+its log says), and TensorFlow Lite partitions a graph for a delegate with `PartitionGraphIntoIndependentNodeSubsets` in
+tensorflow/lite/graph_info.cc. The first operator that is ready decides the kind of the first part, mappable or not. All
+operators of this kind that become ready belong to it; then comes a part of the other kind, and so on. Of the mappable
+parts the compiler takes the largest: docs/reference/edge-tpu.md, "Which part is mapped", says what that rests on.
 """
 
 from collections import defaultdict
@@ -15,11 +14,14 @@ from edge_oneshot_export.formats.tflite_file import Operator
 
 
 def mapped_part(operators: Sequence[Operator], able: Sequence[bool]) -> set[int]:
-    """The operators that are mapped, by their place.
+    """Predict which operators are mapped.
 
     Args:
-        operators: Of one graph, in their order.
-        able: Of each, whether it could be mapped by itself.
+        operators: The operators of one graph, in their order.
+        able: For each operator whether it could be mapped by itself.
+
+    Returns:
+        The positions of the mapped operators.
     """
     return max(_mappable_parts(operators, able), key=len, default=set())
 
@@ -44,7 +46,7 @@ def _mappable_parts(operators: Sequence[Operator], able: Sequence[bool]) -> Iter
                 continue
             part.add(place)
             for tensor in operators[place].outputs:
-                # taken out, so that a tensor that two operators claim to compute is counted once
+                # removed, so that a tensor that two operators claim to compute is counted once
                 for reader in readers.pop(tensor, ()):
                     waits[reader] -= 1
                     if waits[reader] == 0:

@@ -1,4 +1,4 @@
-"""What the Edge TPU compiler would do with a .tflite file, operator by operator, without the compiler."""
+"""Predict, without the compiler, what the Edge TPU compiler does with each operator of a .tflite file."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ _STATIC = (
 
 @dataclass(frozen=True, slots=True)
 class TensorSummary:
-    """A tensor: free sides of its shape are -1; several scales mean one a channel."""
+    """A tensor. Free sides of its shape are -1; several scales mean one per channel."""
 
     name: str
     shape: tuple[int, ...]
@@ -35,16 +35,16 @@ class TensorSummary:
 
 @dataclass(frozen=True, slots=True)
 class OpVerdict:
-    """What becomes of one operator.
+    """Where one operator runs, and why.
 
     Attributes:
-        index: Its place in the file, from 0, through all subgraphs.
-        op: As BuiltinOperator names it, or the custom code.
-        version: Of the operator.
+        index: Its position in the file, from 0, across all subgraphs.
+        op: The name in BuiltinOperator, or the custom code.
+        version: The version of the operator.
         target: Where it runs.
-        status: In the words of the compiler's own log.
-        reason: The same words, and what is wrong in this file.
-        outputs: What it computes.
+        status: The status as in the compiler's log.
+        reason: The status, and what is wrong in this file.
+        outputs: The tensors that it computes.
     """
 
     index: int
@@ -58,7 +58,7 @@ class OpVerdict:
 
 @dataclass(frozen=True, slots=True)
 class CompiledOps:
-    """A row of the log's table: how many operators of a kind have a status."""
+    """A row of the log's table: the number of operators of a kind with a status."""
 
     op: str
     count: int
@@ -67,16 +67,16 @@ class CompiledOps:
 
 @dataclass(frozen=True, slots=True)
 class CompilerLog:
-    """What the compiler's log says; None where it does not.
+    """The content of the compiler's log; None for what it does not contain.
 
     Attributes:
-        version: Of the compiler.
-        milliseconds: That the compilation took.
-        on_chip_bytes: Parameters that stay beside the Edge TPU.
-        off_chip_bytes: Parameters that are sent anew for each inference.
-        subgraphs: Edge TPU subgraphs.
-        edgetpu_ops: Operators that run on the Edge TPU.
-        cpu_ops: Operators that run on the CPU.
+        version: Version of the compiler.
+        milliseconds: Duration of the compilation.
+        on_chip_bytes: Size of the parameters that stay on the Edge TPU.
+        off_chip_bytes: Size of the parameters that are streamed for each inference.
+        subgraphs: Number of Edge TPU subgraphs.
+        edgetpu_ops: Number of operators that run on the Edge TPU.
+        cpu_ops: Number of operators that run on the CPU.
         ops: The table of operators.
     """
 
@@ -95,11 +95,11 @@ class CompilerRun:
     """What the compiler itself did with the file.
 
     Attributes:
-        file: What it wrote; None when it refused.
-        error: Why it refused; None when it did not.
-        disagreements: Where it did other than the prediction.
-        parsed: What its log says.
-        log: All that it printed.
+        file: The file that it wrote; None if it refused.
+        error: Why it refused; None if it did not.
+        disagreements: Differences from the prediction.
+        parsed: The content of its log.
+        log: Everything that it printed.
     """
 
     file: str | None
@@ -116,19 +116,18 @@ class PreflightReport:
     Attributes:
         model: The file's path, or "the model".
         mapped: Whether all operators run on the Edge TPU.
-        subgraphs: Edge TPU subgraphs, 0 or 1: what is mapped becomes one custom operator.
-        edgetpu_ops: How many operators are mapped.
-        cpu_ops: How many are not.
+        subgraphs: Number of Edge TPU subgraphs, 0 or 1: the mapped operators become one custom operator.
+        edgetpu_ops: Number of operators that are mapped.
+        cpu_ops: Number of operators that are not.
         faults: Why the compiler refuses the file as a whole; then nothing is mapped.
-        notes: What else is worth knowing.
+        notes: Further remarks.
         compiled: Whether the compiler wrote this file; then the report says what it did.
         parameter_bytes: Size of the weights and other constants that operators read.
-        fits_on_chip: Whether they fit into the 8 MB beside the Edge TPU; else they are sent
-            anew for each inference.
-        inputs: Of the model.
-        outputs: Of the model.
-        ops: One verdict an operator, in the file's order.
-        compiler: What the compiler itself did; None where it was not run.
+        fits_on_chip: Whether these fit into the 8 MB on the Edge TPU; otherwise some are streamed for each inference.
+        inputs: The model's inputs.
+        outputs: The model's outputs.
+        ops: One verdict per operator, in the file's order.
+        compiler: What the compiler itself did; None if it was not run.
     """
 
     model: str
@@ -148,18 +147,18 @@ class PreflightReport:
 
 
 def preflight(source: str | os.PathLike[str] | bytes) -> PreflightReport:
-    """Predict what the Edge TPU compiler maps.
+    """Predict which operators the Edge TPU compiler maps.
 
-    The compiler makes one Edge TPU subgraph, of operators between which none lies that it cannot
-    map; what comes before and behind stays on the CPU (models-intro, "Compiling" and "Float input
-    and output tensors"). `parts` has the rule.
+    The compiler makes one Edge TPU subgraph of operators without an unmappable operator between them. The operators
+    before and after it stay on the CPU (models-intro, "Compiling" and "Float input and output tensors"). `parts` has
+    the rule.
 
     Args:
         source: Path of a .tflite file, or its content.
 
     Raises:
         ModelError: ``not_tflite``.
-        InputError: The path leads to no file.
+        InputError: The file does not exist.
     """
     name = "the model" if isinstance(source, bytes) else os.fspath(source)
     content = source if isinstance(source, bytes) else read_file(source, MAX_MODEL_BYTES)
@@ -206,7 +205,7 @@ def _refusals(file: TfliteFile) -> Iterable[str]:
     for graph in file.subgraphs:
         for operator in graph.operators:
             found = rules.fault(_use(graph, operator)) if rules.unread(operator) else None
-            # operators of a kind share their version; the one that is the cause has the most to say
+            # operators of a kind share their version; the one that causes it has the longest reason
             if found is not None and len(found.reason) > len(unread.get(operator.name, "")):
                 unread[operator.name] = found.reason
     yield from (f"{name}: {reason}" for name, reason in unread.items())
@@ -238,7 +237,7 @@ def _outside(subgraph: int) -> Fault:
 
 
 def _left(file: TfliteFile) -> Iterable[OpVerdict]:
-    """What the compiler did: its own operator, and all else on the CPU."""
+    """The verdicts of a compiled file: its custom operator is on the Edge TPU, all others are on the CPU."""
     index = 0
     for graph in file.subgraphs:
         for operator in graph.operators:

@@ -1,6 +1,6 @@
-"""What Edge TPU compiler 16 maps: operators, their newest versions, and the limits of each.
+"""The rules of Edge TPU compiler 16: which operators it maps, up to which version, and the limits of each.
 
-Sources, by the names that the comments use:
+Sources, by their names in the comments:
 
 - models-intro: "TensorFlow models on the Edge TPU", coral.ai/docs/edgetpu/models-intro, its table
   of supported operations for runtime 14;
@@ -8,7 +8,7 @@ Sources, by the names that the comments use:
   learned each version of an operator; compiler 16 (July 2021) reads what TensorFlow 2.5 reads;
 - #N: reports at github.com/google-coral/edgetpu/issues/N, which quote the compiler's logs.
 
-The statuses are the compiler's own words. docs/reference/edge-tpu.md has the rules as a table.
+The statuses are those of the compiler's log. docs/reference/edge-tpu.md has the rules as a table.
 """
 
 import math
@@ -30,7 +30,7 @@ NOT_CONSTANT = "Filter, bias, or other param is not constant at compile-time"
 MORE_SUBGRAPHS = "More than one subgraph is not supported"
 UNSPECIFIED = "Operation is otherwise supported, but not mapped due to some unspecified limitation"
 
-# models-intro (which), runtime_version.cc (the newest version of each that TensorFlow 2.5 knows)
+# models-intro (the operators), runtime_version.cc (the newest version of each that TensorFlow 2.5 knows)
 # fmt: off
 _SUPPORTED = {
     "ADD": 3, "AVERAGE_POOL_2D": 3, "CONCATENATION": 3, "CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "EXPAND_DIMS": 1,
@@ -43,12 +43,12 @@ _SUPPORTED = {
 }
 # fmt: on
 # models-intro lacks TILE; it is reported to be mapped, as docs/reference/edge-tpu.md says
-# it reads these, and leaves them on the CPU
+# it reads these and leaves them on the CPU
 _READ = {"ARG_MAX": 2, "ARG_MIN": 2, "BATCH_MATMUL": 4, "CAST": 1, "DEQUANTIZE": 4, "GATHER": 5, "LEAKY_RELU": 2}
 _NEWEST = {**_SUPPORTED, **_READ}
-_LAST_BUILTIN = schema.BuiltinOperator.HASHTABLE_SIZE  # runtime_version.cc: the last that 2.5 added
+_LAST_BUILTIN = schema.BuiltinOperator.HASHTABLE_SIZE  # runtime_version.cc: the last one that 2.5 added
 
-# inputs that have to be known to the compiler, by position; they alone may be other than int8 and uint8
+# inputs that have to be constant, by position; only they may have other types than int8 and uint8
 _PARAMETERS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"), (1, 2)),
     **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "PAD", "RESHAPE", "TILE", "TRANSPOSE"), (1,)),
@@ -60,24 +60,24 @@ _PARAMETERS: dict[str, tuple[int, ...]] = {
     # all but the input and the two states: weights, biases, projection, layer normalisation (lstm_shared.h)
     "UNIDIRECTIONAL_SEQUENCE_LSTM": (*range(1, 18), *range(20, 24)),
 }
-# of these, the ones that are quantized like values; biases are int32
+# those of them that are quantized like values; biases are int32
 _WEIGHTS: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "PRELU", "TRANSPOSE_CONV"), (1,)),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": (*range(1, 9), 16),
 }
-_LSTM_CELL_STATE = 19  # int16 where all else is int8
+_LSTM_CELL_STATE = 19  # int16 where everything else is int8
 
 _SOFTMAX_ELEMENTS = 16_000
-# #461: of 256x128 it is left on the CPU, of 64x128 it is mapped
+# #461: a mean of 256x128 stays on the CPU, one of 64x128 is mapped
 _MEAN_PIXELS = 64 * 128
-# #31, #187: twice as large maps to 128x128 and not to 256x256; #377: four times as large maps
+# #31, #187: doubling is mapped to 128x128 but not to 256x256; #377: quadrupling is mapped
 _RESIZE_FACTORS = (1.0, 2.0, 4.0)
 _RESIZE_SIDE = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why an operator stays on the CPU: the compiler's words, and what is wrong here."""
+    """Why an operator stays on the CPU: the compiler's status, and what is wrong in this file."""
 
     status: str
     reason: str
@@ -85,7 +85,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """An operator with its tensors; None for an optional input that is absent."""
+    """An operator with its tensors; None for an absent optional input."""
 
     operator: Operator
     inputs: tuple[Tensor | None, ...]
@@ -93,9 +93,9 @@ class Use:
 
 
 def unread(operator: Operator) -> str | None:
-    """Why the compiler refuses the whole file for this operator; None where it reads it.
+    """Why the compiler refuses the whole file because of this operator; None if it reads it.
 
-    #631 and #879: an operator version that its TensorFlow Lite does not know ends the compilation.
+    #631 and #879: the compilation ends at an operator version that its TensorFlow Lite does not know.
     """
     if operator.custom:
         return None
@@ -108,7 +108,7 @@ def unread(operator: Operator) -> str | None:
 
 
 def fault(use: Use) -> Fault | None:
-    """What keeps an operator off the Edge TPU by itself, its surroundings aside; None for nothing.
+    """What keeps an operator off the Edge TPU, regardless of the operators around it; None for nothing.
 
     Raises:
         LookupError, ValueError: The operator lacks tensors or options that its kind has.
@@ -118,7 +118,7 @@ def fault(use: Use) -> Fault | None:
     if (missing := unread(operator)) is not None:
         return Fault(VERSION, f"{groups or _channels(use)}{missing}")
     if (wrong := _data_type(use)) is not None:
-        # its log has the former for the QUANTIZE of a float input
+        # its log has the first status for the QUANTIZE of a float input
         return Fault(UNSPECIFIED if operator.name == "QUANTIZE" else DATA_TYPE, wrong)
     if operator.name not in _SUPPORTED:
         return Fault(UNSUPPORTED, "not among the operators that the Edge TPU runs")
@@ -145,7 +145,9 @@ def _data_type(use: Use) -> str | None:
             return f"{_named(tensor)} is {tensor.dtype}; only int8 and uint8 are mapped"
         if not tensor.scales:
             return f"{_named(tensor)} is {tensor.dtype} without a scale, so it is not quantized"
-        if not all(0.0 < scale < math.inf for scale in tensor.scales):  # #350: an infinite one ends the compilation
+        if not all(
+            0.0 < scale < math.inf for scale in tensor.scales
+        ):  # #350: the compilation ends at an infinite scale
             return f"{_named(tensor)} has a scale that is no positive number"
         if len(tensor.scales) > 1 and tensor not in weights:
             return f"{_named(tensor)} is quantized per channel ({len(tensor.scales)} scales); only weights can be"
@@ -153,7 +155,7 @@ def _data_type(use: Use) -> str | None:
 
 
 def _values(use: Use) -> list[Tensor]:
-    """The inputs that are no parameters."""
+    """The inputs that are not parameters."""
     if use.operator.name not in _SUPPORTED:
         return [tensor for tensor in use.inputs if tensor is not None and not tensor.constant]
     parameters = _PARAMETERS.get(use.operator.name, ())
@@ -300,7 +302,7 @@ def _first(tensors: Sequence[Tensor | None]) -> Tensor:
 
 
 def _integers(tensor: Tensor | None) -> set[int]:
-    """The different values of a constant."""
+    """The distinct values of a constant."""
     if tensor is None or tensor.data is None:
         raise ValueError("an operator without a constant that it needs")
     return set(np.frombuffer(tensor.data, _INTEGERS[tensor.dtype]).tolist())

@@ -1,1 +1,1 @@
-"""Keras to .tflite and .onnx, and what such files say of themselves."""
+"""Convert Keras models to .tflite and .onnx, and read and adapt such files."""

@@ -1,4 +1,4 @@
-"""What every converter shares: the checks on the model, its static wrapper, and silence."""
+"""What all converters share: checks of the model, its wrapper with a static input, and suppression of output."""
 
 import contextlib
 import io
@@ -30,14 +30,18 @@ BATCH = 64
 
 
 def check_model(model: "keras.Model", section: InputSection) -> int:
-    """Check that a model maps one image of `section` to one vector.
+    """Check that a model maps one image to one vector.
+
+    Args:
+        model: The model.
+        section: The input that the model has to have.
 
     Returns:
         The embedding's size.
 
     Raises:
-        ModelError: It is no Keras model, has several inputs or outputs, a rank, size or dtype
-            that cannot be exported, or another input than `section` describes.
+        ModelError: It is not a Keras model, has several inputs or outputs, has a rank, size or dtype that cannot be
+            exported, or has another input than `section` describes.
     """
     import keras
 
@@ -62,7 +66,15 @@ def check_model(model: "keras.Model", section: InputSection) -> int:
 
 
 def fixed(model: "keras.Model", shape: tuple[int, ...]) -> "keras.Model":
-    """The model behind an input of static shape (1, h, w, c); names that repeat, so the files do."""
+    """Wrap a model with an input of static shape, under fixed names, so that the exported files are reproducible.
+
+    Args:
+        model: The model.
+        shape: Height, width and channels.
+
+    Returns:
+        A model that takes (1, h, w, c).
+    """
     import keras
 
     image = keras.Input(batch_shape=(1, *shape), name=INPUT_NAME, dtype="float32")
@@ -70,18 +82,18 @@ def fixed(model: "keras.Model", shape: tuple[int, ...]) -> "keras.Model":
 
 
 def reference_embeddings(model: "keras.Model", images: NDArray[np.uint8], section: InputSection) -> NDArray[np.float32]:
-    """What the Keras model itself answers: the measure of every exported variant.
+    """The embeddings of the Keras model itself, to which every exported variant is compared.
 
     Args:
         model: A model that `check_model` accepts.
         images: uint8 (n, h, w, c), preprocessed but not yet scaled.
-        section: Says how they are scaled.
+        section: The encoder's input, which says how pixels are scaled.
 
     Returns:
         float32 (n, size), not normalised.
 
     Raises:
-        ModelError: An answer is not finite.
+        ModelError: An embedding is not finite.
     """
     import keras
 
@@ -97,7 +109,15 @@ def reference_embeddings(model: "keras.Model", images: NDArray[np.uint8], sectio
 
 
 def spread(images: NDArray[Pixel], most: int) -> NDArray[Pixel]:
-    """At most so many of the images, evenly chosen over their whole length."""
+    """Choose images evenly.
+
+    Args:
+        images: (n, h, w, c).
+        most: The largest number of images to take.
+
+    Returns:
+        All images, or `most` of them.
+    """
     if len(images) <= most:
         return images
     return np.asarray(images[np.linspace(0, len(images) - 1, most).astype(int)])
@@ -105,8 +125,8 @@ def spread(images: NDArray[Pixel], most: int) -> NDArray[Pixel]:
 
 @contextlib.contextmanager
 def quiet(log: int) -> Iterator[None]:
-    """Send file descriptor 2, where TensorFlow writes from C++, to `log`, and drop what Python prints."""
-    if sys.stderr is None:  # closed: nothing to keep quiet
+    """Redirect file descriptor 2, to which TensorFlow writes from C++, to `log`, and discard what Python prints."""
+    if sys.stderr is None:  # closed
         with contextlib.redirect_stdout(io.StringIO()):
             yield
         return
@@ -124,23 +144,23 @@ def quiet(log: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def converting(variant: str) -> Iterator[None]:
-    """Keep a converter off the terminal; its failure becomes one ExportError.
+    """Keep a converter's output off the terminal, and turn its failure into an ExportError.
 
-    What it said is attached to the error as a note.
+    The converter's output is attached to the error as a note.
     """
     with tempfile.TemporaryFile() as log:
         try:
             with quiet(log.fileno()), warnings.catch_warnings():
-                # asked of every int8 model, though a representative data set was given
+                # for every int8 model, even though a representative data set was given
                 warnings.filterwarnings("ignore", message="Statistics for quantized inputs", category=UserWarning)
-                # of the quantization debugger, which runs on it
+                # by the quantization debugger, which uses it
                 warnings.filterwarnings("ignore", message=r"\s*Warning: tf\.lite\.Interpreter is", category=UserWarning)
-                # likewise, which asks to keep every tensor in memory
+                # likewise, because it keeps every tensor in memory
                 warnings.filterwarnings("ignore", message=r"\s*Warning: Enabling `exper", category=UserWarning)
                 yield
         except (ExportError, OSError, MemoryError):
             raise
-        except Exception as error:  # converters raise whatever they like; none of it is hidden
+        except Exception as error:  # converters raise errors of any class
             message = f"{variant}: the conversion failed: {_first_line(error)}"
             failure = ExportError(message, reason="conversion_failed")
             log.seek(0)
@@ -149,7 +169,7 @@ def converting(variant: str) -> Iterator[None]:
 
 
 def _inputs(model: "keras.Model") -> list[Any]:
-    """The model's declared input, as a list of one; empty for a subclassed model, which declares none."""
+    """The model's declared input as a list of one; empty for a subclassed model, which declares none."""
     inputs = list(getattr(model, "inputs", None) or [])
     if len(inputs) > 1:
         raise ModelError(f"the model has {len(inputs)} inputs, expected one image", reason="bad_input")
@@ -174,6 +194,6 @@ def _check_input(shape: tuple[int | None, ...], dtype: str, section: InputSectio
 
 
 def _first_line(error: Exception) -> str:
-    text = re.sub(r"<unknown>:0: error: loc\(.*\): ", " ", str(error))  # MLIR names the place at great length
+    text = re.sub(r"<unknown>:0: error: loc\(.*\): ", " ", str(error))  # MLIR names the location at great length
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Keras as the exporter needs it: its settings for a program of ours, and models that compute in something else."""
+"""Keras settings that the exporter needs, and models that compute in 16 bits."""
 
 import os
 from typing import TYPE_CHECKING, Any, Final
@@ -12,9 +12,9 @@ _HALVES: Final = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
 
 
 def pin_settings() -> None:
-    """Keep what the user set for other programs out of this one; called before Keras is imported.
+    """Ignore the user's Keras settings for other programs; call it before Keras is imported.
 
-    With no folder of its own, Keras reads no keras.json (backend, image format, type of floats) and writes none.
+    Without a home folder Keras reads no keras.json (backend, image format, type of floats) and writes none.
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ["KERAS_HOME"] = os.devnull
@@ -22,10 +22,10 @@ def pin_settings() -> None:
 
 
 def require_settings() -> None:
-    """Refuse to work with the settings of a process that is not a program of ours.
+    """Refuse Keras settings that the exporter cannot work with, in a process that did not call `pin_settings`.
 
     Raises:
-        ModelError: Reason ``keras_settings``: Keras runs on another backend, or lays images out the other way.
+        ModelError: Reason ``keras_settings``: Keras runs on another backend, or has another image format or float type.
     """
     import keras
 
@@ -41,7 +41,7 @@ def require_settings() -> None:
 
 
 def require_model(model: object) -> None:
-    """Refuse what is no model of Keras 3 on TensorFlow, and say what it is.
+    """Refuse anything but a Keras 3 model on TensorFlow, and say what it is.
 
     Raises:
         ModelError: Reason ``not_a_model`` or ``keras_settings``.
@@ -61,12 +61,12 @@ def require_model(model: object) -> None:
 
 
 def in_float32(model: "keras.Model") -> "keras.Model":
-    """The model itself, or one of the same weights that computes in float32 where it computes in 16 bits.
+    """The model itself, or a copy with the same weights that computes in float32 if the model computes in 16 bits.
 
-    Converters fail on 16-bit layers, and the weights of a mixed-precision model are float32 as it is.
+    Converters fail on 16-bit layers, and the weights of a mixed-precision model are already float32.
 
     Raises:
-        ModelError: Reason ``bad_precision``: it cannot be rebuilt, or Keras has quantized it.
+        ModelError: Reason ``bad_precision``: the model cannot be rebuilt, or Keras has quantized it.
     """
     import keras
 
@@ -84,7 +84,7 @@ def in_float32(model: "keras.Model") -> "keras.Model":
         rebuilt.set_weights([keras.ops.convert_to_numpy(weight).astype("float32") for weight in model.weights])
         if _policies(rebuilt) & {*_HALVES}:
             raise ValueError("a layer insists on it")
-    except Exception as error:  # a layer of the user's own may raise whatever it likes
+    except Exception as error:  # a user's own layer may raise any error
         message = (
             f"the model computes in {halves[0]} and cannot be rebuilt in float32 ({type(error).__name__}): build it "
             "after keras.config.set_dtype_policy('float32'), and load its weights"
@@ -111,7 +111,7 @@ def _layers(model: "keras.Model") -> list["keras.layers.Layer"]:
 
 
 def _with_float32(config: Any) -> Any:
-    """The same configuration with float32 wherever it names a type or a policy of 16 bits."""
+    """The configuration with float32 in place of every 16-bit type or policy."""
     if isinstance(config, dict):
         return {key: _with_float32(value) for key, value in config.items()}
     if isinstance(config, list | tuple):

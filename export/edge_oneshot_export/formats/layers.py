@@ -1,4 +1,4 @@
-"""Which layer quantization hurts: the int8 output of each against its float one."""
+"""Quantization error by layer: the int8 output of each layer compared with its float output."""
 
 import csv
 import io
@@ -18,22 +18,25 @@ if TYPE_CHECKING:
     import keras
 
 _IMAGES: Final = 50
-_MOST_DB: Final = 100.0  # an error of nothing has no logarithm; layers that only move values about have none
+_MOST_DB: Final = 100.0  # where there is no error, as in layers that only move values
 
 
 def layer_errors(
     model: "keras.Model", kind: VariantKind, representative: NDArray[np.float32]
 ) -> tuple[LayerError, ...]:
-    """Signal to quantization noise of each layer of the int8 file, in the order of computation.
+    """The signal to quantization noise ratio of each layer of the int8 file, in the order of computation.
 
-    TensorFlow's quantization debugger runs a float twin beside every int8 op, on what the int8 ops
-    before it answer: so each figure is the layer's own. It is the mean in decibels over channels
-    and images, so that a channel drowned by a larger one shows.
+    TensorFlow's quantization debugger runs a float twin beside every int8 op, on the outputs of the int8 ops before it,
+    so that each figure is the error of that layer alone. It is the mean in decibels over channels and images, so that a
+    channel that is drowned by a larger one shows.
 
     Args:
         model: As `edge_oneshot_export.formats.tflite.to_tflite` takes it.
         kind: An int8 variant.
-        representative: float32 (n, h, w, c), scaled; the ranges come from all, the errors from some.
+        representative: float32 (n, h, w, c), scaled; the ranges come from all images, the errors from some.
+
+    Returns:
+        The ratio of each layer, for the manifest.
 
     Raises:
         ExportError: The converter failed.
@@ -52,7 +55,7 @@ def layer_errors(
         made = debug.QuantizationDebugger(
             converter=converter_of(model, kind, representative), debug_dataset=dataset, debug_options=options
         )
-        # only from a file does it open the model so that no layer's memory is given to a later one
+        # opened from a file, the model keeps the memory of every layer instead of reusing it for later ones
         debugger = debug.QuantizationDebugger(
             quant_debug_model_content=made.get_debug_quantized_model(), debug_dataset=dataset, debug_options=options
         )
@@ -84,10 +87,10 @@ def _model_names(model: "keras.Model") -> set[str]:
 
 
 def _short(name: str, within: set[str]) -> str:
-    """The layers behind a fused op's output, without the path to them: models in models, the layer, its ops."""
+    """The layers of a fused op, by their own names: without the names of the models around them and of their ops."""
     if name.startswith("StatefulPartitionedCall"):
         return "the output"
     paths = (part.split("/") for part in name.split(";"))
     found = [[step for step in path if re.sub(r"_[0-9]+$", "", step) not in within] for path in paths]
-    # what is fused into a layer stands before it
+    # a layer is named after what is fused into it
     return " + ".join(reversed(dict.fromkeys(layers[0] for layers in found if layers)))

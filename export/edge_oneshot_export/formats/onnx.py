@@ -1,4 +1,4 @@
-"""Keras to ONNX: float32, float16, and int8 as quantize-dequantize pairs (QDQ)."""
+"""Convert Keras to ONNX: float32, float16, and int8 as quantize-dequantize pairs (QDQ)."""
 
 import tempfile
 from collections import Counter
@@ -54,7 +54,7 @@ def to_onnx(model: "keras.Model", kind: VariantKind, representative: NDArray[np.
 
 
 def op_names(content: bytes) -> tuple[str, ...]:
-    """Operators of an ONNX file in order, prefixed by their domain unless it is ONNX's own."""
+    """The operators of an ONNX file in order, with their domain as a prefix unless it is ONNX's own."""
     import onnx
 
     nodes = onnx.load_from_string(content).graph.node
@@ -62,8 +62,8 @@ def op_names(content: bytes) -> tuple[str, ...]:
 
 
 def precision(content: bytes) -> Precision:
-    """What the weights of an ONNX file are: ``int8`` where anything is computed or kept in 8 bits or fewer,
-    ``float16`` or ``float32``.
+    """The precision of an ONNX file: ``int8`` if anything is computed or stored in 8 bits or fewer, else ``float16`` if
+    any weights are, else ``float32``.
     """
     import onnx
 
@@ -76,9 +76,9 @@ def precision(content: bytes) -> Precision:
 
 
 def _quantized(model: "onnx.ModelProto", representative: NDArray[np.float32]) -> "onnx.ModelProto":
-    """Static int8 quantization by ONNX Runtime, which reads and writes files.
+    """Quantize to static int8 with ONNX Runtime, which reads and writes files.
 
-    The range is reduced to 7 bits: on processors without VNNI, 8-bit products saturate.
+    The range is reduced to 7 bits, because 8-bit products saturate on processors without VNNI.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
@@ -103,10 +103,9 @@ def _quantized(model: "onnx.ModelProto", representative: NDArray[np.float32]) ->
 
 
 def _canonical(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """The same network with names and an order that do not depend on the run that made it.
+    """The same network with names and an order that do not depend on the process that made it.
 
-    The converters number names through counters that live as long as the process, and walk
-    sets of strings.
+    The converters number names with counters that live as long as the process, and iterate over sets of strings.
     """
     import onnx
 
@@ -144,7 +143,7 @@ def _canonical(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 
 def _in_order(graph: "onnx.GraphProto") -> "list[onnx.NodeProto]":
-    """Nodes that the output needs, depth first from it, each after those it needs itself."""
+    """The nodes that the output needs, depth first, each after the nodes that it needs."""
     nodes = list(graph.node)
     producer = {value: index for index, node in enumerate(nodes) for value in node.output if value}
     order: dict[int, None] = {}
@@ -164,7 +163,7 @@ def _in_order(graph: "onnx.GraphProto") -> "list[onnx.NodeProto]":
 
 
 def branches(node: "onnx.NodeProto") -> bool:
-    """Whether a node runs graphs of its own, as If, Loop and Scan do."""
+    """Whether a node contains graphs, as If, Loop and Scan do."""
     return any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
 
 

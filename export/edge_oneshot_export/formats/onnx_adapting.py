@@ -1,4 +1,4 @@
-"""Somebody's .onnx encoder as a bundle takes it: whole, batch 1, channels last, float32 in and one vector out."""
+"""Adapt an .onnx encoder to what a bundle takes: weights inside, batch 1, channels last, float32 in, one vector out."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,26 +23,29 @@ from edge_oneshot_export.formats.shapes import (
 if TYPE_CHECKING:
     import onnx
 
-_DOMAINS: Final = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")  # whose operators ONNX Runtime has
-_CAST_INPUTS: Final = ("float16", "double", "uint8")  # made of the float32 that the device gives
+_DOMAINS: Final = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")  # whose operators ONNX Runtime knows
+_CAST_INPUTS: Final = ("float16", "double", "uint8")  # cast from the float32 that the device gives
 _CAST_OUTPUTS: Final = ("float16", "double")
 
 
 def adapted(
     content: bytes, folder: Path, limit: int, size: Size | None = None, outputs: Sequence[str] = ()
 ) -> tuple[bytes, bool]:
-    """The adapted file, and whether it takes pixels as they are: whether its own input is uint8.
+    """Adapt an .onnx file.
 
     Args:
         content: The file.
-        folder: Where it is; weights that lie there are put inside.
-        limit: Bytes that it may have with them.
-        size: Its height and width, where they are free.
+        folder: The file's folder; weights in files there are put inside.
+        limit: Largest size in bytes, weights included.
+        size: Height and width of the input, where they are free.
         outputs: See `edge_oneshot_export.formats.shapes.choose_output`.
 
+    Returns:
+        The adapted file, and whether it takes pixels as they are because its original input is uint8.
+
     Raises:
-        ModelError: It is no ONNX file, holds what no encoder has, or cannot be adapted.
-        IntegrityError: As `edge_oneshot_device.encoding.onnx_check.check_onnx`.
+        ModelError: It is not an ONNX file, contains what no encoder has, or cannot be adapted.
+        IntegrityError: See `edge_oneshot_device.encoding.onnx_check.check_onnx`.
     """
     try:
         return _adapted(_read(content, folder, limit), size, outputs)
@@ -58,10 +61,10 @@ def _adapted(model: "onnx.ModelProto", size: Size | None, outputs: Sequence[str]
 
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer} | {one.values.name for one in graph.sparse_initializer}
-    # exporters of old list the weights among the inputs, as ONNX demanded before its version 4 of the format
+    # old exporters list the weights among the inputs, as ONNX required before version 4 of the format
     model.ir_version = max(model.ir_version, 4)
     _keep(graph.input, [value for value in graph.input if value.name not in constants])
-    if len(graph.input) == 1:  # what is wrong with it goes before the outputs
+    if len(graph.input) == 1:  # report faults of the input before those of the outputs
         image_sides(_sides(graph.input[0]), size)
     found = [([value.name], _kind(value)) for value in graph.output]
     answer = graph.output[choose_output(found, outputs)]
@@ -119,9 +122,9 @@ def _read(content: bytes, folder: Path, limit: int) -> "onnx.ModelProto":
 
 
 def _keep_one(graph: "onnx.GraphProto", answer: "onnx.ValueInfoProto") -> None:
-    """Leave out the other outputs, and what nothing but they need."""
+    """Remove the other outputs, and the nodes that only they need."""
     needed, nodes = {answer.name}, []
-    for node in reversed(graph.node):  # each stands behind those that it needs, or the checker had refused it
+    for node in reversed(graph.node):  # the checker ensures that each comes after those that it needs
         if needed & set(node.output):
             nodes.append(node)
             needed |= set(node.input)
@@ -131,21 +134,21 @@ def _keep_one(graph: "onnx.GraphProto", answer: "onnx.ValueInfoProto") -> None:
     _keep(graph.input, [value for value in graph.input if value.name in needed])
 
 
-def _keep(field: Any, kept: Sequence[Any]) -> None:  # a repeated field of a message has no public type
+def _keep(field: Any, kept: Sequence[Any]) -> None:  # repeated fields have no public type
     copies = [type(entry).FromString(entry.SerializeToString()) for entry in kept]
     del field[:]
     field.extend(copies)
 
 
 def _fixed(model: "onnx.ModelProto", sides: Sequence[int]) -> int:
-    """Give the input these sides and the output those that follow; returns how many values it has."""
+    """Set the input's shape and infer the output's; returns the number of values of the output."""
     import onnx
 
     image, answer = model.graph.input[0], model.graph.output[0]
     said = _sides(answer)
     for side, value in zip(image.type.tensor_type.shape.dim, sides, strict=True):
         side.dim_value = value
-    model.graph.ClearField("value_info")  # of other sides
+    model.graph.ClearField("value_info")  # they have other shapes
     answer.type.tensor_type.ClearField("shape")
     try:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
@@ -153,7 +156,7 @@ def _fixed(model: "onnx.ModelProto", sides: Sequence[int]) -> int:
         message = f"it does not take an image of {in_words(sides)} ({_first_line(error)}): export it for that size"
         raise ModelError(message, reason="bad_input") from error
     found = _sides(inferred.graph.output[0]) or [1, *said[1:]]
-    if len(found) == len(said):  # where inference finds nothing, the file may know
+    if len(found) == len(said):  # where inference finds nothing, the file may declare it
         found = [side or max(declared, 0) for side, declared in zip(found, said, strict=True)]
     values = vector_size(found)
     if len(found) > 1:
@@ -167,7 +170,7 @@ def _fixed(model: "onnx.ModelProto", sides: Sequence[int]) -> int:
 
 
 def _elements(value: "onnx.ValueInfoProto", what: str, cast: Sequence[str]) -> str:
-    """What a tensor is made of."""
+    """The element type of a tensor, if it is float or can be cast."""
     kind = _type(value)
     if kind not in ("float", *cast):
         better = "float32, half precision or uint8" if what == "input" else "float32 or half precision"
@@ -189,12 +192,12 @@ def _kind(value: "onnx.ValueInfoProto") -> str:
 
 
 def _sides(value: "onnx.ValueInfoProto") -> list[int]:
-    """Sides of a tensor; 0 for a free one, which files also write as -1 or as a name."""
+    """The shape of a tensor; 0 for a free side, which files also write as -1 or as a name."""
     return [max(int(side.dim_value), 0) for side in value.type.tensor_type.shape.dim]
 
 
 def _put_before(model: "onnx.ModelProto", op: str, kind: int, sides: Sequence[int], **attributes: Any) -> None:
-    """An operator before the model, whose input has this type and these sides from now on."""
+    """Insert an operator before the model; the model's input then has this type and shape."""
     import onnx
 
     image = model.graph.input[0]
@@ -205,7 +208,7 @@ def _put_before(model: "onnx.ModelProto", op: str, kind: int, sides: Sequence[in
 
 
 def _put_behind(model: "onnx.ModelProto", op: str, kind: int, values: int, **attributes: Any) -> None:
-    """An operator behind the model, whose answer has this type and (1, values) from now on."""
+    """Append an operator to the model; the model's output then has this type and the shape (1, values)."""
     import onnx
 
     answer = model.graph.output[0]

@@ -1,4 +1,4 @@
-"""The weights of an ONNX model that lie in files beside it, read into it: a bundle holds all of an encoder."""
+"""Read the weights of an ONNX model from files beside it into the model, since a bundle contains all of an encoder."""
 
 import os
 import stat
@@ -15,18 +15,18 @@ _MAX_DIGITS: Final = 18
 
 
 def read_weights(model: "onnx.ModelProto", folder: Path, limit: int) -> None:
-    """Put the weights that a model names inside of it.
+    """Read a model's external weights into it.
 
-    Every step of their paths is opened below `folder` without following a link, so that nothing from elsewhere gets
-    into a bundle. `onnx.load` reads them as well, but how it confines them depends on its version, and it has no limit.
+    Every component of a path is opened below `folder` without following a link, so that no other file gets into a
+    bundle. `onnx.load` also reads external weights, but its protection depends on its version and it has no size limit.
 
     Args:
-        model: Its initializers and the tensors in attributes of its nodes are filled in.
-        folder: Where the model's file is.
-        limit: Bytes that may be read in all.
+        model: The model, whose initializers and attribute tensors are filled in.
+        folder: The folder of the model's file.
+        limit: Largest number of bytes to read in all.
 
     Raises:
-        ModelError: ``bad_weights``: they lie elsewhere, are no regular file, too short or too large.
+        ModelError: ``bad_weights``: a file is outside `folder`, is not a regular file, is too short, or is too large.
     """
     from onnx import TensorProto
 
@@ -61,7 +61,7 @@ def _tensors(model: "onnx.ModelProto") -> "Iterator[onnx.TensorProto]":
 
 
 def _open(folder: Path, name: str) -> int:
-    """A descriptor of a regular file below a folder, by its relative path."""
+    """Open a regular file below a folder by its relative path; returns the descriptor."""
     steps = PurePosixPath(name).parts
     if not steps or name.startswith("/") or ".." in steps or "\0" in name:
         raise _bad(f"its weights are said to be in {name!r}, which is not below its own folder; put them beside it")
@@ -71,7 +71,7 @@ def _open(folder: Path, name: str) -> int:
             inner = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place)
             os.close(place)
             place = inner
-        # a pipe without a writer would block
+        # opening a pipe without a writer would block
         file = os.open(steps[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
     except OSError as error:
         message = f"its weights in {name!r} cannot be read ({error.strerror}); put that file beside it, and no link"

@@ -1,4 +1,4 @@
-"""What a model file says of how pixels become its input: its input's quantization, or its metadata.
+"""How pixels are scaled to a model file's input, as far as its quantization or its metadata declares it.
 
 A .tflite may hold a second FlatBuffer, ``TFLITE_METADATA``, of the schema metadata_schema.fbs of TensorFlow Lite
 Support, with ``NormalizationOptions``: the mean and the scale of the pixels.
@@ -20,8 +20,8 @@ from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.formats.tflite_file import Tensor, read_tflite
 
 APART: Final = 0.1
-"""Of the span of values that a file declares: what an end of another span may be off. Ranges found on a few photos
-lie within it, 0 to 1 and -1 to 1 beyond."""
+"""How much the ends of two ranges of input values may differ, as a share of the declared range. Ranges that a converter
+found on a few photos differ by less; 0 to 1 and -1 to 1 differ by more."""
 
 _NORMALISATION: Final = 1  # of the union ProcessUnitOptions
 _LEAST: Final = {"uint8": 0, "int8": -128}
@@ -29,12 +29,12 @@ _LEAST: Final = {"uint8": 0, "int8": -128}
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """The model is given (pixel - mean) / scale.
+    """A scaling of pixels: the model is given (pixel - mean) / scale.
 
     Attributes:
-        mean: One, or one a channel.
+        mean: One value, or one per channel.
         scale: Likewise.
-        source: Where the file says so.
+        source: Where the file declares it, in words.
     """
 
     mean: tuple[float, ...]
@@ -43,16 +43,28 @@ class Scaling:
 
     @property
     def span(self) -> tuple[float, float]:
-        """The least and the largest value that the model is given."""
+        """The smallest and the largest value that the model is given."""
         return value_range(self.mean, self.scale)
 
     def contradicts(self, mean: Sequence[float], scale: Sequence[float]) -> bool:
-        """Whether these give the model a span that is another; which way round it is, a span does not say."""
+        """Whether a mean and a scale give the model another range of values.
+
+        Args:
+            mean: One value, or one per channel.
+            scale: Likewise.
+
+        Returns:
+            Whether the ranges differ. The order of light and dark is not compared.
+        """
         own, other = self.span, value_range(mean, scale)
         return any(abs(a - b) > APART * (own[1] - own[0]) for a, b in zip(own, other, strict=True))
 
     def require(self, name: str, section: InputSection) -> None:
-        """Refuse an input that contradicts what the file of this name declares.
+        """Refuse an input section that contradicts this scaling.
+
+        Args:
+            name: Name of the file's variant, for the message.
+            section: The input section.
 
         Raises:
             ModelError: ``contradicted``.
@@ -70,7 +82,15 @@ PIXELS: Final = Scaling((0.0,), (1.0,), "its uint8 input without quantization, w
 
 
 def scaled(mean: Sequence[float], scale: Sequence[float]) -> str:
-    """Mean and scale as a person reads them, one value where all channels have the same."""
+    """Mean and scale for a message, with a single value where all channels have the same.
+
+    Args:
+        mean: One value, or one per channel.
+        scale: Likewise.
+
+    Returns:
+        The text.
+    """
     return " and ".join(
         f"{name} {','.join(f'{value:g}' for value in (values[:1] if len(set(values)) == 1 else values))}"
         for name, values in (("mean", mean), ("scale", scale))
@@ -78,9 +98,9 @@ def scaled(mean: Sequence[float], scale: Sequence[float]) -> str:
 
 
 def tflite_scaling(content: bytes) -> Scaling | None:
-    """What a .tflite file declares; None where it says nothing, or nothing that makes sense.
+    """The scaling that a .tflite file declares; None if it declares none, or an implausible one.
 
-    Quantization goes before metadata: it is what the runtime computes with.
+    Quantization takes precedence over metadata, because the runtime computes with it.
     """
     graph = read_tflite(content).subgraphs[0]
     image = graph.tensors[graph.inputs[0]]
@@ -94,12 +114,12 @@ def tflite_scaling(content: bytes) -> Scaling | None:
 
 
 def _quantization(tensor: Tensor) -> Scaling | None:
-    """That under which the lightest pixel is the largest integer and the darkest the smallest."""
+    """The scaling that maps the lightest pixel to the largest integer and the darkest to the smallest."""
     if tensor.dtype not in _LEAST or len(tensor.scales) != 1 or not tensor.scales[0] > 0.0:
         return None
     scale, zero_point = tensor.scales[0], (tensor.zero_points or (0,))[0]
     source = f"the quantization of its input, scale {scale:.6g} and zero point {zero_point}"
-    # a float32: 255 and not 254.99998
+    # six digits, as a float32 has: 255 and not 254.99998
     return _sensible((float(zero_point - _LEAST[tensor.dtype]),), (float(f"{1.0 / scale:.6g}"),), source)
 
 
@@ -110,13 +130,13 @@ def _metadata(content: bytes) -> Scaling | None:
             entry = model.Metadata(index)
             if entry.Name() == b"TFLITE_METADATA" and entry.Buffer() < model.BuffersLength():
                 return _normalisation(bytes(model.Buffers(entry.Buffer()).DataAsNumpy()))
-    except (struct.error, TypeError, ValueError, IndexError):  # damaged, or none: then it says nothing
+    except (struct.error, TypeError, ValueError, IndexError):  # damaged metadata declares nothing
         return None
     return None
 
 
 def _normalisation(metadata: bytes) -> Scaling | None:
-    """Of the first tensor of the first subgraph."""
+    """The normalisation of the first tensor of the first subgraph."""
     root = Table(metadata, struct.unpack_from("<I", metadata)[0])
     unit = root
     for field in (3, 2):  # subgraph_metadata, input_tensor_metadata

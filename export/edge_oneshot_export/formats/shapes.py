@@ -1,4 +1,4 @@
-"""What every model file of somebody else's is asked: one image in, one vector out, and which sides are free."""
+"""Checks of the input and output shapes of an encoder file, and its free sides."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -6,23 +6,26 @@ from typing import Final
 from edge_oneshot_export.errors import ModelError
 
 Size = tuple[int, int]
-"""Height and width."""
+"""Height and width in pixels."""
 
-_SIDES: Final = (8, 1024)  # that the manifest allows
+_SIDES: Final = (8, 1024)  # allowed by the manifest
 _VECTOR: Final = (2, 4096)  # likewise
 _COLOURS: Final = (1, 3)
 
 
 def image_sides(said: Sequence[int], size: Size | None) -> tuple[tuple[int, int, int, int], bool]:
-    """The sides of an input that takes one image, none of them free, and whether its channels come first.
+    """The shape of an input that takes one image.
 
     Args:
-        said: As the file says them; a free one is 0 or less.
-        size: What free ones become.
+        said: The shape in the file; a free side is 0 or less.
+        size: The values for a free height and width.
+
+    Returns:
+        The shape without free sides, and whether the channels come first.
 
     Raises:
-        ModelError: ``bad_input``: it takes no image, several at once, or one of another size than `size`.
-        ModelError: ``free_size``: its height or width is free, and `size` is None.
+        ModelError: ``bad_input``: the input takes no image, several at once, or one of another size than `size`;
+            ``free_size``: its height or width is free, and `size` is None.
     """
     sides = [max(side, 0) for side in said]
     shown = in_words(said)
@@ -52,10 +55,10 @@ def image_sides(said: Sequence[int], size: Size | None) -> tuple[tuple[int, int,
 
 
 def vector_size(sides: Sequence[int]) -> int:
-    """How many values an answer of these sides has, which are 0 or less where they are not known.
+    """The number of values of an output of this shape; an unknown side is 0 or less.
 
     Raises:
-        ModelError: ``bad_output``: it is no vector.
+        ModelError: ``bad_output``: the output is not a vector.
     """
     shown = in_words(sides)
     inner = sides[1:] if len(sides) > 1 else sides
@@ -72,14 +75,18 @@ def vector_size(sides: Sequence[int]) -> int:
 
 
 def choose_output(outputs: Sequence[tuple[Sequence[str], str]], wanted: Sequence[str]) -> int:
-    """The position of the output that is the embedding.
+    """Choose the output that is the embedding.
 
     Args:
-        outputs: The names of each (a file may have two for one), and what it is in words.
-        wanted: The first of these that is the name of one is taken; none where the file has one output alone.
+        outputs: The names of each output (a file may have two for one), and its type and shape in words.
+        wanted: Names; the output with the first of these names that exists is taken. It may be empty for a file with
+            one output.
+
+    Returns:
+        The position of the output.
 
     Raises:
-        ModelError: ``several_outputs``: none is named; ``unknown_output``: none of the names is there.
+        ModelError: ``several_outputs``: no name was given; ``unknown_output``: no output has one of the names.
     """
     listed = ", ".join(f"{' or '.join(names)} {kind}" for names, kind in outputs)
     for name in wanted:
@@ -96,7 +103,7 @@ def choose_output(outputs: Sequence[tuple[Sequence[str], str]], wanted: Sequence
 
 
 def require_one_input(inputs: Sequence[str]) -> None:
-    """Refuse a file of several inputs, which are given in words, or of none.
+    """Refuse a file that does not have exactly one input; the inputs are given in words.
 
     Raises:
         ModelError: ``bad_input``.
@@ -107,7 +114,7 @@ def require_one_input(inputs: Sequence[str]) -> None:
 
 
 def in_words(sides: Sequence[int]) -> str:
-    """Sides as a person reads them: ``(1, ?, ?, 3)``."""
+    """A shape for a message: ``(1, ?, ?, 3)``."""
     return f"({', '.join(str(side) if side > 0 else '?' for side in sides)}{',' * (len(sides) == 1)})"
 
 

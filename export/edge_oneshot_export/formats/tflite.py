@@ -1,4 +1,4 @@
-"""Keras to TFLite: float32, float16, dynamic range, full int8, and int8 as the Edge TPU wants it."""
+"""Convert Keras to TFLite: float32, float16, dynamic range, full int8, and int8 for the Edge TPU."""
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import keras
 
 _HEADROOM: Final = 1.25
-_RESCALING: Final = ("ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")  # their output has a scale of its own
+_RESCALING: Final = ("ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")  # their output may have any scale
 _FLOATS = ("float16", "float32", "float64")
 
 
@@ -43,7 +43,16 @@ def to_tflite(model: "keras.Model", kind: VariantKind, representative: NDArray[n
 
 
 def converter_of(model: "keras.Model", kind: VariantKind, representative: NDArray[np.float32]) -> Any:
-    """TensorFlow's converter, set for a variant; arguments as for `to_tflite`."""
+    """TensorFlow's converter with the settings of a variant.
+
+    Args:
+        model: Maps an image to a vector.
+        kind: The variant.
+        representative: float32 (n, h, w, c), scaled.
+
+    Returns:
+        A `tf.lite.TFLiteConverter`.
+    """
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(fixed(model, representative.shape[1:]))
@@ -62,7 +71,7 @@ def converter_of(model: "keras.Model", kind: VariantKind, representative: NDArra
 
 
 def op_names(content: bytes) -> tuple[str, ...]:
-    """Operators of a TFLite file in order, as BuiltinOperator names them, or the custom code."""
+    """The operators of a TFLite file in order: names of BuiltinOperator, or custom codes."""
     return tuple(operator.name for operator in read_tflite(content).operators)
 
 
@@ -84,7 +93,7 @@ def precision(content: bytes) -> Precision:
 
 
 class PlainModel:
-    """A TFLite file in LiteRT without XNNPACK: kernels that answer bit for bit as tflite-runtime's do.
+    """A TFLite file in LiteRT without XNNPACK, whose kernels give bit for bit the results of tflite-runtime.
 
     Args:
         content: The file.
@@ -110,10 +119,10 @@ class PlainModel:
 
 
 def _with_headroom(content: bytes) -> bytes:
-    """The same file whose embeddings use four fifths of the 8 bits.
+    """Scale the output so that the embeddings of the representative images use four fifths of the 8 bits.
 
-    The range of the output is that of the representative images; others may go beyond it, and
-    would be cut off. And runtimes that round differently inside come out fewer steps apart.
+    Embeddings of other images may exceed that range and would be clipped. It also reduces the difference, in steps,
+    between runtimes that round differently.
     """
     patched = bytearray(content)
     graph = schema.Model.GetRootAs(patched).Subgraphs(0)
@@ -129,7 +138,7 @@ def _with_headroom(content: bytes) -> bytes:
 
 
 def _refuse_floats(variant: str, content: bytes) -> None:
-    """A normalisation layer that did not fuse leaves float ops in an int8 file without any error."""
+    """Refuse an int8 file with float ops: the converter leaves them, without an error, where a layer did not fuse."""
     for graph in read_tflite(content).subgraphs:
         left = {index for index, tensor in enumerate(graph.tensors) if tensor.dtype in _FLOATS}
         if not left:

@@ -1,4 +1,4 @@
-"""Somebody's .tflite encoder as a bundle takes it: batch 1, channels last, one output, an input of known values."""
+"""Adapt a .tflite encoder to what a bundle takes: batch 1, channels last, one output, an input with a scale."""
 
 import struct
 from collections.abc import Callable, Sequence
@@ -28,19 +28,22 @@ _Change = Callable[[Any], None]  # of a file's ModelT
 
 
 def adapted(content: bytes, size: Size | None = None, outputs: Sequence[str] = ()) -> bytes:
-    """The file itself where it is so already.
+    """Adapt a .tflite file.
 
-    Free sides are fixed, a chosen output is the only one from then on, channels that come first are turned to the end,
-    and a uint8 input without quantization, which takes pixels as they are, gets that of scale 1 and zero point 0.
+    Free sides are fixed, other outputs than the chosen one are removed, channels that come first are moved to the end,
+    and a uint8 input without quantization, which takes pixels as they are, gets scale 1 and zero point 0.
 
     Args:
         content: The file.
-        size: Its height and width, where they are free.
+        size: Height and width of the input, where they are free.
         outputs: See `edge_oneshot_export.formats.shapes.choose_output`.
 
+    Returns:
+        The adapted file, or the file itself if nothing has to change.
+
     Raises:
-        ModelError: It is no .tflite file, no encoder, or cannot be adapted.
-        IntegrityError: As `edge_oneshot_device.encoding.tflite_check.check_tflite`.
+        ModelError: It is not a .tflite file, not an encoder, or cannot be adapted.
+        IntegrityError: See `edge_oneshot_device.encoding.tflite_check.check_tflite`.
     """
     try:
         return _adapted(content, size, outputs)
@@ -55,7 +58,7 @@ def adapted(content: bytes, size: Size | None = None, outputs: Sequence[str] = (
         ValueError,
         BuilderSizeError,
     ) as error:
-        # as in `read_tflite`, of what that does not look at
+        # as in `read_tflite`, from parts that it does not read
         raise ModelError("it is a damaged .tflite file: copy or convert it again", reason="not_tflite") from error
 
 
@@ -94,7 +97,7 @@ def _adapted(content: bytes, size: Size | None, outputs: Sequence[str]) -> bytes
 def _changed(content: bytes, changes: Sequence[_Change]) -> bytes:
     file, model = schema.Model.GetRootAs(content), schema.ModelT()
     model.version = file.Version()
-    # metadata and signatures stay behind: they describe the file as it was
+    # metadata and signatures are left out, because they describe the original file
     codes, buffers = range(file.OperatorCodesLength()), range(file.BuffersLength())
     model.operatorCodes = [schema.OperatorCodeT.InitFromObj(file.OperatorCodes(index)) for index in codes]
     model.subgraphs = [schema.SubGraphT.InitFromObj(file.Subgraphs(0))]
@@ -127,7 +130,7 @@ def _take_pixels(model: Any) -> None:
 
 
 def _put_last(model: Any, sides: Sequence[int]) -> None:
-    """A transposition before the model."""
+    """Insert a transposition before the model."""
     graph = model.subgraphs[0]
     inner = graph.inputs[0]
     order = schema.BufferT()
@@ -173,7 +176,7 @@ def _kind(tensor: Tensor) -> str:
 
 
 def _signature_names(content: bytes) -> dict[int, list[str]]:
-    """What the file's signatures call its outputs, by tensor."""
+    """The names of the outputs in the file's signatures, by tensor."""
     model = schema.Model.GetRootAs(content)
     names: dict[int, list[str]] = {}
     for number in range(min(model.SignatureDefsLength(), 10)):

@@ -1,7 +1,7 @@
-"""What a .tflite file says of itself: subgraphs, operators in order, tensors with their quantization.
+"""Read a .tflite file: its subgraphs, operators in order, and tensors with their quantization.
 
-The file is a FlatBuffer (schema.fbs of TensorFlow Lite) and may come from anywhere: whatever is
-in it, reading ends with the file's content or with one `ModelError`. TensorFlow is not imported.
+The file is a FlatBuffer (schema.fbs of TensorFlow Lite) and is not trusted: whatever it contains, reading gives its
+content or raises a `ModelError`. TensorFlow is not imported.
 """
 
 import struct
@@ -16,8 +16,8 @@ from edge_oneshot_export.errors import ModelError
 
 EDGETPU_OP = "edgetpu-custom-op"
 
-# Elements of all lists and characters of all names: a hostile file of some kB can point to one list
-# a million times. Real models of 100 MB have some 100,000.
+# Elements of all lists and characters of all names: a hostile file of a few kB can point to one list a million times.
+# Real models of 100 MB have about 100,000.
 _MAX_ELEMENTS = 4_000_000
 
 _DTYPES: dict[int, str] = {n: name.lower() for name, n in vars(schema.TensorType).items() if isinstance(n, int)}
@@ -28,16 +28,16 @@ _BUILTINS: dict[int, str] = {n: name for name, n in vars(schema.BuiltinOperator)
 class Tensor:
     """A tensor of a subgraph.
 
-    Args:
-        name: As the converter named it.
-        shape: Sides; those that are free stand as 1.
-        shape_signature: The same with -1 for a free side; equal to `shape` where the file has none.
-        dtype: As TensorType names it, in lower case: ``int8``, ``float32``.
-        scales: One a tensor, or one a slice along `quantized_dimension`; empty without quantization.
+    Attributes:
+        name: The converter's name.
+        shape: The sides; free sides are 1.
+        shape_signature: The same with -1 for free sides; equal to `shape` if the file has none.
+        dtype: The name in TensorType in lower case, such as ``int8`` or ``float32``.
+        scales: One for the tensor, or one for each slice along `quantized_dimension`; empty without quantization.
         zero_points: As many as `scales`.
-        quantized_dimension: Axis of `scales`, where there are several.
-        buffer: Number of the file's buffer, which tensors may share.
-        data: A constant's content, little-endian; None where the values come at run time.
+        quantized_dimension: The axis of `scales` if there are several.
+        buffer: Number of the file's buffer, which several tensors may share.
+        data: The content of a constant, little-endian; None if the values are computed at run time.
     """
 
     name: str
@@ -52,12 +52,12 @@ class Tensor:
 
     @property
     def constant(self) -> bool:
-        """Whether the file holds its values."""
+        """Whether the file contains its values."""
         return self.data is not None
 
     @property
     def bytes(self) -> int:
-        """Size of the values that the file holds."""
+        """Size of the values that the file contains."""
         return 0 if self.data is None else self.data.nbytes
 
     @property
@@ -70,15 +70,15 @@ class Tensor:
 class Operator:
     """An operator of a subgraph.
 
-    Args:
-        name: As BuiltinOperator names it (``CONV_2D``), or the custom code.
+    Attributes:
+        name: The name in BuiltinOperator, such as ``CONV_2D``, or the custom code.
         custom: Whether `name` is a custom code.
-        version: Of the operator, 1 for the oldest.
-        inputs: Tensors by their index in the subgraph; -1 for an optional one that is absent.
+        version: The version of the operator, from 1 on.
+        inputs: Tensors by their index in the subgraph; -1 for an absent optional one.
         outputs: Tensors by their index in the subgraph.
-        options: What the schema's options table of this operator says, by the schema's names in
-            camelCase (``fusedActivationFunction``); numbers of enums as they are.
-        custom_options: A custom operator's own bytes.
+        options: The fields of the schema's options table of this operator, by their names in camelCase, such as
+            ``fusedActivationFunction``; enums as numbers.
+        custom_options: The bytes of a custom operator's options.
     """
 
     name: str
@@ -103,7 +103,7 @@ class Subgraph:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TfliteFile:
-    """A file: the first subgraph is the model, others are the bodies of its branches and loops."""
+    """A .tflite file. The first subgraph is the model, and others are the bodies of its branches and loops."""
 
     version: int
     description: str
@@ -125,17 +125,20 @@ def read_tflite(content: bytes, name: str = "the model") -> TfliteFile:
 
     Args:
         content: The file.
-        name: What an error calls it, a path say.
+        name: The name of the file in error messages.
+
+    Returns:
+        What it contains.
 
     Raises:
-        ModelError: ``not_tflite``: it is no such file, or a damaged one.
+        ModelError: ``not_tflite``: it is another kind of file, or damaged.
     """
     if content[4:8] != b"TFL3":
         raise _not_tflite(name, "it lacks the mark TFL3")
     try:
-        return _Reader(content).file()
+        return _TfliteReader(content).file()
     except (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        # what the flatbuffers package raises on offsets, lengths and numbers that are made up
+        # the flatbuffers package raises these on invalid offsets, lengths and numbers
         raise _not_tflite(name, "its content is damaged") from error
 
 
@@ -143,7 +146,7 @@ def _not_tflite(name: str, why: str) -> ModelError:
     return ModelError(f"{name}: not a .tflite file: {why}; give one as the converter wrote it", reason="not_tflite")
 
 
-class _Reader:
+class _TfliteReader:
     def __init__(self, content: bytes) -> None:
         self._content = content
         self._model = schema.Model.GetRootAs(content)
@@ -198,7 +201,7 @@ class _Reader:
         if not 0 <= index < self._model.OperatorCodesLength():
             raise ValueError("an operator without a code")
         code = self._model.OperatorCodes(index)
-        # codes below 127 stand in the deprecated field as well, and in files of old in that alone
+        # codes below 127 are also in the deprecated field, in old files only there
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         custom = number == schema.BuiltinOperator.CUSTOM
         return Operator(
@@ -215,7 +218,7 @@ class _Reader:
         if not 0 <= index < self._model.BuffersLength():
             raise ValueError("a tensor without a buffer")
         buffer = self._model.Buffers(index)
-        if buffer.Offset() > 1:  # a file above 2 GB keeps its constants behind the FlatBuffer
+        if buffer.Offset() > 1:  # a file above 2 GB has its constants after the FlatBuffer
             start, size = buffer.Offset(), buffer.Size()
             if start + size > len(self._content):
                 raise ValueError("a buffer beyond the file")
@@ -230,7 +233,7 @@ class _Reader:
         return indices
 
     def _numbers(self, vector: Any) -> list[Any]:
-        # flatbuffers answers a plain 0 for an absent vector
+        # flatbuffers returns 0 for an absent vector
         if not isinstance(vector, np.ndarray):
             return []
         self._spend(vector.size)

@@ -1,1 +1,1 @@
-"""What an encoder is worth: tasks, rates with their intervals, drift, thresholds."""
+"""Evaluate an encoder: one-shot tasks, error rates with intervals, drift, calibration."""

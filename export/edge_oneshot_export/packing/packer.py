@@ -114,6 +114,9 @@ class Packer:
             sign: File of the private key that signs the bundle; None leaves it unsigned.
             progress: Called with the name of each step as it begins.
 
+        Returns:
+            The packer.
+
         Raises:
             InputError: The key cannot be used.
             ModelError: The name holds no letter, or no image has any content.
@@ -140,6 +143,9 @@ class Packer:
             setup: What the variants were measured with.
             measured: The variants, at least one.
             left_out: The variants that failed, for the report.
+
+        Returns:
+            What was written.
 
         Raises:
             MachineError: The bundle cannot be written; nothing was changed.

@@ -30,6 +30,9 @@ def golden_images(images: NDArray[np.uint8], section: InputSection) -> dict[str,
         images: uint8 (n, h, w, c), preprocessed.
         section: The encoder's input; images with less contrast than its `min_contrast` are not chosen.
 
+    Returns:
+        Path to content of each member.
+
     Raises:
         ModelError: No image has enough contrast.
     """
@@ -49,6 +52,9 @@ def self_test(goldens: Mapping[str, bytes], encoders: Iterable[tuple[Encoder, En
         goldens: Path to content of the golden images.
         encoders: Every variant, and beside it the same file on other kernels that a device may have, or None. The
             tolerance of an integer output is one step more than the difference between both.
+
+    Returns:
+        The self-test, for the manifest.
     """
     outputs, tolerance = {}, {}
     for encoder, other in encoders:

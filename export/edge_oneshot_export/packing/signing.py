@@ -1,4 +1,4 @@
-"""Keys that sign bundles (Ed25519), and the signature itself; `edge_oneshot_device.bundle.signature` verifies it."""
+"""Sign bundles with Ed25519: key files and the signature; `edge_oneshot_device.bundle.signature` verifies it."""
 
 import os
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ class KeyPair:
     """What `generate_key` wrote.
 
     Attributes:
-        private: File of the private key; whoever has it signs in your name.
-        public: File of the public key, for devices to trust.
-        key: The public key, in hex, as `inspect` shows it.
+        private: File of the private key. Whoever has it can sign in your name.
+        public: File of the public key, which devices trust.
+        key: The public key in hex, as `inspect` shows it.
     """
 
     private: str
@@ -39,12 +39,12 @@ class KeyPair:
 
 
 def generate_key(path: str | os.PathLike[str]) -> KeyPair:
-    """Write a new private key to `path` (PKCS #8, PEM, mode 0600), the public one beside it as `path`.pub.
+    """Write a new private key to `path` (PKCS #8, PEM, mode 0600) and its public key to `path`.pub.
 
     Raises:
-        InputError: ``key_exists``: one of the two files is there already; ``no_folder``: the one
-            that they are to lie in is not; ``bad_output``: it is a state folder. Neither is written.
-        MachineError: ``cannot_write``: neither stays.
+        InputError: ``key_exists``: one of the two files exists; ``no_folder``: their folder does not exist;
+            ``bad_output``: it is a state folder. Neither file is written.
+        MachineError: ``cannot_write``: neither file stays.
     """
     private = Path(path)
     public = private.with_name(private.name + PUBLIC_SUFFIX)
@@ -72,14 +72,14 @@ def _refuse_existing(file: Path) -> None:
 
 
 def load_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
-    """The private key in a file.
+    """Load the private key in a file.
 
     Args:
         path: A PEM file, as `generate_key` and ``openssl genpkey -algorithm ed25519`` write it.
 
     Raises:
-        InputError: It cannot be found, or ``bad_key``: a public key, one of another kind, one
-            behind a passphrase, or no key at all.
+        InputError: The file does not exist; ``bad_key``: it holds a public key, a key of another type, a key with a
+            passphrase, or no key.
         MachineError: It cannot be read.
     """
     content = read_file(path, MAX_KEY_BYTES)
@@ -99,11 +99,14 @@ def load_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
 
 
 def sign(manifest: bytes, key: Ed25519PrivateKey) -> bytes:
-    """Content of `manifest.sig`: the same for the same manifest and key (RFC 8032).
+    """Sign a manifest.
 
     Args:
         manifest: Content of `manifest.json`.
-        key: Of who vouches for the bundle.
+        key: The signer's private key.
+
+    Returns:
+        Content of `manifest.sig`; it is the same for the same manifest and key (RFC 8032).
     """
     signature = key.sign(signed_bytes(manifest)).hex()
     return encode_signature(Signature(key.public_key().public_bytes_raw().hex(), signature))
