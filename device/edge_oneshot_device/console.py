@@ -21,10 +21,12 @@ UTF-8. See `edge_oneshot_device.text.spelt_out`.
 import argparse
 import contextlib
 import io
+import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Final, NamedTuple, NoReturn, TextIO
 
 import msgspec
@@ -120,8 +122,6 @@ def check_command(argv: Sequence[str], commands: Collection[str], program: str) 
         return
     meant = _MEANT.get(argv[0].lower(), "")
     if meant not in commands:
-        from difflib import get_close_matches  # for this alone
-
         meant = next(iter(get_close_matches(argv[0].lower(), commands, 1)), "")
     hint = f"did you mean {meant}?" if meant else f"choose from {', '.join(commands)}"
     raise InputError(f"unknown command {printable(argv[0])[:40]!r} ({hint}); see {program} --help", reason="wrong_use")
@@ -239,8 +239,7 @@ def _json(value: object, stream: TextIO | None) -> str:
         text = msgspec.json.encode(spelt_out(msgspec.to_builtins(value))).decode()
     if text.isascii() or (getattr(stream, "encoding", None) or "utf-8").lower() in ("utf-8", "utf8"):
         return text
-    import json  # only strings hold characters beyond ASCII
-
+    # only strings hold characters beyond ASCII
     return "".join(character if character.isascii() else json.dumps(character)[1:-1] for character in text)
 
 
