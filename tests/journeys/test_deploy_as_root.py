@@ -190,7 +190,7 @@ def test_a_door_is_installed_and_its_command_needs_no_state_and_no_key(machine, 
 
 def test_the_command_says_what_to_do_to_whoever_is_not_root(machine):
     told = machine.run("setpriv", "--reuid", "65534", "--clear-groups", "edge-oneshot-device", "people", code=2)
-    assert told.startswith(f"edge-oneshot-device: the door belongs to the user {USER}: sudo edge-oneshot-device")
+    assert told.startswith(f"edge-oneshot-device: the door belongs to the user {USER}: run sudo edge-oneshot-device")
     # the door's user has the state, and the key where a service hands it over
     assert "there is no key" in machine.as_user("edge-oneshot-device people", code=3)
     machine.path("/etc/edge-oneshot.key").chmod(0o644)

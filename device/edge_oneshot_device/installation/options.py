@@ -59,7 +59,7 @@ class InstallOptions(DoorOptions, frozen=True, kw_only=True):
     take_over: Annotated[
         bool,
         option(
-            "seal the people of a gallery of version 1; check first that they are yours, because whoever"
+            "seal the people of a gallery of version 1; check first that they are yours, because anybody who"
             " could write the file chose them",
             exclusive="people",
         ),

@@ -131,6 +131,6 @@ def _clear_errors(folder: Path) -> Iterator[None]:
         raise MachineError(message, reason="cannot_write") from error
 
 
-def _foreign(folder: Path, how: str) -> IntegrityError:
-    message = f"{folder / BUNDLES} {how}: nothing is written or deleted there; find out who made it, and remove it"
+def _foreign(folder: Path, fault: str) -> IntegrityError:
+    message = f"{folder / BUNDLES} {fault}: nothing is written or deleted there; find out who made it, and remove it"
     return IntegrityError(message, reason="foreign_folder")

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Runs the device's program as the door's own user, with the door's state and key: /usr/local/bin/edge-oneshot-device is
-# a link to this file. Root gives up its rights first, so that nothing which that user left in the state folder misleads
-# root, and hands the key over as systemd does to the service: as a copy in a private folder, for as long as the run.
+# Runs the device's program as the door's own user, with the door's state folder and key. /usr/local/bin/edge-oneshot-device
+# is a link to this file. Root drops its rights first, so that no file of that user in the state folder can mislead root.
+# It hands over the key as systemd does: as a copy in a private folder that exists only while the program runs.
 #   edge-oneshot-device COMMAND ...
-#   as-door.sh --program FILE ...       another program in its place, for install.sh
+#   as-door.sh --program FILE ...       run another program instead, for install.sh
 set -eu
 
 user=edge-oneshot
@@ -25,14 +25,14 @@ umask 077
 if [ "$(id -un)" = "$user" ]; then
     EDGE_ONESHOT_STATE=$state exec "$program" "$@"
 fi
-[ "$(id -u)" = 0 ] || fail "the door belongs to the user $user: sudo edge-oneshot-device ..." 2
+[ "$(id -u)" = 0 ] || fail "the door belongs to the user $user: run sudo edge-oneshot-device ..." 2
 
 if command -v setpriv >/dev/null; then
     drop="setpriv --reuid $user --regid $user --init-groups --inh-caps=-all --no-new-privs"
 elif command -v runuser >/dev/null; then
     drop="runuser -u $user --"
 else
-    fail "neither setpriv nor runuser is here to act as $user: apt install util-linux" 4
+    fail "setpriv or runuser is needed to act as $user: apt install util-linux" 4
 fi
 
 getent passwd "$user" >/dev/null || fail "there is no user $user: run install.sh" 4
@@ -42,16 +42,16 @@ trap 'rm -rf "$handed"' EXIT
 trap '[ -z "$run" ] || kill "$run" 2>/dev/null || :' HUP INT TERM
 case $(stat -Lc %a "$key" 2>/dev/null) in
     *00)
-        # the folder changes hands last: from then on that user may change what is in it
+        # the folder is handed over last: from then on that user may change what is in it
         { install -o "$user" -g "$user" -m 0400 "$key" "$handed/edge-oneshot.key" && chown "$user:$user" "$handed"; } ||
             fail "the key cannot be handed over in $handed" 4
         secret=CREDENTIALS_DIRECTORY=$handed
         ;;
-    *) secret=EDGE_ONESHOT_KEY=$key ;; # missing, or open to others: the program says so, and names the file
+    *) secret=EDGE_ONESHOT_KEY=$key ;; # missing, or open to other users: the program reports it and names the file
 esac
 
-# In a session of its own, so that whoever takes this process over cannot type into root's terminal. setsid stands last
-# because setpriv still looks its program up with root's capabilities.
+# The program gets its own session, so that a process that takes it over cannot type into root's terminal. setsid is last
+# because setpriv still looks up its program with root's capabilities.
 exec 3<&0
 # shellcheck disable=SC2086 # words, split on purpose
 env -i PATH="$PATH" LANG=C.UTF-8 HOME="$state" EDGE_ONESHOT_STATE="$state" "$secret" \
@@ -59,7 +59,7 @@ env -i PATH="$PATH" LANG=C.UTF-8 HOME="$state" EDGE_ONESHOT_STATE="$state" "$sec
 run=$!
 code=0
 wait "$run" || code=$?
-while kill -0 "$run" 2>/dev/null; do # a signal came first
+while kill -0 "$run" 2>/dev/null; do # a signal interrupted the wait
     code=0
     wait "$run" || code=$?
 done
