@@ -77,3 +77,16 @@ def test_every_page_that_the_code_names_is_there():
     named = {page for path in code for page in re.findall(r"(?<![\w/.])(docs/[\w/-]+\.\w+)", path.read_text())}
     assert named
     assert [page for page in sorted(named) if not (ROOT / page).exists()] == []
+
+
+def test_each_worked_example_is_short_and_touches_at_most_three_files_of_the_product():
+    page = (ROOT / "docs" / "contributing.md").read_text().partition("## Worked examples\n")[2]
+    examples = [example.strip().splitlines() for example in page.split("### ")[1:]]
+    assert [lines[0] for lines in examples] == [
+        f"Add {what}" for what in ("a training option", "a variant", "a runtime", "a dataset", "an objective")
+    ]
+    for title, *lines in examples:
+        files = [line for line in lines if line.startswith("--- ")]
+        assert len(lines) <= 40, title
+        assert 1 <= len(files) <= 3, title
+        assert not any("tests/" in file for file in files), title
