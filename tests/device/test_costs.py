@@ -54,5 +54,5 @@ def test_the_devices_code_is_timed_beside_the_bare_libraries(door, tmp_path):
         assert one["ratio"] == pytest.approx(one["ours"] / one["bare"])
         assert one["interval"][0] <= one["ratio"] <= one["interval"][1]
         assert one["bare"] > 0.0
-    # a process that loaded numpy and a runtime, and not a heavy package besides
-    assert 20 < found[3]["bare"] < found[3]["ours"] < 200
+    # beside numpy and a runtime, which both sides load, no heavy package
+    assert 1.0 < found[3]["ratio"] < 2.0

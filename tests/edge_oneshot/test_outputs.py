@@ -217,8 +217,8 @@ def test_it_is_known_of_every_option_whether_it_names_an_output() -> None:
 def test_an_output_is_looked_at_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorFlow alone takes seconds to import, and a conversion minutes."""
     monkeypatch.setattr(commands, "_import_tensorflow", lambda: pytest.fail("was imported"))
-    for out in ("state/new.oneshot", "missing/new.oneshot"):
+    for out, reason in (("state/new.oneshot", "bad_output"), ("missing/new.oneshot", "no_folder")):
         arguments = cli.make_parser().parse_args(["export", "run", "--out", out])
         assert isinstance(arguments, Namespace)
-        with pytest.raises(InputError):
+        with raises(InputError, reason=reason):
             commands.export(arguments)

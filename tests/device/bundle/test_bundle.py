@@ -78,7 +78,7 @@ def test_a_missing_bundle_a_folder_and_an_unreadable_file_are_told_apart(tmp_pat
         Bundle.open(tmp_path / "missing.oneshot")
     with raises(InputError, reason="not_a_file"):
         Bundle.open(tmp_path)
-    with pytest.raises(MachineError):
+    with raises(MachineError, reason="cannot_read"):
         Bundle.open("/proc/self/mem")
 
 

@@ -233,7 +233,7 @@ def test_every_key_is_required_or_has_its_documented_default(plain):
         del place[path[-1]]
         if path[-1] in optional and "variants" in path:
             continue
-        with pytest.raises(IntegrityError):
+        with raises(IntegrityError, reason="bad_manifest"):
             decode_manifest(json.dumps(copy).encode())
 
 

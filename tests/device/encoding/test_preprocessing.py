@@ -328,14 +328,14 @@ def test_the_contrast_asked_for_is_the_least_that_passes():
     pixels[3, 3] = 250 - 16
     require_content(pixels, section)
     pixels[3, 3] += 1
-    with pytest.raises(InputError):
+    with raises(InputError, reason="no_content"):
         require_content(pixels, section)
 
 
 def test_a_picture_of_one_colour_has_no_content_and_one_channel_is_enough():
     section = make_section("rgb")
     red = np.tile(np.array([255, 0, 0], dtype=np.uint8), (8, 8, 1))
-    with pytest.raises(InputError):
+    with raises(InputError, reason="no_content"):
         require_content(red, section)
     red[0, 0, 2] = 16
     require_content(red, section)

@@ -230,7 +230,7 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="never overwritten"):
         create_key(path)
     (tmp_path / "dangling").symlink_to(tmp_path / "absent")
-    with pytest.raises(MachineError):
+    with raises(MachineError, reason="key_exists"):
         create_key(tmp_path / "dangling")
     assert path.read_text() == DIGITS + "\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "key"]

@@ -33,13 +33,13 @@ def test_no_character_that_unicode_lets_nobody_see_is_in_a_name(first: int, last
 
 @pytest.mark.parametrize("code", [*BLANK, *SPACES])
 def test_nor_is_one_that_is_blank(code: int) -> None:
-    with pytest.raises(InputError):
+    with raises(InputError, reason="bad_name"):
         new_name(f"ada{chr(code)}lovelace")
 
 
 @pytest.mark.parametrize("name", ["\u0301ada", "\u20ddada", "\u0903"])
 def test_a_name_does_not_begin_with_a_mark_which_would_join_what_stands_before_it(name: str) -> None:
-    with pytest.raises(InputError):
+    with raises(InputError, reason="bad_name"):
         new_name(name)
 
 

@@ -19,6 +19,7 @@ from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key
 from edge_oneshot_device.gallery.rotation import rotate_key
 from edge_oneshot_device.gallery.transfer import back_up, restore
+from tests.raising import raises
 from tests.samples.galleries import MINE, SIZE, names
 
 ROUNDS = 30  # of two processes at once
@@ -175,5 +176,5 @@ def test_a_folder_is_waited_for_while_another_process_is_at_work_in_it_and_free_
                 locking.locked(tmp_path).__enter__()
         holder.kill()
     assert busy.value.reason == "folder_busy"
-    with locking.locked(tmp_path), pytest.raises(MachineError):
+    with locking.locked(tmp_path), raises(MachineError, reason="cannot_read"):
         locking.locked(tmp_path / "absent").__enter__()

@@ -344,5 +344,5 @@ def test_an_error_of_the_seal_is_never_seen_outside(gallery: Gallery) -> None:
     gallery.enrol("ada", vectors())
     with tampering(gallery.path) as connection:
         connection.execute("UPDATE person SET record = x'00'")
-    with pytest.raises(IntegrityError):
+    with raises(IntegrityError, reason="gallery_corrupt"):
         gallery.people()

@@ -207,7 +207,7 @@ def test_what_is_no_finite_number_is_refused_and_changes_nothing(layout: Layout,
     with raises(MachineError, reason="not_finite"):
         index.put(1, np.stack([np.array([1.0, 0.0], np.float32), broken]))
     assert index.search(np.array([0.6, 0.8], np.float32))[0].person == 1
-    with pytest.raises(MachineError):
+    with raises(MachineError, reason="not_finite"):
         index.load([(np.array([4]), np.array([[0.0, 1.0]], np.float32)), (np.array([5]), broken[np.newaxis])])
     assert len(index) == 0
 

@@ -35,7 +35,8 @@ def test_a_raspberry_pi_is_named_by_its_device_tree_a_pc_by_dmi_another_by_its_p
 def test_this_machine_says_what_it_is():
     machine = look_at_machine()
     assert machine.cores == len(os.sched_getaffinity(0))
-    assert machine.memory_mb > 100
+    total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal:"))
+    assert machine.memory_mb == pytest.approx(int(total.split()[1]) / 1024, rel=0.01)
     assert {"python", "numpy", "edge-oneshot-device"} <= machine.versions.keys()
     assert machine.board
 

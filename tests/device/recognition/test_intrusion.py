@@ -21,6 +21,7 @@ from tests.campaigns.intrusion.contents import journal_of
 from tests.campaigns.intrusion.judge import Seen, judge
 from tests.campaigns.intrusion.processes import Told
 from tests.campaigns.intrusion.seeing import Attempt, Look
+from tests.raising import raises
 
 CASES = 60
 
@@ -55,7 +56,7 @@ def test_a_journal_that_names_another_file_deletes_nothing(make_bundle, people, 
             written = (numbers, content[:size], 1, len(content) // size, size, victim)
             journal.write_bytes(journal_of(*written))
             for attempt in (lambda: door.identify(people["ada"][1]), lambda: Recognizer.open(state, key=key)):
-                with pytest.raises(IntegrityError):
+                with raises(IntegrityError, reason="foreign_file"):
                     attempt()
             assert victim.exists()
         journal.unlink()

@@ -241,7 +241,7 @@ def test_people_of_another_fingerprint_keep_a_bundle_out(make_bundle: MakeBundle
     other = make_bundle(name="other", min_contrast=17)
     with raises(IntegrityError, match="1 person is enrolled", reason="gallery_of_other_fingerprint"):
         install(other, folder)
-    with pytest.raises(IntegrityError):
+    with raises(IntegrityError, reason="gallery_of_other_fingerprint"):
         install(former, folder, InstallOptions(variant="float32"))
     assert contents(folder) == before
     with Gallery.open(folder / "gallery.db", "0" * 64, 16) as gallery:
@@ -371,10 +371,10 @@ def test_settings_that_were_altered_or_removed_are_refused_and_never_replaced_by
     with tampering(folder / "gallery.db") as connection:
         connection.execute(change)
     assert refusal(folder) == reason
-    with pytest.raises(IntegrityError):
+    with raises(IntegrityError, reason=reason):
         installing.rollback(folder)
     if reason == "audit_altered":
-        with pytest.raises(IntegrityError):
+        with raises(IntegrityError, reason=reason):
             install(bundle, folder, InstallOptions(target_far=0.001))
         return
     # the way back: nobody is lost
@@ -648,17 +648,17 @@ def test_another_key_takes_the_place_of_the_trusted_one_only_when_named(
     assert load(folder)[0].trust == hex_of(key)
     install(sign_bundle(make_bundle(), stranger), folder, InstallOptions(trust=public_file(stranger)))
     assert load(folder)[0].trust == hex_of(stranger)
-    with pytest.raises(IntegrityError):
+    with raises(IntegrityError, reason="untrusted_key"):
         install(sign_bundle(make_bundle(), key), folder)
 
 
 def test_a_refused_first_init_with_a_key_creates_nothing(
     make_bundle: MakeBundle, folder: Path, key: Any, public_file: PublicFile, tmp_path: Path
 ) -> None:
-    with pytest.raises(IntegrityError):
+    with raises(IntegrityError, reason="unsigned"):
         install(make_bundle(), folder, InstallOptions(trust=public_file(key)))
     (tmp_path / "no.pub").write_text("no key")
-    with pytest.raises(InputError):
+    with raises(InputError, reason="bad_key"):
         install(make_bundle(), folder, InstallOptions(trust=tmp_path / "no.pub"))
     assert not folder.exists()
 

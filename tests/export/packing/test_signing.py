@@ -74,7 +74,7 @@ def test_the_same_key_signs_the_same_manifest_with_the_same_bytes(tmp_path):
     assert content != sign(MANIFEST + b"\n", key)
     assert content != sign(MANIFEST, Ed25519PrivateKey.generate())
     assert verify(content, MANIFEST) == key.public_key().public_bytes_raw().hex()
-    with pytest.raises(IntegrityError):
+    with raises(IntegrityError, reason="bad_signature"):
         verify(content, MANIFEST + b"\n")
 
 
