@@ -235,7 +235,7 @@ def _reference(
     file = (exact or list(encoders))[0]
     model = open_model(file.kind.format, file.content)
     encoder = Encoder(model, section, embedding, variant=file.kind.name, fingerprint="")
-    hint = f"at {scaled(section.mean, section.scale)}; see whether these are what it was trained with, or give images"
+    hint = f"at {scaled(section.mean, section.scale)}; check that it was trained with these, or give images"
     try:
         answered = encoder.embed_many(images)
         check_alive(answered, embedding.metric)

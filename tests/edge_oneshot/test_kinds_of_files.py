@@ -354,7 +354,8 @@ def test_an_encoder_that_tells_nobody_apart_is_not_written_but_anyway(people, tm
     for how in ({}, {"mean": (0.0,), "scale": (100.0,)}, {"metric": "euclidean"}):
         path, out = net()(tmp_path), tmp_path / "door.oneshot"
         with pytest.raises(
-            ExportError, match=r"onnx-float32 is of no use on these people: where .* get in, "
+            ExportError,
+            match=r"onnx-float32 does not tell these people apart: at a false accept rate of .* it rejects ",
         ) as caught:
             export_files([path], out, str(tmp_path / "mixed"), own=EncoderFileOptions(**how))
         assert (caught.value.reason, caught.value.exit_code) == ("useless", 1)

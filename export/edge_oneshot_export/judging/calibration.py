@@ -271,15 +271,15 @@ def _people(labels: Integers, count: int) -> list[NDArray[np.int64]]:
 def _too_few(labels: Integers, count: int) -> ModelError:
     message = (
         f"calibration for {count} template{'s' * (count > 1)} a person needs at least {MIN_PEOPLE} identities with at"
-        f" least {count + 1} images each that show something, got {len(_people(labels, count))}: give more images"
+        f" least {count + 1} images each that have content, got {len(_people(labels, count))}: give more images"
     )
     return ModelError(message, reason="too_few_people")
 
 
 def _unsupported(target_far: float, people: int, smallest: float) -> ModelError:
     message = (
-        f"a false accept rate of {target_far:g} needs at least {people_needed(target_far):,} identities to be"
-        f" measured on, the data has {people}, who support {smallest:g}: give more people, or ask for that"
+        f"a false accept rate of {target_far:g} needs at least {people_needed(target_far):,} identities;"
+        f" the data has {people}, which support {smallest:g}: give more people, or a larger rate"
     )
     return ModelError(message, reason="unsupported_target")
 

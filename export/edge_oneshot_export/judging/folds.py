@@ -146,7 +146,7 @@ def _fold_accuracies(alike: Scores, acquired: NDArray[np.bool_], data: FoldedPai
         inside = data.folds == fold
         others = ~inside & acquired
         if not (same[others].any() and (~same[others]).any() and acquired[inside].any()):
-            message = f"fold {fold + 1}: too few pairs show something to choose a threshold, or to judge it"
+            message = f"fold {fold + 1}: too few pairs have content to choose a threshold or to evaluate it"
             raise ModelError(f"{message}; give other photos", reason="too_few_people")
         threshold = best_threshold(alike[others & same], alike[others & ~same])
         right = ((alike >= threshold) == same) & acquired

@@ -36,10 +36,10 @@ def require_use(name: str, calibrations: Sequence[Calibration], section: InputSe
     point, least = min(points, key=lambda found: found[0].frr)
     if point.frr <= min(MAX_FRR, MAX_SHARE_OF_CHANCE * (1.0 - point.target_far)):
         return
-    lost = f" ({least.failures_to_acquire} of the images show nothing)" if least.failures_to_acquire else ""
+    lost = f" ({least.failures_to_acquire} of the images have no content)" if least.failures_to_acquire else ""
     raise ExportError(
-        f"{name} is of no use on these people{lost}: where {point.target_far:.0%} of strangers get in, {point.frr:.0%}"
-        f" of right attempts are turned away, at {scaled(section.mean, section.scale)}; see whether these are what it"
-        " was trained with, and whether --data shows what it is for (--anyway writes it all the same)",
+        f"{name} does not tell these people apart{lost}: at a false accept rate of {point.target_far:.0%} it rejects"
+        f" {point.frr:.0%} of genuine attempts, with {scaled(section.mean, section.scale)}; check that it was trained"
+        " with these, and that --data shows what it is for (--anyway writes the bundle regardless)",
         reason="useless",
     )

@@ -38,7 +38,7 @@ def golden_images(images: NDArray[np.uint8], section: InputSection) -> dict[str,
     """
     full = np.flatnonzero(has_content(images, section))
     if not len(full):
-        message = f"no calibration image has a contrast of {section.min_contrast}: give images that show something"
+        message = f"no calibration image has a contrast of at least {section.min_contrast}: give images with content"
         raise ModelError(message, reason="no_content")
     chosen = full[np.unique(np.linspace(0, len(full) - 1, GOLDEN_IMAGES).astype(int))]
     enlarged = 1 if section.face else 2

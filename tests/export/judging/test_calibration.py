@@ -317,7 +317,7 @@ def test_images_that_show_nothing_are_failures_and_count_in_the_false_reject_rat
 def test_a_target_that_the_people_do_not_support_is_refused_with_how_many_would_be_needed():
     people = gaussian_people(40, 2, seed=0)
     with pytest.raises(
-        ModelError, match=r"0\.0001 needs at least 246 identities.*has 40, who support 0\.005"
+        ModelError, match=r"0\.0001 needs at least 246 identities.*has 40, which support 0\.005"
     ) as refused:
         calibrated(*people, target_far=1e-4)
     assert (refused.value.reason, refused.value.exit_code) == ("unsupported_target", 2)
@@ -363,7 +363,7 @@ def test_too_few_people_or_images_are_refused_in_one_plain_line(people, images, 
     labels = np.repeat(np.arange(people), images)
     names = tuple(map(str, range(people)))
     with pytest.raises(
-        ModelError, match="needs at least 4 identities with at least 2 images each that show something"
+        ModelError, match="needs at least 4 identities with at least 2 images each that have content"
     ) as refused:
         calibrate(
             encoder,

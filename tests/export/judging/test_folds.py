@@ -98,5 +98,5 @@ def test_one_fold_has_no_other_to_take_a_threshold_from(judged):
 def test_a_fold_of_which_nothing_is_shown_is_refused(judged):
     shown = np.ones(16, bool)
     shown[:8] = False
-    with raises(ModelError, match="fold 1: too few pairs show something", reason="too_few_people"):
+    with raises(ModelError, match="fold 1: too few pairs have content", reason="too_few_people"):
         judged(shown)
