@@ -33,7 +33,7 @@ Act = tuple[Any, ...]
 
 LIMITS = Limits(failures=1000, most_failures=1000, rejections_per_minute=1000)
 NAMES = tuple(f"person {number}" for number in range(12))
-PASSENGERS = {"passenger 0": 2, "passenger 1": 1}  # templates of each
+IMPORTED = {"imported 0": 2, "imported 1": 1}  # templates of each
 DECISIONS = ("identify", "verify")
 MATCH, MISMATCH = 0.99, 0.1
 MOST_TEMPLATES = 5
@@ -94,10 +94,10 @@ def expected(state: State, act: Act, backup: State) -> State:
     elif name == "rotate":
         keys += 1
     elif name == "import":
-        taken = [one for one in PASSENGERS if one not in people]
-        for number, one in enumerate(PASSENGERS):
+        taken = [one for one in IMPORTED if one not in people]
+        for number, one in enumerate(IMPORTED):
             if one in taken:
-                people[one] = (tuple(row.tobytes() for row in templates(PASSENGERS[one], number)), Access())
+                people[one] = (tuple(row.tobytes() for row in templates(IMPORTED[one], number)), Access())
         return replace(state, people=people, rows=(*rows, *(("imported", one) for one in taken)))
     elif name == "restore" and state.keys == backup.keys:
         return replace(backup, rows=(*backup.rows, ("restored", None)))
@@ -137,7 +137,7 @@ def draw(numbers: random.Random, state: State) -> Act:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class PreparedDevice:
     """A device that is ready, and what it holds.
 
     Attributes:
@@ -160,7 +160,7 @@ BEGINNING: tuple[Act, ...] = (
 )
 
 
-def prepare(root: Path) -> Subject:
+def prepare(root: Path) -> PreparedDevice:
     """Make a device with a few people, a backup of it, and a file of people from another device."""
     place = Place(root)
     for folder in ("state", "keys", "elsewhere"):
@@ -169,7 +169,7 @@ def prepare(root: Path) -> Subject:
     other.parent.mkdir(mode=0o700)
     create_key(place.elsewhere("transfer key"))
     with Gallery.open(other, FINGERPRINT, SIZE, KeySource(place.elsewhere("transfer key")), create=True) as gallery:
-        for number, (name, count) in enumerate(PASSENGERS.items()):
+        for number, (name, count) in enumerate(IMPORTED.items()):
             gallery.enrol(name, templates(count, number))
         export_people(gallery, place.elsewhere("people"), _transfer_key(place))
     for file in (other, other.with_name(RESERVE)):  # it is of no further use, and copied again and again
@@ -183,7 +183,7 @@ def prepare(root: Path) -> Subject:
             state = expected(state, act, state)
         back_up(gallery, place.elsewhere("backup"))
     backup = expected(state, ("backup",), state)
-    return Subject(place, backup, backup)
+    return PreparedDevice(place, backup, backup)
 
 
 def prepare_former(root: Path) -> State:

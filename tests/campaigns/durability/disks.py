@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from edge_oneshot_device.installation.installer import install
 from edge_oneshot_device.recognition.recognizer import Recognizer
-from tests.campaigns.durability.acts import Act, Subject, draw, expected, prepare
+from tests.campaigns.durability.acts import Act, PreparedDevice, draw, expected, prepare
 from tests.campaigns.durability.campaign import Part, Tally, fresh
 from tests.campaigns.durability.children import Request, Server
 from tests.campaigns.durability.devices import FAILED, Place, State, judge
@@ -118,7 +118,7 @@ def _disks(
     return tally
 
 
-def _mixed(folder: Path, server: Server, subject: Subject, seed: str) -> Run:
+def _mixed(folder: Path, server: Server, subject: PreparedDevice, seed: str) -> Run:
     place = Place(folder / "recorded")
     fresh(subject.place.root, place.root)
     numbers = random.Random(f"{seed} mix")

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.campaigns.durability.acts import DECISIONS, Act, Subject, expected, prepare
+from tests.campaigns.durability.acts import DECISIONS, Act, PreparedDevice, expected, prepare
 from tests.campaigns.durability.campaign import Part, Tally, fresh
 from tests.campaigns.durability.children import Outcome, Request, Server
 from tests.campaigns.durability.devices import FAILED, Place, State, judge
@@ -55,7 +55,7 @@ def parts(folder: Path, server: Server, seed: int, cases: int | None) -> dict[st
 def _each(
     folder: Path,
     server: Server,
-    subject: Subject,
+    subject: PreparedDevice,
     call: str,
     error: str,
     seed: int,

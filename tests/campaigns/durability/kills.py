@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.campaigns.durability.acts import Act, Subject, draw, expected, prepare, prepare_former
+from tests.campaigns.durability.acts import Act, PreparedDevice, draw, expected, prepare, prepare_former
 from tests.campaigns.durability.campaign import Part, Tally, fresh
 from tests.campaigns.durability.children import Outcome, Request, Server
 from tests.campaigns.durability.devices import FAILED, Place, State, judge
@@ -73,7 +73,7 @@ def _each_call(
     folder: Path,
     server: Server,
     name: str,
-    subject: Subject,
+    subject: PreparedDevice,
     seed: int,
     cases: int | None,
     progress: Callable[[], None],
@@ -121,7 +121,7 @@ def _verdict(place: Place, trial: _Trial, outcome: Outcome) -> str:
     return verdict
 
 
-def _trial(folder: Path, server: Server, name: str, subject: Subject) -> _Trial:
+def _trial(folder: Path, server: Server, name: str, subject: PreparedDevice) -> _Trial:
     if name in COMMANDS:
         act = COMMANDS[name]
         return _Trial(subject.place.root, (act,), subject.state, expected(subject.state, act, subject.backup))
@@ -152,7 +152,7 @@ def _trial(folder: Path, server: Server, name: str, subject: Subject) -> _Trial:
 
 
 def _random_instants(
-    folder: Path, server: Server, subject: Subject, seed: int, kills: int, progress: Callable[[], None]
+    folder: Path, server: Server, subject: PreparedDevice, seed: int, kills: int, progress: Callable[[], None]
 ) -> Tally:
     tally = Tally(facts={"acknowledged": 0, "acts": 0})
     place, state = Place(folder / "mixed"), subject.state

@@ -16,7 +16,7 @@ from typing import Any
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.errors import OneShotError
 from edge_oneshot_device.gallery.reserve import RESERVE
-from tests.campaigns.durability.acts import Subject, expected, prepare
+from tests.campaigns.durability.acts import PreparedDevice, expected, prepare
 from tests.campaigns.durability.campaign import Part, Tally, fresh
 from tests.campaigns.durability.children import WAIT, Request, Server
 from tests.campaigns.durability.devices import FAILED, Place, State, judge
@@ -68,7 +68,7 @@ class _Steps:
         self.see(what, not verdict.startswith(FAILED) and decision["fault"], decision)
 
 
-def _full(folder: Path, server: Server, subject: Subject, progress: Callable[[], None]) -> Tally:
+def _full(folder: Path, server: Server, subject: PreparedDevice, progress: Callable[[], None]) -> Tally:
     steps = _Steps(progress)
     before, reserve = ("identify", "person 0"), [("identify", "person 0")] * DECISIONS_OF_RESERVE
     failing = [("identify", "person 0"), ("identify", None), ("verify", "person 1", True), ("enrol", "person 9", 1, 9)]
@@ -117,7 +117,7 @@ def _full_program(folder: Path, bundle: Path, progress: Callable[[], None]) -> T
     return steps.tally
 
 
-def _read_only(folder: Path, server: Server, subject: Subject, progress: Callable[[], None]) -> Tally:
+def _read_only(folder: Path, server: Server, subject: PreparedDevice, progress: Callable[[], None]) -> Tally:
     steps = _Steps(progress)
     before = ("identify", "person 0")
     failing = [("identify", "person 0"), ("identify", None), ("verify", "person 1", True), ("enrol", "person 9", 1, 9)]
@@ -160,7 +160,7 @@ def _read_only_program(folder: Path, bundle: Path, progress: Callable[[], None])
     return steps.tally
 
 
-def _cut_commit(folder: Path, server: Server, subject: Subject, progress: Callable[[], None]) -> Tally:
+def _cut_commit(folder: Path, server: Server, subject: PreparedDevice, progress: Callable[[], None]) -> Tally:
     steps = _Steps(progress)
     make_image(folder / "read-only.img")
     with mounted(folder / "read-only.img", folder / "read-only") as disk:
