@@ -75,9 +75,7 @@ def test_whoever_reads_the_answer_alone_gets_nowhere(door: Recognizer, printed: 
     assert max(scores) - min(scores) > 0.5
 
 
-def test_an_answer_names_only_who_is_accepted(
-    door: Recognizer, people: People, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_answer_names_only_who_is_accepted(door, people, tmp_path, capsys):
     door.close()
     image = tmp_path / "stranger.png"
     image.write_bytes(people["stranger"][0])
@@ -94,9 +92,7 @@ def test_an_answer_names_only_who_is_accepted(
     assert "(score " in capsys.readouterr().out
 
 
-def test_somebody_recognized_outside_their_hours_or_ambiguous_is_not_named(
-    door: Recognizer, people: People, printed: Any
-) -> None:
+def test_somebody_recognized_outside_their_hours_or_ambiguous_is_not_named(door, people, printed):
     from edge_oneshot_device.gallery.access import parse_access
 
     door.gallery.set_access("ada", parse_access(None, "2020-01-01", None))

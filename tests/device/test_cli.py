@@ -148,9 +148,7 @@ def test_from_init_to_forget_in_json(program: Program, make_bundle: MakeBundle) 
     assert (nobody["score"], nobody["similarity"], nobody["reason"]) == (None, None, "empty_gallery")
 
 
-def test_wrong_use_and_bad_input_end_with_2(
-    program: Program, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_use_and_bad_input_end_with_2(program, make_bundle, monkeypatch, capfd):
     make_bundle()
     (program.folder / "blank.png").write_bytes(png(np.full((32, 32), 255, np.uint8)))
     (program.folder / "text.png").write_text("no image")
@@ -191,9 +189,7 @@ def test_wrong_use_and_bad_input_end_with_2(
     assert [person["person"] for person in program("people", "--json")] == ["ada"]
 
 
-def test_an_altered_bundle_and_templates_of_another_encoder_end_with_3(
-    program: Program, make_bundle: MakeBundle
-) -> None:
+def test_an_altered_bundle_and_templates_of_another_encoder_end_with_3(program, make_bundle):
     make_bundle()
     make_bundle(name="other", min_contrast=17)
     program("init", "tiny.oneshot")
@@ -276,9 +272,7 @@ def test_inspect_shows_a_bundle_on_one_screen_and_with_all_the_rest(program: Pro
     assert program("inspect", "tiny.oneshot", "--json")["calibration"] == []
 
 
-def test_inspect_of_two_shows_what_differs_and_whether_templates_carry_over(
-    program: Program, make_bundle: MakeBundle
-) -> None:
+def test_inspect_of_two_shows_what_differs_and_whether_templates_carry_over(program, make_bundle):
     make_bundle()
     make_bundle(name="recalibrated", counts=(1, 3), seed=7)
     make_bundle(name="other", min_contrast=17)
@@ -299,9 +293,7 @@ def test_inspect_of_two_shows_what_differs_and_whether_templates_carry_over(
     assert program("inspect", "tiny.oneshot", "absent.oneshot", "--json", code=2)["reason"] == "not_found"
 
 
-def test_a_device_that_trusts_a_key_takes_nothing_else(
-    program: Program, make_bundle: MakeBundle, key: Any, stranger: Any, public_file: Any
-) -> None:
+def test_a_device_that_trusts_a_key_takes_nothing_else(program, make_bundle, key, stranger, public_file):
     signed = sign_bundle(make_bundle(name="signed"), key)
     make_bundle(name="unsigned")
     sign_bundle(make_bundle(name="strange"), stranger)
@@ -375,17 +367,13 @@ def test_the_package_is_a_program_too() -> None:
         (["init", "x", "--target-far", "few"], "argument --target-far: 'few' is not a number"),
     ],
 )
-def test_wrong_words_are_told_with_what_may_have_been_meant(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_words_are_told_with_what_may_have_been_meant(words, told, capsys):
     assert cli.main(words) == 2
     assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("before", [["--state", "S"], ["--state=S"], ["--json", "--key", "K", "--state", "S"]])
-def test_state_key_and_json_may_stand_before_the_command(
-    before: list[str], make_bundle: MakeBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_state_key_and_json_may_stand_before_the_command(before, make_bundle, tmp_path, capsys):
     words = [word.replace("S", str(tmp_path / "state")).replace("K", str(tmp_path / "key")) for word in before]
     assert cli.main([*words, "init", str(make_bundle())]) == 0
     assert (tmp_path / "state" / "gallery.db").exists()
@@ -394,9 +382,7 @@ def test_state_key_and_json_may_stand_before_the_command(
     assert capsys.readouterr().out == ("[]\n" if "--json" in before else "nobody is enrolled\n")
 
 
-def test_one_of_a_thing_is_told_as_one(
-    make_bundle: MakeBundle, people: People, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_of_a_thing_is_told_as_one(make_bundle, people, tmp_path, capsys):
     where = ["--state", str(tmp_path / "state")]
     assert cli.main(["init", str(make_bundle()), "--rejections-per-minute", "1", *where]) == 0
     for name in ("ada", "grace"):

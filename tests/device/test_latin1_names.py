@@ -91,9 +91,7 @@ def test_every_command_ends_as_it_would_with_any_other_name(as_json: bool, capfd
     assert spelt > 12
 
 
-def test_a_name_of_a_person_that_is_no_utf_8_is_refused_and_spelt_out(
-    folder: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_name_of_a_person_that_is_no_utf_8_is_refused_and_spelt_out(folder, capfd):
     assert cli.main(["init", f"{ODD}.oneshot"]) == 0
     capfd.readouterr()
     assert cli.main(["enrol", ODD, f"ada {ODD}.png", "--json"]) == 2
@@ -121,9 +119,7 @@ def test_the_program_itself_takes_and_prints_such_names(folder: Path, encoding: 
 
 
 @pytest.mark.parametrize(("stdout", "code", "err"), [("/dev/full", 4, b"No space left on device\n"), (None, 141, b"")])
-def test_a_backup_that_cannot_be_told_was_made_all_the_same(
-    folder: Path, stdout: str | None, code: int, err: bytes
-) -> None:
+def test_a_backup_that_cannot_be_told_was_made_all_the_same(folder, stdout, code, err):
     assert cli.main(["init", f"{ODD}.oneshot"]) == 0
     reader, writer = os.pipe()
     os.close(reader)

@@ -152,9 +152,7 @@ def test_a_file_that_nobody_may_look_at_is_not_replaced(tmp_path: Path, monkeypa
         check_output(tmp_path / "file")
 
 
-def test_a_folder_that_this_user_may_not_write_in_is_told_before_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_this_user_may_not_write_in_is_told_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with raises(MachineError, match="this user may not write in", reason="cannot_write"):
         check_output(tmp_path / "file")
@@ -235,13 +233,7 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str
     "command",
     [["backup", "FILE"], ["people", "export", "FILE"], ["people", "export", "FILE", "--transfer-key", "own/transfer"]],
 )
-def test_no_copy_takes_the_place_of_what_cannot_be_made_again(
-    command: list[str],
-    outputs: dict[str, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_no_copy_takes_the_place_of_what_cannot_be_made_again(command, outputs, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     before = content_of(tmp_path)
     told = {name: run(capfd, *(file if word == "FILE" else word for word in command)) for name, file in outputs.items()}
@@ -251,9 +243,7 @@ def test_no_copy_takes_the_place_of_what_cannot_be_made_again(
     assert after == before
 
 
-def test_a_transfer_key_that_is_to_be_made_is_not_the_file_of_people(
-    state: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_transfer_key_that_is_to_be_made_is_not_the_file_of_people(state, tmp_path, capfd):
     both = tmp_path / "both"
     assert run(capfd, "people", "export", both, "--transfer-key", both) == (2, "bad_output")
     assert not both.exists()
@@ -263,9 +253,7 @@ def test_a_transfer_key_that_is_to_be_made_is_not_the_file_of_people(
     assert state.exists()
 
 
-def test_a_new_key_is_not_made_where_files_of_the_state_come_and_go(
-    state: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_new_key_is_not_made_where_files_of_the_state_come_and_go(state, tmp_path, capfd):
     before = content_of(tmp_path)
     (tmp_path / "bundles").symlink_to(state / "bundles")
     for file in (state / "bundles" / "new", tmp_path / "bundles" / "new", state / "gallery.db-journal"):
@@ -276,9 +264,7 @@ def test_a_new_key_is_not_made_where_files_of_the_state_come_and_go(
     assert run(capfd, "rotate-key", "--new-key", state / "new")[0] == 0
 
 
-def test_the_first_init_does_not_make_its_key_where_it_would_be_removed_again(
-    make_bundle: MakeBundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_first_init_does_not_make_its_key_where_it_would_be_removed_again(make_bundle, tmp_path, capfd):
     bundle, state = make_bundle(), tmp_path / "deep" / "state"
     for key in (state / "bundles" / "key", state / "reserve", state / "gallery.db"):
         assert run(capfd, "init", bundle, "--state", state, "--key", key) == (2, "bad_output")
@@ -288,9 +274,7 @@ def test_the_first_init_does_not_make_its_key_where_it_would_be_removed_again(
     assert run(capfd, "people", "--state", state, "--key", state / "key")[0] == 0
 
 
-def test_a_backup_and_a_file_of_people_replace_those_of_before(
-    state: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_backup_and_a_file_of_people_replace_those_of_before(state, tmp_path, capfd):
     for _ in range(2):
         assert run(capfd, "backup", tmp_path / "copy")[0] == 0
         assert run(capfd, "people", "export", tmp_path / "people")[0] == 0
@@ -299,9 +283,7 @@ def test_a_backup_and_a_file_of_people_replace_those_of_before(
 
 
 @pytest.mark.parametrize("act", [back_up, lambda gallery, file: export_people(gallery, file, bytes(range(32)))])
-def test_the_output_is_looked_at_again_before_the_rename(
-    act: Callable[..., object], state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_output_is_looked_at_again_before_the_rename(act, state, tmp_path, monkeypatch):
     file, calls = tmp_path / "copy", []
 
     def check(path: Path, **how: object) -> None:
@@ -319,9 +301,7 @@ def test_the_output_is_looked_at_again_before_the_rename(
 
 
 @pytest.mark.parametrize("part", ["", "bundles"])
-def test_a_state_folder_that_is_mounted_elsewhere_is_still_the_state_folder(
-    part: str, state: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_state_folder_that_is_mounted_elsewhere_is_still_the_state_folder(part, state, tmp_path, capfd):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     if os.geteuid() or subprocess.run(["mount", "--bind", state / part, elsewhere], check=False).returncode:

@@ -118,9 +118,7 @@ def run(capfd: pytest.CaptureFixture[str], line: str, out: Path) -> tuple[int, s
 
 
 @pytest.mark.parametrize("option", [one for one in LINES if one[0] not in ("train", "keygen")], ids="-".join)
-def test_no_output_takes_the_place_of_an_input_or_of_what_cannot_be_made_again(
-    option: tuple[str, str], folder: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_no_output_takes_the_place_of_an_input_or_of_what_cannot_be_made_again(option, folder, capfd):
     bad = places(LINES[option], SUFFIX.get(option, ""))
     before = content_of(folder)
     told = {word: run(capfd, LINES[option], path) for word, path in bad.items()}
@@ -152,9 +150,7 @@ def test_an_image_of_the_data_is_not_drawn_over(folder: Path, capfd: pytest.Capt
 
 
 @pytest.mark.parametrize("where", ["people", "people/run", "state", "state/run", "in.html", "link", "people/ada"])
-def test_a_run_lies_apart_from_its_data_and_from_every_state(
-    folder: Path, where: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_lies_apart_from_its_data_and_from_every_state(folder, where, capfd):
     Path("link").symlink_to("in.html")
     before = content_of(folder)
     assert run(capfd, LINES["train", "out"], Path(where)) == (2, "bad_output")
@@ -179,9 +175,7 @@ def test_a_run_may_be_called_like_the_data_set_that_it_is_trained_on(folder: Pat
 
 
 @pytest.mark.parametrize("where", ["state", "in.html", "state/demo", "link"])
-def test_a_demo_is_not_made_in_a_state_folder_or_a_file(
-    folder: Path, where: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_demo_is_not_made_in_a_state_folder_or_a_file(folder, where, capfd):
     Path("link").symlink_to("in.html")
     before = content_of(folder)
     assert run(capfd, "demo --out OUT", Path(where)) == (2, "bad_output")

@@ -26,9 +26,7 @@ def people(tmp_path: Path) -> Path:
     return found
 
 
-def test_every_command_counts_and_names_what_it_left_out(
-    people: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_counts_and_names_what_it_left_out(people, tmp_path, capfd):
     theirs, ours, run = (str(tmp_path / name) for name in ("theirs.oneshot", "ours.oneshot", "run"))
     lines = (
         ["export", "--model", str(MODEL), "--data", str(people), "--out", theirs],

@@ -2,10 +2,8 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from edge_oneshot import cli as workstation
@@ -37,9 +35,7 @@ def test_the_examples_are_drawings_of_the_made_up_alphabets() -> None:
             assert np.mean(np.asarray(image) != drawing) < 0.01, name
 
 
-def test_the_readme_s_example_works_as_written(
-    tmp_path: Path, omniglot_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_readme_s_example_works_as_written(tmp_path, omniglot_dir, monkeypatch, capfd):
     bundle = tmp_path / "omniglot.oneshot"
     made = ["export", "--pretrained", "base", "--out", str(bundle), "--variants", "int8"]
     assert workstation.main([*made, "--data-dir", str(omniglot_dir)]) == 0

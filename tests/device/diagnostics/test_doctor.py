@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -92,9 +92,7 @@ def test_a_folder_open_to_others_is_a_warning(folder: Path, key: Path) -> None:
     assert "mode 755): run chmod 700 on it" in warning.text
 
 
-def test_a_loose_target_is_a_warning_and_what_decides_is_named(
-    folder: Path, key: Path, make_bundle: MakeBundle, public_file: Any
-) -> None:
+def test_a_loose_target_is_a_warning_and_what_decides_is_named(folder, key, make_bundle, public_file):
     signer = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
     options = {"trust": public_file(signer), "keep_photos": True, "rejections_per_minute": 3}
     installer.install(sign_bundle(make_bundle(), signer), folder, InstallOptions(target_far=0.05, **options), key=key)
@@ -107,9 +105,7 @@ def test_a_loose_target_is_a_warning_and_what_decides_is_named(
 
 
 @pytest.mark.parametrize(("least", "share"), [(1 << 60, 0.0), (0, 1.0)])
-def test_little_room_is_a_warning_long_before_the_end(
-    folder: Path, key: Path, monkeypatch: pytest.MonkeyPatch, least: int, share: float
-) -> None:
+def test_little_room_is_a_warning_long_before_the_end(folder, key, monkeypatch, least, share):
     monkeypatch.setattr(doctor, "_LOW_BYTES", least)
     monkeypatch.setattr(doctor, "_LOW_SHARE", share)
     diagnosis = examine(folder, key)
@@ -142,9 +138,7 @@ def fill(disk: Path) -> None:
             return
 
 
-def test_a_disk_that_fills_is_told_and_the_reserve_keeps_the_door_going_for_a_while(
-    folder: Path, key: Path, small_disk: Path, people: People
-) -> None:
+def test_a_disk_that_fills_is_told_and_the_reserve_keeps_the_door_going_for_a_while(folder, key, small_disk, people):
     state = small_disk / "state"
     shutil.copytree(folder, state)
     (state / RESERVE).unlink()
@@ -209,9 +203,7 @@ def execute(folder: Path, statement: str) -> None:
         (lambda folder, _: shutil.rmtree(folder), "state", "not_initialised", 2),
     ],
 )
-def test_a_fault_is_named_with_what_mends_it(
-    folder: Path, key: Path, fault: Callable[[Path, Path], None], what: str, reason: str, code: int
-) -> None:
+def test_a_fault_is_named_with_what_mends_it(folder, key, fault, what, reason, code):
     fault(folder, key)
     diagnosis = examine(folder, key)
     assert diagnosis.exit_code == code
@@ -221,9 +213,7 @@ def test_a_fault_is_named_with_what_mends_it(
 
 
 @pytest.mark.parametrize("words", [["people"], ["audit", "--check"], ["doctor"]])
-def test_a_gallery_that_was_emptied_is_no_new_one(
-    folder: Path, key: Path, words: list[str], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_gallery_that_was_emptied_is_no_new_one(folder, key, words, capfd):
     where = ["--state", str(folder), "--key", str(key)]
     (folder / "gallery.db").write_bytes(b"")
     assert cli.main([*words, *where]) == 3
@@ -233,9 +223,7 @@ def test_a_gallery_that_was_emptied_is_no_new_one(
 
 
 @pytest.mark.parametrize("words", [["audit", "--check"], ["doctor"]])
-def test_people_who_were_deleted_from_the_file_are_missed(
-    folder: Path, key: Path, words: list[str], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_people_who_were_deleted_from_the_file_are_missed(folder, key, words, capfd):
     execute(folder, "DELETE FROM person")
     execute(folder, "DELETE FROM template")
     assert cli.main([*words, "--state", str(folder), "--key", str(key)]) == 3
@@ -245,9 +233,7 @@ def test_people_who_were_deleted_from_the_file_are_missed(
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EIO])
 @pytest.mark.parametrize("failing", ["tempfile.mkstemp", "os.fsync"])
-def test_a_state_folder_that_nothing_can_be_written_in_is_a_fault(
-    folder: Path, key: Path, monkeypatch: pytest.MonkeyPatch, number: int, failing: str
-) -> None:
+def test_a_state_folder_that_nothing_can_be_written_in_is_a_fault(folder, key, monkeypatch, number, failing):
     def fail(*_: Any, **__: Any) -> Any:
         raise OSError(number, os.strerror(number))
 
@@ -271,9 +257,7 @@ def test_a_state_folder_on_a_read_only_disk_is_a_fault(folder: Path, key: Path, 
     assert "mount it for writing again" in found(diagnosis, "fault")[0].text
 
 
-def test_in_the_folder_of_another_user_nothing_is_written(
-    folder: Path, key: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_in_the_folder_of_another_user_nothing_is_written(folder, key, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     monkeypatch.setattr("tempfile.mkstemp", lambda **_: pytest.fail("a file was made"))
     assert [fault.reason for fault in found(examine(folder, key), "fault")] == ["not_owner"]
@@ -282,9 +266,7 @@ def test_in_the_folder_of_another_user_nothing_is_written(
 # the time zone
 
 
-def test_the_zone_is_shown_with_the_time_there_and_an_unknown_one_is_a_fault(
-    folder: Path, key: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_zone_is_shown_with_the_time_there_and_an_unknown_one_is_a_fault(folder, key, monkeypatch):
     def zone() -> Finding:
         (finding,) = (finding for finding in examine(folder, key).findings if finding.what == "zone")
         return finding
@@ -321,9 +303,7 @@ def test_a_gallery_that_was_altered_is_a_fault(folder: Path, key: Path, change: 
     assert (diagnosis.exit_code, found(diagnosis, "fault")[0].reason) == (3, reason)
 
 
-def test_the_command_says_it_line_by_line_and_ends_with_the_code_of_the_fault(
-    folder: Path, key: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_says_it_line_by_line_and_ends_with_the_code_of_the_fault(folder, key, capfd):
     arguments = ["doctor", "--state", str(folder), "--key", str(key)]
     assert cli.main(arguments) == 0
     printed = capfd.readouterr()

@@ -129,9 +129,7 @@ def test_enrol_verify_and_identify_take_frames_of_a_camera(recognizer: Recognize
     assert recognizer.identify(pixels(people["stranger"][0])).reason == "below_threshold"
 
 
-def test_the_photo_that_is_kept_of_pixels_is_a_png_of_them(
-    recognizer: Recognizer, encoder: Encoder, people: People
-) -> None:
+def test_the_photo_that_is_kept_of_pixels_is_a_png_of_them(recognizer, encoder, people):
     frame = pixels(people["ada"][0])
     file = io.BytesIO(people["ada"][1])
     recognizer.enrol("ada", frame, file)
@@ -214,9 +212,7 @@ def test_a_file_that_gives_no_bytes_is_refused_with_what_to_do(encoder: Encoder,
     write_only.close()
 
 
-def test_an_open_file_is_named_and_read_to_its_bound_and_no_further(
-    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_open_file_is_named_and_read_to_its_bound_and_no_further(encoder, tmp_path, monkeypatch):
     (tmp_path / "bad.png").write_bytes(b"hello")
     with (tmp_path / "bad.png").open("rb") as file, pytest.raises(InputError, match=r"bad\.png is no PNG"):
         encoder.embed_image(file)
@@ -235,9 +231,7 @@ def test_a_file_that_fails_while_it_is_read_is_the_machines_fault(encoder: Encod
         encoder.embed_image(Failing())  # type: ignore[arg-type]
 
 
-def test_what_pillow_has_only_opened_is_decoded_by_the_process_that_may_die(
-    encoder: Encoder, photo: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_pillow_has_only_opened_is_decoded_by_the_process_that_may_die(encoder, photo, monkeypatch):
     image = Image.open(io.BytesIO(photo))
     expected = encoder.embed_image(photo)
 
@@ -258,9 +252,7 @@ def test_the_file_behind_a_pillow_image_is_read_whatever_its_format(encoder: Enc
     np.testing.assert_array_equal(encoder.embed_image(image), encoder.embed_image(content.getvalue()))
 
 
-def test_a_picture_of_a_format_that_is_not_read_is_refused_behind_a_pillow_image_too(
-    encoder: Encoder, photo: bytes
-) -> None:
+def test_a_picture_of_a_format_that_is_not_read_is_refused_behind_a_pillow_image_too(encoder, photo):
     content = io.BytesIO()
     Image.open(io.BytesIO(photo)).convert("RGB").save(content, "TIFF")
     with raises(InputError, reason="not_an_image"):

@@ -72,9 +72,7 @@ def let_in(hours: str, moment: str) -> bool:
         ("mon\u2013fri\u00a007:00\u201319:00", ["fri 18:59"], ["sat 08:00"]),
     ],
 )
-def test_a_person_comes_in_at_their_hours_and_at_no_others(
-    in_zone: InZone, hours: str, inside: list[str], outside: list[str]
-) -> None:
+def test_a_person_comes_in_at_their_hours_and_at_no_others(in_zone, hours, inside, outside):
     in_zone("UTC")
     assert [moment for moment in inside if not let_in(hours, moment)] == []
     assert [moment for moment in outside if let_in(hours, moment)] == []

@@ -1,6 +1,5 @@
 import json
 import shutil
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -93,9 +92,7 @@ ALTERED = {
 
 @pytest.mark.parametrize("column", ALTERED)
 @pytest.mark.parametrize("row", range(1, 9))
-def test_a_changed_column_of_any_row_is_found_and_the_row_named(
-    written: Path, key: KeySource, column: str, row: int
-) -> None:
+def test_a_changed_column_of_any_row_is_found_and_the_row_named(written, key, column, row):
     with tampering(written) as connection:
         connection.execute(f"UPDATE audit SET {column} = {ALTERED[column]} WHERE seq = ?", (row,))
     assert_altered(written, key, f"row {row} is not as it was written")
@@ -177,9 +174,7 @@ def test_somebody_forgotten_who_is_put_back_is_found(written: Path, key: KeySour
             again.check_audit()
 
 
-def test_the_record_of_another_gallery_with_the_same_key_is_refused(
-    written: Path, tmp_path: Path, key: KeySource
-) -> None:
+def test_the_record_of_another_gallery_with_the_same_key_is_refused(written, tmp_path, key):
     with Gallery.open(tmp_path / "other.db", MINE, SIZE, key, create=True) as other:
         fill(other)
     with tampering(written) as connection:
@@ -209,9 +204,7 @@ def test_a_cut_end_shows_against_a_head_that_was_kept(written: Path, key: KeySou
             again.check_audit(head)
 
 
-def test_an_older_copy_of_the_whole_file_shows_against_a_newer_head_and_not_against_an_older(
-    written: Path, key: KeySource
-) -> None:
+def test_an_older_copy_of_the_whole_file_shows_against_a_newer_head_and_not_against_an_older(written, key):
     former = written.read_bytes()
     with Gallery.open(written, MINE, SIZE, key) as opened:
         older = audit_trail.head(opened)
@@ -290,9 +283,7 @@ def test_a_record_that_is_old_as_a_whole_is_let_go_of_as_a_whole(gallery: Galler
         "DELETE FROM audit WHERE seq < 10",
     ],
 )
-def test_what_is_altered_after_older_rows_were_let_go_of_is_found(
-    gallery: Gallery, machine: Machine, key: KeySource, forgery: str
-) -> None:
+def test_what_is_altered_after_older_rows_were_let_go_of_is_found(gallery, machine, key, forgery):
     fill(gallery)
     machine.now += timedelta(days=10)
     gallery.set_access("ada", ALWAYS)
@@ -303,9 +294,7 @@ def test_what_is_altered_after_older_rows_were_let_go_of_is_found(
     assert_altered(gallery.path, key)
 
 
-def test_rows_let_go_of_before_and_after_a_new_key_leave_a_record_that_holds(
-    gallery: Gallery, machine: Machine, key: KeySource
-) -> None:
+def test_rows_let_go_of_before_and_after_a_new_key_leave_a_record_that_holds(gallery, machine, key):
     fill(gallery)
     for _ in range(2):
         machine.now += timedelta(days=10)
@@ -353,9 +342,7 @@ def test_a_record_of_several_chunks_is_walked_whole(gallery: Gallery, monkeypatc
 
 
 @pytest.mark.parametrize("act", ["prune", "rotate", "enrol"])
-def test_what_another_process_does_meanwhile_is_no_alteration(
-    gallery: Gallery, machine: Machine, key: KeySource, monkeypatch: pytest.MonkeyPatch, act: str
-) -> None:
+def test_what_another_process_does_meanwhile_is_no_alteration(gallery, machine, key, monkeypatch, act):
     fill(gallery)
     machine.now += timedelta(days=10)
     gallery.set_access("ada", ALWAYS)
@@ -403,9 +390,7 @@ def test_rows_come_as_json_that_gives_the_digests_again(gallery: Gallery) -> Non
     assert list(read[0]) == ["seq", "at", "act", "person", "number", "detail", "mac"]
 
 
-def test_commands_show_check_and_prune_the_record(
-    make_bundle: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_show_check_and_prune_the_record(make_bundle, tmp_path, capfd):
     state = tmp_path / "state"
     installer.install(make_bundle(), state)
 

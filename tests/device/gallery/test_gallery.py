@@ -575,9 +575,7 @@ def test_rows_that_were_changed_or_moved_are_refused(gallery: Gallery, path: Pat
 
 
 @pytest.mark.parametrize("change", ["DELETE FROM template", "UPDATE person SET number = number + 1"])
-def test_people_who_vanished_are_not_matched_and_the_record_misses_them(
-    gallery: Gallery, path: Path, change: str
-) -> None:
+def test_people_who_vanished_are_not_matched_and_the_record_misses_them(gallery, path, change):
     gallery.enrol("ada", vectors())
     with tampering(path) as connection:
         connection.execute(change)

@@ -39,8 +39,8 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_a_credential_comes_first_then_the_argument_the_command_the_environment_and_the_home_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+    monkeypatch, tmp_path
+):
     assert find_key() == KeySource(tmp_path / "home/.config/edge-oneshot/key")
     monkeypatch.setenv(keys.ENVIRONMENT, "/from/environment")
     assert find_key() == KeySource(Path("/from/environment"))
@@ -139,9 +139,7 @@ def test_a_command_prints_the_key() -> None:
     assert str(KeySource(None, ("print-key", "slot 1"))) == "the command print-key of EDGE_ONESHOT_KEY_COMMAND"
 
 
-def test_what_the_command_holds_is_never_shown(
-    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_the_command_holds_is_never_shown(make_bundle, tmp_path, monkeypatch, capfd):
     installer.install(make_bundle(), tmp_path / "state", key=write_key(tmp_path / "key"))
     for line in (
         "curl -H 'Token hunter2' https://keys",
@@ -236,9 +234,7 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "key"]
 
 
-def test_a_key_that_another_process_made_meanwhile_is_not_overwritten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_that_another_process_made_meanwhile_is_not_overwritten(tmp_path, monkeypatch):
     path = tmp_path / "key"
     drawn = keys.secrets.token_bytes
 
@@ -273,9 +269,7 @@ def test_a_gallery_opens_with_its_own_key_only(tmp_path: Path) -> None:
         assert names(gallery) == ["ada"]
 
 
-def test_a_key_is_made_for_a_new_gallery_and_never_where_a_sealed_one_lies(
-    make_bundle: MakeBundle, tmp_path: Path
-) -> None:
+def test_a_key_is_made_for_a_new_gallery_and_never_where_a_sealed_one_lies(make_bundle, tmp_path):
     folder, key = tmp_path / "state", tmp_path / "keys" / "key"
     bundle = make_bundle()
     assert installer.install(bundle, folder, key=key).key == str(key)
@@ -300,8 +294,8 @@ def test_the_key_never_comes_to_lie_beside_the_gallery_unless_asked(make_bundle:
 
 
 def test_faults_of_the_key_end_a_command_with_3_and_those_of_its_command_with_4(
-    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+    make_bundle, tmp_path, monkeypatch, capfd
+):
     folder, key = tmp_path / "state", tmp_path / "key"
     installer.install(make_bundle(), folder, key=key)
     people = ["people", "--state", str(folder)]

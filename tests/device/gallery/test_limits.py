@@ -237,9 +237,7 @@ def test_a_success_does_not_reset_the_rate(door: Door) -> None:
     assert door.identify() == Refusal("rate_limited", 60.0)
 
 
-def test_the_rate_is_kept_over_opening_again_and_begins_anew_after_a_restart(
-    door: Door, reopen: Callable[[], Gallery]
-) -> None:
+def test_the_rate_is_kept_over_opening_again_and_begins_anew_after_a_restart(door, reopen):
     for _ in range(10):
         assert door.identify() is None
     door.machine.seconds += 50.0
@@ -282,9 +280,7 @@ def test_attempts_at_1_to_1_are_not_those_of_1_to_n(door: Door) -> None:
 
 
 @pytest.mark.parametrize("rate", [0, -1, 1001, 2**63])
-def test_a_rate_that_makes_no_sense_is_refused_before_anything_is_written(
-    make_bundle: Callable[..., Path], tmp_path: Path, rate: int
-) -> None:
+def test_a_rate_that_makes_no_sense_is_refused_before_anything_is_written(make_bundle, tmp_path, rate):
     with raises(InputError, reason="bad_limit"):
         installer.install(make_bundle(), tmp_path / "state", InstallOptions(rejections_per_minute=rate))
     assert not (tmp_path / "state").exists()

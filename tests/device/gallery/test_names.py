@@ -64,9 +64,7 @@ def test_two_people_cannot_have_names_that_differ_by_what_nobody_sees(tmp_path: 
         assert names(gallery) == [one]
 
 
-def test_whoever_was_enrolled_under_such_a_name_before_can_be_forgotten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whoever_was_enrolled_under_such_a_name_before_can_be_forgotten(tmp_path, monkeypatch):
     with Gallery.open(tmp_path / "gallery.db", "f" * 64, 4, create=True) as gallery:
         with monkeypatch.context() as former:
             former.setattr("edge_oneshot_device.gallery.roster.new_name", person_name)

@@ -98,9 +98,7 @@ def test_everything_is_sealed_anew_and_nothing_sealed_before_is_left_in_the_file
     assert {path.stat().st_mode & 0o777 for path in kept_keys(key)} == {0o600}
 
 
-def test_the_former_key_opens_a_copy_of_before_and_nothing_else(
-    gallery: Gallery, key: Path, reopen: Callable[..., Gallery], tmp_path: Path
-) -> None:
+def test_the_former_key_opens_a_copy_of_before_and_nothing_else(gallery, key, reopen, tmp_path):
     former = Path(shutil.copy(key, tmp_path / "former"))
     shutil.copy(gallery.path, tmp_path / "copy.db")
     rotate_key(gallery)
@@ -110,9 +108,7 @@ def test_the_former_key_opens_a_copy_of_before_and_nothing_else(
         assert_whole(copy)
 
 
-def test_keys_are_rotated_again_and_again_and_the_record_holds_from_its_beginning(
-    gallery: Gallery, reopen: Callable[..., Gallery]
-) -> None:
+def test_keys_are_rotated_again_and_again_and_the_record_holds_from_its_beginning(gallery, reopen):
     for count in range(2, 6):
         gallery.enrol("ada", vectors(count - 1), replace=True, photos=[b"the first", b"the second"])
         assert rotate_key(gallery).keys == count
@@ -149,9 +145,7 @@ def test_a_new_key_may_be_put_elsewhere(gallery: Gallery, key: Path, reopen: Cal
         reopen(key)
 
 
-def test_a_key_that_is_there_is_taken_unless_it_is_in_force_or_open_to_others(
-    gallery: Gallery, key: Path, reopen: Callable[..., Gallery]
-) -> None:
+def test_a_key_that_is_there_is_taken_unless_it_is_in_force_or_open_to_others(gallery, key, reopen):
     new = key.with_name("new")
     taken = create_key(new)
     same = Path(shutil.copy(key, key.with_name("same")))
@@ -179,9 +173,7 @@ def test_a_key_from_a_command_is_replaced_by_a_file_only(gallery: Gallery, key: 
         assert_whole(again)
 
 
-def test_a_credential_is_not_replaced_for_it_would_be_gone_with_the_service(
-    gallery: Gallery, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_credential_is_not_replaced_for_it_would_be_gone_with_the_service(gallery, key, tmp_path, monkeypatch):
     credential = tmp_path / "credentials" / "edge-oneshot.key"
     credential.parent.mkdir()
     shutil.copy(key, credential)
@@ -198,9 +190,7 @@ def test_a_credential_is_not_replaced_for_it_would_be_gone_with_the_service(
 # interrupted
 
 
-def test_a_power_cut_between_the_commit_and_the_new_keys_place_leaves_a_gallery_that_opens(
-    gallery: Gallery, key: Path, reopen: Callable[..., Gallery]
-) -> None:
+def test_a_power_cut_between_the_commit_and_the_new_keys_place_leaves_a_gallery_that_opens(gallery, key, reopen):
     former = key.read_bytes()
     rotate_key(gallery)
     put_back(key, former)
@@ -214,9 +204,7 @@ def test_a_power_cut_between_the_commit_and_the_new_keys_place_leaves_a_gallery_
     assert len(kept_keys(key)) == 3
 
 
-def test_a_key_file_that_is_gone_is_found_among_the_kept_ones(
-    gallery: Gallery, key: Path, reopen: Callable[..., Gallery]
-) -> None:
+def test_a_key_file_that_is_gone_is_found_among_the_kept_ones(gallery, key, reopen):
     rotate_key(gallery)
     key.unlink()
     with reopen() as again:
@@ -225,9 +213,7 @@ def test_a_key_file_that_is_gone_is_found_among_the_kept_ones(
     assert key.exists()
 
 
-def test_a_kept_key_that_others_may_read_is_refused(
-    gallery: Gallery, key: Path, reopen: Callable[..., Gallery]
-) -> None:
+def test_a_kept_key_that_others_may_read_is_refused(gallery, key, reopen):
     former = key.read_bytes()
     rotate_key(gallery)
     kept_copy(key).chmod(0o644)
@@ -238,9 +224,7 @@ def test_a_kept_key_that_others_may_read_is_refused(
         reopen()
 
 
-def test_a_wrong_key_stays_wrong_whatever_lies_beside_it(
-    gallery: Gallery, key: Path, reopen: Callable[..., Gallery]
-) -> None:
+def test_a_wrong_key_stays_wrong_whatever_lies_beside_it(gallery, key, reopen):
     other = key.with_name("other")
     wrong = create_key(other)
     keys.keep_key(other, wrong)
@@ -262,9 +246,7 @@ def test_what_lies_in_the_place_of_a_kept_key_and_is_another_is_not_overwritten(
     assert_whole(gallery)
 
 
-def test_a_rotation_that_fails_midway_leaves_the_former_key_in_force(
-    gallery: Gallery, key: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rotation_that_fails_midway_leaves_the_former_key_in_force(gallery, key, monkeypatch):
     former, content, files = key.read_bytes(), sealed_values(gallery.path), set(key.parent.iterdir())
     with closing(sqlite3.connect(gallery.path)) as connection, connection:
         connection.execute("UPDATE photo SET sealed = zeroblob(40) WHERE id = 2")
@@ -312,9 +294,7 @@ def test_two_rotations_at_once_lose_nobody(gallery: Gallery, reopen: Callable[..
         assert_whole(again)
 
 
-def test_another_rotation_before_the_new_key_is_in_its_place_loses_nobody(
-    gallery: Gallery, key: Path, reopen: Callable[..., Gallery]
-) -> None:
+def test_another_rotation_before_the_new_key_is_in_its_place_loses_nobody(gallery, key, reopen):
     with reopen() as other:
         former = key.read_bytes()
         rotate_key(gallery)
@@ -325,9 +305,7 @@ def test_another_rotation_before_the_new_key_is_in_its_place_loses_nobody(
     assert read_key(KeySource(key)) == gallery.keyring.vault.key
 
 
-def test_of_two_rotations_at_once_the_newest_key_comes_to_lie_in_the_file(
-    gallery: Gallery, key: Path, reopen: Callable[..., Gallery], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_rotations_at_once_the_newest_key_comes_to_lie_in_the_file(gallery, key, reopen, monkeypatch):
     place = rotation.put_in_place
 
     def overtaken(*arguments: Any) -> None:
@@ -343,9 +321,7 @@ def test_of_two_rotations_at_once_the_newest_key_comes_to_lie_in_the_file(
 
 
 @pytest.mark.parametrize("look", [1, 2])
-def test_whoever_opens_the_gallery_while_the_key_changes_gets_the_right_one(
-    gallery: Gallery, key: Path, reopen: Callable[..., Gallery], monkeypatch: pytest.MonkeyPatch, look: int
-) -> None:
+def test_whoever_opens_the_gallery_while_the_key_changes_gets_the_right_one(gallery, key, reopen, monkeypatch, look):
     read = keys.read_key
     calls = []
 
@@ -374,8 +350,8 @@ def test_whoever_opens_the_gallery_while_the_key_changes_gets_the_right_one(
 
 
 def test_former_keys_stay_until_they_are_dropped_and_then_their_backups_are_closed(
-    gallery: Gallery, key: Path, reopen: Callable[..., Gallery], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+    gallery, key, reopen, tmp_path_factory
+):
     copies = tmp_path_factory.mktemp("copies")  # not in the state folder
     for number in range(3):
         back_up(gallery, copies / f"backup {number}")
@@ -397,9 +373,7 @@ def test_former_keys_stay_until_they_are_dropped_and_then_their_backups_are_clos
         assert_whole(again)
 
 
-def test_a_key_that_the_record_does_not_prove_to_be_a_former_one_is_kept(
-    gallery: Gallery, key: Path, tmp_path: Path
-) -> None:
+def test_a_key_that_the_record_does_not_prove_to_be_a_former_one_is_kept(gallery, key, tmp_path):
     (tmp_path / "other").mkdir()
     with Gallery.open(tmp_path / "other" / "gallery.db", MINE, SIZE, KeySource(key), create=True) as other:
         other.enrol("alan", vectors())
@@ -437,9 +411,7 @@ def test_keys_of_a_command_are_not_dropped(gallery: Gallery, key: Path) -> None:
     assert "beside a key file alone" in str(refused.value)
 
 
-def test_the_commands_rotate_and_drop_and_say_what_they_did(
-    make_bundle: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_commands_rotate_and_drop_and_say_what_they_did(make_bundle, tmp_path, capfd):
     key = tmp_path / "keys" / "key"
     options = ["--state", str(tmp_path / "state"), "--key", str(key)]
     assert cli.main(["init", str(make_bundle()), *options]) == 0

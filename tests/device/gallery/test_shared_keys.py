@@ -163,8 +163,8 @@ def test_a_backup_of_any_key_is_restored_by_itself(root: Path) -> None:
 
 
 def test_a_folder_is_waited_for_while_another_process_is_at_work_in_it_and_free_again_when_that_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, monkeypatch
+):
     hold = "import fcntl, os, sys, time; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)"
     program = [sys.executable, "-c", f"{hold}; print('held', flush=True); time.sleep(1000)", str(tmp_path)]
     with subprocess.Popen(program, stdout=subprocess.PIPE) as holder:

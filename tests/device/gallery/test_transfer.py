@@ -23,7 +23,6 @@ from edge_oneshot_device.gallery.transfer import back_up, export_people, import_
 from edge_oneshot_device.installation import installer
 from tests.raising import raises
 from tests.samples.galleries import MINE, OTHER, SIZE, names, vectors
-from tests.samples.tiny import MakeBundle, People
 
 UNTIL = Access(valid_until="2030-01-01T00:00:00Z", hours="mon 07:00-19:00")
 
@@ -97,9 +96,7 @@ def test_what_a_killed_backup_or_restore_left_is_removed_by_the_next_one(gallery
         assert left == [".edge-oneshot-c.tmp", ".edge-oneshot", "edge-oneshot-d.tmp", ".other.tmp"]
 
 
-def test_a_backup_takes_the_place_of_the_one_before_or_of_nothing(
-    gallery: Gallery, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_backup_takes_the_place_of_the_one_before_or_of_nothing(gallery, file, monkeypatch):
     back_up(gallery, file)
     former = file.read_bytes()
     gallery.enrol("alan", vectors())
@@ -127,9 +124,7 @@ def test_a_gallery_is_not_its_own_backup(gallery: Gallery, opener: Opener) -> No
         assert names(door) == ["ada", "alan", "grace"]
 
 
-def test_a_backup_taken_while_another_connection_writes_is_of_one_moment(
-    gallery: Gallery, opener: Opener, file: Path, key: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_backup_taken_while_another_connection_writes_is_of_one_moment(gallery, opener, file, key, monkeypatch):
     monkeypatch.setattr(transfer, "_PAGES", 1)
     stop, faults = threading.Event(), []
 
@@ -186,9 +181,7 @@ def test_what_was_backed_up_comes_back_and_the_record_says_so(gallery: Gallery, 
     assert gallery.check_audit().people == 3
 
 
-def test_other_processes_that_have_the_gallery_open_see_what_was_restored(
-    gallery: Gallery, opener: Opener, file: Path
-) -> None:
+def test_other_processes_that_have_the_gallery_open_see_what_was_restored(gallery, opener, file):
     back_up(gallery, file)
     with opener() as door:
         door.enrol("ada", vectors(1, seed=5), replace=True)
@@ -202,9 +195,7 @@ def test_other_processes_that_have_the_gallery_open_see_what_was_restored(
         assert door.check_audit().people == gallery.check_audit().people == 3
 
 
-def test_a_backup_of_another_gallery_with_the_same_key_goes_on_with_its_own_record(
-    gallery: Gallery, opener: Opener, file: Path
-) -> None:
+def test_a_backup_of_another_gallery_with_the_same_key_goes_on_with_its_own_record(gallery, opener, file):
     # a device whose card died: the key was kept, the gallery is a new one, and its door is running
     back_up(gallery, file)
     with opener("new") as new, opener("new") as door:
@@ -272,8 +263,8 @@ def test_a_backup_of_another_encoder_is_refused(gallery: Gallery, opener: Opener
 
 
 def test_a_backup_of_another_key_is_restored_with_that_key_only_and_sealed_with_the_present_one(
-    gallery: Gallery, opener: Opener, file: Path, tmp_path: Path
-) -> None:
+    gallery, opener, file, tmp_path
+):
     former = tmp_path / "former"
     back_up(gallery, file)
     with opener() as door:
@@ -314,9 +305,7 @@ def test_a_file_that_is_not_there_is_wrong_input(gallery: Gallery, file: Path) -
 # people from one device to another
 
 
-def test_people_are_taken_to_another_device_with_all_but_their_photos(
-    gallery: Gallery, opener: Opener, file: Path, key: Path, tmp_path: Path
-) -> None:
+def test_people_are_taken_to_another_device_with_all_but_their_photos(gallery, opener, file, key, tmp_path):
     create_key(tmp_path / "key of the other")
     common = read_key(KeySource(key))
     moved = export_people(gallery, file, common)
@@ -344,9 +333,7 @@ def test_people_are_taken_to_another_device_with_all_but_their_photos(
     assert acts(gallery)[-1] == "exported"
 
 
-def test_two_devices_with_one_key_still_have_nothing_in_common(
-    gallery: Gallery, opener: Opener, file: Path, key: Path
-) -> None:
+def test_two_devices_with_one_key_still_have_nothing_in_common(gallery, opener, file, key):
     common = read_key(KeySource(key))
     export_people(gallery, file, common)
     first = json.loads(file.read_bytes())["sealed"]
@@ -368,9 +355,7 @@ def test_an_empty_gallery_is_exported_and_imported(opener: Opener, file: Path, k
         assert import_people(empty, file, read_key(KeySource(key))).people == []
 
 
-def test_a_file_of_people_altered_anywhere_is_refused_and_nobody_enrolled(
-    gallery: Gallery, opener: Opener, file: Path, key: Path
-) -> None:
+def test_a_file_of_people_altered_anywhere_is_refused_and_nobody_enrolled(gallery, opener, file, key):
     common = read_key(KeySource(key))
     export_people(gallery, file, common)
     whole = file.read_bytes()
@@ -397,9 +382,7 @@ def test_a_file_of_people_altered_anywhere_is_refused_and_nobody_enrolled(
         assert import_people(other, file, common).people == ["ada", "grace"]
 
 
-def test_a_file_of_people_opens_with_its_own_key_for_its_own_encoder(
-    gallery: Gallery, opener: Opener, file: Path, key: Path
-) -> None:
+def test_a_file_of_people_opens_with_its_own_key_for_its_own_encoder(gallery, opener, file, key):
     common = read_key(KeySource(key))
     export_people(gallery, file, common)
     with opener("other") as other, raises(IntegrityError, match="--transfer-key", reason="wrong_key"):
@@ -428,9 +411,7 @@ def test_what_is_no_file_of_people_is_refused(gallery: Gallery, file: Path, cont
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
-def test_templates_that_have_no_scores_are_not_imported(
-    gallery: Gallery, opener: Opener, file: Path, key: Path, value: float
-) -> None:
+def test_templates_that_have_no_scores_are_not_imported(gallery, opener, file, key, value):
     broken = np.full(SIZE, value, "<f4").tobytes()
     number = gallery.number_of("ada")
     assert number is not None
@@ -443,9 +424,7 @@ def test_templates_that_have_no_scores_are_not_imported(
         assert names(other) == []
 
 
-def test_commands_back_up_restore_and_transfer(
-    make_bundle: MakeBundle, people: People, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_back_up_restore_and_transfer(make_bundle, people, tmp_path, capfd):
     bundle = make_bundle()
     here, there, file, key = (tmp_path / name for name in ("here", "there", "people.file", "transfer.key"))
     for folder in (here, there):

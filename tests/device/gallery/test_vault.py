@@ -21,7 +21,6 @@ from edge_oneshot_device.installation.options import InstallOptions
 from tests import MODELS
 from tests.raising import raises
 from tests.samples.galleries import MINE, OTHER, SIZE, names, tampering, vectors
-from tests.samples.tiny import MakeBundle, People
 
 KEY = bytes(range(32))
 ONE_MORE = "INSERT INTO template (person, fingerprint, sealed) SELECT person, fingerprint, sealed FROM template LIMIT 1"
@@ -247,9 +246,7 @@ def test_nor_is_it_where_rows_were_moved_between_pages(gallery: Gallery, monkeyp
     assert forgotten > 20
 
 
-def test_a_file_whose_unused_parts_cannot_be_overwritten_is_told_and_the_person_is_forgotten(
-    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_whose_unused_parts_cannot_be_overwritten_is_told_and_the_person_is_forgotten(gallery, monkeypatch):
     gallery.enrol("ada", vectors())
     gallery.enrol("grace", vectors())
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
@@ -286,9 +283,7 @@ def test_a_gallery_of_the_first_version_leaves_nothing_in_the_clear(tmp_path: Pa
     assert left == set()
 
 
-def test_photos_are_kept_only_when_asked_and_die_with_the_person(
-    make_bundle: MakeBundle, people: People, tmp_path: Path
-) -> None:
+def test_photos_are_kept_only_when_asked_and_die_with_the_person(make_bundle, people, tmp_path):
     bundle = make_bundle()
 
     def kept() -> int:
@@ -311,9 +306,7 @@ def test_photos_are_kept_only_when_asked_and_die_with_the_person(
         assert kept() == 0
 
 
-def test_a_gallery_that_was_altered_ends_a_command_with_3_and_one_line(
-    make_bundle: MakeBundle, people: People, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_gallery_that_was_altered_ends_a_command_with_3_and_one_line(make_bundle, people, tmp_path, capfd):
     folder = tmp_path / "state"
     installer.install(make_bundle(), folder)
     image = tmp_path / "ada.png"

@@ -11,7 +11,6 @@ import pytest
 from edge_oneshot_device.gallery import audit, wiping
 from edge_oneshot_device.gallery.encoders import use_encoder
 from edge_oneshot_device.gallery.gallery import Gallery
-from edge_oneshot_device.gallery.keys import KeySource
 from edge_oneshot_device.gallery.people import PersonDetails
 from edge_oneshot_device.gallery.roster import new_number
 from edge_oneshot_device.gallery.sealed import write_person, write_template
@@ -69,9 +68,7 @@ def plant(path: Path, traces: bytes) -> None:
     path.write_bytes(content)
 
 
-def test_the_next_opening_finishes_what_a_kill_left(
-    gallery: Gallery, key: KeySource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_opening_finishes_what_a_kill_left(gallery, key, monkeypatch):
     gone = come_and_go(gallery, monkeypatch)
     assert is_due(gallery)
     with Gallery.open(gallery.path, MINE, SIZE, key) as opened:
@@ -82,9 +79,7 @@ def test_the_next_opening_finishes_what_a_kill_left(
         assert opened.check_audit().people == len(opened.people()) > 20
 
 
-def test_what_others_had_read_before_is_not_written_back(
-    gallery: Gallery, key: KeySource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_others_had_read_before_is_not_written_back(gallery, key, monkeypatch):
     gone = come_and_go(gallery, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(Gallery, "wipe", lambda _: None)
@@ -97,9 +92,7 @@ def test_what_others_had_read_before_is_not_written_back(
     assert left_over(gallery, gone) == 0
 
 
-def test_a_photo_of_another_encoder_s_time_is_wiped_too(
-    gallery: Gallery, key: KeySource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_photo_of_another_encoder_s_time_is_wiped_too(gallery, key, monkeypatch):
     gallery.enrol("ada", vectors(), photos=[b"a photo" * 1000])
     monkeypatch.setattr(Gallery, "wipe", lambda _: None)
     with Gallery.open(gallery.path, OTHER, SIZE, key) as opened:
@@ -119,9 +112,7 @@ def test_who_comes_first_has_nothing_to_wipe(gallery: Gallery) -> None:
     assert not is_due(gallery)
 
 
-def test_others_may_write_while_a_wipe_goes_on(
-    gallery: Gallery, key: KeySource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_others_may_write_while_a_wipe_goes_on(gallery, key, monkeypatch):
     gone = come_and_go(gallery, monkeypatch)
     names: list[str] = []
     with monkeypatch.context() as patch:
@@ -141,9 +132,7 @@ def test_others_may_write_while_a_wipe_goes_on(
     assert left_over(gallery, gone) == 0
 
 
-def test_who_is_forgotten_during_a_wipe_of_others_is_not_taken_for_wiped(
-    gallery: Gallery, key: KeySource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_is_forgotten_during_a_wipe_of_others_is_not_taken_for_wiped(gallery, key, monkeypatch):
     come_and_go(gallery, monkeypatch)
     gallery.enrol("ada", vectors())
     with monkeypatch.context() as patch:
@@ -189,9 +178,7 @@ def test_photos_of_many_pages_are_as_they_were_after_a_wipe(gallery: Gallery) ->
     assert [gallery.keyring.vault.open(sealed, "photo", number) for number, sealed in rows] == photos
 
 
-def test_closing_a_gallery_that_was_wiped_drops_no_lock_of_another_use_in_this_process(
-    gallery: Gallery, key: KeySource
-) -> None:
+def test_closing_a_gallery_that_was_wiped_drops_no_lock_of_another_use_in_this_process(gallery, key):
     # POSIX: a process that closes a file loses all of its locks on it
     begin = f"import sqlite3; sqlite3.connect({str(gallery.path)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
     gallery.enrol("ada", vectors())

@@ -102,9 +102,7 @@ def test_the_best_two_of_many_are_those_of_scoring_everybody(layout: Layout, met
     rule=st.sampled_from(RULES),
     coded=st.sampled_from([False, NUMKONG]),
 )
-def test_exact_products_give_exact_answers_ties_included(
-    values: Any, picked: Any, metric: Any, rule: Any, coded: bool
-) -> None:
+def test_exact_products_give_exact_answers_ties_included(values, picked, metric, rule, coded):
     # small integers over 64: products and their sums are exact in float32, so nothing may differ
     vectors = np.array(values, np.float32) / 64
     owners = np.array(picked.draw(st.lists(st.integers(0, 12), min_size=len(vectors), max_size=len(vectors))))

@@ -169,8 +169,8 @@ def calibrations(draw: st.DrawFn) -> Calibration:
     st.integers(1, 10**6),
 )
 def test_a_smaller_target_or_more_people_never_lower_the_threshold_nor_leave_what_can_be_reached(
-    made: Calibration, metric: Any, target: float, other: float, people: int, more: int
-) -> None:
+    made, metric, target, other, people, more
+):
     small, large = sorted((target, other))
     few, many = sorted((people, more))
     assert threshold_for(made, metric, small, few).value >= threshold_for(made, metric, large, few).value
@@ -211,9 +211,7 @@ def test_a_count_between_two_calibrated_ones_takes_the_next_one_up(make_bundle: 
     assert calibration_for(manifest, "float32", 1).variant == "float32"
 
 
-def test_for_the_mean_a_count_between_two_calibrated_ones_takes_the_next_one_down_from_the_fewest(
-    make_bundle: Any,
-) -> None:
+def test_for_the_mean_a_count_between_two_calibrated_ones_takes_the_next_one_down_from_the_fewest(make_bundle):
     manifest = _manifest(make_bundle(rule="mean"))
     found = {count: calibration_for(manifest, "int8", count).templates for count in (1, 2, 3, 4, 5)}
     assert found == {1: 1, 2: 1, 3: 3, 4: 3, 5: 5}
@@ -229,9 +227,7 @@ def test_for_the_mean_a_count_between_two_calibrated_ones_takes_the_next_one_dow
     ("calibrated", "count", "reason"),
     [(True, 6, "too_many_templates"), (False, 1, "uncalibrated"), (True, 5, "uncalibrated")],
 )
-def test_without_a_calibration_for_the_count_there_is_no_decision(
-    make_bundle: Any, calibrated: bool, count: int, reason: str
-) -> None:
+def test_without_a_calibration_for_the_count_there_is_no_decision(make_bundle, calibrated, count, reason):
     manifest = _manifest(make_bundle(calibrated=calibrated, counts=(1, 3)))
     with raises(InputError, reason=reason):
         calibration_for(manifest, "int8", count)
@@ -253,9 +249,7 @@ def test_similarity_is_linear_between_the_knots_and_constant_outside() -> None:
         ("euclidean", ((0.1, -8.0), (0.01, -4.0)), (-50.0, -8.0, -4.0, -0.0)),
     ],
 )
-def test_likeness_is_the_score_on_a_scale_from_0_to_100_whatever_the_metric(
-    metric: Any, points: Any, scores: Any
-) -> None:
+def test_likeness_is_the_score_on_a_scale_from_0_to_100_whatever_the_metric(metric, points, scores):
     shown = [likeness(calibration(points), metric, score) for score in scores]
     assert shown == pytest.approx([0.0, 0.0, 50.0, 100.0], abs=1e-3)
     assert math.copysign(1.0, shown[0]) == 1.0

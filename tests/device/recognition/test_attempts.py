@@ -74,9 +74,7 @@ def test_what_was_decided_is_in_the_record_with_what_it_rests_on(door: Recognize
 # limits
 
 
-def test_1_to_1_is_delayed_after_five_failures_whoever_comes_and_is_looked_at_after_it(
-    door: Recognizer, people: People, machine: Machine
-) -> None:
+def test_1_to_1_is_delayed_after_five_failures_whoever_comes_and_is_looked_at_after_it(door, people, machine):
     for _ in range(5):
         assert said(door.verify("ada", people["grace"][1])) == (None, False, "below_threshold")
     delayed = door.verify("ada", people["ada"][1])
@@ -119,9 +117,7 @@ def test_two_processes_count_the_same_failures(door: Recognizer, opener: Opener,
         assert desk.verify("ada", people["ada"][1]).reason == "delayed"
 
 
-def test_a_failure_of_another_process_between_the_comparison_and_the_decision_counts(
-    door: Recognizer, opener: Opener, people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_of_another_process_between_the_comparison_and_the_decision_counts(door, opener, people, monkeypatch):
     for _ in range(4):
         door.verify("ada", people["grace"][1])
     with opener() as desk:
@@ -164,9 +160,7 @@ def test_without_limits_one_may_try_as_often_as_one_likes(opener: Opener, people
 # hours
 
 
-def test_outside_their_hours_a_person_is_recognized_and_not_let_in(
-    door: Recognizer, people: People, machine: Machine
-) -> None:
+def test_outside_their_hours_a_person_is_recognized_and_not_let_in(door, people, machine):
     door.gallery.set_access("ada", parse_access("2026-01-05", "2026-01-06", "mon-fri 09:00-17:00"))
     for hours, reason in ((0, "match"), (5, "outside_hours"), (24, "match"), (36, "expired")):
         machine.now = datetime(2026, 1, 5, 12, tzinfo=UTC) + timedelta(hours=hours)
@@ -181,9 +175,7 @@ def test_outside_their_hours_a_person_is_recognized_and_not_let_in(
         assert door.identify(people["grace"][1]).accepted
 
 
-def test_a_clock_that_was_set_back_lets_nobody_in_whose_time_is_over_however_often_they_try(
-    door: Recognizer, people: People, machine: Machine
-) -> None:
+def test_a_clock_that_was_set_back_lets_nobody_in_whose_time_is_over_however_often_they_try(door, people, machine):
     door.gallery.set_access("ada", parse_access(None, "2026-01-05", None))
     machine.now = datetime(2026, 1, 6, 0, 0, tzinfo=UTC)
     assert door.identify(people["ada"][1]).reason == "expired"
@@ -194,9 +186,7 @@ def test_a_clock_that_was_set_back_lets_nobody_in_whose_time_is_over_however_oft
         assert door.identify(people["grace"][1]).accepted
 
 
-def test_a_clock_that_was_set_back_into_the_night_does_not_stay_in_the_hours_of_before(
-    door: Recognizer, people: People, machine: Machine
-) -> None:
+def test_a_clock_that_was_set_back_into_the_night_does_not_stay_in_the_hours_of_before(door, people, machine):
     door.gallery.set_access("ada", parse_access(None, None, "mon-fri 09:00-17:00"))
     machine.now = datetime(2026, 1, 6, 12, tzinfo=UTC)
     assert door.identify(people["ada"][1]).accepted
@@ -213,9 +203,7 @@ def test_whoever_is_let_in_no_more_is_no_failure_of_1_to_1(door: Recognizer, peo
 # the gallery changes between the comparison and the decision
 
 
-def test_whoever_is_forgotten_before_the_decision_is_not_let_in(
-    door: Recognizer, opener: Opener, people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whoever_is_forgotten_before_the_decision_is_not_let_in(door, opener, people, monkeypatch):
     record = recognizer.decide_and_record
     with opener() as desk:
 
@@ -231,9 +219,7 @@ def test_whoever_is_forgotten_before_the_decision_is_not_let_in(
     assert "ada" not in (decision.runner_up.person, last(door)[1])
 
 
-def test_whoever_is_enrolled_before_the_decision_is_taken_into_account(
-    door: Recognizer, opener: Opener, people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whoever_is_enrolled_before_the_decision_is_taken_into_account(door, opener, people, monkeypatch):
     record = recognizer.decide_and_record
     with opener() as desk:
 
@@ -246,9 +232,7 @@ def test_whoever_is_enrolled_before_the_decision_is_taken_into_account(
         assert said(door.identify(people["ada"][0])) == (None, False, "ambiguous")
 
 
-def test_whoever_is_replaced_before_the_decision_is_compared_anew(
-    door: Recognizer, opener: Opener, people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whoever_is_replaced_before_the_decision_is_compared_anew(door, opener, people, monkeypatch):
     record = recognizer.decide_and_record
     with opener() as desk:
 
@@ -291,9 +275,7 @@ def remount(state: Path, how: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{how}", str(state.parent)], check=True)
 
 
-def test_an_acceptance_that_cannot_be_recorded_is_a_rejection_that_says_who_it_was(
-    read_only: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_an_acceptance_that_cannot_be_recorded_is_a_rejection_that_says_who_it_was(read_only, tmp_path, capfd):
     remount(read_only, "ro")
     for command in (["identify"], ["verify", "ada"]):
         words = [*command, str(tmp_path / "ada.png"), "--state", str(read_only), "--json"]
@@ -315,9 +297,7 @@ def test_an_acceptance_that_cannot_be_recorded_is_a_rejection_that_says_who_it_w
     assert cli.main(["audit", "--check", "--state", str(read_only)]) == 0
 
 
-def test_a_failure_that_cannot_be_counted_and_an_empty_gallery_are_told_as_such(
-    read_only: Path, tmp_path: Path, people: People, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failure_that_cannot_be_counted_and_an_empty_gallery_are_told_as_such(read_only, tmp_path, people, capfd):
     with Recognizer.open(read_only) as recognizer:
         for _ in range(5):
             recognizer.verify("ada", people["grace"][1])
@@ -335,9 +315,7 @@ def test_a_failure_that_cannot_be_counted_and_an_empty_gallery_are_told_as_such(
     assert capfd.readouterr().out == "unknown  audit_unavailable\n"
 
 
-def test_waiting_is_told_in_plain_words(
-    make_bundle: MakeBundle, people: People, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_waiting_is_told_in_plain_words(make_bundle, people, tmp_path, capfd):
     state, image = tmp_path / "state", tmp_path / "ada.png"
     image.write_bytes(people["ada"][1])
     installer.install(make_bundle(), state, InstallOptions(target_far=0.05, rejections_per_minute=1))

@@ -19,7 +19,6 @@ from edge_oneshot_device.liveness.challenge import Challenge
 from edge_oneshot_device.liveness.watcher import FAILURES, Liveness, Watcher
 from edge_oneshot_device.recognition.challenges import draw
 from tests.raising import raises
-from tests.samples.galleries import Machine
 from tests.samples.tiny import People
 
 FRAME = Image.new("RGB", (320, 240))
@@ -53,9 +52,7 @@ def rows(door: Recognizer) -> list[dict[str, Any]]:
     return [json.loads(row.detail) for row in door.gallery.rows() if row.act == "challenge"]
 
 
-def test_failed_challenges_are_counted_like_rejections_and_make_the_door_wait(
-    door: Recognizer, machine: Machine, people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_challenges_are_counted_like_rejections_and_make_the_door_wait(door, machine, people, monkeypatch):
     for _ in range(10):
         assert end(begin(door), monkeypatch, "wrong_action").reason == "wrong_action"
     assert begin(door) == Refusal("rate_limited", 60.0)
@@ -75,18 +72,14 @@ def test_challenges_and_rejections_count_together(door: Recognizer, people: Peop
     assert begin(door) == Refusal("rate_limited", 60.0)
 
 
-def test_whoever_passes_is_not_counted_and_may_be_identified_at_once(
-    door: Recognizer, people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whoever_passes_is_not_counted_and_may_be_identified_at_once(door, people, monkeypatch):
     for _ in range(3):
         assert end(begin(door, Limits(rejections_per_minute=1)), monkeypatch, "passed").passed
     assert rows(door)[-1] == {"passed": True, "reason": "passed", "action": None}
     assert door.identify(people["ada"][0]).accepted
 
 
-def test_whoever_breaks_a_challenge_off_has_used_it_up_even_if_the_program_dies(
-    door: Recognizer, tmp_path: Path, machine: Machine
-) -> None:
+def test_whoever_breaks_a_challenge_off_has_used_it_up_even_if_the_program_dies(door, tmp_path, machine):
     for _ in range(10):
         begin(door)  # nobody feeds it
     with Gallery.open(

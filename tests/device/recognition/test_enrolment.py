@@ -87,9 +87,7 @@ def test_an_image_that_fits_a_person_and_another_alike_is_not_refused(recognizer
 # resembles: the same person under two names
 
 
-def test_a_person_who_is_enrolled_under_another_name_is_refused_unless_told(
-    recognizer: Recognizer, make_bundle: MakeBundle, people: People
-) -> None:
+def test_a_person_who_is_enrolled_under_another_name_is_refused_unless_told(recognizer, make_bundle, people):
     assert recognizer.enrol("ada", people["ada"][0]).resembles is None
     assert recognizer.enrol("grace", people["grace"][0]).resembles is None
     with raises(
@@ -117,9 +115,7 @@ def test_the_most_alike_of_several_is_told_and_never_oneself(recognizer: Recogni
     assert recognizer.enrol("grace", people["grace"][1], replace=True).resembles is None
 
 
-def test_nobody_resembles_where_nobody_else_is_enrolled_or_the_bundle_is_uncalibrated(
-    open_recognizer: Any, people: People
-) -> None:
+def test_nobody_resembles_where_nobody_else_is_enrolled_or_the_bundle_is_uncalibrated(open_recognizer, people):
     with open_recognizer(calibrated=False) as recognizer:
         assert recognizer.enrol("ada", *people["ada"][:3]).resembles is None
         assert recognizer.enrol("countess", people["ada"][3]).resembles is None
@@ -130,9 +126,7 @@ def test_nobody_resembles_where_nobody_else_is_enrolled_or_the_bundle_is_uncalib
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("rule", ["best", "mean"])
-def test_poison_is_refused_whatever_the_metric_and_the_rule(
-    open_recognizer: Any, people: People, metric: str, rule: str
-) -> None:
+def test_poison_is_refused_whatever_the_metric_and_the_rule(open_recognizer, people, metric, rule):
     with open_recognizer(target_far=0.05, metric=metric, rule=rule) as recognizer:
         recognizer.enrol("ada", *people["ada"][:3])
         recognizer.enrol("grace", *people["grace"][:3])
@@ -144,9 +138,7 @@ def test_poison_is_refused_whatever_the_metric_and_the_rule(
         assert twin.resembles.person == "ada"
 
 
-def test_an_image_that_is_refused_is_named_with_its_file(
-    recognizer: Recognizer, people: People, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_image_that_is_refused_is_named_with_its_file(recognizer, people, tmp_path, capsys):
     recognizer.enrol("ada", people["ada"][0])
     files = []
     for number, image in enumerate((people["grace"][0], people["grace"][1], people["ada"][1])):
@@ -162,9 +154,7 @@ def test_an_image_that_is_refused_is_named_with_its_file(
     assert cli.main(["enrol", "--folder", str(tmp_path), *command[3:], "--even-if-alike"]) == 2
 
 
-def test_somebody_who_is_alike_by_a_loose_target_alone_is_enrolled_with_a_hint(
-    open_recognizer: Any, people: People
-) -> None:
+def test_somebody_who_is_alike_by_a_loose_target_alone_is_enrolled_with_a_hint(open_recognizer, people):
     def blurred(share: float) -> Any:
         first, other = (np.asarray(Image.open(io.BytesIO(people[name][0])), np.float64) for name in ("ada", "grace"))
         return png((share * first + (1 - share) * other).astype(np.uint8))
@@ -185,9 +175,7 @@ def test_somebody_who_is_alike_by_a_loose_target_alone_is_enrolled_with_a_hint(
 # access
 
 
-def test_access_is_said_on_enrolment_kept_by_add_and_replace_and_changed_where_one_is_named(
-    recognizer: Recognizer, people: People
-) -> None:
+def test_access_is_said_on_enrolment_kept_by_add_and_replace_and_changed_where_one_is_named(recognizer, people):
     until = parse_access(None, "2030-12-31T18:00Z", "mon-fri 07:00-19:00")
     recognizer.enrol("ada", people["ada"][0], access=until)
     recognizer.enrol("ada", people["ada"][1], add=True)
@@ -208,9 +196,7 @@ def test_access_is_said_on_enrolment_kept_by_add_and_replace_and_changed_where_o
     assert (ada.valid_from, ada.valid_until, ada.hours) == (None, None, None)
 
 
-def test_the_command_changes_what_is_named_and_needs_always_to_take_limits_away(
-    recognizer: Recognizer, people: People, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_changes_what_is_named_and_needs_always_to_take_limits_away(recognizer, people, tmp_path, capsys):
     recognizer.enrol("ada", people["ada"][0])
 
     def access(*options: str, code: int = 0) -> Any:

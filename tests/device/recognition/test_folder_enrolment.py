@@ -67,9 +67,7 @@ def test_a_file_or_a_folder_is_a_person(recognizer: Recognizer, folder: Path) ->
     assert steps == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_called_again_it_goes_on_where_it_was_interrupted(
-    recognizer: Recognizer, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_called_again_it_goes_on_where_it_was_interrupted(recognizer, folder, monkeypatch):
     enrol = Gallery.enrol_templates
 
     def fail_at_alan(gallery: Gallery, new: NewTemplates, compared: TemplateCache) -> Enrolment:
@@ -87,9 +85,7 @@ def test_called_again_it_goes_on_where_it_was_interrupted(
     assert enrol_folder(recognizer, folder).skipped == ["ada", "alan", "grace"]
 
 
-def test_who_is_refused_is_listed_with_the_reason_and_the_others_are_enrolled(
-    recognizer: Recognizer, folder: Path, people: People
-) -> None:
+def test_who_is_refused_is_listed_with_the_reason_and_the_others_are_enrolled(recognizer, folder, people):
     (folder / "grace" / "bad.png").write_bytes(b"no image")
     (folder / "poison").mkdir()
     for index, image in enumerate((people["edsger"][0], people["edsger"][1], people["ada"][1])):
@@ -126,9 +122,7 @@ def test_a_person_under_two_names_is_refused(recognizer: Recognizer, folder: Pat
     assert "countess" not in names(recognizer)
 
 
-def test_names_are_kept_as_they_are_written_and_known_in_any_normal_form(
-    recognizer: Recognizer, tmp_path: Path, people: People
-) -> None:
+def test_names_are_kept_as_they_are_written_and_known_in_any_normal_form(recognizer, tmp_path, people):
     folder = tmp_path / "staff"
     folder.mkdir()
     (folder / "Zoe\u0308 v. d. Berg.png").write_bytes(people["ada"][0])
@@ -136,9 +130,7 @@ def test_names_are_kept_as_they_are_written_and_known_in_any_normal_form(
     assert enrol_folder(recognizer, folder).skipped == ["Zo\u00eb v. d. Berg"]
 
 
-def test_names_that_cannot_be_printed_are_refused_and_spelt_out(
-    state: Path, folder: Path, people: People, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_names_that_cannot_be_printed_are_refused_and_spelt_out(state, folder, people, capfd):
     (folder / "a\x1b[31mb.png").write_bytes(people["edsger"][0])
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).write_bytes(people["edsger"][0])
     (folder / "alan" / "\x1b]0;x\x07.png").write_bytes(b"no image")
@@ -158,9 +150,7 @@ def test_names_that_cannot_be_printed_are_refused_and_spelt_out(
 
 
 @pytest.mark.parametrize(("made", "reason"), [("", "not_found"), ("file", "not_found"), ("folder", "empty_folder")])
-def test_a_folder_that_is_none_or_empty_is_refused(
-    recognizer: Recognizer, tmp_path: Path, made: str, reason: str
-) -> None:
+def test_a_folder_that_is_none_or_empty_is_refused(recognizer, tmp_path, made, reason):
     path = tmp_path / "elsewhere"
     if made == "file":
         path.write_bytes(b"")
@@ -217,9 +207,7 @@ def test_what_is_no_image_becomes_nobody_and_is_named(recognizer: Recognizer, fo
     ]
 
 
-def test_a_picture_of_a_format_that_is_not_read_is_refused_and_not_passed_over(
-    recognizer: Recognizer, folder: Path
-) -> None:
+def test_a_picture_of_a_format_that_is_not_read_is_refused_and_not_passed_over(recognizer, folder):
     (folder / "edsger.HEIC").write_bytes(b"ftypheic")
     (folder / "tony.jfif").write_bytes(b"damaged")
     staff = enrol_folder(recognizer, folder)
@@ -227,9 +215,7 @@ def test_a_picture_of_a_format_that_is_not_read_is_refused_and_not_passed_over(
     assert staff.passed_over == []
 
 
-def test_of_more_images_than_are_possible_the_first_are_taken_by_name(
-    recognizer: Recognizer, folder: Path, people: People
-) -> None:
+def test_of_more_images_than_are_possible_the_first_are_taken_by_name(recognizer, folder, people):
     (folder / "many").mkdir()
     for index in range(8):
         (folder / "many" / f"{index}.png").write_bytes(people["edsger"][index % 6])
@@ -256,9 +242,7 @@ class FewFaces:
         return self.shares[photo.stem]
 
 
-def test_of_more_photos_of_a_face_the_best_are_taken_and_those_without_one_left_out(
-    recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_more_photos_of_a_face_the_best_are_taken_and_those_without_one_left_out(recognizer, tmp_path, monkeypatch):
     faces = FewFaces({"0": 0.9, "1": 0.2, "3": 0.5, "4": 0.1, "5": 0.8, "6": 0.5, "7": 0.95})
     photos = [tmp_path / f"{index}.jpg" for index in range(8)]
     for photo in photos:
@@ -282,9 +266,7 @@ def test_of_more_photos_of_a_face_the_best_are_taken_and_those_without_one_left_
 # the command
 
 
-def test_the_command_ends_with_1_when_somebody_was_refused_and_with_0_otherwise(
-    state: Path, folder: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_ends_with_1_when_somebody_was_refused_and_with_0_otherwise(state, folder, capfd):
     arguments = ["enrol", "--folder", str(folder), "--state", str(state)]
     (folder / "bad.png").write_bytes(b"no image")
     assert cli.main(arguments) == 1
@@ -302,18 +284,14 @@ def test_the_command_ends_with_1_when_somebody_was_refused_and_with_0_otherwise(
 @pytest.mark.parametrize(
     ("more", "words"), [(["ada"], "leave out ada"), (["--add"], "new people only"), (["--replace"], "PERSON")]
 )
-def test_what_a_folder_does_not_go_with_is_said(
-    state: Path, folder: Path, more: list[str], words: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_folder_does_not_go_with_is_said(state, folder, more, words, capfd):
     assert cli.main(["enrol", *more, "--folder", str(folder), "--state", str(state), "--json"]) == 2
     error = json.loads(capfd.readouterr().err)
     assert error["reason"] == "wrong_use"
     assert words in error["error"]
 
 
-def test_dates_and_hours_are_for_all_who_are_enrolled_from_a_folder(
-    state: Path, folder: Path, people: People, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_dates_and_hours_are_for_all_who_are_enrolled_from_a_folder(state, folder, people, capfd):
     with Recognizer.open(state) as recognizer:
         recognizer.enrol("ada", people["ada"][0])
     limits = ["--hours", "mon-fri 07:00-19:00", "--valid-until", "2030-12-31"]
@@ -329,9 +307,7 @@ def test_dates_and_hours_are_for_all_who_are_enrolled_from_a_folder(
     assert "--folder" not in json.loads(capfd.readouterr().err)["error"]
 
 
-def test_the_command_says_which_images_were_taken_and_what_was_left_out(
-    state: Path, folder: Path, people: People, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_says_which_images_were_taken_and_what_was_left_out(state, folder, people, capfd):
     (folder / "many").mkdir()
     for index in range(6):
         (folder / "many" / f"{index}.png").write_bytes(people["edsger"][index])
@@ -346,9 +322,7 @@ def test_the_command_says_which_images_were_taken_and_what_was_left_out(
     ]
 
 
-def test_progress_is_shown_on_a_terminal_and_nothing_of_it_in_the_result(
-    state: Path, folder: Path, tmp_path: Path
-) -> None:
+def test_progress_is_shown_on_a_terminal_and_nothing_of_it_in_the_result(state, folder, tmp_path):
     command = [sys.executable, "-m", "edge_oneshot_device.cli", "enrol", "--folder", str(folder), "--state", str(state)]
     ours, theirs = pty.openpty()
     with (tmp_path / "result").open("wb") as result:

@@ -53,8 +53,8 @@ def test_the_image_that_somebody_was_enrolled_from_is_accepted_among_187_people(
 
 
 def test_init_enrol_and_doctor_say_from_how_many_people_on_the_rate_is_not_kept(
-    state: Path, make_bundle: MakeBundle, people: People, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    state, make_bundle, people, tmp_path, capsys
+):
     image = tmp_path / "ada.png"
     image.write_bytes(people["ada"][0])
     where = ["--state", str(state)]
@@ -82,9 +82,7 @@ def test_init_enrol_and_doctor_say_from_how_many_people_on_the_rate_is_not_kept(
     assert "target FAR 1 %, FAR kept 1.1 %, provisional" in capsys.readouterr().out
 
 
-def test_without_a_calibration_there_is_no_outlook_and_nothing_fails(
-    make_bundle: MakeBundle, people: People, tmp_path: Path
-) -> None:
+def test_without_a_calibration_there_is_no_outlook_and_nothing_fails(make_bundle, people, tmp_path):
     installation = install(make_bundle(calibrated=False), tmp_path / "state")
     with Recognizer.open(tmp_path / "state") as recognizer:
         assert recognizer.enrol("ada", people["ada"][0]).outlook is None
@@ -99,9 +97,7 @@ def test_the_outlook_follows_a_rollback(state: Path, make_bundle: MakeBundle) ->
     assert back.outlook.target_far == 0.01
 
 
-def test_init_says_beforehand_what_the_door_will_do_and_whose_choice_the_target_is(
-    make_bundle: MakeBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_init_says_beforehand_what_the_door_will_do_and_whose_choice_the_target_is(make_bundle, tmp_path, capsys):
     command = ["init", str(make_bundle()), "--state", str(tmp_path / "state")]
     assert cli.main(command) == 0
     chosen = capsys.readouterr().out
@@ -119,9 +115,7 @@ def test_init_says_beforehand_what_the_door_will_do_and_whose_choice_the_target_
     assert [told.count(f"with {people} people enrolled, about ") for people in (10, 11, 100)] == [0, 1, 1]
 
 
-def test_init_says_which_settings_of_before_are_as_by_default_again(
-    make_bundle: MakeBundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_init_says_which_settings_of_before_are_as_by_default_again(make_bundle, tmp_path, capsys):
     command = ["init", str(make_bundle()), "--state", str(tmp_path / "state")]
     assert cli.main([*command, "--keep-photos", "--target-far", "0.05", "--rejections-per-minute", "5"]) == 0
     assert "as default" not in capsys.readouterr().out
@@ -137,9 +131,7 @@ def test_strangers_are_counted_in_plain_figures(far: float, strangers: str) -> N
     assert told.startswith(f"with 100 people enrolled, about {strangers} of 1,000 strangers get in and 0 of 100 ")
 
 
-def test_a_door_that_turns_many_away_is_told_so_with_what_to_do(
-    make_bundle: MakeBundle, people: People, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_door_that_turns_many_away_is_told_so_with_what_to_do(make_bundle, people, tmp_path, capsys):
     def hard_to_meet(manifest: dict[str, Any]) -> None:
         for calibration in manifest["calibration"]:
             calibration["points"][-1]["frr"] = 0.442
@@ -159,9 +151,7 @@ def test_a_door_that_turns_many_away_is_told_so_with_what_to_do(
     assert found.level == "warning"
 
 
-def test_a_target_that_is_unfit_for_a_door_is_not_taken_without_being_asked_for(
-    make_bundle: MakeBundle, tmp_path: Path
-) -> None:
+def test_a_target_that_is_unfit_for_a_door_is_not_taken_without_being_asked_for(make_bundle, tmp_path):
     def few_people(manifest: dict[str, Any]) -> None:
         for calibration in manifest["calibration"]:
             calibration["target_far"] = 0.5

@@ -42,9 +42,7 @@ def recognizer(open_recognizer: Any) -> Any:
         yield opened
 
 
-def test_the_readmes_example_runs_as_it_stands(
-    make_bundle: MakeBundle, people: People, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+def test_the_readmes_example_runs_as_it_stands(make_bundle, people, tmp_path, monkeypatch, capsys):
     (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(example.splitlines()) <= 10
     install(make_bundle(), tmp_path / "state")
@@ -64,9 +62,7 @@ def test_the_readmes_example_runs_as_it_stands(
     ("variant", "metric"),
     [("int8", "cosine"), ("int8", "euclidean"), ("float32", "cosine"), ("onnx-float32", "cosine")],
 )
-def test_one_image_is_enough_to_tell_people_apart(
-    open_recognizer: Any, people: People, variant: str, metric: str
-) -> None:
+def test_one_image_is_enough_to_tell_people_apart(open_recognizer, people, variant, metric):
     with open_recognizer(variant=variant, metric=metric, target_far=0.05) as recognizer:
         known = [name for name in people if name != "stranger"]
         for name in known:
@@ -95,9 +91,7 @@ def test_a_decision_has_the_keys_of_the_design() -> None:
     ]  # fmt: skip
 
 
-def test_a_verification_repeats_what_encoder_and_calibration_say(
-    recognizer: Recognizer, make_bundle: MakeBundle, people: People
-) -> None:
+def test_a_verification_repeats_what_encoder_and_calibration_say(recognizer, make_bundle, people):
     bundle = Bundle.open(make_bundle())
     encoder = Encoder.open(bundle, "int8")
     recognizer.enrol("ada", *people["ada"][:2])
@@ -112,9 +106,7 @@ def test_a_verification_repeats_what_encoder_and_calibration_say(
     assert decision.fingerprint == bundle.manifest.variants[0].fingerprint
 
 
-def test_in_1_to_n_the_calibration_is_that_of_whoever_has_the_most_templates(
-    open_recognizer: Any, make_bundle: MakeBundle, people: People
-) -> None:
+def test_in_1_to_n_the_calibration_is_that_of_whoever_has_the_most_templates(open_recognizer, make_bundle, people):
     manifest = Bundle.open(make_bundle()).manifest
     with open_recognizer(target_far=0.1) as recognizer:
         recognizer.enrol("ada", people["ada"][0])
@@ -125,8 +117,8 @@ def test_in_1_to_n_the_calibration_is_that_of_whoever_has_the_most_templates(
 
 
 def test_with_the_mean_of_templates_the_calibration_is_that_of_whoever_has_the_fewest(
-    open_recognizer: Any, make_bundle: MakeBundle, people: People
-) -> None:
+    open_recognizer, make_bundle, people
+):
     manifest = Bundle.open(make_bundle(rule="mean")).manifest
     with open_recognizer(target_far=0.1, rule="mean") as recognizer:
         recognizer.enrol("grace", *people["grace"][:4])
@@ -202,9 +194,7 @@ def test_templates_are_added_replaced_and_forgotten(recognizer: Recognizer, peop
         recognizer.verify("ada", people["ada"][0])
 
 
-def test_one_bad_image_among_several_enrols_nothing_and_is_named(
-    recognizer: Recognizer, people: People, tmp_path: Path
-) -> None:
+def test_one_bad_image_among_several_enrols_nothing_and_is_named(recognizer, people, tmp_path):
     good, blank, text = tmp_path / "good.png", tmp_path / "blank.png", tmp_path / "text.png"
     good.write_bytes(people["ada"][0])
     blank.write_bytes(png(np.full((32, 32), 200, np.uint8)))
@@ -231,9 +221,7 @@ def test_wrong_use_is_refused_before_any_image_is_read(recognizer: Recognizer) -
             refused_call()
 
 
-def test_two_recognizers_on_one_state_see_each_others_people(
-    open_recognizer: Any, people: People, tmp_path: Path
-) -> None:
+def test_two_recognizers_on_one_state_see_each_others_people(open_recognizer, people, tmp_path):
     with open_recognizer() as door, Recognizer.open(tmp_path / "state") as desk:
         assert door.identify(people["ada"][1]).reason == "empty_gallery"
         desk.enrol("ada", people["ada"][0])
@@ -242,9 +230,7 @@ def test_two_recognizers_on_one_state_see_each_others_people(
         assert door.identify(people["ada"][1]).reason == "empty_gallery"
 
 
-def test_templates_of_another_encoder_are_refused_not_matched(
-    open_recognizer: Any, people: People, tmp_path: Path
-) -> None:
+def test_templates_of_another_encoder_are_refused_not_matched(open_recognizer, people, tmp_path):
     with open_recognizer() as recognizer:
         recognizer.enrol("ada", people["ada"][0])
         with Gallery.open(tmp_path / "state" / "gallery.db", "0" * 64, 16) as foreign:
@@ -255,9 +241,7 @@ def test_templates_of_another_encoder_are_refused_not_matched(
             recognizer.identify(people["ada"][0])
 
 
-def test_a_model_that_answers_nan_enrols_nobody(
-    recognizer: Recognizer, people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_answers_nan_enrols_nobody(recognizer, people, monkeypatch):
     recognizer.enrol("ada", people["ada"][0])
     monkeypatch.setattr(Encoder, "embed_image", lambda *_: np.full(16, np.nan, np.float32))
     for refused_call in (
@@ -270,9 +254,7 @@ def test_a_model_that_answers_nan_enrols_nobody(
     assert [person.person for person in recognizer.people()] == ["ada"]
 
 
-def test_a_recognizer_is_made_of_an_encoder_a_manifest_and_a_gallery(
-    make_bundle: MakeBundle, people: People, tmp_path: Path
-) -> None:
+def test_a_recognizer_is_made_of_an_encoder_a_manifest_and_a_gallery(make_bundle, people, tmp_path):
     bundle = Bundle.open(make_bundle())
     encoder = Encoder.open(bundle, "float32")
     gallery = Gallery.open(tmp_path / "g.db", encoder.fingerprint, encoder.embedding.size, create=True)

@@ -100,9 +100,7 @@ def run_script(connection: sqlite3.Connection, script: str) -> None:
 
 
 @pytest.mark.parametrize("what", PROGRAMS)
-def test_a_gallery_with_somebody_elses_program_in_it_is_refused_by_every_command(
-    state: Path, run: Run, tmp_path: Path, what: str
-) -> None:
+def test_a_gallery_with_somebody_elses_program_in_it_is_refused_by_every_command(state, run, tmp_path, what):
     tamper(state, PROGRAMS[what])
     before = (state / "gallery.db").read_bytes()
     for command in (
@@ -125,9 +123,7 @@ def test_a_gallery_with_somebody_elses_program_in_it_is_refused_by_every_command
 
 
 @pytest.mark.parametrize("what", PROGRAMS)
-def test_a_program_that_is_put_there_while_the_door_runs_lets_nobody_in(
-    state: Path, door: Recognizer, people: People, what: str
-) -> None:
+def test_a_program_that_is_put_there_while_the_door_runs_lets_nobody_in(state, door, people, what):
     assert door.identify(people["ada"][1]).accepted
     tamper(state, PROGRAMS[what])
     for attempt in (
@@ -155,8 +151,8 @@ def test_a_program_in_a_backup_is_not_restored(state: Path, run: Run, tmp_path: 
 
 
 def test_a_schema_edited_without_its_version_is_refused_on_opening_and_unheard_of_in_a_running_door(
-    state: Path, door: Recognizer, run: Run, people: People, tmp_path: Path
-) -> None:
+    state, door, run, people, tmp_path
+):
     assert door.identify(people["ada"][1]).accepted
     text = "CREATE TRIGGER x BEFORE INSERT ON audit BEGIN SELECT RAISE(IGNORE); END"
     with tampering(state / "gallery.db") as connection:
@@ -177,9 +173,7 @@ def test_a_schema_edited_without_its_version_is_refused_on_opening_and_unheard_o
         ("person", "DELETE"), ("person", "INSERT"), ("template", "INSERT"), ("wipe", "INSERT"),
     ],
 )  # fmt: skip
-def test_a_write_that_does_not_land_undoes_the_whole_transaction(
-    state: Path, door: Recognizer, people: People, monkeypatch: pytest.MonkeyPatch, table: str, how: str
-) -> None:
+def test_a_write_that_does_not_land_undoes_the_whole_transaction(state, door, people, monkeypatch, table, how):
     if how == "UPDATE":
         door.verify("ada", people["grace"][1])
     # as if the comparison of the schema had not seen it, nor SQLite been told to run no trigger, as from Python 3.12 on
@@ -206,9 +200,7 @@ def test_a_write_that_does_not_land_undoes_the_whole_transaction(
 # another file in the gallery's place
 
 
-def test_a_gallery_that_was_never_sealed_lets_nobody_in_until_init_takes_it_over(
-    state: Path, run: Run, tmp_path: Path
-) -> None:
+def test_a_gallery_that_was_never_sealed_lets_nobody_in_until_init_takes_it_over(state, run, tmp_path):
     with Recognizer.open(state) as door:
         own = np.ones(door.gallery.size, np.float32)
         fingerprint = door.gallery.fingerprint
@@ -237,9 +229,7 @@ def test_a_gallery_that_was_never_sealed_lets_nobody_in_until_init_takes_it_over
 
 
 @pytest.mark.parametrize("how", ["removed", "emptied", "no tables"])
-def test_a_gallery_that_is_gone_is_no_new_one_until_init_is_told_so(
-    state: Path, run: Run, tmp_path: Path, how: str
-) -> None:
+def test_a_gallery_that_is_gone_is_no_new_one_until_init_is_told_so(state, run, tmp_path, how):
     path = state / "gallery.db"
     path.unlink()
     if how == "emptied":
@@ -271,9 +261,7 @@ def test_a_running_door_whose_gallery_is_emptied_lets_nobody_in(state: Path, doo
         door.identify(people["ada"][1])
 
 
-def test_a_running_door_whose_gallery_was_moved_away_lets_nobody_in(
-    state: Path, door: Recognizer, people: People
-) -> None:
+def test_a_running_door_whose_gallery_was_moved_away_lets_nobody_in(state, door, people):
     assert door.identify(people["ada"][1]).accepted
     (state / "gallery.db").rename(state / "elsewhere.db")
     assert said(door.identify(people["ada"][1])) == (None, False, "audit_unavailable")
@@ -284,9 +272,7 @@ def test_a_running_door_whose_gallery_was_moved_away_lets_nobody_in(
 
 @pytest.mark.parametrize("name", ["gallery.db", "reserve"])
 @pytest.mark.parametrize("kind", ["link", "dangling", "folder", "pipe"])
-def test_a_link_in_the_place_of_a_file_is_refused_and_what_it_leads_to_stays(
-    state: Path, run: Run, tmp_path: Path, name: str, kind: str
-) -> None:
+def test_a_link_in_the_place_of_a_file_is_refused_and_what_it_leads_to_stays(state, run, tmp_path, name, kind):
     place, target = state / name, tmp_path / "precious"
     place.unlink()
     if kind == "link":
@@ -308,9 +294,7 @@ def test_a_link_in_the_place_of_a_file_is_refused_and_what_it_leads_to_stays(
         assert not target.exists()
 
 
-def test_a_link_that_appears_while_the_gallery_is_opened_is_refused(
-    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_link_that_appears_while_the_gallery_is_opened_is_refused(state, tmp_path, monkeypatch):
     path, target = state / "gallery.db", tmp_path / "elsewhere.db"
     target.write_bytes(path.read_bytes())
     connect = sqlite3.connect
@@ -326,9 +310,7 @@ def test_a_link_that_appears_while_the_gallery_is_opened_is_refused(
         database.open_file(path)
 
 
-def test_a_link_in_the_place_of_the_journal_is_not_followed(
-    state: Path, door: Recognizer, people: People, tmp_path: Path
-) -> None:
+def test_a_link_in_the_place_of_the_journal_is_not_followed(state, door, people, tmp_path):
     (state / "gallery.db-journal").symlink_to(tmp_path / "created")
     with raises(IntegrityError, reason="foreign_file"):
         door.identify(people["ada"][1])
@@ -336,9 +318,7 @@ def test_a_link_in_the_place_of_the_journal_is_not_followed(
 
 
 @pytest.mark.parametrize("name", ["gallery.db-wal", "gallery.db-journal"])
-def test_a_second_name_of_a_file_elsewhere_is_no_journal_and_no_log(
-    state: Path, door: Recognizer, run: Run, people: People, tmp_path: Path, name: str
-) -> None:
+def test_a_second_name_of_a_file_elsewhere_is_no_journal_and_no_log(state, door, run, people, tmp_path, name):
     own = tmp_path / "own.txt"
     own.write_text("of the same user, and no part of a gallery")
     os.link(own, state / name)
@@ -349,9 +329,7 @@ def test_a_second_name_of_a_file_elsewhere_is_no_journal_and_no_log(
     assert (own.read_text(), own.stat().st_nlink) == ("of the same user, and no part of a gallery", 2)
 
 
-def test_a_link_to_itself_in_the_place_of_the_gallery_is_refused_in_one_line(
-    state: Path, door: Recognizer, run: Run, people: People, tmp_path: Path
-) -> None:
+def test_a_link_to_itself_in_the_place_of_the_gallery_is_refused_in_one_line(state, door, run, people, tmp_path):
     (state / "gallery.db").unlink()
     (state / "gallery.db").symlink_to(state / "gallery.db")
     assert not door.identify(people["ada"][1]).accepted
@@ -370,9 +348,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_journal_that_names_a_file_to_delete_is_refused_and_a_power_cuts_own_is_rolled_back(
-    state: Path, run: Run, tmp_path: Path
-) -> None:
+def test_a_journal_that_names_a_file_to_delete_is_refused_and_a_power_cuts_own_is_rolled_back(state, run, tmp_path):
     journal = state / "gallery.db-journal"
     subprocess.run([sys.executable, "-c", _CUT_OFF, state / "gallery.db"], check=False)
     (tmp_path / "precious").write_bytes(b"somebody else's\0")
@@ -418,9 +394,7 @@ def test_a_folder_whose_name_is_no_utf_8_holds_a_gallery(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("table", ["person", "template"])
-def test_whoever_is_deleted_behind_the_doors_back_is_no_longer_let_in(
-    state: Path, door: Recognizer, run: Run, people: People, table: str
-) -> None:
+def test_whoever_is_deleted_behind_the_doors_back_is_no_longer_let_in(state, door, run, people, table):
     assert door.identify(people["ada"][1]).person == "ada"
     number = door.gallery.number_of("ada")
     column = "number" if table == "person" else "person"
@@ -432,9 +406,7 @@ def test_whoever_is_deleted_behind_the_doors_back_is_no_longer_let_in(
     assert run("audit", "--check")["reason"] == "audit_altered"
 
 
-def test_a_template_put_there_without_a_row_of_the_record_lets_nobody_in_who_is_not_in_the_file(
-    state: Path, door: Recognizer, people: People
-) -> None:
+def test_a_template_put_there_without_a_row_of_the_record_lets_nobody_in_who_is_not_in_the_file(state, door, people):
     assert door.identify(people["ada"][1]).person == "ada"
     number, other = door.gallery.number_of("ada"), door.gallery.number_of("grace")
     tamper(state, f"UPDATE template SET person = {number} WHERE person = {other}")
@@ -444,9 +416,7 @@ def test_a_template_put_there_without_a_row_of_the_record_lets_nobody_in_who_is_
         door.verify("grace", people["grace"][1])
 
 
-def test_templates_that_come_back_without_a_row_of_the_record_are_no_endless_loop(
-    state: Path, door: Recognizer, people: People
-) -> None:
+def test_templates_that_come_back_without_a_row_of_the_record_are_no_endless_loop(state, door, people):
     number = door.gallery.number_of("ada")
     with tampering(state / "gallery.db") as connection:
         kept = connection.execute("SELECT * FROM template WHERE person = ?", (number,)).fetchall()
@@ -458,9 +428,7 @@ def test_templates_that_come_back_without_a_row_of_the_record_are_no_endless_loo
 
 
 @pytest.mark.parametrize("command", [["identify"], ["verify", "ada"]])
-def test_a_gallery_that_changes_again_and_again_is_a_rejection_on_the_record(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
-) -> None:
+def test_a_gallery_that_changes_again_and_again_is_a_rejection_on_the_record(run, tmp_path, monkeypatch, command):
     monkeypatch.setattr(TemplateCache, "is_current", lambda *_: False)
     done = run(*command, tmp_path / "ada.png")
     assert (done["code"], done["reason"]) == (4, "gallery_changing")
@@ -470,9 +438,7 @@ def test_a_gallery_that_changes_again_and_again_is_a_rejection_on_the_record(
     assert (row["act"], row["detail"]["accepted"], row["detail"]["reason"]) == (command[0], False, "gallery_changing")
 
 
-def test_reading_everything_anew_and_checking_the_record_end_where_rows_go_as_fast_as_they_are_read(
-    door: Recognizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reading_everything_anew_and_checking_the_record_end_where_rows_go_as_fast_as_they_are_read(door, monkeypatch):
     cache = door.gallery.template_cache("cosine", "best")
     monkeypatch.setattr("edge_oneshot_device.gallery.audit.changed_since", lambda *_: None)
     cache.clear()
@@ -506,9 +472,7 @@ NOT_SEEN_AT_ONCE = "DELETE FROM audit WHERE seq = (SELECT max(seq) - 1 FROM audi
         NOT_SEEN_AT_ONCE,
     ],
 )
-def test_nobody_is_let_in_and_nothing_done_after_a_last_row_that_nobody_made(
-    state: Path, run: Run, people: People, tmp_path: Path, forgery: str
-) -> None:
+def test_nobody_is_let_in_and_nothing_done_after_a_last_row_that_nobody_made(state, run, people, tmp_path, forgery):
     with Recognizer.open(state) as door:
         assert door.identify(people["ada"][1]).accepted
         tamper(state, forgery)
@@ -563,9 +527,7 @@ with Recognizer.open(sys.argv[1]) as door:
 
 
 @pytest.mark.parametrize("command", ["restore", "back_up"])
-def test_a_copy_that_a_killed_command_left_goes_with_the_next_one_and_one_in_use_stays(
-    state: Path, run: Run, tmp_path: Path, command: str
-) -> None:
+def test_a_copy_that_a_killed_command_left_goes_with_the_next_one_and_one_in_use_stays(state, run, tmp_path, command):
     file = tmp_path / "backups" / "copy"
     file.parent.mkdir()
     assert run("backup", file)["code"] == 0
@@ -589,9 +551,7 @@ def test_a_copy_that_a_killed_command_left_goes_with_the_next_one_and_one_in_use
 # enrolled twice at once
 
 
-def test_whoever_is_enrolled_twice_at_once_is_noticed(
-    state: Path, door: Recognizer, people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whoever_is_enrolled_twice_at_once_is_noticed(state, door, people, monkeypatch):
     check_fit = enrolment.check_fit
 
     def meanwhile(*arguments: Any, **keywords: Any) -> Any:
@@ -609,9 +569,7 @@ def test_whoever_is_enrolled_twice_at_once_is_noticed(
     assert resembles.person == "mallory"
 
 
-def test_an_enrolment_that_is_overtaken_again_and_again_ends(
-    door: Recognizer, people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_enrolment_that_is_overtaken_again_and_again_ends(door, people, monkeypatch):
     monkeypatch.setattr(TemplateCache, "is_current", lambda *_: False)
     with raises(MachineError, reason="gallery_changing"):
         door.enrol("eve", people["stranger"][0])

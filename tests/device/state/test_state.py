@@ -72,9 +72,7 @@ def enrol_somebody(folder: Path, bundle: Path, variant: str = "int8") -> None:
 # which folder
 
 
-def test_the_argument_comes_before_the_environment_and_that_before_the_home_folder(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_argument_comes_before_the_environment_and_that_before_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("EDGE_ONESHOT_STATE", "/from/environment")
     assert state_dir("/from/argument") == Path("/from/argument")
@@ -132,9 +130,7 @@ def test_a_target_smaller_than_supported_is_installed_as_provisional(make_bundle
     assert load(folder)[0].target_far == 0.002
 
 
-def test_a_target_that_the_calibration_cannot_promise_is_refused_with_the_smallest_that_it_can(
-    make_bundle: MakeBundle, folder: Path
-) -> None:
+def test_a_target_that_the_calibration_cannot_promise_is_refused_with_the_smallest_that_it_can(make_bundle, folder):
     for target in (1e-9, 0.00099):
         with raises(InputError, match=r"supports 0\.001 or more", reason="bad_target_far"):
             install(make_bundle(), folder, InstallOptions(target_far=target))
@@ -170,9 +166,7 @@ def test_an_uncalibrated_bundle_is_installed_without_a_target(make_bundle: MakeB
         ({}, {"threads": 0}, "wrong_threads"),
     ],
 )
-def test_a_refused_init_creates_nothing(
-    make_bundle: MakeBundle, folder: Path, made: dict[str, Any], asked: dict[str, Any], reason: str
-) -> None:
+def test_a_refused_init_creates_nothing(make_bundle, folder, made, asked, reason):
     with raises(InputError, reason=reason):
         install(make_bundle(**made), folder, InstallOptions(**asked))
     assert not folder.exists()
@@ -183,9 +177,7 @@ def test_a_missing_variant_is_refused_with_the_list_of_those_there_are(make_bund
         install(make_bundle(variants=("float32", "onnx-float32")), folder)
 
 
-def test_a_bundle_with_any_byte_flipped_is_refused_and_the_former_one_stays(
-    make_bundle: MakeBundle, folder: Path, tmp_path: Path
-) -> None:
+def test_a_bundle_with_any_byte_flipped_is_refused_and_the_former_one_stays(make_bundle, folder, tmp_path):
     install(make_bundle(), folder)
     before = contents(folder)
     content = make_bundle(name="next").read_bytes()
@@ -257,9 +249,7 @@ def test_people_stay_enrolled_when_only_the_calibration_is_new(make_bundle: Make
 
 
 @pytest.mark.parametrize("moment", ["before the bundle", "before the transaction", "within it", "after it"])
-def test_an_interrupted_init_leaves_what_was_in_use_or_what_is_to_be(
-    make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
+def test_an_interrupted_init_leaves_what_was_in_use_or_what_is_to_be(make_bundle, folder, monkeypatch, moment):
     install(make_bundle(), folder)
     former = load(folder)[0]
     write, put_in_use, remove = installing.write_bundle, settings_rows.install, installing.remove_bundles
@@ -326,9 +316,7 @@ def test_an_altered_bundle_is_refused(make_bundle: MakeBundle, folder: Path) -> 
 # settings
 
 
-def test_settings_are_sealed_and_every_change_of_them_is_a_row_of_the_record(
-    make_bundle: MakeBundle, folder: Path, key: Any, public_file: Any
-) -> None:
+def test_settings_are_sealed_and_every_change_of_them_is_a_row_of_the_record(make_bundle, folder, key, public_file):
     bundle = sign_bundle(make_bundle(), key)
     install(bundle, folder)
     install(
@@ -363,8 +351,8 @@ def test_settings_are_sealed_and_every_change_of_them_is_a_row_of_the_record(
     ],
 )
 def test_settings_that_were_altered_or_removed_are_refused_and_never_replaced_by_defaults(
-    make_bundle: MakeBundle, folder: Path, change: str, reason: str
-) -> None:
+    make_bundle, folder, change, reason
+):
     bundle = make_bundle()
     install(bundle, folder, InstallOptions(target_far=0.001))
     enrol_somebody(folder, bundle)
@@ -411,9 +399,7 @@ def test_the_record_says_whether_the_settings_are_the_last_ones(make_bundle: Mak
     assert refused.value.reason == "audit_altered"
 
 
-def test_settings_of_another_gallery_with_the_same_key_are_refused(
-    make_bundle: MakeBundle, folder: Path, tmp_path: Path
-) -> None:
+def test_settings_of_another_gallery_with_the_same_key_are_refused(make_bundle, folder, tmp_path):
     bundle = make_bundle()
     install(bundle, folder, InstallOptions(target_far=0.001))
     install(bundle, tmp_path / "other", InstallOptions(target_far=0.5))
@@ -442,9 +428,7 @@ def test_settings_survive_a_new_key_and_what_the_record_lets_go_of(make_bundle: 
     assert load(folder)[0] == before
 
 
-def test_a_restored_backup_brings_its_people_and_leaves_this_devices_settings(
-    make_bundle: MakeBundle, folder: Path, tmp_path: Path
-) -> None:
+def test_a_restored_backup_brings_its_people_and_leaves_this_devices_settings(make_bundle, folder, tmp_path):
     bundle = make_bundle()
     install(bundle, folder, InstallOptions(target_far=0.2, keep_photos=True))
     enrol_somebody(folder, bundle)
@@ -463,9 +447,7 @@ def test_a_restored_backup_brings_its_people_and_leaves_this_devices_settings(
         assert load(place)[0].target_far == 0.001
 
 
-def test_a_state_of_before_the_settings_were_sealed_takes_an_init_and_keeps_its_people(
-    make_bundle: MakeBundle, folder: Path
-) -> None:
+def test_a_state_of_before_the_settings_were_sealed_takes_an_init_and_keeps_its_people(make_bundle, folder):
     bundle = make_bundle()
     install(bundle, folder)
     enrol_somebody(folder, bundle)
@@ -482,9 +464,7 @@ def test_a_state_of_before_the_settings_were_sealed_takes_an_init_and_keeps_its_
     assert load(folder)[0].target_far is None
 
 
-def test_without_people_or_without_a_gallery_there_is_nothing_but_an_init_to_run(
-    make_bundle: MakeBundle, folder: Path
-) -> None:
+def test_without_people_or_without_a_gallery_there_is_nothing_but_an_init_to_run(make_bundle, folder):
     assert refusal(folder) == "not_initialised"
     install(make_bundle(), folder)
     with tampering(folder / "gallery.db") as connection:
@@ -527,8 +507,8 @@ def precious(tmp_path: Path) -> Path:
 
 
 def test_a_link_in_the_place_of_the_folder_of_bundles_is_refused_and_nothing_behind_it_touched(
-    make_bundle: MakeBundle, folder: Path, precious: Path
-) -> None:
+    make_bundle, folder, precious
+):
     bundle = make_bundle()
     install(bundle, folder)
     (folder / "bundles").rename(folder / "elsewhere")
@@ -563,9 +543,7 @@ def test_nothing_but_the_programs_own_files_is_deleted(make_bundle: MakeBundle, 
     assert (precious / "letter.txt").read_text() == "of value"
 
 
-def test_a_link_in_the_place_of_a_bundle_is_replaced_and_its_target_left(
-    make_bundle: MakeBundle, folder: Path, precious: Path
-) -> None:
+def test_a_link_in_the_place_of_a_bundle_is_replaced_and_its_target_left(make_bundle, folder, precious):
     bundle = make_bundle()
     install(bundle, folder)
     path = folder / "bundles" / load(folder)[0].bundle
@@ -578,9 +556,7 @@ def test_a_link_in_the_place_of_a_bundle_is_replaced_and_its_target_left(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to give files away")
-def test_a_state_folder_of_another_user_is_refused_before_anything_in_it_is_looked_at(
-    make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_state_folder_of_another_user_is_refused_before_anything_in_it_is_looked_at(make_bundle, folder, monkeypatch):
     bundle = make_bundle()
     install(bundle, folder)
     before = contents(folder)
@@ -620,9 +596,7 @@ def install_trusted(make_bundle: MakeBundle, folder: Path, key: Any, public_file
     assert (installation.signed_by, installation.trusted) == (hex_of(key), True)
 
 
-def test_a_trusted_key_is_kept_and_asked_of_every_bundle_from_then_on(
-    make_bundle: MakeBundle, folder: Path, key: Any, stranger: Any, public_file: PublicFile
-) -> None:
+def test_a_trusted_key_is_kept_and_asked_of_every_bundle_from_then_on(make_bundle, folder, key, stranger, public_file):
     install_trusted(make_bundle, folder, key, public_file)
     settings, bundle = load(folder)
     assert settings.trust == bundle.signed_by == hex_of(key)
@@ -640,8 +614,8 @@ def test_a_trusted_key_is_kept_and_asked_of_every_bundle_from_then_on(
 
 
 def test_another_key_takes_the_place_of_the_trusted_one_only_when_named(
-    make_bundle: MakeBundle, folder: Path, key: Any, stranger: Any, public_file: PublicFile
-) -> None:
+    make_bundle, folder, key, stranger, public_file
+):
     install_trusted(make_bundle, folder, key, public_file)
     with pytest.raises(IntegrityError, match="is signed by"):
         install(sign_bundle(make_bundle(), key), folder, InstallOptions(trust=public_file(stranger)))
@@ -652,9 +626,7 @@ def test_another_key_takes_the_place_of_the_trusted_one_only_when_named(
         install(sign_bundle(make_bundle(), key), folder)
 
 
-def test_a_refused_first_init_with_a_key_creates_nothing(
-    make_bundle: MakeBundle, folder: Path, key: Any, public_file: PublicFile, tmp_path: Path
-) -> None:
+def test_a_refused_first_init_with_a_key_creates_nothing(make_bundle, folder, key, public_file, tmp_path):
     with raises(IntegrityError, reason="unsigned"):
         install(make_bundle(), folder, InstallOptions(trust=public_file(key)))
     (tmp_path / "no.pub").write_text("no key")
@@ -663,18 +635,14 @@ def test_a_refused_first_init_with_a_key_creates_nothing(
     assert not folder.exists()
 
 
-def test_without_a_key_signed_and_unsigned_bundles_are_installed_and_nobody_is_trusted(
-    make_bundle: MakeBundle, folder: Path, key: Any
-) -> None:
+def test_without_a_key_signed_and_unsigned_bundles_are_installed_and_nobody_is_trusted(make_bundle, folder, key):
     installation = install(sign_bundle(make_bundle(), key), folder)
     assert (installation.signed_by, installation.trusted) == (hex_of(key), False)
     installation = install(make_bundle(), folder)
     assert (installation.signed_by, installation.trusted) == (None, False)
 
 
-def test_whoever_exchanges_the_bundle_and_its_digest_is_stopped_by_the_signature(
-    make_bundle: MakeBundle, folder: Path, key: Any, public_file: PublicFile
-) -> None:
+def test_whoever_exchanges_the_bundle_and_its_digest_is_stopped_by_the_signature(make_bundle, folder, key, public_file):
     install_trusted(make_bundle, folder, key, public_file)
     other = make_bundle(seed=1).read_bytes()
     settings = load(folder)[0]
@@ -689,8 +657,8 @@ def test_whoever_exchanges_the_bundle_and_its_digest_is_stopped_by_the_signature
 
 @pytest.mark.parametrize("change", ["DELETE FROM settings", "UPDATE settings SET sealed = zeroblob(100)"])
 def test_whoever_removes_the_settings_does_not_take_the_trusted_key_along(
-    make_bundle: MakeBundle, folder: Path, key: Any, public_file: PublicFile, change: str
-) -> None:
+    make_bundle, folder, key, public_file, change
+):
     install_trusted(make_bundle, folder, key, public_file)
     with tampering(folder / "gallery.db") as connection:
         connection.execute(change)
@@ -704,9 +672,7 @@ def test_whoever_removes_the_settings_does_not_take_the_trusted_key_along(
     assert load(folder)[0].trust == hex_of(key)
 
 
-def test_two_inits_at_once_do_not_lose_the_key(
-    make_bundle: MakeBundle, folder: Path, key: Any, public_file: PublicFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_inits_at_once_do_not_lose_the_key(make_bundle, folder, key, public_file, monkeypatch):
     unsigned = make_bundle(name="unsigned")
 
     original = installing.choose_variant
@@ -730,9 +696,7 @@ sys.exit(cli.main(["init", sys.argv[1], "--state", sys.argv[2], "--key", sys.arg
 
 
 @pytest.mark.parametrize("states", [("one", "one"), ("one", "two")])
-def test_two_first_inits_at_once_both_succeed_with_one_key_and_one_bundle_in_use(
-    make_bundle: MakeBundle, tmp_path: Path, states: tuple[str, str]
-) -> None:
+def test_two_first_inits_at_once_both_succeed_with_one_key_and_one_bundle_in_use(make_bundle, tmp_path, states):
     files = [make_bundle(name=name) for name in ("first", "second")]
     key = tmp_path / "keys" / "key"
     for attempt in range(4):
@@ -754,9 +718,7 @@ def test_two_first_inits_at_once_both_succeed_with_one_key_and_one_bundle_in_use
         key.unlink()
 
 
-def test_an_init_that_finds_a_key_made_meanwhile_goes_on_with_that(
-    make_bundle: MakeBundle, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_init_that_finds_a_key_made_meanwhile_goes_on_with_that(make_bundle, folder, tmp_path, monkeypatch):
     made = []
 
     def overtaken(path: Path) -> bytes:
@@ -771,9 +733,7 @@ def test_an_init_that_finds_a_key_made_meanwhile_goes_on_with_that(
 # another encoder, and back
 
 
-def test_another_encoder_begins_with_nobody_and_a_rollback_brings_them_back(
-    make_bundle: MakeBundle, folder: Path
-) -> None:
+def test_another_encoder_begins_with_nobody_and_a_rollback_brings_them_back(make_bundle, folder):
     former = make_bundle()
     install(former, folder, InstallOptions(target_far=0.05))
     enrol_somebody(folder, former)
@@ -790,9 +750,7 @@ def test_another_encoder_begins_with_nobody_and_a_rollback_brings_them_back(
     assert installing.rollback(folder).people == 0
 
 
-def test_everybody_is_enrolled_again_from_the_photos_that_were_kept(
-    make_bundle: MakeBundle, folder: Path, people: dict[str, tuple[bytes, ...]]
-) -> None:
+def test_everybody_is_enrolled_again_from_the_photos_that_were_kept(make_bundle, folder, people):
     install(make_bundle(), folder, InstallOptions(keep_photos=True))
     with Recognizer.open(folder) as recognizer:
         recognizer.enrol("ada", *people["ada"][:2])
@@ -812,9 +770,7 @@ def test_everybody_is_enrolled_again_from_the_photos_that_were_kept(
         assert recognizer.gallery.check_audit().people == 2
 
 
-def test_photos_from_before_another_encoder_do_not_outlive_a_new_enrolment(
-    make_bundle: MakeBundle, folder: Path, people: dict[str, tuple[bytes, ...]]
-) -> None:
+def test_photos_from_before_another_encoder_do_not_outlive_a_new_enrolment(make_bundle, folder, people):
     install(make_bundle(), folder, InstallOptions(keep_photos=True))
     with Recognizer.open(folder) as recognizer:
         recognizer.enrol("ada", *people["ada"][:2])
@@ -836,9 +792,7 @@ def test_nobody_is_enrolled_again_without_a_photo(make_bundle: MakeBundle, folde
     assert contents(folder) == before
 
 
-def test_an_init_that_changes_nothing_is_nothing_for_a_rollback_to_go_back_to(
-    make_bundle: MakeBundle, folder: Path
-) -> None:
+def test_an_init_that_changes_nothing_is_nothing_for_a_rollback_to_go_back_to(make_bundle, folder):
     first, second = make_bundle(name="first"), make_bundle(name="second")
     assert install(first, folder).replaced is False
     assert install(first, folder).replaced is False
@@ -850,9 +804,7 @@ def test_an_init_that_changes_nothing_is_nothing_for_a_rollback_to_go_back_to(
     assert installing.rollback(folder).name == "second"
 
 
-def test_a_rollback_that_another_init_overtakes_changes_nothing(
-    make_bundle: MakeBundle, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rollback_that_another_init_overtakes_changes_nothing(make_bundle, folder, monkeypatch):
     for name in ("first", "second"):
         install(make_bundle(name=name), folder)
     write = installing.write_bundle
@@ -875,9 +827,7 @@ def test_there_is_no_way_back_where_nothing_was_before(make_bundle: MakeBundle, 
         installing.rollback(folder)
 
 
-def test_a_process_with_the_encoder_of_before_decides_no_more(
-    make_bundle: MakeBundle, folder: Path, people: dict[str, tuple[bytes, ...]]
-) -> None:
+def test_a_process_with_the_encoder_of_before_decides_no_more(make_bundle, folder, people):
     install(make_bundle(), folder)
     with Recognizer.open(folder) as door:
         door.enrol("ada", people["ada"][0])

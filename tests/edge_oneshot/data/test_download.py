@@ -213,9 +213,7 @@ def test_a_short_file_that_the_server_calls_whole_is_not_taken(server: Server, t
     assert not target.exists()
 
 
-def test_a_server_that_falls_silent_is_not_waited_for_without_end(
-    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_falls_silent_is_not_waited_for_without_end(server, target, monkeypatch):
     done = threading.Event()
 
     def answer(handler: BaseHTTPRequestHandler, start: int) -> None:

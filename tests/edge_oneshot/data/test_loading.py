@@ -132,9 +132,7 @@ def test_progress_ends_at_the_number_of_images(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("zipped", [False, True])
-def test_a_broken_folder_is_refused_in_one_line_that_names_what(
-    tmp_path: Path, files: dict[str, bytes], reason: str, words: str, zipped: bool
-) -> None:
+def test_a_broken_folder_is_refused_in_one_line_that_names_what(tmp_path, files, reason, words, zipped):
     path = pack(tmp_path / "x.zip", {"x/" + k: v for k, v in files.items()}) if zipped else fill(tmp_path / "x", files)
     with raises(DataError, reason=reason) as caught:
         load_data(str(path), SMALL)
@@ -241,9 +239,7 @@ def named(dataset: Dataset) -> list[tuple[int, str, str, int]]:
 
 
 @given(sizes=st.lists(st.integers(1, 4), min_size=2, max_size=12), seed=st.integers(0, 2**64), data=st.data())
-def test_a_split_parts_the_groups_and_keeps_what_is_known_of_each_image(
-    sizes: list[int], seed: int, data: st.DataObject
-) -> None:
+def test_a_split_parts_the_groups_and_keeps_what_is_known_of_each_image(sizes, seed, data):
     whole = drawings(sizes)
     held_out = data.draw(st.integers(1, len(sizes) - 1))
     train, rest = whole.split(held_out, seed)

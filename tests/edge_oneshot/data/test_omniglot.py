@@ -158,9 +158,7 @@ def test_runs_load_alike_from_the_zip_and_from_its_unpacked_folder(tmp_path: Pat
         np.testing.assert_array_equal(one.queries[0], load_image(picture(1 + run), SMALL))
 
 
-def test_the_evaluation_set_loads_whole_from_its_zip_and_from_a_folder(
-    tmp_path: Path, evaluation: dict[str, bytes]
-) -> None:
+def test_the_evaluation_set_loads_whole_from_its_zip_and_from_a_folder(tmp_path, evaluation):
     junk = {"__MACOSX/images_evaluation/Alphabet00/character01/._0000_01.png": b"", "images_evaluation/.DS_Store": b""}
     with zipfile.ZipFile(pack(tmp_path / "zip/images_evaluation.zip", evaluation | junk)) as archive:
         archive.extractall(tmp_path / "folder")
@@ -184,9 +182,7 @@ def without(files: dict[str, bytes], pattern: str) -> dict[str, bytes]:
         (".", "0 alphabets, expected 20"),
     ],
 )
-def test_a_set_that_is_not_whole_is_refused_with_what_is_missing(
-    tmp_path: Path, evaluation: dict[str, bytes], pattern: str, words: str
-) -> None:
+def test_a_set_that_is_not_whole_is_refused_with_what_is_missing(tmp_path, evaluation, pattern, words):
     pack(tmp_path / "images_evaluation.zip", without(evaluation, pattern))
     with raises(DataError, match=words, reason="incomplete") as caught:
         omniglot.load_evaluation(SMALL, tmp_path)
@@ -264,8 +260,8 @@ def test_labels_that_pair_wrongly_are_refused(tmp_path: Path, runs: dict[str, by
 
 
 def test_the_data_folder_named_comes_before_the_environment_and_that_before_the_cache(
-    tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, empty_cache, monkeypatch
+):
     places = [tmp_path / "named", tmp_path / "environment", empty_cache]
     for place in places:
         pack(place / "all_runs.zip", {})
@@ -278,9 +274,7 @@ def test_the_data_folder_named_comes_before_the_environment_and_that_before_the_
 
 
 @pytest.mark.parametrize("option", ["--data-dir", "EDGE_ONESHOT_DATA"])
-def test_a_chosen_folder_without_the_archive_is_refused_and_not_written_to(
-    tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch, option: str
-) -> None:
+def test_a_chosen_folder_without_the_archive_is_refused_and_not_written_to(tmp_path, empty_cache, monkeypatch, option):
     (tmp_path / "data").mkdir()
     chosen = tmp_path / "data" if option == "--data-dir" else None
     if chosen is None:
@@ -306,9 +300,7 @@ def test_each_archive_is_needed_only_by_what_uses_it(tmp_path: Path) -> None:
     assert len(omniglot.load_lake_runs(SMALL, tmp_path)) == 20
 
 
-def test_without_a_chosen_folder_the_archive_is_downloaded_to_the_cache(
-    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_chosen_folder_the_archive_is_downloaded_to_the_cache(empty_cache, monkeypatch):
     fetched: list[tuple[Remote, Path]] = []
 
     def fetch(remote: Remote, target: Path) -> Path:
@@ -322,9 +314,7 @@ def test_without_a_chosen_folder_the_archive_is_downloaded_to_the_cache(
     assert not omniglot.has_evaluation()
 
 
-def test_looking_for_the_evaluation_set_downloads_nothing(
-    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, evaluation: dict[str, bytes]
-) -> None:
+def test_looking_for_the_evaluation_set_downloads_nothing(empty_cache, monkeypatch, evaluation):
     monkeypatch.setattr(omniglot, "download", lambda *_: pytest.fail("downloads"))
     assert not omniglot.has_evaluation()
     pack(empty_cache / "images_evaluation.zip", evaluation)
