@@ -22,7 +22,7 @@ from hypothesis.extra import numpy as hnp
 
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
 from edge_oneshot_device.gallery import database
-from edge_oneshot_device.gallery.encoders import use_encoder
+from edge_oneshot_device.gallery.encoders import require_encoder, use_encoder
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, read_key
 from edge_oneshot_device.gallery.migrations import MIGRATIONS
@@ -284,12 +284,18 @@ def test_a_gallery_in_use_for_too_long_is_a_clear_error(path: Path, monkeypatch:
 # fingerprints
 
 
+def require(gallery: Gallery) -> None:
+    with gallery.reading() as transaction:
+        require_encoder(transaction)
+
+
 def test_templates_of_another_encoder_are_never_matched(path: Path) -> None:
     with Gallery.open(path, OTHER, SIZE, create=True) as former:
         former.enrol("ada", vectors())
     with Gallery.open(path, MINE, SIZE) as gallery:
         for refused_call in (
             lambda: gallery.template_cache("cosine", "best"),
+            lambda: require(gallery),
             lambda: gallery.enrol("grace", vectors()),
             lambda: gallery.enrol("ada", vectors(), add=True),
         ):
