@@ -8,8 +8,8 @@ from edge_oneshot_device import Bundle
 from edge_oneshot_device.encoder import open_faces
 from edge_oneshot_device.encoding.trial import try_variant
 from edge_oneshot_export.options import CalibrateOptions
-from edge_oneshot_export.packing.packer import ExportReport, check_target
-from edge_oneshot_export.recalibration import recalibrate
+from edge_oneshot_export.packing.packer import ExportReport
+from edge_oneshot_export.recalibration import check_recalibration, recalibrate
 
 
 def recalibrate_bundle(
@@ -40,7 +40,8 @@ def recalibrate_bundle(
         IntegrityError: The bundle is damaged.
         ModelError: The images allow no calibration, see `edge_oneshot_export.recalibration.recalibrate`.
     """
-    check_target(Path(out))
+    options = options or CalibrateOptions()
+    check_recalibration(Path(out), options)
     opened = Bundle.open(bundle)
     for variant in opened.manifest.variants:
         try_variant(opened, variant.name)

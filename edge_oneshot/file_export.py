@@ -18,8 +18,9 @@ from edge_oneshot_device.bundle.fields import MAX_LEVEL, MIN_SCALE
 from edge_oneshot_device.bundle.manifest import InputSection, Provenance, value_range
 from edge_oneshot_export.encoder_files import EncoderFile, check_scaling, export_encoders, read_encoder
 from edge_oneshot_export.formats.scaling import Scaling
+from edge_oneshot_export.keras_export import check_export
 from edge_oneshot_export.options import ExportOptions
-from edge_oneshot_export.packing.packer import BundleSpec, ExportReport, check_target
+from edge_oneshot_export.packing.packer import BundleSpec, ExportReport
 
 _USUAL: Final = Scaling((127.5,), (127.5,), "")  # -1 to 1
 
@@ -54,8 +55,8 @@ def export_files(
             faces takes grey images.
         InputError, ModelError, ExportError: See `edge_oneshot_export.encoder_files`.
     """
-    own = own or EncoderFileOptions()
-    check_target(Path(out))
+    options, own = options or ExportOptions(), own or EncoderFileOptions()
+    check_export(Path(out), options)
     encoders = [read_encoder(path, size=own.size, outputs=own.output) for path in files]
     section = _section(encoders, own.mean, own.scale)
     if not own.anyway:

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,6 +19,9 @@ from edge_oneshot_export.packing.bundle_file import write_bundle
 from edge_oneshot_export.packing.packer import ExportReport, check_images, check_target
 from edge_oneshot_export.packing.provenance import created
 from edge_oneshot_export.packing.signing import load_key
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 
 def recalibrate(
@@ -51,8 +55,7 @@ def recalibrate(
     started = time.monotonic()
     options = options or CalibrateOptions()
     target, manifest = Path(path), bundle.manifest
-    check_target(target)
-    key = None if options.sign is None else load_key(options.sign)
+    key = check_recalibration(target, options)
     check_images(calibration.images, "calibration.images", manifest.input, at_least=2)
     sample = draw_sample(calibration, manifest.input, target_far=options.target_far)
     images = calibration.images[sample.chosen]
@@ -70,3 +73,21 @@ def recalibrate(
     )
     written = write_bundle(target, renewed, bundle.members, key=key)
     return ExportReport(target, written.manifest, (), time.monotonic() - started)
+
+
+def check_recalibration(path: Path, options: CalibrateOptions) -> "Ed25519PrivateKey | None":
+    """Refuse what `recalibrate` would refuse about its path and its key, before the work for it begins.
+
+    Args:
+        path: The new bundle.
+        options: What the user chooses.
+
+    Returns:
+        The key that signs the bundle, if one is named.
+
+    Raises:
+        InputError: The key cannot be used, or nothing may be written at `path`.
+        ModelError: The path does not end in .oneshot, or its folder is missing.
+    """
+    check_target(path)
+    return None if options.sign is None else load_key(options.sign)

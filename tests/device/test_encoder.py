@@ -29,7 +29,7 @@ def bundle(make_bundle) -> Bundle:
 
 @pytest.fixture(params=VARIANTS)
 def encoder(request, bundle) -> Encoder:
-    if request.param.startswith("onnx"):
+    if "onnx" in {one.format for one in bundle.manifest.variants if one.name == request.param}:
         pytest.importorskip("onnxruntime")
     return Encoder.open(bundle, request.param)
 
