@@ -44,7 +44,7 @@ def test_every_command_has_a_description_examples_and_exit_codes(name: str, caps
         (["export", "--model", "m", "--out", "o", "--mean", "a,b"], "argument --mean: 'a' is not a number"),
     ],
 )
-def test_wrong_words_are_told(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_are_reported(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == 2
     assert told in capsys.readouterr().err
 

@@ -44,7 +44,7 @@ def test_it_installs_without_anything_heavy(device):
     assert not installed & HEAVY
 
 
-def test_help_is_there(device):
+def test_the_program_prints_its_help(device):
     help_text = run(device / "edge-oneshot-device", "--help")
     for command in ("init", "enrol", "verify", "identify", "people", "forget", "bench", "inspect"):
         assert command in help_text

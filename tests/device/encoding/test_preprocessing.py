@@ -332,7 +332,7 @@ def test_the_contrast_asked_for_is_the_least_that_passes():
         require_content(pixels, section)
 
 
-def test_a_picture_of_one_colour_has_no_content_and_one_channel_is_enough():
+def test_contrast_in_one_channel_is_content_and_a_single_colour_is_none():
     section = make_section("rgb")
     red = np.tile(np.array([255, 0, 0], dtype=np.uint8), (8, 8, 1))
     with raises(InputError, reason="no_content"):

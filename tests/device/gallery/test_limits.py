@@ -192,7 +192,7 @@ def test_adding_and_replacing_templates_and_another_access_leave_the_count(door:
     assert door.verify("ada") == Refusal("delayed", 30.0)
 
 
-def test_limits_of_ones_own(door: Door) -> None:
+def test_limits_are_configurable(door: Door) -> None:
     strict = Door(door.gallery, door.machine, Limits(failures=1, delay=5.0, longest_delay=7.0, most_failures=3))
     assert strict.verify("ada") is None
     assert strict.verify("ada") == Refusal("delayed", 5.0)

@@ -32,7 +32,7 @@ def test_no_character_that_unicode_lets_nobody_see_is_in_a_name(first: int, last
 
 
 @pytest.mark.parametrize("code", [*BLANK, *SPACES])
-def test_nor_is_one_that_is_blank(code: int) -> None:
+def test_a_name_with_a_blank_character_is_refused(code: int) -> None:
     with raises(InputError, reason="bad_name"):
         new_name(f"ada{chr(code)}lovelace")
 

@@ -153,7 +153,7 @@ def test_two_people_with_the_same_image_are_ambiguous(recognizer: Recognizer, pe
     assert recognizer.verify("twin", people["ada"][0]).person == "twin"
 
 
-def test_an_empty_gallery_knows_nobody(recognizer: Recognizer, people: People) -> None:
+def test_an_empty_gallery_answers_unknown(recognizer: Recognizer, people: People) -> None:
     decision = recognizer.identify(people["ada"][0])
     assert (decision.person, decision.accepted, decision.score, decision.reason) == (None, False, None, "empty_gallery")
     assert recognizer.people() == []
