@@ -140,7 +140,7 @@ def test_an_output_that_is_no_number_is_never_an_embedding(section):
         encoder = fake_encoder(section, dtype="float32", metric=metric)
         for value in (np.nan, np.inf):
             encoder._run = lambda _, value=value: np.full((1, 16), value, dtype=np.float32)
-            with raises(MachineError, match="no number", reason="runtime_failed"):
+            with raises(MachineError, match="NaN or infinity", reason="runtime_failed"):
                 encoder.embed(np.zeros((8, 8, 1), dtype=np.uint8))
 
 

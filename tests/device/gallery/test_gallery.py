@@ -492,7 +492,7 @@ def test_a_database_of_something_else_is_refused_and_stays_as_it_is(path: Path) 
     connection.close()
     path.chmod(0o644)
     before = path.read_bytes()
-    with raises(IntegrityError, match="something else", reason="gallery_corrupt"):
+    with raises(IntegrityError, match="of another program", reason="gallery_corrupt"):
         Gallery.open(path, MINE, SIZE, create=True)
     assert path.read_bytes() == before
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
