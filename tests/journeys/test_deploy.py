@@ -137,7 +137,7 @@ def test_nothing_in_an_archive_is_a_command(archive, unpack, alter, device, tmp_
 
 
 def test_an_option_that_the_installer_would_not_take_is_refused_when_the_archive_is_built(bundle, tmp_path):
-    with raises(InputError, match="no value of an option", reason="wrong_use"):
+    with raises(InputError, match="cannot be a value of an option", reason="wrong_use"):
         build_archive(bundle, tmp_path / "door.tar.gz", DeployOptions(runtime="litert;reboot"))
 
 
@@ -195,7 +195,7 @@ def test_it_is_installed_through_ssh(archive, installed, tmp_path, monkeypatch):
     assert f"installed {archive.release}" in done.output
     with raises(DeployError, match="no route to host", reason="host_unreachable"):
         install_on("pi@nowhere", Path(archive.file), archive.release)
-    with raises(DeployError, match="--unknown is not known", reason="not_installed"):
+    with raises(DeployError, match="unknown option --unknown", reason="not_installed"):
         install_on("pi@door", Path(archive.file), archive.release, ("--unknown",), sudo=False)
 
 

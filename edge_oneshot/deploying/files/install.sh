@@ -85,7 +85,7 @@ while [ $# -gt 0 ]; do
             usage
             exit
             ;;
-        *) fail "$1 is unknown: see ./install.sh --help" 2 ;;
+        *) fail "unknown option $1: see ./install.sh --help" 2 ;;
     esac
 done
 case $python in
