@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from edge_oneshot_device.gallery.keys import ENVIRONMENT, create_key
@@ -16,6 +17,10 @@ from tests.real_data import ENVIRONMENT as TEST_DATA
 from tests.real_data import OMNIGLOT
 
 WATCHER = pytest.StashKey["subprocess.Popen[bytes]"]()
+
+# how long an example takes depends on what else the machine does
+hypothesis.settings.register_profile("busy machine", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("busy machine")
 
 
 @pytest.fixture(scope="session")

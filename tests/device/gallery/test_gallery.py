@@ -207,7 +207,7 @@ def test_a_template_that_is_no_number_is_never_kept(gallery: Gallery) -> None:
         max_size=12,
     )
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_gallery_behaves_like_a_dictionary(steps: list[tuple[str, str, np.ndarray]]) -> None:
     model: dict[str, list[bytes]] = {}
     with (

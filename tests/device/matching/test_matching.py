@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -83,7 +83,6 @@ def test_the_best_template_stands_for_a_person() -> None:
     np.testing.assert_array_equal(joined, np.array([0.9, -np.inf, 0.4], np.float32))
 
 
-@settings(deadline=None)
 @given(
     hnp.arrays(np.float32, (12, 5), elements=st.floats(-10, 10, width=32)),
     hnp.arrays(np.float32, 5, elements=st.floats(-10, 10, width=32)),
@@ -191,7 +190,6 @@ def test_more_people_than_the_data_supports_make_the_decision_provisional() -> N
     assert identify([0.9, 0.1, 0.1], target=0.01).provisional is False
 
 
-@settings(deadline=None)
 @given(hnp.arrays(np.float32, st.integers(1, 6), elements=st.floats(-1, 1, width=32)))
 def test_whoever_is_accepted_is_the_best_clears_the_threshold_and_leads(person_scores: Any) -> None:
     names = [f"p{index}" for index in range(len(person_scores))]

@@ -94,7 +94,7 @@ def test_the_best_two_of_many_are_those_of_scoring_everybody(layout: Layout, met
         agree(index.search(probe), by_force(probe, owners, vectors, metric, rule), 2e-6)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     values=st.lists(st.lists(st.integers(-8, 8), min_size=5, max_size=5), min_size=1, max_size=30),
     picked=st.data(),
@@ -113,7 +113,7 @@ def test_exact_products_give_exact_answers_ties_included(values, picked, metric,
     assert list(index.search(probe)) == by_force(probe, owners, vectors, metric, rule)[:2]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     steps=st.lists(st.tuples(st.integers(0, 25), st.integers(0, 5)), min_size=1, max_size=120),
     seed=st.integers(0, 2**32 - 1),

@@ -3,7 +3,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_oneshot_device import Bundle
@@ -159,7 +159,6 @@ def calibrations(draw: st.DrawFn) -> Calibration:
     return calibration(tuple(zip(targets, thresholds, strict=True)), target_far=supported, tail=tail)
 
 
-@settings(deadline=None)
 @given(
     calibrations(),
     st.sampled_from(["cosine", "euclidean"]),

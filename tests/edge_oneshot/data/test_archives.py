@@ -67,7 +67,7 @@ def test_names_that_lead_out_of_a_zip_lead_nowhere(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["in", "x.zip"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_damaged_zip_is_read_right_or_refused_in_one_line(data, tmp_path_factory):
     buffer = io.BytesIO()

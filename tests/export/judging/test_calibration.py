@@ -208,7 +208,7 @@ two_kinds = st.lists(st.floats(-1, 1, width=16), min_size=1, max_size=300)
 
 
 @given(two_kinds, two_kinds)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_degree_of_similarity_never_falls_and_has_few_knots(genuine, impostor):
     mapped = similarity_map(np.array(genuine, dtype=np.float32), np.array(impostor, dtype=np.float32))
     assert 2 <= len(mapped.scores) == len(mapped.degrees) <= 64

@@ -34,7 +34,7 @@ def unit(*shape, seed=0):
 
 
 @given(seed=st.integers(0, 2**31), ways=st.integers(2, 9), grouped=st.booleans(), drawn=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_episode_asks_for_one_of_n_identities_with_another_image_of_it(seed, ways, grouped, drawn):
     labels, groups, drawers = alphabets()
     tasks = one_shot_episodes(
