@@ -24,7 +24,7 @@ setup: ## make .venv with everything, versions locked with hashes (PYTHON=python
 		&& echo "$$stamp" > .venv/.stamp; \
 	fi
 
-demo: setup ## every stage on generated drawings, two to five minutes; writes demo/report.html
+demo: setup ## every stage on generated drawings, a minute and a half on two idle cores; writes demo/report.html
 	$(BIN)/edge-oneshot demo --out demo
 
 test: setup lint typecheck check-floors pytest ## everything that must hold

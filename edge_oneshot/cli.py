@@ -65,7 +65,8 @@ _Commands = argparse._SubParsersAction  # argparse has no public name for it
 
 def _add_demo(subparsers: "_Commands[console.Parser]") -> None:
     demo = subparsers.add_parser(
-        "demo", help="run every stage on generated drawings, in two to five minutes, and write a report"
+        "demo",
+        help="run every stage on generated drawings, in a minute and a half on two idle cores, and write a report",
     )
     demo.add_argument(
         "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder of the results (default: demo)"

@@ -31,7 +31,7 @@ def demo(arguments: argparse.Namespace) -> int:
     check_folder(arguments.out)
     if not arguments.json:
         says = "train an encoder on generated drawings, export it, evaluate it, use it on a device, write a report"
-        print(f"The demo: {says}; two to five minutes on two cores. TensorFlow starts ...", file=sys.stderr)
+        print(f"The demo: {says}; a minute and a half on two idle cores. TensorFlow starts ...", file=sys.stderr)
     _import_tensorflow()
     from edge_oneshot.demo.demo import STAGES
     from edge_oneshot.demo.demo import demo as run_demo
