@@ -329,8 +329,8 @@ use "$target"
 if [ "$service" = yes ]; then
     place edge-oneshot.service "$unit"
     place 99-edge-oneshot-coral.rules "$rules"
-    place completion.bash "$bash_completion"
-    place completion.zsh "$zsh_completion"
+    place completion.bash "$bash_completion" || : # no door is given up for a comfort
+    place completion.zsh "$zsh_completion" || :
     install -d "$(dirname "$command")"
     ln -sfn "$prefix/current/as-door.sh" "$command.new"
     mv -T "$command.new" "$command"
