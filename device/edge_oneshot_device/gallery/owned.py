@@ -15,6 +15,7 @@ from typing import Final
 from edge_oneshot_device.errors import IntegrityError
 
 _MAGIC: Final = bytes.fromhex("d9d505f920a163d7")  # sqlite.org/fileformat2.html, 3; also the end of such a name
+_LEAST: Final = 16  # bytes of a journal that names a further file: SQLite looks for a name in no shorter one
 
 
 def place_of(path: Path) -> Path:
@@ -98,7 +99,8 @@ def require_plain_journal(path: Path) -> None:
     try:
         status = os.fstat(descriptor)
         _require_single(journal, status)
-        names = os.pread(descriptor, len(_MAGIC), max(status.st_size - len(_MAGIC), 0)) == _MAGIC
+        # one that another process has just created may be empty above, and have its header by now
+        names = status.st_size >= _LEAST and os.pread(descriptor, len(_MAGIC), status.st_size - len(_MAGIC)) == _MAGIC
     finally:
         os.close(descriptor)
     if names:

@@ -26,6 +26,7 @@ from edge_oneshot_device.gallery.encoders import require_encoder, use_encoder
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.keys import KeySource, create_key, find_key, read_key
 from edge_oneshot_device.gallery.migrations import MIGRATIONS
+from edge_oneshot_device.gallery.owned import require_plain_journal
 from edge_oneshot_device.gallery.people import Enrolment, person_name
 from edge_oneshot_device.gallery.vault import Vault
 from tests import MODELS
@@ -701,3 +702,14 @@ def test_use_after_closing_or_in_another_thread_is_told(gallery: Gallery) -> Non
     for use in (gallery.people, lambda: gallery.forget("ada"), gallery.check_audit):
         with raises(InputError, match="was closed: open it again", reason="gallery_closed"):
             use()
+
+
+def test_a_journal_that_another_process_has_just_begun_is_no_foreign_one(path: Path) -> None:
+    journal = path.with_name(path.name + "-journal")
+    begun = bytes.fromhex("d9d505f920a163d7")  # a journal begins with what one that names a file ends with
+    for content in (b"", begun):
+        journal.write_bytes(content)
+        require_plain_journal(path)
+    journal.write_bytes(bytes(100) + begun)
+    with pytest.raises(IntegrityError, match="was not written by this program"):
+        require_plain_journal(path)
