@@ -19,7 +19,9 @@ def real_data(name: str) -> Path:
 
 def needs(path: Path) -> pytest.MarkDecorator:
     """Skip a test where this file or folder does not exist."""
-    return pytest.mark.skipif(not path.exists(), reason=f"no {path}; set {ENVIRONMENT} to the folder of real data")
+    return pytest.mark.skipif(
+        not path.exists(), reason=f"needs {path.name}: set {ENVIRONMENT} to the folder of real data"
+    )
 
 
 CORAL: Final = real_data("coral")

@@ -366,6 +366,18 @@ def test_an_upgrade_that_is_killed_leaves_a_door_that_works(machine, archives, p
     assert "float32 on" in machine.door("doctor")
 
 
+@pytest.mark.parametrize("when", ["edge-oneshot.service", "99-edge"])
+def test_a_file_of_which_no_copy_can_be_kept_stays(machine, archive, archives, when):
+    real = shutil.which("cp", path="/usr/bin:/bin")
+    machine.put_program("cp", f'#!/bin/sh\ncase "$*" in -pP*{when}*) exit 1 ;; esac\nexec {real} "$@"\n')
+    unit, rules = (machine.path(f"/etc/{name}") for name in ("systemd/system/edge-oneshot.service",
+                                                             "udev/rules.d/99-edge-oneshot-coral.rules"))  # fmt: skip
+    before = unit.read_bytes(), rules.read_bytes()
+    machine.install(archives[1], code=1)
+    assert (unit.read_bytes(), rules.read_bytes()) == before
+    machine.expect_fit(archive.release)
+
+
 def test_a_release_is_removed_and_nothing_else(machine, archive, archives):
     victim, releases = machine.path("/etc/victim"), machine.path("/opt/edge-oneshot/releases")
     victim.mkdir()

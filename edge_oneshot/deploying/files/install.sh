@@ -210,11 +210,14 @@ use() {
 # place FILE WHERE: by one rename; the former file is kept for put_back
 place() {
     if [ -e "$2" ] || [ -L "$2" ]; then cp -pP "$2" "$kept/${2##*/}"; fi
+    : >"$kept/${2##*/}.placed"
     install -D -m 0644 "$1" "$2.new"
     mv -T "$2.new" "$2"
 }
 
+# a file whose copy could not be kept was not touched, and stays
 replace() {
+    [ -e "$kept/${1##*/}.placed" ] || return 0
     if [ -e "$kept/${1##*/}" ] || [ -L "$kept/${1##*/}" ]; then
         cp -pP "$kept/${1##*/}" "$1.new" && mv -T "$1.new" "$1"
     else
