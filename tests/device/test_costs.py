@@ -30,14 +30,14 @@ def door(make_bundle):
     return make_bundle(variants=("int8",))
 
 
-def test_five_hundred_identifications_leave_memory_as_it_is(door, tmp_path):
+def test_five_hundred_identifications_grow_no_memory(door, tmp_path):
     out = tmp_path / "day.json"
     day = measure("day.py", door, "--folder", tmp_path, "--people", 60, "--count", 500, "--out", out)
     assert day == json.loads(out.read_text())
     assert day["identifications"] == 500
     assert day["people"] == 60
     assert day["accepted"] < 500
-    assert abs(day["memory_growth"]) < 0.02
+    assert day["memory_growth"] < 0.02  # a system may take pages back that are not in use
     assert day["gallery_mib"] > 0.1
 
 
