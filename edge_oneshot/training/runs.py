@@ -12,7 +12,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import keras
 import msgspec
@@ -27,6 +27,9 @@ from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.files import write_atomically
 
 RECORD_FORMAT = 2
+
+_ALWAYS_STATED = ("minutes", "images", "seed", "batch", "embedding", "net", "objective", "precision")
+"""Settings with a default that every run of this format states: a record without one of them is damaged."""
 
 
 class RunSettings(Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -119,12 +122,16 @@ class Run:
                 reason="no_run",
             ) from None
         try:
-            plain = _decoded(content)
-            version = msgspec.convert(plain, dict[str, object]).get("format")
+            plain = msgspec.convert(_decoded(content), dict[str, Any])
+            version = plain.get("format")
             if version != RECORD_FORMAT:
                 made_by = f"run format {version!r}, this version reads {RECORD_FORMAT}"
                 raise TrainingError(f"{path}: made by another version ({made_by}); train again", reason="run_version")
-            return cls(path, msgspec.convert(plain, RunRecord))
+            record = msgspec.convert(plain, RunRecord)
+            for name in _ALWAYS_STATED:
+                if name not in plain["settings"]:
+                    raise msgspec.ValidationError(f"Object missing required field `{name}` - at `$.settings`")
+            return cls(path, record)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise TrainingError(f"{path}/{RECORD}: {error}; train again", reason="run_damaged") from None
 

@@ -300,6 +300,16 @@ def test_a_run_of_another_version_is_refused_in_one_line(run, tmp_path):
         Run.open(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["seed", "embedding", "minutes", "images", "net", "learning_rate", "held_out"])
+def test_a_run_that_lacks_a_setting_is_damaged_and_gets_no_default(run, tmp_path, name):
+    record = msgspec.json.decode((run.path / "run.json").read_bytes())
+    del record["settings"][name]
+    (tmp_path / "run.json").write_bytes(msgspec.json.encode(record))
+    with pytest.raises(TrainingError, match=f"required field `{name}`") as caught:
+        Run.open(tmp_path)
+    assert caught.value.reason == "run_damaged"
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": 1}'])
 def test_a_damaged_record_is_one_line(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
