@@ -279,11 +279,9 @@ def _trusted_key(gallery: Gallery, *, named: bool) -> str | None:
     """
     with gallery.reading() as transaction:
         settings = _settings_of(transaction)
-    if settings is not None or named:
-        return None if settings is None else settings.trust
-    query = "SELECT detail FROM audit WHERE act = 'installed' ORDER BY seq DESC LIMIT 1"
-    with gallery.reading() as transaction:
-        detail = transaction.value(query)
+        if settings is not None or named:
+            return None if settings is None else settings.trust
+        detail = transaction.value("SELECT detail FROM audit WHERE act = 'installed' ORDER BY seq DESC LIMIT 1")
     trust = None if detail is None else msgspec.json.decode(detail).get("trust")
     if trust is not None:
         message = (
