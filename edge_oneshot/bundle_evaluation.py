@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge_oneshot.bundle_options import EvaluateOptions, WaysRange
+from edge_oneshot.data.archives import Unreadable
 from edge_oneshot.data.lfw import load_lfw
 from edge_oneshot.data.loading import is_named
 from edge_oneshot.data.omniglot import load_lake_runs
@@ -34,6 +35,7 @@ def evaluate(
     *,
     data_dir: Path | None = None,
     progress: Progress | None = None,
+    unreadable: Unreadable | None = None,
 ) -> Result:
     """Evaluate a bundle's variant on groups (alphabets, people) that its encoder was not trained on.
 
@@ -48,6 +50,8 @@ def evaluate(
             trained on other photos.
         data_dir: Folder of Omniglot's archives.
         progress: Called with the current step and a number of images, 0 where nothing is counted.
+        unreadable: Called with each image of a folder that cannot be read, and the reason; it is left out, except of
+            LFW. Without it such an image is an error.
 
     Returns:
         A result for each N, the error rates of verification, or the accuracy over folds.
@@ -68,7 +72,7 @@ def evaluate(
     if options.protocol == "lfw":
         return _evaluate_lfw(encoder, data, say)
     say("loading the data", 0)
-    unseen, _ = load_unseen(data, opened.manifest, data_dir, faces=encoder.faces)
+    unseen, _ = load_unseen(data, opened.manifest, data_dir, faces=encoder.faces, unreadable=unreadable)
     people = unseen.labelled()
     if options.protocol == "verification":
         return evaluate_verification(encoder, people, seed=options.seed, progress=_embedding(say))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from edge_oneshot.data.archives import Unreadable
 from edge_oneshot.unseen_data import load_unseen, published_data
 from edge_oneshot_device import Bundle
 from edge_oneshot_device.encoder import open_faces
@@ -20,6 +21,7 @@ def recalibrate_bundle(
     *,
     data_dir: Path | None = None,
     progress: Callable[[str], None] | None = None,
+    unreadable: Unreadable | None = None,
 ) -> tuple[ExportReport, tuple[str, ...]]:
     """Write a bundle with thresholds from other images; identities that its encoder was trained on are left out.
 
@@ -30,6 +32,8 @@ def recalibrate_bundle(
         options: What the user chooses; None takes the defaults.
         data_dir: Folder of Omniglot's archives.
         progress: Called with the name of each step as it begins.
+        unreadable: Called with each image of the folder that cannot be read, and the reason; it is left out. Without
+            it such an image is an error.
 
     Returns:
         What was written, and the names of the groups that were left out.
@@ -47,7 +51,7 @@ def recalibrate_bundle(
         try_variant(opened, variant.name)
     if progress:
         progress("loading the images")
-    people, seen = load_unseen(data, opened.manifest, data_dir, faces=open_faces(opened))
+    people, seen = load_unseen(data, opened.manifest, data_dir, faces=open_faces(opened), unreadable=unreadable)
     report = recalibrate(
         opened,
         out,

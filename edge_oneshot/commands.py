@@ -7,7 +7,8 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from edge_oneshot.bundle_options import EncoderFileOptions, EvaluateOptions
 from edge_oneshot.data.options import DataOptions
 from edge_oneshot_device import console
 from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.image_files import PassedOver, passed_over_text
 from edge_oneshot_device.options import given, options_from
 from edge_oneshot_device.outputs import check_folder, check_output
 from edge_oneshot_export.options import CalibrateOptions, ExportOptions
@@ -116,22 +118,37 @@ def export(arguments: argparse.Namespace) -> int:
         from edge_oneshot.report.report import require_page, write_drift_report
 
         require_page(arguments.report)
-    with step_progress(as_json=arguments.json) as progress:
-        report = _export(arguments, options, progress)
+    unreadable: list[PassedOver] = []
+    with step_progress(as_json=arguments.json) as progress, _naming(unreadable):
+        report = _export(arguments, options, progress, _listed_in(unreadable))
     if arguments.report:
         write_drift_report(report, arguments.report)
-    _print_export(report, (), arguments)
+    _print_export(report, (), arguments, unreadable)
     return 0
 
 
-def _export(arguments: argparse.Namespace, options: ExportOptions, progress: Callable[[str], None]) -> "ExportReport":
+def _export(
+    arguments: argparse.Namespace,
+    options: ExportOptions,
+    progress: Callable[[str], None],
+    unreadable: Callable[[str, str], None],
+) -> "ExportReport":
     """Export model files, the face encoder, or a run."""
     out, data_dir = arguments.out, options_from(arguments, DataOptions).data_dir
     if arguments.model:
         from edge_oneshot.file_export import export_files
 
         own = options_from(arguments, EncoderFileOptions)
-        return export_files(arguments.model, out, arguments.data, options, own, data_dir=data_dir, progress=progress)
+        return export_files(
+            arguments.model,
+            out,
+            arguments.data,
+            options,
+            own,
+            data_dir=data_dir,
+            progress=progress,
+            unreadable=unreadable,
+        )
     if arguments.pretrained == "faces":
         from edge_oneshot.faces.face_export import export_faces
 
@@ -151,22 +168,49 @@ def calibrate(arguments: argparse.Namespace) -> int:
 
     options, data_dir = options_from(arguments, CalibrateOptions), options_from(arguments, DataOptions).data_dir
     check_output(arguments.out, inputs=[arguments.bundle, _data_path(arguments.data), options.sign])
-    with step_progress(as_json=arguments.json) as progress:
+    unreadable: list[PassedOver] = []
+    with step_progress(as_json=arguments.json) as progress, _naming(unreadable):
         report, seen = recalibrate_bundle(
-            arguments.bundle, arguments.out, arguments.data, options, data_dir=data_dir, progress=progress
+            arguments.bundle,
+            arguments.out,
+            arguments.data,
+            options,
+            data_dir=data_dir,
+            progress=progress,
+            unreadable=_listed_in(unreadable),
         )
-    _print_export(report, seen, arguments)
+    _print_export(report, seen, arguments, unreadable)
     return 0
 
 
-def _print_export(report: "ExportReport", seen: Sequence[str], arguments: argparse.Namespace) -> None:
+@contextmanager
+def _naming(left: Sequence[PassedOver]) -> Iterator[None]:
+    """Say with the error that too few people are left which files could not be read."""
+    from edge_oneshot_export.errors import ModelError
+
+    try:
+        yield
+    except ModelError as error:
+        if not left or error.reason != "too_few_people":
+            raise
+        raise ModelError(f"{error} ({passed_over_text(left)})", reason=error.reason) from error
+
+
+def _listed_in(found: list[PassedOver]) -> Callable[[str, str], None]:
+    """Keep each file that is left out, and the reason."""
+    return lambda name, reason: found.append(PassedOver(name, reason))
+
+
+def _print_export(
+    report: "ExportReport", seen: Sequence[str], arguments: argparse.Namespace, unreadable: Sequence[PassedOver]
+) -> None:
     from edge_oneshot.data.loading import passed_over
     from edge_oneshot.presentation import results
     from edge_oneshot_device import Bundle
     from edge_oneshot_device.inspection.bundle_summary import summarise
 
     summary = summarise(Bundle.open(report.path))
-    passed = passed_over(arguments.data)
+    passed = [*passed_over(arguments.data), *unreadable]
     text = results.with_passed_over(results.export_text(report, summary, seen), passed)
     console.print_result(results.bundle_summary(report, summary, seen, passed), arguments.json, text)
 
@@ -188,16 +232,22 @@ def evaluate(arguments: argparse.Namespace) -> int:
         charts.require_figure(arguments.figure)
         data = _data_path(arguments.data)
         check_output(arguments.figure, inputs=[arguments.bundle, data], folders=[data])
-    with evaluation_progress(as_json=arguments.json) as progress:
+    unreadable: list[PassedOver] = []
+    with evaluation_progress(as_json=arguments.json) as progress, _naming(unreadable):
         result = bundle_evaluation.evaluate(
-            arguments.bundle, arguments.data, options, data_dir=data_dir, progress=progress
+            arguments.bundle,
+            arguments.data,
+            options,
+            data_dir=data_dir,
+            progress=progress,
+            unreadable=_listed_in(unreadable),
         )
     if arguments.figure is not None:
         assert not isinstance(result, FoldsResult)
         charts.write_figure(arguments.figure, result)
     text = results.evaluation_text(result)
     if not isinstance(result, FoldsResult):  # LFW's folder has more in it than photos
-        passed = passed_over(arguments.data)
+        passed = [*passed_over(arguments.data), *unreadable]
         result, text = results.with_left_out(result, passed), results.with_passed_over(text, passed)
     console.print_result(result, arguments.json, text)
     return 0

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from edge_oneshot.bundle_options import EncoderFileOptions, Eyes
+from edge_oneshot.data.archives import Unreadable
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import load_data
 from edge_oneshot.errors import DataError
@@ -34,6 +35,7 @@ def export_files(
     *,
     data_dir: Path | None = None,
     progress: Callable[[str], None] | None = None,
+    unreadable: Unreadable | None = None,
 ) -> ExportReport:
     """Export an encoder that somebody else made, calibrated on images of one's own.
 
@@ -46,6 +48,8 @@ def export_files(
             and cut out with the nets of the extra ``faces``, here as on the device.
         data_dir: Folder of Omniglot's archives.
         progress: Called with the name of each step as it begins.
+        unreadable: Called with each image of the folder that cannot be read, and the reason; it is left out. Without
+            it such an image is an error.
 
     Returns:
         What was written.
@@ -67,7 +71,7 @@ def export_files(
     if own.faces:
         section = _with_faces(section, own.faces if isinstance(own.faces, tuple) else None)
         finder = open_finder(section)
-    people = load_data(data, section, data_dir=data_dir, faces=finder)
+    people = load_data(data, section, data_dir=data_dir, faces=finder, unreadable=unreadable)
     spec = BundleSpec(
         input=section,
         metric=own.metric,

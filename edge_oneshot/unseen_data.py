@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge_oneshot.data.archives import Unreadable
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import is_named, load_data
 from edge_oneshot.data.omniglot import has_evaluation
@@ -13,7 +14,12 @@ from edge_oneshot_device.faces.finding import FaceFinder
 
 
 def load_unseen(
-    data: str, manifest: Manifest, data_dir: Path | None = None, *, faces: FaceFinder | None = None
+    data: str,
+    manifest: Manifest,
+    data_dir: Path | None = None,
+    *,
+    faces: FaceFinder | None = None,
+    unreadable: Unreadable | None = None,
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Load the groups of a data set that a bundle's encoder was not trained on.
 
@@ -22,6 +28,7 @@ def load_unseen(
         manifest: The bundle's manifest, whose provenance names what the encoder was trained on.
         data_dir: Folder of Omniglot's archives.
         faces: Finds the faces in photos of people, see `load_data`.
+        unreadable: Called with each image that cannot be read, see `load_data`.
 
     Returns:
         The data, and the names of the groups that were left out.
@@ -31,7 +38,7 @@ def load_unseen(
     """
     if faces is None and data == "omniglot" and has_evaluation(data_dir):
         return load_data(data, manifest.input, data_dir=data_dir, subset="evaluation"), ()
-    everything = load_data(data, manifest.input, data_dir=data_dir, faces=faces)
+    everything = load_data(data, manifest.input, data_dir=data_dir, faces=faces, unreadable=unreadable)
     names = published_names(data, everything.group_names)
     trained = set(manifest.provenance.trained_on)
     seen = [group for group, name in zip(everything.group_names, names, strict=True) if name in trained]

@@ -1,7 +1,7 @@
 """Tell which files of a folder are images and which are litter: one list for all commands of both programs.
 
-Files are judged by name, not by content. A damaged image, or one in a format that is not read, is not left out: the
-decoder refuses it by name.
+Files are judged by name, not by content. A damaged image, or one in a format that is not read, is not litter: the
+decoder refuses it by name, and commands that take a whole folder list it with the decoder's reason.
 """
 
 import re

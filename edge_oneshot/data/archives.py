@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.encoding.preprocessing import load_image
-from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.faces.finding import FACE_FAULTS, FaceFinder
+from edge_oneshot_device.errors import InputError, MachineError
+from edge_oneshot_device.faces.finding import FACE_FAULTS
 from edge_oneshot_device.files import read_file
 from edge_oneshot_device.image_files import is_litter
 
@@ -25,6 +25,9 @@ Progress = Callable[[int, int], None]
 
 Skipped = Callable[[str, str], None]
 """Called with the name of a photo that has no face to use, and the reason, one of `FACE_FAULTS`."""
+
+Unreadable = Callable[[str, str], None]
+"""Called with the name of an image that cannot be read, and the reason code of its error."""
 
 MAX_FILE_BYTES = 64 * 2**20
 _PROGRESS_STEP = 100
@@ -90,9 +93,10 @@ def decode(
     names: Sequence[str],
     section: InputSection,
     progress: Progress | None = None,
-    faces: FaceFinder | None = None,
-    skipped: Skipped | None = None,
+    *,
     load: Callable[[bytes, InputSection], NDArray[np.uint8]] = load_image,
+    skipped: Skipped | None = None,
+    unreadable: Unreadable | None = None,
 ) -> NDArray[np.uint8]:
     """Read images and prepare them for an encoder.
 
@@ -101,10 +105,11 @@ def decode(
         names: Of their files.
         section: The encoder's input.
         progress: Called with the images done and the images in all.
-        faces: Cuts the face out of each image, which is a photo. Where it finds none, or one of `FACE_FAULTS`, the
-            image is black and counts as a failure to acquire.
+        load: Prepares an image. Where it cuts a face out of a photo and refuses it for one of `FACE_FAULTS`, the image
+            is black and counts as a failure to acquire.
         skipped: Called with each such photo and the reason.
-        load: Prepares an image where there are no `faces`.
+        unreadable: Called with each image that cannot be read and the reason; it is black then. Without it the first
+            such image is an error.
 
     Returns:
         uint8 (n, h, w, c).
@@ -112,18 +117,23 @@ def decode(
     Raises:
         DataError: An image cannot be read; the message names it.
     """
-    images = np.empty((len(names), *section.shape), np.uint8)
+    images = np.zeros((len(names), *section.shape), np.uint8)
     for number, name in enumerate(names):
         try:
             content = archive.read(name)
-            images[number] = load(content, section) if faces is None else faces.load(content)
-        except InputError as error:
+            images[number] = load(content, section)
+        except (InputError, DataError, MachineError) as error:
+            if isinstance(error, MachineError) and error.reason != "cannot_read":
+                raise  # of the machine, and not of this file
             if error.reason in FACE_FAULTS:
-                images[number] = 0
                 if skipped is not None:
                     skipped(name, error.reason)
-                continue
-            raise DataError(f"{archive.path / name}: {error}", reason=error.reason) from error
+            elif unreadable is not None:
+                unreadable(name, error.reason)
+            elif isinstance(error, InputError):
+                raise DataError(f"{archive.path / name}: {error}", reason=error.reason) from error
+            else:
+                raise
         if progress is not None and (number + 1) % _PROGRESS_STEP == 0:
             progress(number + 1, len(names))
     if progress is not None:

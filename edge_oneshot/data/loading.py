@@ -5,11 +5,12 @@ from typing import Literal
 
 import numpy as np
 
-from edge_oneshot.data.archives import ImageArchive, Progress, Skipped, decode, open_archive
+from edge_oneshot.data.archives import ImageArchive, Progress, Skipped, Unreadable, decode, open_archive
 from edge_oneshot.data.catalogue import DATASETS, Loader, names_in
 from edge_oneshot.data.dataset import Dataset, joined
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.bundle.manifest import InputSection
+from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_device.image_files import (
     LITTER,
@@ -63,6 +64,7 @@ def load_data(
     progress: Progress | None = None,
     faces: FaceFinder | None = None,
     skipped: Skipped | None = None,
+    unreadable: Unreadable | None = None,
 ) -> Dataset:
     """Load a data set by its name, or a folder (or zip file) with one folder of images per identity.
 
@@ -75,6 +77,7 @@ def load_data(
         progress: Called with the images done and the images in all.
         faces: Cuts the face out of each photo of a folder, see `edge_oneshot.data.archives.decode`.
         skipped: Called with each photo that has no face to use, and why.
+        unreadable: As for `load_folder`.
 
     Raises:
         DataError: It is missing, broken or too small, or holds drawings where photos of faces are needed.
@@ -93,7 +96,9 @@ def load_data(
             "images an identity",
             reason="not_found",
         )
-    return load_folder(Path(name_or_path), section, progress=progress, faces=faces, skipped=skipped)
+    return load_folder(
+        Path(name_or_path), section, progress=progress, faces=faces, skipped=skipped, unreadable=unreadable
+    )
 
 
 def _loader(name: str, subset: Subset) -> Loader:
@@ -115,6 +120,7 @@ def load_folder(
     progress: Progress | None = None,
     faces: FaceFinder | None = None,
     skipped: Skipped | None = None,
+    unreadable: Unreadable | None = None,
 ) -> Dataset:
     """Load a folder, or a zip file of one, that holds one folder of images per identity.
 
@@ -126,6 +132,8 @@ def load_folder(
         progress: Called with the images done and the images in all.
         faces: Cuts the face out of each photo, see `edge_oneshot.data.archives.decode`.
         skipped: Called with each photo that has no face to use, and why.
+        unreadable: Called with each image that cannot be read, as ``PERSON/FILE``, and the reason; it is left out.
+            Without it such an image is an error.
 
     Raises:
         DataError: It does not exist, an image cannot be read, or there are fewer than two identities.
@@ -134,18 +142,43 @@ def load_folder(
         people, _ = _people(archive)
         photos = [name for names in people.values() for name in names]
         faults: dict[str, str] = {}
+        broken: dict[str, str] = {}
 
         def skip(name: str, reason: str) -> None:
             faults[name] = reason
             if skipped is not None:
                 skipped(name, reason)
 
-        images = decode(archive, photos, section, progress, faces, skip)
+        images = decode(
+            archive,
+            photos,
+            section,
+            progress,
+            load=load_image if faces is None else lambda content, _: faces.load(content),
+            skipped=skip,
+            unreadable=None if unreadable is None else broken.__setitem__,
+        )
     labels = np.repeat(np.arange(len(people), dtype=np.int64), [len(names) for names in people.values()])
     identities = tuple(people)
     name = path.resolve().name.removesuffix(".zip")
     reasons = None if faces is None else tuple(map(faults.get, photos))
-    return Dataset(name, images, labels, identities, labels.copy(), identities, None, reasons)
+    everybody = Dataset(name, images, labels, identities, labels.copy(), identities, None, reasons)
+    return everybody if unreadable is None else _readable(everybody, photos, broken, unreadable)
+
+
+def _readable(everybody: Dataset, photos: list[str], broken: dict[str, str], unreadable: Unreadable) -> Dataset:
+    """The images that could be read, where the others are named and two identities are left."""
+    if not broken:
+        return everybody
+    left = [PassedOver("/".join(photo.split("/")[-2:]), reason) for photo, reason in broken.items()]
+    for one in left:
+        unreadable(one.name, one.reason)
+    read = np.array([photo not in broken for photo in photos])
+    people = len(np.unique(everybody.labels[read]))
+    if people < 2:
+        message = f"{everybody.name}: {people} identities with an image that can be read, at least 2 are needed"
+        raise DataError(f"{message} ({passed_over_text(left)})", reason="too_few_identities")
+    return everybody.kept(read)
 
 
 def passed_over(name_or_path: str | None) -> list[PassedOver]:

@@ -56,3 +56,29 @@ def test_every_command_counts_and_names_what_it_left_out(people, tmp_path, capfd
     for line in ([*lines[1][:-1], str(tmp_path / "again.oneshot")], [*judge, "verification"]):
         assert cli.main(line) == 0
         assert LEFT in capfd.readouterr().out.splitlines()
+
+
+def test_one_file_that_cannot_be_read_stops_no_command_on_a_folder_and_is_listed(people, tmp_path, capfd):
+    (people / "3" / "4.jpg").write_bytes(b"no picture")
+    theirs, ours = (str(tmp_path / name) for name in ("theirs.oneshot", "ours.oneshot"))
+    lines = (
+        ["export", "--model", str(MODEL), "--data", str(people), "--out", theirs],
+        ["calibrate", theirs, "--data", str(people), "--out", ours],
+        ["evaluate", theirs, "--data", str(people), "--variant", "float32", "--protocol", "verification"],
+    )
+    for line in lines:
+        assert cli.main(line) == 0
+        assert LEFT.replace("4:", "5:") + ", 3/4.jpg (not_an_image)" in capfd.readouterr().out.splitlines()
+
+
+def test_too_few_people_are_refused_with_what_was_left_out(people, tmp_path, capfd):
+    theirs = str(tmp_path / "theirs.oneshot")
+    assert cli.main(["export", "--model", str(MODEL), "--data", str(people), "--out", theirs]) == 0
+    for image in sorted(people.glob("*/*.png"))[3:]:
+        for own in image.parent.iterdir():
+            own.write_bytes(b"no picture")
+    capfd.readouterr()
+    assert cli.main(["calibrate", theirs, "--data", str(people), "--out", str(tmp_path / "x.oneshot")]) == 2
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert "at least 4 identities" in said
+    assert "left out 36: " in said

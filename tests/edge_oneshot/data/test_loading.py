@@ -141,6 +141,36 @@ def test_a_broken_folder_is_refused_in_one_line_that_names_what(tmp_path, files,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_images_that_cannot_be_read_are_named_and_left_out_where_that_is_asked_for(tmp_path, zipped):
+    files = PEOPLE | {"ada/0.jpg": b"hello", "bob/2.png": picture()[:-30], "dee/1.gif": picture(0, "GIF")}
+    path = pack(tmp_path / "x.zip", {"x/" + k: v for k, v in files.items()}) if zipped else fill(tmp_path / "x", files)
+    named: dict[str, str] = {}
+    found = load_data(str(path), SMALL, unreadable=named.__setitem__)
+    assert named == {"ada/0.jpg": "not_an_image", "bob/2.png": "image_truncated", "dee/1.gif": "not_an_image"}
+    whole = load_data(str(fill(tmp_path / "whole", PEOPLE)), SMALL)
+    assert (found.identities, found.labels.tolist()) == (whole.identities, whole.labels.tolist())
+    np.testing.assert_array_equal(found.images, whole.images)
+
+
+def test_a_damaged_member_of_a_zip_is_left_out_like_a_damaged_file(tmp_path):
+    path = pack(tmp_path / "x.zip", PEOPLE)
+    content = bytearray(path.read_bytes())
+    content[content.index(picture(120)) + 20] ^= 1  # in bob's only image; pack stores
+    path.write_bytes(content)
+    named: dict[str, str] = {}
+    assert load_data(str(path), SMALL, unreadable=named.__setitem__).identities == ("ada", "cy")
+    assert named == {"bob/1.png": "bad_archive"}
+
+
+def test_with_too_few_images_that_can_be_read_the_others_are_named_in_one_line(tmp_path):
+    path = fill(tmp_path / "x", {"ada/1.png": picture(), "ada/2.png": b"", "bob/1.png": b""})
+    with raises(DataError, reason="too_few_identities") as caught:
+        load_data(str(path), SMALL, unreadable=lambda _name, _reason: None)
+    assert "x: 1 identities with an image that can be read" in str(caught.value)
+    assert "(left out 2: ada/2.png (not_an_image), bob/1.png (not_an_image))" in str(caught.value)
+
+
 def test_an_identity_without_an_image_is_left_out_and_named(tmp_path: Path) -> None:
     files = PEOPLE | {"eve/contract.pdf": b"%PDF-1.7", "fay/older/1.png": picture()}
     fill(tmp_path / "x", files)
