@@ -78,9 +78,8 @@ def image(bundle: Bundle) -> bytes:
 
 @pytest.fixture(scope="session")
 def variant(bundle: Bundle) -> str:
-    """What `init` would take: int8, or the first there is."""
-    names = [variant.name for variant in bundle.manifest.variants]
-    return "int8" if "int8" in names else names[0]
+    """What `init` would take."""
+    return bundle.manifest.default_variant
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ class Day:
     gallery_mib: float
 
 
-def spend(bundle_path: Path, variant: str, folder: Path, people: int, count: int) -> Day:
+def spend(bundle_path: Path, variant: str | None, folder: Path, people: int, count: int) -> Day:
     """Identify so many times."""
     bundle = Bundle.open(bundle_path)
     encoder = Encoder.open(bundle, variant)
@@ -126,7 +126,7 @@ def main() -> int:
     """Identify and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--variant", default="int8")
+    parser.add_argument("--variant", help="(the bundle's first)")
     parser.add_argument("--folder", type=Path, help="for the gallery (the system's for temporary files)")
     parser.add_argument("--people", type=int, default=1000)
     parser.add_argument("--count", type=int, default=DAY)

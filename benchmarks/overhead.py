@@ -304,7 +304,7 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--variant", default="int8")
+    parser.add_argument("--variant", help="(the bundle's first)")
     parser.add_argument("--photo", type=Path, help=f"what is identified (a test image of the bundle, of {SIDE} pixels)")
     parser.add_argument("--folder", type=Path, default=Path(), help="on the disk to measure (here)")
     parser.add_argument("--people", type=int, default=1000)
@@ -313,11 +313,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     console.add_json(parser)
     arguments = parser.parse_args()
+    bundle = Bundle.open(arguments.bundle).manifest
+    variant = arguments.variant or bundle.default_variant
     with tempfile.TemporaryDirectory(dir=arguments.folder) as made:
         os.environ[ENVIRONMENT] = str(Path(made) / "key")
         found = measure(
             arguments.bundle,
-            arguments.variant,
+            variant,
             picture(arguments.bundle, arguments.photo),
             Path(made),
             arguments.people,
@@ -337,7 +339,7 @@ def main() -> int:
         for one in found
     ]
     if arguments.out is not None:
-        content = {"bundle": Bundle.open(arguments.bundle).manifest.name, "variant": arguments.variant}
+        content = {"bundle": bundle.name, "variant": variant}
         content |= {"comparisons": [asdict(one) for one in found]}
         write_atomically(arguments.out, (json.dumps(content, indent=1) + "\n").encode())
     console.print_result(found, arguments.json, align(rows))

@@ -11,6 +11,7 @@ from edge_oneshot.data.omniglot import load_lake_runs
 from edge_oneshot.errors import DataError
 from edge_oneshot.unseen_data import load_unseen
 from edge_oneshot_device import Bundle, Encoder
+from edge_oneshot_device.encoding.options import choose_variant
 from edge_oneshot_device.encoding.trial import try_variant
 from edge_oneshot_export.judging.evaluation import (
     OneShotProtocol,
@@ -65,8 +66,9 @@ def evaluate(
     say = progress or (lambda _step, _count: None)
     say("opening the bundle", 0)
     opened = Bundle.open(bundle)
-    try_variant(opened, options.variant, options.runtime)
-    encoder = Encoder.open(opened, options.variant, runtime=options.runtime)
+    variant = choose_variant(opened.manifest, options.variant)
+    try_variant(opened, variant, options.runtime)
+    encoder = Encoder.open(opened, variant, runtime=options.runtime)
     if options.protocol == "lake":
         return _evaluate_lake(encoder, data, data_dir, say)
     if options.protocol == "lfw":

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from edge_oneshot_device.bundle.manifest import Metric
 from edge_oneshot_device.console import number
+from edge_oneshot_device.encoding.options import VariantName
 from edge_oneshot_device.options import Options, option
 
 Protocol = Literal["lake", "within-alphabet", "random", "verification", "lfw"]
@@ -138,7 +139,7 @@ class EvaluateOptions(Options, frozen=True, kw_only=True):
             "Wild, from a folder with its pairs.txt"
         ),
     ]
-    variant: Annotated[str, option("the bundle's variant", metavar="V")] = "int8"
+    variant: VariantName = None
     runtime: Annotated[str | None, option("a runtime of the variant (default: its first)", metavar="R")] = None
     ways: Annotated[
         tuple[Annotated[int, Meta(ge=2)], ...] | WaysRange,

@@ -3,7 +3,7 @@ r"""Check whether thresholds hold on real people that they do not come from: cal
     python benchmarks/research/real_bounds.py base.oneshot --data omniglot \
         --out benchmarks/results/real-bounds-omniglot.json
 
-For each random halving of the identities, the bundle's int8 file is calibrated on one half (one template a person),
+For each random halving of the identities, a file of the bundle is calibrated on one half (one template a person),
 and the false accept rate of the other half is counted at each threshold. That half is itself a small sample, so its
 rate varies as much as the first half's: it exceeds a bound of the true rate more often than the true rate does.
 """
@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("bundle", type=Path, metavar="NAME.oneshot")
     parser.add_argument("--data", required=True, metavar="DATA", help="omniglot, glyphs, or a folder of folders")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of Omniglot's archives")
-    parser.add_argument("--variant", default="int8", metavar="V")
+    parser.add_argument("--variant", metavar="V", help="(the bundle's first)")
     parser.add_argument("--halvings", type=int, default=200, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
@@ -47,7 +47,7 @@ def main() -> int:
     for number in range(arguments.halvings):
         half = np.isin(unseen.labels, rng.permutation(people)[: people // 2])
         sample, settings = Sample.whole(unseen.labels[half]), CalibrationSettings("", counts=(1,), seed=number)
-        one = calibrate_embeddings(embeddings[half], sample, metric, variant=arguments.variant, settings=settings)[0]
+        one = calibrate_embeddings(embeddings[half], sample, metric, variant=encoder.variant, settings=settings)[0]
         other = genuine_and_impostor(embeddings[~half], unseen.labels[~half], metric, seed=number)
         for point in one.points:
             counted[point.target_far].append((far_at(other.impostor, point.threshold), point.far_upper_95))

@@ -114,7 +114,7 @@ def main() -> int:
     parser.add_argument("bundle", type=Path, metavar="NAME.oneshot")
     parser.add_argument("--data", required=True, metavar="DATA", help="omniglot, glyphs, or a folder or zip of people")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of Omniglot's archives")
-    parser.add_argument("--variant", default="int8", metavar="V")
+    parser.add_argument("--variant", metavar="V", help="(the bundle's first)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument("--out", type=Path, metavar="FILE.json")

@@ -84,7 +84,7 @@ class Encoder:
     def open(
         cls,
         bundle: Bundle,
-        variant: str = "int8",
+        variant: str | None = None,
         *,
         runtime: str | None = None,
         threads: int = 1,
@@ -94,7 +94,7 @@ class Encoder:
 
         Args:
             bundle: The bundle.
-            variant: Name of one of its variants.
+            variant: Name of one of its variants; None takes the first.
             runtime: Name of the runtime, such as ``edgetpu``; None takes the default of the variant's format.
             threads: Threads of one inference on the processor.
             allow_cpu: Run the variant's plain file when the Edge TPU fails; this is logged, and `runtime` tells it.
@@ -106,7 +106,8 @@ class Encoder:
                 ``edgetpu_unavailable``, ``edgetpu_crashed`` or ``edgetpu_hung``.
         """
         start_decoder()  # before the model is loaded, because the forked process shares this memory
-        encoder = load_encoder(bundle, variant, runtime=runtime, threads=threads, allow_cpu=allow_cpu)
+        name = bundle.manifest.default_variant if variant is None else variant
+        encoder = load_encoder(bundle, name, runtime=runtime, threads=threads, allow_cpu=allow_cpu)
         self_test(encoder, bundle)
         return encoder
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from edge_oneshot.bundle_evaluation import handful
 from edge_oneshot_device.bundle.drift_section import Drift
-from edge_oneshot_device.encoding.options import DEFAULT_VARIANT
 from edge_oneshot_device.formatting import align, percent
 from edge_oneshot_device.image_files import PassedOver, passed_over_text
 from edge_oneshot_device.inspection.bundle_summary import Operation, Summary
@@ -116,9 +115,9 @@ def export_text(report: ExportReport, summary: Summary, seen: Sequence[str]) -> 
         lines.append(f"not calibrated on {len(seen)} groups that the encoder was trained on: {some}")
     lines += [f"left out: {left.reason}" for left in report.left_out]
     target = max((one.target_far for one in summary.calibration), default=0.0)
-    asked = "" if DEFAULT_VARIANT in summary.variants else f" --variant {summary.variants[0]}"
+    asked = ""
     if target > LOOSE_FAR:
-        asked += f" --target-far {target:g}"
+        asked = f" --target-far {target:g}"
         lines.append(
             f"unfit for a door: with so few people and images the false accept rate is {percent(target)} at best; "
             "calibrate it with more (edge-oneshot calibrate), or init asks for an explicit --target-far"

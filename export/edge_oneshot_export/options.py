@@ -30,8 +30,8 @@ class ExportOptions(Options, frozen=True, kw_only=True):
     variants: Annotated[
         tuple[str, ...] | Literal["all"] | None,
         option(
-            f"{', '.join(VARIANTS)}, or all (default: {','.join(DEFAULT_VARIANTS)}); a variant that is "
-            "named here and fails is an error, any other is left out",
+            f"{', '.join(VARIANTS)}, or all (default: {','.join(DEFAULT_VARIANTS)}); the device uses the "
+            "first unless told otherwise; a variant that is named here and fails is an error, any other is left out",
             metavar="V,...",
             type=_names,
             choices=None,

@@ -80,12 +80,12 @@ this is two to four of them."""
 
 VARIANTS: Final = {
     kind.name: kind
-    for kind in (
+    for kind in (  # in the order of a bundle of all variants: its first one is the default on the device
+        VariantKind("int8", "tflite", "int8", _INT8, _TOLERANCE_INT8, edgetpu="compiled", layer_errors=True),
         VariantKind("float32", "tflite", "float32", _FLOAT32, _TOLERANCE_FLOAT32),
         VariantKind("float16", "tflite", "float16", _FLOAT16, _TOLERANCE_FLOAT16),
         # tflite-runtime 2.14 refuses a dynamic dense layer with a scale a channel
         VariantKind("dynamic", "tflite", "dynamic", _INT8, _TOLERANCE_INT8, shared_dense_scale=True),
-        VariantKind("int8", "tflite", "int8", _INT8, _TOLERANCE_INT8, edgetpu="compiled", layer_errors=True),
         # the Edge TPU compiler maps no dense layer with a scale a channel
         VariantKind("coral", "tflite", "int8", _INT8, _TOLERANCE_INT8, shared_dense_scale=True, edgetpu="mapped"),
         VariantKind("onnx-float32", "onnx", "float32", _FLOAT32, _TOLERANCE_FLOAT32),
@@ -95,7 +95,7 @@ VARIANTS: Final = {
 }
 
 DEFAULT_VARIANTS: Final = ("int8", "float32")
-"""Exported unless others are named."""
+"""Exported unless others are named; the device uses the first."""
 
 
 def variant_of(format: Format, precision: Precision) -> VariantKind:  # noqa: A002 (the manifest's word)

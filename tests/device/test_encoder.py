@@ -195,6 +195,13 @@ def test_pixels_of_another_shape_or_type_are_wrong_use(encoder, shape, dtype):
         encoder.embed(np.zeros(shape, dtype))
 
 
+@pytest.mark.parametrize("variants", [("int8", "float32"), ("float32", "int8")])
+def test_an_encoder_is_the_bundle_s_first_variant_unless_another_is_named(make_bundle, variants):
+    opened = Bundle.open(make_bundle(variants=variants))
+    assert Encoder.open(opened).variant == variants[0]
+    assert Encoder.open(opened, variants[1]).variant == variants[1]
+
+
 def test_an_encoder_says_what_it_is(bundle):
     encoder = Encoder.open(bundle)
     assert (encoder.variant, encoder.runtime) == ("int8", "litert")

@@ -49,6 +49,7 @@ def show(run, state):
 def test_its_bundle_opens_and_passes_its_self_test(variant):
     bundle = Bundle.open(BUNDLE)
     assert [one.name for one in bundle.manifest.variants] == ["int8", "float32"]
+    assert bundle.manifest.default_variant == "int8"
     described = next(one for one in bundle.manifest.variants if one.name == variant)
     assert Encoder.open(bundle, variant).fingerprint == described.fingerprint
 

@@ -13,7 +13,8 @@ from edge_oneshot_device.errors import IntegrityError
 def tried(monkeypatch) -> list[str]:
     """Variants that were tried; the trial of the last one fails."""
     names = []
-    bundle = SimpleNamespace(manifest=SimpleNamespace(variants=[SimpleNamespace(name=n) for n in ("float32", "int8")]))
+    variants = [SimpleNamespace(name=n) for n in ("float32", "int8")]
+    bundle = SimpleNamespace(manifest=SimpleNamespace(name="x", variants=variants, default_variant="float32"))
 
     def fail(_bundle, variant, *_):
         names.append(variant)
@@ -32,7 +33,13 @@ def test_a_new_calibration_tries_every_variant(tried, tmp_path):
     assert tried == ["float32", "int8"]
 
 
-def test_an_evaluation_tries_its_variant(tried):
+@pytest.mark.parametrize(("asked", "used"), [("int8", "int8"), (None, "float32")])
+def test_an_evaluation_tries_its_variant_or_the_bundle_s_first(tried, monkeypatch, asked, used):
+    def fail(*_arguments, **_words):
+        raise IntegrityError("it does not end", reason="model_refused")
+
+    monkeypatch.setattr(bundle_evaluation, "Encoder", SimpleNamespace(open=fail))
+    options = EvaluateOptions(protocol="random", ways=(5,), episodes=10, variant=asked)
     with pytest.raises(IntegrityError, match="it does not end"):
-        bundle_evaluation.evaluate("x.oneshot", "no data", EvaluateOptions(protocol="random", ways=(5,), episodes=10))
-    assert tried == ["int8"]
+        bundle_evaluation.evaluate("x.oneshot", "no data", options)
+    assert tried == [used]

@@ -317,7 +317,7 @@ def test_a_path_that_cannot_hold_a_bundle_is_refused_at_once(path, message, reas
 @pytest.mark.parametrize(
     ("variants", "message"),
     [
-        (("int8", "float64"), "no variant 'float64'; the variants are float32, float16, dynamic, int8, coral, onnx-"),
+        (("int8", "float64"), "no variant 'float64'; the variants are int8, float32, float16, dynamic, coral, onnx-"),
         (("int8", "int8"), "the variant int8 is named twice"),
         ((), "no variant is named"),
     ],

@@ -258,6 +258,7 @@ class Manifest(Section, frozen=True):
     """Everything a device needs to know of a bundle.
 
     Attributes:
+        variants: At least one; the first is used unless another is named.
         rule: How the device joins the scores of a person's templates: the calibrated rule with the lower false reject
             rate.
     """
@@ -273,6 +274,11 @@ class Manifest(Section, frozen=True):
     calibration: Annotated[tuple[Calibration, ...], msgspec.Meta(max_length=1000)]
     self_test: SelfTest
     provenance: Provenance
+
+    @property
+    def default_variant(self) -> str:
+        """Name of the first variant."""
+        return self.variants[0].name
 
 
 def value_range(mean: Sequence[float], scale: Sequence[float]) -> tuple[float, float]:

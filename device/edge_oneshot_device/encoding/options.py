@@ -6,10 +6,9 @@ from edge_oneshot_device.bundle.manifest import Manifest
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.options import option
 
-DEFAULT_VARIANT: Final = "int8"
 MAX_THREADS: Final = 256
 
-VariantName = Annotated[str | None, option("variant of the bundle to use (default: int8)", metavar="V")]
+VariantName = Annotated[str | None, option("variant of the bundle to use (default: the bundle's first)", metavar="V")]
 RuntimeName = Annotated[
     str | None, option("a runtime of the variant, or edgetpu (default: the variant's first)", metavar="R")
 ]
@@ -21,7 +20,7 @@ def choose_variant(manifest: Manifest, variant: str | None = None) -> str:
 
     Args:
         manifest: The manifest of the bundle.
-        variant: The name that was asked for; None takes int8.
+        variant: The name that was asked for; None takes the bundle's first.
 
     Returns:
         The name of a variant that the bundle has.
@@ -30,7 +29,7 @@ def choose_variant(manifest: Manifest, variant: str | None = None) -> str:
         InputError: Reason ``variant_missing``; the message lists the bundle's variants.
     """
     names = [one.name for one in manifest.variants]
-    chosen = DEFAULT_VARIANT if variant is None else variant
+    chosen = manifest.default_variant if variant is None else variant
     if chosen not in names:
         message = f"{manifest.name} has no variant {chosen!r}: choose one with --variant: {', '.join(names)}"
         raise InputError(message, reason="variant_missing")

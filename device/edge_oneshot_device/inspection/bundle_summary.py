@@ -68,6 +68,7 @@ class Summary(msgspec.Struct, frozen=True):
     Attributes:
         name, format, created: From the manifest.
         variants: Names of the variants.
+        default_variant: The first of them, which is used unless another is named.
         fingerprints: Fingerprint of each variant.
         rule: How the device combines the scores of a person's templates.
         calibration: One entry for each variant, rule and number of templates; empty when uncalibrated.
@@ -81,6 +82,7 @@ class Summary(msgspec.Struct, frozen=True):
     format: int
     created: str
     variants: list[str]
+    default_variant: str
     fingerprints: dict[str, str]
     rule: str
     calibration: list[Operation]
@@ -101,6 +103,7 @@ def summarise(bundle: Bundle) -> Summary:
         format=manifest.format,
         created=manifest.created,
         variants=[variant.name for variant in manifest.variants],
+        default_variant=manifest.default_variant,
         fingerprints={variant.name: variant.fingerprint for variant in manifest.variants},
         rule=manifest.rule,
         calibration=operations(manifest),

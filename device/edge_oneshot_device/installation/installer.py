@@ -85,7 +85,7 @@ def install(
         trusted = None if gallery is None else _trusted_key(gallery, named=options.trust is not None)
         trust = trusted if options.trust is None else load_public_key(options.trust)
         opened = Bundle.open(bundle, trust=trust)
-        encoder = _open_encoder(opened, options)
+        encoder = _open_encoder(opened, _variant(opened, options, gallery), options)
         # everything is fit for use: from here on something is written
         if gallery is None:
             make_folder(folder)
@@ -182,9 +182,19 @@ class _Change(NamedTuple):
         return wanted, before
 
 
-def _open_encoder(bundle: Bundle, options: InstallOptions) -> Encoder:
+def _variant(bundle: Bundle, options: InstallOptions, gallery: Gallery | None) -> str:
+    """The variant that was asked for, else the one in use where the bundle has it, else the bundle's first."""
+    if options.variant is None and gallery is not None:
+        with gallery.reading() as transaction:
+            in_use = encoders(transaction)[-1:]
+        for one in bundle.manifest.variants:
+            if [one.fingerprint] == in_use:
+                return one.name
+    return choose_variant(bundle.manifest, options.variant)
+
+
+def _open_encoder(bundle: Bundle, name: str, options: InstallOptions) -> Encoder:
     """The encoder, after a trial of its model file in a process of its own; its target FAR can be kept."""
-    name = choose_variant(bundle.manifest, options.variant)
     try_variant(bundle, name, options.runtime)
     encoder = Encoder.open(bundle, name, runtime=options.runtime, threads=options.threads, allow_cpu=options.allow_cpu)
     resolve_target(bundle.manifest, name, options.target_far, strictly=True)

@@ -3,14 +3,20 @@
 from pathlib import Path
 from typing import Annotated
 
-from edge_oneshot_device.encoding.options import RuntimeName, Threads, VariantName
+from edge_oneshot_device.encoding.options import RuntimeName, Threads
 from edge_oneshot_device.options import Options, option
 
 
 class DoorOptions(Options, frozen=True, kw_only=True):
     """How a device is to use a bundle: what `init` and `edge-oneshot deploy` have in common."""
 
-    variant: VariantName = None
+    variant: Annotated[
+        str | None,
+        option(
+            "variant of the bundle to use (default: the one in use where the bundle has it, else the bundle's first)",
+            metavar="V",
+        ),
+    ] = None
     runtime: RuntimeName = None
     allow_cpu: Annotated[
         bool, option("with --runtime edgetpu: run on the CPU where the Edge TPU fails, now or later")

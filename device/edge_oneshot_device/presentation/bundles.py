@@ -54,12 +54,12 @@ def describe(summary: Summary) -> str:
         ("bundle", f"{summary.name}, format {summary.format}, {summary.created}, {summary.bytes:,} bytes"),
         ("sha256", summary.sha256),
         ("signed by", summary.signed_by or UNSIGNED),
-        ("input", f"{_size(summary.input)} to {summary.embedding.size} values, {summary.embedding.metric}"),
+        ("encoder", f"{_size(summary.input)} to {_values(summary)}; default variant {summary.default_variant}"),
         *([("faces", _faces(summary.input.face))] if summary.input.face is not None else []),
         ("data", _data(summary.provenance)),
         *(("calibrated", data) for data in list(dict.fromkeys(one.data for one in summary.calibration))[:1]),
     ]
-    used = [one for one in summary.calibration if one.rule == summary.rule and one.variant == summary.variants[0]]
+    used = [one for one in summary.calibration if one.rule == summary.rule and one.variant == summary.default_variant]
     rows = [row for fact in facts for row in _wrapped(*fact)]
     blocks = [align(rows), align(_variant_rows(summary.files, brief=True))]
     blocks.append(align(_calibration_rows(used, brief=True)) if used else UNCALIBRATED)
@@ -80,7 +80,8 @@ def describe_all(summary: Summary) -> str:
             f"{_size(section)}, {section.resize}, {scaling}: {low:g}..{high:g}",
         ),
         *([("faces", _faces(section.face))] if section.face is not None else []),
-        ("embedding", f"{summary.embedding.size} values, {summary.embedding.metric}"),
+        ("embedding", _values(summary)),
+        ("default", f"{summary.default_variant}, the first variant"),
         ("data", _data(provenance)),
         ("trained on", _groups(provenance.trained_on)),
         ("held out", _groups(provenance.held_out)),
@@ -197,6 +198,10 @@ def _wrapped(name: str, value: str) -> list[tuple[str, str]]:
 
 def _size(section: InputSection) -> str:
     return f"{section.width} x {section.height} {section.colour}"
+
+
+def _values(summary: Summary) -> str:
+    return f"{summary.embedding.size} values, {summary.embedding.metric}"
 
 
 def _faces(face: FaceSection) -> str:

@@ -1,5 +1,7 @@
 """Two bundles beside each other."""
 
+import re
+
 import msgspec
 
 from edge_oneshot_device.bundle.bundle import Bundle
@@ -109,6 +111,17 @@ def test_a_bundle_with_every_variant_and_long_names_fits_one_screen(make_bundle)
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
     assert all(any(line.startswith(name) for line in lines) for name in names)
+
+
+def test_the_default_variant_is_named_and_its_calibration_shown(make_bundle):
+    path = make_bundle(variants=("float32", "int8"))
+    summary, text = inspect(path)
+    assert summary.default_variant == "float32"
+    assert "default variant float32" in text
+    assert "int8     best of" not in text
+    assert re.search(r"^default +float32, the first variant$", inspect(path, everything=True)[1], re.MULTILINE)
+    other = make_bundle(name="other", variants=("int8", "float32"))
+    assert differences(path, other)["default_variant"] == ("float32", "int8")
 
 
 def test_templates_carry_over_where_fingerprints_are_the_same(make_bundle):

@@ -160,7 +160,6 @@ def test_an_uncalibrated_bundle_is_installed_without_a_target(make_bundle: MakeB
         ({}, {"target_far": 1.0}, "bad_target_far"),
         ({}, {"target_far": float("nan")}, "bad_target_far"),
         ({}, {"variant": "coral"}, "variant_missing"),
-        ({"variants": ("float32", "onnx-float32")}, {}, "variant_missing"),
         ({"calibrated": False}, {"target_far": 0.1}, "uncalibrated"),
         ({}, {"runtime": "onnxruntime"}, "wrong_runtime"),
         ({}, {"threads": 0}, "wrong_threads"),
@@ -174,7 +173,29 @@ def test_a_refused_init_creates_nothing(make_bundle, folder, made, asked, reason
 
 def test_a_missing_variant_is_refused_with_the_list_of_those_there_are(make_bundle: MakeBundle, folder: Path) -> None:
     with pytest.raises(InputError, match=r"no variant 'int8'.*--variant: float32, onnx-float32"):
-        install(make_bundle(variants=("float32", "onnx-float32")), folder)
+        install(make_bundle(variants=("float32", "onnx-float32")), folder, InstallOptions(variant="int8"))
+
+
+@pytest.mark.parametrize("variants", [("int8", "float32"), ("float32", "int8"), ("onnx-float32",)])
+def test_a_new_door_uses_the_bundle_s_first_variant(make_bundle, folder, variants):
+    assert install(make_bundle(variants=variants), folder).variant == variants[0]
+    assert load(folder)[0].variant == variants[0]
+
+
+@pytest.mark.parametrize("enrolled", [True, False])
+def test_a_door_keeps_its_variant_when_the_next_bundle_has_it_behind_another(make_bundle, folder, enrolled):
+    former = make_bundle(variants=("int8", "float32"))
+    install(former, folder)
+    if enrolled:
+        enrol_somebody(folder, former)
+    installation = install(make_bundle(name="recalibrated", variants=("float32", "int8"), counts=(1, 5)), folder)
+    assert (installation.variant, installation.people) == ("int8", int(enrolled))
+
+
+def test_a_door_takes_the_first_variant_of_another_encoder(make_bundle: MakeBundle, folder: Path) -> None:
+    install(make_bundle(variants=("int8", "float32")), folder)
+    other = make_bundle(name="other", variants=("float32", "int8"), min_contrast=17)
+    assert install(other, folder).variant == "float32"
 
 
 def test_a_bundle_with_any_byte_flipped_is_refused_and_the_former_one_stays(make_bundle, folder, tmp_path):

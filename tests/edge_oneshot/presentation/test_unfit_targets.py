@@ -9,13 +9,13 @@ from edge_oneshot_device.inspection.bundle_summary import Operation, Summary
 from edge_oneshot_export.packing.packer import ExportReport
 
 
-def text(monkeypatch: pytest.MonkeyPatch, *targets: float, variant: str = "int8") -> str:
+def text(monkeypatch: pytest.MonkeyPatch, *targets: float) -> str:
     operations = [
-        Operation(variant, "best", count, target, 0.9, target, 0.1, 20, 0, 0, {}, "made up", True, [])
+        Operation("int8", "best", count, target, 0.9, target, 0.1, 20, 0, 0, {}, "made up", True, [])
         for count, target in enumerate(targets, start=1)
     ]
     monkeypatch.setattr(results, "describe", lambda _: "a bundle")
-    values = dict.fromkeys(Summary.__struct_fields__) | {"calibration": operations, "variants": [variant]}
+    values = dict.fromkeys(Summary.__struct_fields__) | {"calibration": operations}
     report = ExportReport(Path("few.oneshot"), None, (), 1.0)  # type: ignore[arg-type]
     return results.export_text(report, Summary(**values), ())
 
@@ -31,8 +31,3 @@ def test_a_default_of_one_percent_or_less_is_not(monkeypatch: pytest.MonkeyPatch
     told = text(monkeypatch, *targets)
     assert "unfit" not in told
     assert told.endswith("next: edge-oneshot-device init few.oneshot")
-
-
-def test_the_next_line_names_the_variant_where_init_s_own_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = text(monkeypatch, 0.001, variant="onnx-float32")
-    assert told.endswith("next: edge-oneshot-device init few.oneshot --variant onnx-float32")
