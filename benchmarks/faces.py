@@ -97,7 +97,7 @@ def photo_distances(bundle: Bundle, own: Dlib, folder: Path) -> dict[str, object
     distances, missed, rows, names = [], 0, [], []
     for path in sorted(folder.iterdir()):
         photo = load_photo(path, PHOTO_SIDE)
-        faces = encoder.faces.find(photo, refine=False)
+        faces = encoder.faces.find(photo)
         embedded = [encoder.embed(encoder.faces.cut(photo, face)) for face in faces]
         person = re.split(r"[\d_.]", path.name)[0]
         rows += embedded
@@ -131,11 +131,11 @@ def made_smaller(bundle: Bundle, folder: Path) -> dict[str, object]:
     cropped = []
     for path in sorted(folder.iterdir()):
         photo = load_photo(path, PHOTO_SIDE)
-        for face in faces.find(photo, refine=False):
+        for face in faces.find(photo):
             reach, middle = 3.0 * face.detection.eye_distance, face.detection.points[:4].mean(axis=0)
             low, high = np.maximum(middle - reach, 0.0), np.minimum(middle + reach, photo.size)
             crop = photo.crop((low[0], low[1], high[0], high[1]))
-            found = faces.find(crop, refine=False)
+            found = faces.find(crop)
             if len(found) == 1 and found[0].detection.eye_distance >= EYE_DISTANCES[0]:
                 cropped.append((crop, found[0]))
     result: dict[str, object] = {"faces": len(cropped)}
@@ -144,7 +144,7 @@ def made_smaller(bundle: Bundle, folder: Path) -> dict[str, object]:
         for crop, face in cropped:
             ratio = distance / face.detection.eye_distance
             small = crop.resize([round(side * ratio) for side in crop.size], Image.Resampling.LANCZOS)
-            for again in faces.find(small, refine=False)[:1]:
+            for again in faces.find(small)[:1]:
                 one, other = encoder.embed(faces.cut(crop, face)), encoder.embed(faces.cut(small, again))
                 moved.append(float(np.linalg.norm(one - other)))
         result[str(distance)] = {"found": len(moved), "mean": float(np.mean(moved)), "largest": max(moved)}
@@ -174,7 +174,7 @@ def latencies(bundle: Bundle, own: Dlib, folder: Path, repeats: int) -> dict[str
             pixels = np.asarray(photo)
             for name, encoder in encoders.items():
                 timed(f"photo to embedding, {name}", lambda by, of: by.embed(finder.chip(of)), encoder, photo)
-            (face,) = timed("find the face", lambda of: finder.find(of, refine=False), photo)
+            (face,) = timed("find the face", lambda of: finder.find(of), photo)
             chip = timed("cut and check the chip", finder.take, photo, face)
             for name, encoder in encoders.items():
                 timed(f"embed the chip, {name}", encoder.embed, chip)

@@ -146,13 +146,13 @@ def subjects(encoder: Encoder, photos: Sequence[Image.Image], limits: FaceLimits
     """The faces of photos that the gate takes, cut out and brought to one size."""
     finder, found = encoder.faces, []
     for photo in photos:
-        for face in finder.find(photo, refine=False):
+        for face in finder.find(photo):
             reach, middle = REACH * face.detection.eye_distance, face.detection.points[:4].mean(axis=0)
             low, high = np.maximum(middle - reach, 0.0), np.minimum(middle + reach, photo.size)
             part = photo.crop((low[0], low[1], high[0], high[1]))
             ratio = EYES / face.detection.eye_distance
             part = part.resize([round(side * ratio) for side in part.size], Image.Resampling.LANCZOS)
-            again = finder.find(part, refine=False)
+            again = finder.find(part)
             if len(again) == 1 and find_fault(finder.quality(part, again[0]), limits) is None:
                 found.append(Subject(part, again[0], encoder.embed(finder.cut(part, again[0]))))
     return found
@@ -168,7 +168,7 @@ def degraded(
     """A step, from degraded pictures, each with the embedding before."""
     moved, refused = [], 0
     for picture, before in pictures:
-        faces = encoder.faces.find(picture, refine=False)
+        faces = encoder.faces.find(picture)
         if len(faces) == 1:
             moved.append(float(np.linalg.norm(encoder.embed(encoder.faces.cut(picture, faces[0])) - before)))
             refused += find_fault(encoder.faces.quality(picture, faces[0]), limits) is not None
@@ -192,9 +192,7 @@ def rendered(encoder: Encoder, people: Sequence[Subject]) -> Callable[[float, fl
             shown.append(Image.fromarray(np.clip(np.rint(frame), 0, 255).astype(np.uint8)))
         return shown
 
-    before = [
-        encoder.embed(encoder.faces.cut(one, encoder.faces.find(one, refine=False)[0])) for one in pictures(0.0, 0.0)
-    ]
+    before = [encoder.embed(encoder.faces.cut(one, encoder.faces.find(one)[0])) for one in pictures(0.0, 0.0)]
     return lambda yaw, pitch: list(zip(pictures(yaw, pitch), before, strict=True))
 
 
@@ -246,7 +244,7 @@ def refusals(finder: FaceFinder, limits: FaceLimits, data: Path) -> tuple[int, d
     with open_archive(data) as archive:
         for name in [name for name in archive.files if name.endswith((".png", ".jpg", ".pgm"))]:
             photo, photos = load_photo(archive.read(name), PHOTO_SIDE), photos + 1
-            faces = finder.find(photo, refine=False)
+            faces = finder.find(photo)
             if len(faces) != 1:
                 counts["several_faces" if faces else "no_face"] += 1
                 continue

@@ -87,8 +87,8 @@ def _cut_all(
         except InputError as error:
             raise DataError(f"{archive.path / name}: {error}", reason=error.reason) from error
         middle = np.array(photo.size) / 2
-        seen = faces.find(photo, refine=False)
-        found = sorted(seen, key=lambda face: float(np.hypot(*(face.points.mean(axis=0) - middle))))
+        seen = faces.find(photo)
+        found = sorted(seen, key=lambda face: float(np.hypot(*(face.detection.points.mean(axis=0) - middle))))
         if found:
             images[number], shown[number] = faces.cut(photo, found[0]), True
             try:

@@ -25,7 +25,8 @@ from PIL import Image
 
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.encoding.preprocessing import load_photo
-from edge_oneshot_device.faces.finding import Face, FaceFinder
+from edge_oneshot_device.faces.finding import FaceFinder
+from edge_oneshot_device.faces.mesh import Mesh
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.liveness.challenge import Challenge
 from edge_oneshot_device.liveness.parallax import ReferenceView, Relief, View
@@ -44,10 +45,15 @@ SMALL = "genuine, small grey photos"
 OLIVETTI_SIDE = 256  # pixels that its 64 are enlarged to
 
 
-def from_the_front(photo: Image.Image, face: Face) -> bool:
+def from_the_front(photo: Image.Image, face: Mesh) -> bool:
     """Whether a face looks straight ahead, and is large enough to be drawn."""
     view = View(photo, face.points)
     return abs(view.aside) < ASIDE and view.eye_distance >= LEAST_EYES
+
+
+def meshes(photo: Image.Image, finder: FaceFinder) -> list[Mesh]:
+    """The mesh of each face of a photo."""
+    return [mesh for face in finder.find(photo) if (mesh := finder.mesh(photo, face)) is not None]
 
 
 def colour_people(folder: Path, finder: FaceFinder) -> Iterator[Person]:
@@ -56,7 +62,7 @@ def colour_people(folder: Path, finder: FaceFinder) -> Iterator[Person]:
     for path in sorted(folder.iterdir()):
         photo = load_photo(path, PHOTO_SIDE)
         name = re.split(r"[\d_.]", path.name)[0]
-        faces = finder.find(photo)
+        faces = meshes(photo, finder)
         for number, face in enumerate(faces):
             called = name if len(faces) == 1 else f"{path.stem}/{number}"
             if called not in known and from_the_front(photo, face):
@@ -74,7 +80,7 @@ def olivetti_people(archive: Path, first: int, last: int, finder: FaceFinder) ->
                 photo = Image.new("RGB", (OLIVETTI_SIDE * 2, OLIVETTI_SIDE * 2), (110, 105, 100))
                 enlarged = small.resize((OLIVETTI_SIDE, OLIVETTI_SIDE), Image.Resampling.BICUBIC)
                 photo.paste(enlarged, (OLIVETTI_SIDE // 2, OLIVETTI_SIDE // 2))
-                faces = [face for face in finder.find(photo) if from_the_front(photo, face)]
+                faces = [face for face in meshes(photo, finder) if from_the_front(photo, face)]
                 if faces:
                     yield person_of(f"olivetti{number:02}", photo, faces[0])
                     break

@@ -94,7 +94,7 @@ def nearness(encoder, people):
     def measured(solid):
         scene = campaign.Scene(numbers("closer"))
         frames = [scene.frame(people[0], solid, Pose(z=z), 0.0) for z in (60.0, 30.0)]
-        far, near = (View(frame, encoder.faces.find(frame)[0].points) for frame in frames)
+        far, near = (View(frame, campaign.meshes(frame, encoder.faces)[0].points) for frame in frames)
         return ReferenceView(far).nearness(near)
 
     return measured

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from edge_oneshot_device.bundle.drift_section import Drift
-from edge_oneshot_device.bundle.face_section import FaceSection
+from edge_oneshot_device.bundle.face_section import FINDER_POINTS, FaceSection
 from edge_oneshot_device.bundle.fields import MIN_SCALE
 from edge_oneshot_device.bundle.manifest import (
     FORMAT,
@@ -149,9 +149,12 @@ def _check_face(section: InputSection, face: FaceSection, members: dict[str, Mem
         if member is None or member.sha256 != model.sha256:
             raise ValueError(f"input.face: {model.file} with the SHA-256 {model.sha256[:12]}... is not a member")
     kinds = [model.kind for model in face.models]
-    if kinds[2] != "facemesh" or "facemesh" in kinds[:2]:
-        raise ValueError(f"input.face: {', '.join(kinds)} cannot be its finder, closer and mesh")
+    former = len(kinds) == 3  # BlazeFace twice
+    if kinds[-1] != "facemesh" or "facemesh" in kinds[:-1] or ("yunet" in kinds) == former:
+        raise ValueError(f"input.face: {', '.join(kinds)} cannot be its nets: yunet as finder, facemesh as mesh")
     points = [place.point for place in face.template]
+    if not former and max(points) >= FINDER_POINTS:
+        raise ValueError(f"input.face.template: point {max(points)}; yunet's are 0 to {FINDER_POINTS - 1}")
     if len(set(points)) != len(points) or len({(place.x, place.y) for place in face.template}) < 2:
         raise ValueError("input.face.template: a point is named twice, or all lie in one place")
 

@@ -6,9 +6,11 @@ import msgspec
 
 from edge_oneshot_device.bundle.fields import Digest, MemberPath, Rate, Section
 
+FINDER_POINTS = 5
 MESH_POINTS = 468
 
-FaceKind = Literal["blazeface-short", "blazeface-full", "facemesh"]
+FaceKind = Literal["yunet", "blazeface-short", "blazeface-full", "facemesh"]
+"""The BlazeFace kinds are those of bundles of earlier releases; nothing finds faces with them any more."""
 
 
 class FaceModel(Section, frozen=True):
@@ -18,7 +20,7 @@ class FaceModel(Section, frozen=True):
         file: Path of the member.
         sha256: Its digest; it is repeated here so that the fingerprints cover it.
         kind: The architecture, which says how its outputs are decoded.
-        size: Longer side of the image in the net's input, in pixels; the rest of the input is black.
+        size: Side of the net's input as the file is stored, in pixels. A finder also takes any other multiple of 32.
         min_score: Lowest score that counts as a face, 0..1.
     """
 
@@ -30,7 +32,13 @@ class FaceModel(Section, frozen=True):
 
 
 class FacePoint(Section, frozen=True):
-    """The place of a mesh point in the model's input: x and y as shares of its width and height, in 0..1 or near."""
+    """The place of a point of a face in the model's input, as shares of its width and height, in 0..1 or near.
+
+    Attributes:
+        point: Number of the finder's point, see `edge_oneshot_device.faces.detection.Detection`; in earlier bundles of
+            the mesh's.
+        x, y: Its place.
+    """
 
     point: Annotated[int, msgspec.Meta(ge=0, lt=MESH_POINTS)]
     x: Annotated[float, msgspec.Meta(ge=-1.0, le=2.0)]
@@ -57,13 +65,13 @@ class FaceLimits(Section, frozen=True):
     max_blur: Rate
 
 
-class FaceSection(Section, frozen=True, omit_defaults=True):
+class FaceSection(Section, frozen=True, kw_only=True, omit_defaults=True):
     """How the face in a photo becomes the model's input, see `edge_oneshot_device.faces`.
 
     Attributes:
-        finder: Detector for the whole photo.
-        closer: Detector for a crop around each face that the finder found.
-        mesh: Net that finds the points of a face.
+        finder: Detector for the whole photo and for a closer look at each face in it.
+        closer: In earlier bundles a second detector, for the closer look.
+        mesh: Net that finds the 468 points of a face that a challenge follows.
         max_overlap: Intersection over union above which two boxes belong to the same face.
         template: The places in the model's input that the face is aligned to.
         min_eye_distance: Smallest distance between the eyes, in pixels of the photo; a smaller face is refused.
@@ -71,7 +79,7 @@ class FaceSection(Section, frozen=True, omit_defaults=True):
     """
 
     finder: FaceModel
-    closer: FaceModel
+    closer: FaceModel | None = None
     mesh: FaceModel
     max_overlap: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
     template: Annotated[tuple[FacePoint, ...], msgspec.Meta(min_length=2, max_length=MESH_POINTS)]
@@ -79,6 +87,6 @@ class FaceSection(Section, frozen=True, omit_defaults=True):
     limits: FaceLimits | None = None
 
     @property
-    def models(self) -> tuple[FaceModel, FaceModel, FaceModel]:
-        """All three nets."""
-        return self.finder, self.closer, self.mesh
+    def models(self) -> tuple[FaceModel, ...]:
+        """All nets."""
+        return (self.finder, self.mesh) if self.closer is None else (self.finder, self.closer, self.mesh)

@@ -8,6 +8,44 @@ from numpy.typing import NDArray
 from PIL import Image
 
 _MARGIN: Final = 3  # pixels around the cropped part, for the support of the filters
+_TILTED: Final = 0.1  # sine of the angle of the line through the eyes, from which a face is rotated upright
+
+
+class Crop:
+    """A square part of an image, around a face whose eyes are level in it; black where it reaches beyond the image.
+
+    Args:
+        image: RGB image.
+        eyes: float64 (2, 2), the left and the right eye in pixels of the image; not in the same place.
+        middle: float64 (2,), the middle of the part, likewise.
+        apart: Distance between the eyes in the part, in its own pixels.
+        side: Width and height of the part in its own pixels.
+
+    Attributes:
+        pixels: uint8 (side, side, 3).
+        scale: Pixels of the part per pixel of the image.
+    """
+
+    def __init__(
+        self, image: Image.Image, eyes: NDArray[np.float64], middle: NDArray[np.float64], apart: float, side: int
+    ) -> None:
+        across = eyes[1] - eyes[0]
+        distance = float(np.hypot(*across))
+        x, y = across / distance
+        self.scale = apart / distance
+        self._middle, self._half = middle, side / 2
+        if abs(y) < _TILTED and x > 0.0:
+            self._axes = np.eye(2) / self.scale
+            self.pixels = cut_square(image, middle - self._half / self.scale, self.scale, side)
+            return
+        turn = np.array([(x, y), (-y, x)])
+        self._axes = turn / self.scale
+        matrix = np.column_stack([turn * self.scale, self._half - turn @ middle * self.scale])
+        self.pixels = cut_chip(image, matrix, side, side)
+
+    def places(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points (n, 2) of the part as points of the image."""
+        return (points - self._half) @ self._axes + self._middle
 
 
 def similarity_transform(points: NDArray[np.float64], places: NDArray[np.float64]) -> NDArray[np.float64]:

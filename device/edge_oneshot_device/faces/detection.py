@@ -1,30 +1,29 @@
-"""Face detection: BlazeFace (Bazarevsky et al. 2019), with its own weights; its outputs are decoded here."""
+"""Face detection: YuNet (Wu, Peng & Yu 2023), with its own weights; its outputs are decoded here."""
 
-import math
 from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from edge_oneshot_device.bundle.face_section import FaceKind, FaceModel
+from edge_oneshot_device.bundle.face_section import FINDER_POINTS, FaceModel
 from edge_oneshot_device.faces.interpreter import FaceNet
 
-# Per kind: side of a cell of each grid in pixels, anchors per cell; from MediaPipe's face_detection graphs.
-_GRIDS: Final = {"blazeface-short": ((8, 2), (16, 6)), "blazeface-full": ((4, 1),)}
-_SIDES: Final = {"blazeface-short": 128, "blazeface-full": 192}  # pixels of the inputs, from their model cards
-_KEYPOINTS: Final = 6
+STEP: Final = 32
+"""Pixels: both sides of the net's input are multiples of it."""
+
+_STRIDES: Final = (8, 16, 32)  # pixels of a cell's side in each of the net's grids
+_MAX_LOG: Final = 8.0  # of a box's side in cells, so that no output overflows
 
 
 class Detection(msgspec.Struct, frozen=True, eq=False):
     """A face in an image, in pixels: x grows to the right, y downwards, the first pixel's centre is (0.5, 0.5).
 
     Attributes:
-        score: The detector's confidence, 0..1.
+        score: The net's confidence, 0..1.
         box: float64 (2, 2): the upper left and the lower right corner, from about the forehead to the chin.
-        points: float64 (6, 2): the left and the right eye as seen in the image, the tip of the nose, the middle of the
-            mouth, the left and the right ear.
+        points: float64 (5, 2): the left and the right eye as seen in the image, the tip of the nose, the left and the
+            right corner of the mouth.
     """
 
     score: float
@@ -38,10 +37,7 @@ class Detection(msgspec.Struct, frozen=True, eq=False):
 
 
 class Detector:
-    """A BlazeFace detector in its runtime; for one thread at a time.
-
-    The net's input has the size that its file was made for. The manifest says how large an image is shown in it:
-    as large as the input, or smaller in earlier bundles, with black around it.
+    """YuNet in its runtime; for one thread at a time.
 
     Args:
         content: The .tflite file.
@@ -50,126 +46,78 @@ class Detector:
         runtime: ``litert`` or ``tflite-runtime``.
         threads: Threads of one inference.
 
-    Attributes:
-        side: Width and height of the net's input, in pixels.
-        shown: Longer side of the image in it, in pixels.
-
     Raises:
         IntegrityError: ``model_refused``, or ``model_mismatch``: the file's tensors are not those of its kind.
         MachineError: ``runtime_missing`` or ``out_of_memory``.
     """
 
     def __init__(self, content: bytes, model: FaceModel, max_overlap: float, *, runtime: str, threads: int) -> None:
-        self.side = _SIDES[model.kind]
-        self.shown = min(model.size, self.side)
-        self._max_overlap = max_overlap
-        self._min_logit = math.log(model.min_score / (1.0 - model.min_score))
-        self._anchors = anchors(model.kind)
-        shapes = (
-            (1, self.side, self.side, 3),
-            (1, len(self._anchors), 1),
-            (1, len(self._anchors), 2 * (2 + _KEYPOINTS)),
-        )
-        self._net = FaceNet(content, model.file, shapes, low=-1.0, runtime=runtime, threads=threads)
+        self._min_score, self._max_overlap = model.min_score, max_overlap
+        side = model.size
+        count = sum((side // stride) ** 2 for stride in _STRIDES)
+        shapes = (1, side, side, 3), (1, count, 6 + 2 * FINDER_POINTS)
+        self._net = FaceNet(content, model.file, shapes, white=255.0, runtime=runtime, threads=threads)
 
-    def detect(self, image: Image.Image, share: float = 1.0) -> list[Detection]:
+    def detect(self, pixels: NDArray[np.uint8]) -> list[Detection]:
         """Every face in an image, in descending order of the score.
 
         Args:
-            image: RGB image, upright.
-            share: The part of `shown` that the image's longer side takes, 0..1; the rest of the input is black.
+            pixels: uint8 (height, width, 3), upright; both sides are multiples of `STEP`.
 
         Returns:
             Detections in pixels of the image.
 
         Raises:
-            MachineError: ``runtime_failed``.
+            MachineError: ``runtime_failed`` or ``out_of_memory``.
         """
-        ratio = share * self.shown / max(image.size)
-        width, height = (max(round(length * ratio), 1) for length in image.size)
-        left, top = (self.side - width) // 2, (self.side - height) // 2
-        square = np.zeros((self.side, self.side, 3), np.uint8)
-        square[top : top + height, left : left + width] = np.asarray(_subsampled(image, width, height))
-        corner, scale = np.array((left, top)), np.array(image.size) / (width, height)
-        return [
-            Detection(one.score, (one.box - corner) * scale, (one.points - corner) * scale)
-            for one in self.detect_within(square)
-        ]
-
-    def detect_within(self, square: NDArray[np.uint8]) -> list[Detection]:
-        """Every face in the net's input, in descending order of the score.
-
-        Args:
-            square: uint8 (side, side, 3).
-
-        Returns:
-            Detections in pixels of `square`.
-
-        Raises:
-            MachineError: ``runtime_failed``.
-        """
-        logits, raw = self._net.run(square)
-        likely = np.flatnonzero(logits[:, 0] >= self._min_logit)
-        scores, points = logistic(logits[likely, 0]), _decode_boxes(raw[likely], self._anchors[likely])
-        return [Detection(score, own[:2], own[2:]) for score, own in suppress(scores, points, 0.0, self._max_overlap)]
+        (raw,) = self._net.run(pixels)
+        return suppress(decode(raw, pixels.shape[0], pixels.shape[1], self._min_score), self._max_overlap)
 
 
-def _decode_boxes(raw: NDArray[np.float32], centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Box and points (n, 8, 2) in pixels of the net's input, from its outputs (n, 16) and anchor centres (n, 2)."""
-    points = raw.reshape(len(raw), 2 + _KEYPOINTS, 2).astype(np.float64)
-    centre, half = points[:, 0] + centres, points[:, 1] / 2
-    points[:, 2:] += centres[:, np.newaxis]
-    points[:, 0], points[:, 1] = centre - half, centre + half
-    return points
-
-
-def _subsampled(image: Image.Image, width: int, height: int) -> Image.Image:
-    """A larger image, averaged by a whole number and then subsampled, which is fast and good enough for the finder."""
-    factor = max(image.size) // max(width, height)
-    if factor < 2:
-        return image.resize((width, height), Image.Resampling.BILINEAR)
-    return image.reduce(factor).resize((width, height), Image.Resampling.NEAREST)
-
-
-def logistic(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """``1 / (1 + exp(-logits))``, in 0..1."""
-    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * logits.astype(np.float64)))
-
-
-def anchors(kind: FaceKind) -> NDArray[np.float64]:
-    """Centres (n, 2) of a detector's anchors, in pixels of its input, in the order of its outputs."""
-    centres = []
-    for cell, each in _GRIDS[kind]:
-        places = (np.arange(_SIDES[kind] // cell) + 0.5) * cell
-        centres.append(np.repeat(np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2), each, axis=0))
-    return np.concatenate(centres)
-
-
-def suppress(
-    scores: NDArray[np.float64], points: NDArray[np.float64], min_score: float, max_overlap: float
-) -> list[tuple[float, NDArray[np.float64]]]:
-    """Non-maximum suppression: overlapping boxes become their mean, weighted by the scores, with the highest score.
+def decode(raw: NDArray[np.float32], height: int, width: int, min_score: float) -> list[Detection]:
+    """The faces in YuNet's output, one for each cell that sees one.
 
     Args:
-        scores: float64 (n,).
-        points: float64 (n, m, 2), the corners of the box first.
-        min_score: Boxes with a lower score are ignored.
+        raw: float32 (cells, 16), the grids of 8, 16 and 32 pixels one after the other, each row by row: probability
+            that the cell shows a face and that it has an object in its middle, the centre's offset and the logarithm
+            of width and height in cells, and the offsets of five points.
+        height: Of the net's input in pixels.
+        width: Of the net's input in pixels.
+        min_score: Cells with a lower score are left out.
+    """
+    scores = np.sqrt(np.clip(raw[:, 0], 0.0, 1.0) * np.clip(raw[:, 1], 0.0, 1.0))
+    chosen = np.flatnonzero(scores >= min_score)
+    counts = [(width // stride) * (height // stride) for stride in _STRIDES]
+    grid = np.searchsorted(np.cumsum(counts), chosen, "right")
+    stride = np.array(_STRIDES)[grid]
+    place = chosen - np.array([0, *np.cumsum(counts)])[grid]
+    corner = np.column_stack([place % (width // stride), place // (width // stride)])
+    values = raw[chosen, 2:].astype(np.float64).reshape(-1, 2 + FINDER_POINTS, 2)
+    half = np.exp(np.minimum(values[:, 1], _MAX_LOG)) / 2
+    values += corner[:, np.newaxis]
+    values[:, 0], values[:, 1] = values[:, 0] - half, values[:, 0] + half
+    values *= stride[:, np.newaxis, np.newaxis]
+    return [Detection(score, one[:2], one[2:]) for score, one in zip(scores[chosen].tolist(), values, strict=True)]
+
+
+def suppress(faces: list[Detection], max_overlap: float) -> list[Detection]:
+    """Non-maximum suppression: of detections that overlap, the one with the highest score is kept.
+
+    Args:
+        faces: Detections in one image.
         max_overlap: Intersection over union above which two boxes belong to the same face.
 
     Returns:
-        Score and points (m, 2) of each face, in descending order of the score.
+        In descending order of the score.
     """
-    shown = np.flatnonzero((scores >= min_score) & (points[:, 1] > points[:, 0]).all(axis=1))
-    order = shown[np.argsort(-scores[shown], kind="stable")]
-    scores, points = scores[order], points[order]
-    faces = []
-    while len(scores):
-        alike = overlaps(points[0, :2], points[:, :2]) > max_overlap
-        alike[0] = True
-        weights = scores[alike] / scores[alike].sum()
-        faces.append((float(scores[0]), (weights @ points[alike].reshape(len(weights), -1)).reshape(points.shape[1:])))
-        scores, points = scores[~alike], points[~alike]
-    return faces
+    left = sorted(faces, key=lambda one: -one.score)
+    boxes = np.array([one.box for one in left]).reshape(-1, 2, 2)
+    kept: list[Detection] = []
+    while left:
+        kept.append(left[0])
+        apart = np.flatnonzero(overlaps(boxes[0], boxes[1:]) <= max_overlap) + 1
+        left, boxes = [left[place] for place in apart], boxes[apart]
+    return kept
 
 
 def overlaps(one: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,8 @@
 """From a photo to the encoder's chip: find the only face and align its points to the template."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Final
 
 import msgspec
@@ -13,43 +15,52 @@ from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.encoding.sources import ImageSource, Picture, take_picture
 from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.faces.alignment import cut_chip, cut_square, similarity_transform
-from edge_oneshot_device.faces.detection import Detection, Detector, overlaps
-from edge_oneshot_device.faces.mesh import MeshNet
+from edge_oneshot_device.faces.alignment import Crop, cut_chip, similarity_transform
+from edge_oneshot_device.faces.detection import STEP, Detection, Detector, suppress
+from edge_oneshot_device.faces.mesh import Mesh, MeshNet
 from edge_oneshot_device.faces.quality import QUALITY_FAULTS, Quality, find_fault, measure, worst_share
 
-FACE_FAULTS: Final = ("no_face", "several_faces", "face_too_small", *QUALITY_FAULTS)
+FACE_FAULTS: Final = ("no_face", "several_faces", "photo_turned", "face_too_small", *QUALITY_FAULTS)
 """Reason codes of a photo without a face that can be embedded."""
 
-_SHARES: Final = (1.0, 0.35)  # a face that fills the photo is too large for the finder until it is shown smaller
-# the finder's own points are good enough for a face that reaches all of these
-_MIN_SCORE: Final = 0.8
-_EYE_DISTANCES: Final = (12.0, 36.0)  # in pixels of the finder's input, from and to
-_MAX_TILT: Final = 0.1  # sine of the angle of the line through the eyes
-_REACH: Final = 2.0  # half a side of the crop for the second detector, in distances between the eyes
+PHOTO_SIDE: Final = 3000
+"""Pixels that a photo's shorter side keeps when it is reduced: 12 megapixels stay whole."""
+
+# the search of the whole photo
+_FOUND: Final = 10.0  # pixels of the finder's input between the eyes of the smallest face
+_SMALL: Final = 320  # pixels of a photo's longer side up to which it is searched in full size
+_MAX_PIXELS: Final = 3_200_000  # of the finest level: a quarter of 12 megapixels and more
+_COARSER: Final = 4  # from level to level; the finder sees faces from 8 to more than 100 pixels between the eyes
+_COARSEST: Final = 160  # pixels of the longer side of the last level, in which a face may fill the photo
+_TILE: Final = 1280  # pixels of the longest side of an input; a larger level is searched in tiles
+_OVERLAP: Final = 128  # pixels that tiles share: the next level finds what does not fit in there
+
+# the closer look at each face
+_MOST: Final = 20
+_SIDE: Final = 320
+_APART: Final = 80.0  # pixels between the eyes
+_CLEAR: Final = 0.7  # lowest score of a face
 _MIN_EYE_DISTANCE: Final = 1.0  # in pixels; below, no crop can be scaled to it
-PHOTO_SIDE: Final = 1000  # pixels that a photo's shorter side keeps when it is reduced
+_SURE: Final = 0.925  # score from which a face is upright; below, it is looked at from all four sides
+_TURNS: Final = (Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
 
 
 class Face(msgspec.Struct, frozen=True, eq=False):
     """A face in a photo.
 
     Attributes:
-        detection: Its box and six points, from the second detector where that ran.
-        points: float64 (468, 2), its mesh in pixels of the photo.
-        depths: float64 (468,), approximate depth of each point behind the middle of the head, in the same unit.
+        detection: Its box and points, from the closer look.
+        turned: Whether the closer look sees it more clearly when the photo is turned by 90, 180 or 270 degrees.
     """
 
     detection: Detection
-    points: NDArray[np.float64]
-    depths: NDArray[np.float64]
+    turned: bool
 
 
 class FaceFinder:
     """Finds faces in photos and aligns them for the encoder; for one thread at a time.
 
-    A face counts when three nets agree: the finder searches the whole photo, a second detector (`closer` in the
-    manifest) searches a crop around each face, and the mesh net finds the face's points.
+    The finder searches the whole photo, and then looks closer at each face that it found; both must agree.
 
     Args:
         files: The bundle's members by path.
@@ -59,6 +70,7 @@ class FaceFinder:
         threads: Threads of one inference.
 
     Raises:
+        InputError: ``former_faces``: the bundle is of an earlier release, with other nets.
         IntegrityError: ``model_refused`` or ``model_mismatch``.
         MachineError: ``runtime_missing`` or ``out_of_memory``.
     """
@@ -72,42 +84,29 @@ class FaceFinder:
         runtime: str = "litert",
         threads: int = 1,
     ) -> None:
-        finder, second, mesh = face.models
-        self._finder = Detector(files[finder.file], finder, face.max_overlap, runtime=runtime, threads=threads)
-        self._second = Detector(files[second.file], second, face.max_overlap, runtime=runtime, threads=threads)
-        self._mesh = MeshNet(files[mesh.file], mesh, runtime=runtime, threads=threads)
+        if face.finder.kind != "yunet":
+            message = "the bundle finds faces with nets of an earlier release; export it again, then upgrade to it"
+            raise InputError(message, reason="former_faces")
+        content = files[face.finder.file]
+        self._detector = Detector(content, face.finder, face.max_overlap, runtime=runtime, threads=threads)
         self._section, self._face = section, face
+        self._files, self._runtime, self._threads = files, runtime, threads
         self._chosen = [place.point for place in face.template]
         places = np.array([(place.x, place.y) for place in face.template])
         self._places = places * (section.width, section.height)
 
-    def find(self, photo: Image.Image, *, refine: bool = True) -> list[Face]:
-        """Every face of a photo, in descending order of the score.
+    def find(self, photo: Image.Image) -> list[Face]:
+        """Every upright face of a photo, in descending order of the score.
 
-        When no face is found, the photo is searched once more at 0.35 times the size, for a face that fills it.
+        Of a crowd the 20 faces that are seen best in the whole photo are looked at, and no more are returned.
 
         Args:
             photo: RGB image, upright.
-            refine: Run the second detector even on a face that the finder sees well. Its points move less from frame
-                to frame; without it, as in `chip`, they are a third less steady.
 
         Raises:
-            MachineError: ``runtime_failed``.
+            MachineError: ``runtime_failed`` or ``out_of_memory``.
         """
-        for share in _SHARES:
-            faces: list[Face] = []
-            scale = share * self._finder.shown / max(photo.size)
-            for candidate in self._finder.detect(photo, share):
-                enough = not refine and _is_seen_well(candidate, scale)
-                refined = candidate if enough else self._refine(photo, candidate)
-                if refined is None or self._is_known(refined, faces):
-                    continue
-                mesh = self._mesh.find(photo, refined)
-                if mesh.presence >= self._face.mesh.min_score:
-                    faces.append(Face(refined, mesh.points, mesh.depths))
-            if faces:
-                return faces
-        return []
+        return [face for face in self._search(photo) if not face.turned]
 
     def chip(self, photo: Image.Image, name: str = "the image") -> NDArray[np.uint8]:
         """The chip of the only face of a photo: aligned, of the size of the encoder's input.
@@ -121,19 +120,33 @@ class FaceFinder:
 
         Raises:
             InputError: One of `FACE_FAULTS`.
-            MachineError: ``runtime_failed``.
+            MachineError: ``runtime_failed`` or ``out_of_memory``.
         """
         return self.take(photo, self._only(photo, name), name)
 
     def _only(self, photo: Image.Image, name: str) -> Face:
-        faces = self.find(photo, refine=False)
-        if not faces:
+        """The only face that is large enough; without one, the largest."""
+        found = self._search(photo)
+        faces = [face for face in found if not face.turned]
+        large = [face for face in faces if face.detection.eye_distance >= self._face.min_eye_distance]
+        if len(large) > 1:
+            message = f"{name} shows {len(large)} faces, one is needed; take a picture of one person, or cut it out"
+            raise InputError(message, reason="several_faces")
+        face = max(faces, key=lambda face: face.detection.eye_distance, default=None)
+        if (face is None and found) or self._is_turned(photo, face):
+            message = f"{name} shows a face on its side or upside down; turn the picture upright"
+            raise InputError(message, reason="photo_turned")
+        if face is None:
             message = f"{name} shows no face; take another picture, from the front, with light on the face"
             raise InputError(message, reason="no_face")
-        if len(faces) > 1:
-            message = f"{name} shows {len(faces)} faces, one is needed; take a picture of one person, or cut it out"
-            raise InputError(message, reason="several_faces")
-        return faces[0]
+        return face
+
+    def _is_turned(self, photo: Image.Image, face: Face | None) -> bool:
+        """Whether a photo without a face that is surely upright shows one when it is turned."""
+        if face is not None and face.detection.score >= _SURE:
+            return False
+        least = 0.0 if face is None else _SURE
+        return any(one.detection.score >= least for turn in _TURNS for one in self.find(photo.transpose(turn)))
 
     def take(self, photo: Image.Image, face: Face, name: str = "the image") -> NDArray[np.uint8]:
         """The chip of a face that passes the quality gate.
@@ -156,7 +169,7 @@ class FaceFinder:
         matrix = self._matrix(face)
         chip = cut_chip(photo, matrix, self._section.width, self._section.height)
         if self._face.limits is not None:
-            quality = measure(face.points, face.depths, chip, matrix, photo.size)
+            quality = measure(face.detection, chip, matrix, photo.size)
             if fault := find_fault(quality, self._face.limits):
                 raise InputError(f"the face in {name} {fault[1]}", reason=fault[0])
         return chip
@@ -180,7 +193,26 @@ class FaceFinder:
             photo: RGB image, upright.
             face: A face of the photo.
         """
-        return measure(face.points, face.depths, self.cut(photo, face), self._matrix(face), photo.size)
+        return measure(face.detection, self.cut(photo, face), self._matrix(face), photo.size)
+
+    def mesh(self, photo: Image.Image, face: Face) -> Mesh | None:
+        """The 468 points of a face; None when the mesh net sees no face there. The net is opened on first use.
+
+        Args:
+            photo: RGB image, upright.
+            face: A face of the photo.
+
+        Raises:
+            IntegrityError: ``model_refused`` or ``model_mismatch``.
+            MachineError: ``runtime_failed`` or ``out_of_memory``.
+        """
+        mesh = self._mesh.find(photo, face.detection)
+        return mesh if mesh.presence >= self._face.mesh.min_score else None
+
+    @cached_property
+    def _mesh(self) -> MeshNet:
+        model = self._face.mesh
+        return MeshNet(self._files[model.file], model, runtime=self._runtime, threads=self._threads)
 
     def load(self, source: ImageSource | Picture) -> NDArray[np.uint8]:
         """`chip` of an image source, see `edge_oneshot_device.encoding.sources`.
@@ -213,33 +245,76 @@ class FaceFinder:
 
     def _matrix(self, face: Face) -> NDArray[np.float64]:
         """Transform from pixels of the photo to pixels of the chip."""
-        return similarity_transform(face.points[self._chosen], self._places)
+        return similarity_transform(face.detection.points[self._chosen], self._places)
 
-    def _refine(self, photo: Image.Image, face: Detection) -> Detection | None:
-        """The face that the second detector finds in the same place, in a crop that is black outside the photo."""
-        if face.eye_distance < _MIN_EYE_DISTANCE:
-            return None
-        side = self._second.side
-        scale = self._second.shown / (2.0 * _REACH * face.eye_distance)
-        corner = face.points[:4].mean(axis=0) - side / 2 / scale
-        square = cut_square(photo, corner, scale, side)
-        found = [
-            Detection(one.score, one.box / scale + corner, one.points / scale + corner)
-            for one in self._second.detect_within(square)
-            if one.eye_distance >= _MIN_EYE_DISTANCE
+    def _search(self, photo: Image.Image) -> list[Face]:
+        """Every face of a photo, upright or turned, in descending order of the score."""
+        seen = [face for pixels, corner, scale in self._inputs(photo) for face in self._seen(pixels, corner, scale)]
+        best = suppress(seen, self._face.max_overlap)[:_MOST]
+        closely = [face for one in best if (face := self._look(photo, one)) is not None]
+        kept = suppress([face.detection for face in closely], self._face.max_overlap)
+        return [face for one in kept for face in closely if face.detection is one]
+
+    def _seen(self, pixels: NDArray[np.uint8], corner: NDArray[np.int64], scale: int) -> list[Detection]:
+        """What the detector finds in a part of the photo, reduced by a whole number, in pixels of the photo."""
+        return [
+            Detection(one.score, (one.box + corner) * scale, (one.points + corner) * scale)
+            for one in self._detector.detect(pixels)
         ]
-        middle = face.points[:2].mean(axis=0)
-        distances = [float(np.hypot(*(one.points[:2].mean(axis=0) - middle))) for one in found]
-        return found[int(np.argmin(distances))] if distances and min(distances) <= face.eye_distance else None
 
-    def _is_known(self, face: Detection, others: list[Face]) -> bool:
-        boxes = [other.detection.box for other in others]
-        return bool(boxes) and bool((overlaps(face.box, np.stack(boxes)) > self._face.max_overlap).any())
+    def _inputs(self, photo: Image.Image) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64], int]]:
+        """Inputs of the detector that show the whole photo level by level, each finer one in tiles where it is large.
+
+        Yields:
+            uint8 (height, width, 3), black beyond the photo; its upper left corner in pixels of the level, int (2,); by
+            how much the level is reduced.
+        """
+        factor = max(min(int(self._face.min_eye_distance / _FOUND), math.ceil(max(photo.size) / _SMALL)), 1)
+        factor = max(factor, math.ceil(math.sqrt(photo.width * photo.height / _MAX_PIXELS)))
+        level = photo.reduce(factor) if factor > 1 else photo
+        while True:
+            pixels = np.asarray(level)
+            rows, columns = (_tiles(side) for side in pixels.shape[:2])
+            for top, height in rows:
+                for left, width in columns:
+                    tile = pixels[top : top + height, left : left + width]
+                    shown = np.zeros((height, width, 3), np.uint8)
+                    shown[: tile.shape[0], : tile.shape[1]] = tile
+                    yield shown, np.array((left, top)), factor
+            if max(level.size) <= _COARSEST:
+                return
+            level, factor = level.reduce(_COARSER), factor * _COARSER
+
+    def _look(self, photo: Image.Image, seen: Detection) -> Face | None:
+        """The face that a closer look finds in the same place, in a crop that is turned upright by its first points."""
+        if seen.eye_distance < _MIN_EYE_DISTANCE:
+            return None
+        crop = Crop(photo, seen.points[:2], seen.points.mean(axis=0), _APART, _SIDE)
+        upright = self._clearest(crop.pixels, _CLEAR)
+        if upright is None:
+            return None
+        turned = upright.score < _SURE and any(
+            self._clearest(np.rot90(crop.pixels, turns), upright.score) is not None for turns in (2, 1, 3)
+        )
+        return Face(_placed(crop, upright), turned)
+
+    def _clearest(self, crop: NDArray[np.uint8], least: float) -> Detection | None:
+        """The face in the middle of a crop that is seen best, with a score above the least."""
+        for one in self._detector.detect(crop):
+            if one.score > least and np.hypot(*(one.points.mean(axis=0) - _SIDE / 2)) <= _APART:
+                return one
+        return None
 
 
-def _is_seen_well(face: Detection, scale: float) -> bool:
-    """Whether the finder, at this scale of the photo, is confident of an upright face of middling size."""
-    across, down = face.points[1] - face.points[0]
-    least, most = _EYE_DISTANCES
-    clear = face.score >= _MIN_SCORE and least <= scale * face.eye_distance <= most
-    return clear and across > 0.0 and abs(down) < _MAX_TILT * face.eye_distance
+def _placed(crop: Crop, one: Detection) -> Detection:
+    """A detection in a crop as one in the image; its box stays level there."""
+    half = (one.box[1] - one.box[0]) / 2 / crop.scale
+    centre = crop.places(one.box.mean(axis=0, keepdims=True))
+    return Detection(one.score, np.concatenate([centre - half, centre + half]), crop.places(one.points))
+
+
+def _tiles(side: int) -> list[tuple[int, int]]:
+    """Start and length of the tiles along a side of a level; they overlap, and the lengths are multiples of `STEP`."""
+    count = max(math.ceil((side - _OVERLAP) / (_TILE - _OVERLAP)), 1)
+    length = math.ceil((side + (count - 1) * _OVERLAP) / count / STEP) * STEP
+    return [(round(place), length) for place in np.linspace(0, max(side - length, 0), count).tolist()]

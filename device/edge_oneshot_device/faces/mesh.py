@@ -8,13 +8,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge_oneshot_device.bundle.face_section import MESH_POINTS, FaceModel
-from edge_oneshot_device.faces.alignment import cut_chip, cut_square
-from edge_oneshot_device.faces.detection import Detection, logistic
+from edge_oneshot_device.faces.alignment import Crop
+from edge_oneshot_device.faces.detection import Detection
 from edge_oneshot_device.faces.interpreter import FaceNet
 
 _REACH: Final = 2.0  # half a side of the net's crop, in distances between the eyes
-_TILTED: Final = 0.1  # sine of the angle of the line through the eyes, from which a face is rotated upright
-_CENTRE: Final = [0, 1, 3]  # the eyes and the mouth: the crop is centred on their mean
 
 
 class Mesh(msgspec.Struct, frozen=True, eq=False):
@@ -37,10 +35,10 @@ class MeshNet:
     def __init__(self, content: bytes, model: FaceModel, *, runtime: str, threads: int) -> None:
         self._side = model.size
         shapes = (1, model.size, model.size, 3), (1, 1, 1, 1), (1, 1, 1, 3 * MESH_POINTS)
-        self._net = FaceNet(content, model.file, shapes, low=0.0, runtime=runtime, threads=threads)
+        self._net = FaceNet(content, model.file, shapes, white=1.0, runtime=runtime, threads=threads)
 
     def find(self, image: Image.Image, face: Detection) -> Mesh:
-        """The points of a face that a detector found; a tilted face is rotated upright for the net.
+        """The points of a face that the finder found; a tilted face is rotated upright for the net.
 
         Args:
             image: RGB image.
@@ -49,22 +47,9 @@ class MeshNet:
         Raises:
             MachineError: ``runtime_failed``.
         """
-        across = (face.points[1] - face.points[0]) / face.eye_distance
-        step = 2.0 * _REACH * face.eye_distance / self._side
-        middle = face.points[_CENTRE].mean(axis=0)
-        if abs(across[1]) < _TILTED and across[0] > 0.0:
-            back = np.column_stack([np.eye(2) * step, middle - step * self._side / 2])
-            square = cut_square(image, back[:, 2], 1.0 / step, self._side)
-        else:
-            # columns: the steps in the image for one pixel to the right and one down in the net's crop
-            turn = step * np.array([[across[0], -across[1]], [across[1], across[0]]])
-            back = np.column_stack([turn, middle - turn @ np.full(2, self._side / 2)])
-            square = cut_chip(image, _inverse(back), self._side, self._side)
-        presence, places = self._net.run(square)
+        eyes, mouth = face.points[:2], face.points[3:].mean(axis=0)
+        crop = Crop(image, eyes, (eyes.sum(axis=0) + mouth) / 3, self._side / (2.0 * _REACH), self._side)
+        presence, places = self._net.run(crop.pixels)
         solid = places.reshape(MESH_POINTS, 3).astype(np.float64)
-        points = solid[:, :2] @ back[:, :2].T + back[:, 2]
-        return Mesh(float(logistic(presence.ravel())[0]), points, solid[:, 2] * step)
-
-
-def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.linalg.inv(np.vstack([matrix, (0.0, 0.0, 1.0)]))[:2])
+        confidence = 0.5 + 0.5 * np.tanh(0.5 * float(presence.ravel()[0]))  # the logistic function
+        return Mesh(float(confidence), crop.places(solid[:, :2]), solid[:, 2] / crop.scale)

@@ -8,22 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.face_section import FaceLimits
+from edge_oneshot_device.faces.detection import Detection
 
 QUALITY_FAULTS: Final = ("face_cut_off", "face_turned_away", "face_too_dark", "face_too_bright", "face_blurred")
 """Reason codes of a face that fails the quality gate, in the order of the checks."""
 
-# points of the mesh
-_FOREHEAD: Final = 10
-_CHIN: Final = 152
-_TEMPLES: Final = (234, 454)  # in front of the ears
-_BROW_ENDS: Final = [70, 300]
-_BROW_TOPS: Final = [105, 334]
+# a head from the front, in units of its face: the distance from the middle between the eyes to that of the mouth
+_NOSE_HEIGHT: Final = 0.5  # of the tip of the nose below the eyes
+_NOSE_DEPTH: Final = 0.58  # of the tip before the plane of eyes and mouth
+# the part in which light and sharpness are measured, from the brows to the chin, in the same unit
+_ABOVE: Final = 0.3  # the eyes
+_BELOW: Final = 0.5  # the mouth
+_BESIDE: Final = 0.3  # the eyes
 
-_AHEAD: Final = 6.0  # degrees of pitch between forehead and chin of a face that looks straight ahead
 _LIGHT_QUANTILE: Final = 0.9  # in good light, skin of any colour has a tenth of light pixels
 _BURNT_OUT: Final = 250  # level from which a pixel is saturated
 _BLUR_WIDTH: Final = 9  # pixels of the chip over which `blur` averages
-_GRID: Final = (np.arange(16) + 0.5) / 16
 _LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601
 
 
@@ -47,25 +47,19 @@ class Quality(msgspec.Struct, frozen=True):
     blur: float
 
 
-def measure(
-    points: NDArray[np.float64],
-    depths: NDArray[np.float64],
-    chip: NDArray[np.uint8],
-    matrix: NDArray[np.float64],
-    size: tuple[int, int],
-) -> Quality:
+def measure(face: Detection, chip: NDArray[np.uint8], matrix: NDArray[np.float64], size: tuple[int, int]) -> Quality:
     """The quality measures of a face.
 
     Args:
-        points: float64 (468, 2), its mesh in pixels of the photo.
-        depths: float64 (468,), see `edge_oneshot_device.faces.finding.Face`.
+        face: The face in the photo.
         chip: uint8 (height, width, 3), the encoder's input.
         matrix: float64 (2, 3), transform from pixels of the photo to pixels of the chip.
         size: Width and height of the photo.
     """
-    mesh = points @ matrix[:, :2].T + matrix[:, 2]
-    low = np.array([mesh[_BROW_ENDS, 0].min(), mesh[_BROW_TOPS, 1].min()])
-    high = np.array([mesh[_BROW_ENDS, 0].max(), mesh[_CHIN, 1]])
+    points = face.points @ matrix[:, :2].T + matrix[:, 2]
+    unit = float(np.hypot(*(points[3:].mean(axis=0) - points[:2].mean(axis=0))))
+    low = points[[0, 3]].min(axis=0) - unit * np.array((_BESIDE, _ABOVE))
+    high = points[[1, 4]].max(axis=0) + unit * np.array((_BESIDE, _BELOW))
     left, top, right, bottom = (max(int(side), 0) for side in (*low.tolist(), *high.tolist()))
     inner = chip[top:bottom, left:right]
     if min(inner.shape[:2]) <= 2 * _BLUR_WIDTH:  # the face is turned out of sight
@@ -73,9 +67,9 @@ def measure(
     luma = inner @ _LUMA
     some = luma[::2, ::2]
     rank = int(_LIGHT_QUANTILE * some.size)
-    yaw, pitch = pose(points, depths)
+    yaw, pitch = pose(face.points)
     return Quality(
-        outside=_outside(np.array([low[0], mesh[_FOREHEAD, 1]]), high, matrix, size),
+        outside=_outside(face.box, size),
         yaw=yaw,
         pitch=pitch,
         light=float(np.partition(some, rank, axis=None)[rank]),
@@ -84,20 +78,28 @@ def measure(
     )
 
 
-def pose(points: NDArray[np.float64], depths: NDArray[np.float64]) -> tuple[float, float]:
-    """Yaw and pitch of a face, see `Quality`, from the lines between the temples and from forehead to chin.
+def pose(points: NDArray[np.float64]) -> tuple[float, float]:
+    """Yaw and pitch of a face, see `Quality`, from the place of the tip of the nose between the eyes and the mouth.
+
+    The tip stands out before the plane of eyes and mouth, and so moves against them when the head turns.
 
     Args:
-        points: float64 (468, 2), its mesh in pixels of the photo.
-        depths: float64 (468,), see `edge_oneshot_device.faces.finding.Face`.
+        points: float64 (5, 2), see `edge_oneshot_device.faces.detection.Detection`.
 
     Returns:
         Both in degrees.
     """
-    solid = np.column_stack([points, depths])
-    lines = solid[_TEMPLES[0]] - solid[_TEMPLES[1]], solid[_CHIN] - solid[_FOREHEAD]
-    yaw, pitch = (math.degrees(math.asin(line[2] / max(math.hypot(*line), 1e-9))) for line in lines)
-    return yaw, pitch - _AHEAD
+    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
+    across = points[1] - points[0] + points[4] - points[3]
+    across /= max(float(np.hypot(*across)), 1e-9)
+    down = np.array((-across[1], across[0]))
+    # in the directions across and down
+    nose_x, nose_y = (points[2] - eyes) @ across, (points[2] - eyes) @ down
+    mouth_x, mouth_y = (mouth - eyes) @ across, max((mouth - eyes) @ down, 1e-9)
+    height = nose_y / mouth_y
+    aside = (nose_x - height * mouth_x) / (_NOSE_DEPTH * mouth_y)
+    yaw, pitch = math.asin(min(max(aside, -1.0), 1.0)), math.atan((height - _NOSE_HEIGHT) / _NOSE_DEPTH)
+    return math.degrees(yaw), math.degrees(pitch)
 
 
 def blur(luma: NDArray[np.float32]) -> float:
@@ -183,15 +185,7 @@ def worst_share(quality: Quality, limits: FaceLimits) -> float:
     return max(0.0 if value <= 0.0 else value / most if most > 0.0 else math.inf for value, most in pairs)
 
 
-def _outside(
-    low: NDArray[np.float64], high: NDArray[np.float64], matrix: NDArray[np.float64], size: tuple[int, int]
-) -> float:
-    """Share of a box of the chip, given by two corners (2,), that lies outside the photo."""
-    corners = np.array([low, high, (low[0], high[1]), (high[0], low[1])])
-    back = np.linalg.inv(matrix[:, :2]).T
-    ends = (corners - matrix[:, 2]) @ back
-    if (ends >= 0.0).all() and (ends <= size).all():
-        return 0.0
-    places = np.stack(np.meshgrid(*(low + _GRID[:, np.newaxis] * (high - low)).T), axis=-1).reshape(-1, 2)
-    at = (places - matrix[:, 2]) @ back
-    return float(((at < 0.0) | (at > size)).any(axis=1).mean())
+def _outside(box: NDArray[np.float64], size: tuple[int, int]) -> float:
+    """Share of a box, float64 (2, 2), that lies outside a photo of this width and height."""
+    inside = np.clip(box, 0.0, size)
+    return 1.0 - float(np.prod(inside[1] - inside[0]) / np.prod(box[1] - box[0]))

@@ -163,9 +163,10 @@ class Watcher:
 
     def _look(self, frame: Image.Image, seconds: float) -> str:
         faces = self._finder.find(frame)
-        if len(faces) != 1:
-            return self._interrupted(len(faces), seconds)
-        view = View(frame, faces[0].points)
+        mesh = self._finder.mesh(frame, faces[0]) if len(faces) == 1 else None
+        if mesh is None:
+            return self._interrupted(len(faces) - (len(faces) == 1), seconds)
+        view = View(frame, mesh.points)
         if self._reference is None:
             self._reference = ReferenceView(view)
         seen = Sighting.of(seconds, view, self._reference)

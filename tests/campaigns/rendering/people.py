@@ -11,7 +11,7 @@ from scipy.interpolate import LinearNDInterpolator
 from scipy.ndimage import gaussian_filter
 
 from edge_oneshot_device.faces.alignment import cut_chip, similarity_transform
-from edge_oneshot_device.faces.finding import Face
+from edge_oneshot_device.faces.mesh import Mesh
 from tests.campaigns.rendering.drawing import Camera, Surface, draw, turn
 
 EYE_DISTANCE: Final = 6.3  # centimetres between the middles of the eyes of an adult, about
@@ -55,13 +55,13 @@ class Person:
     photos: tuple[NDArray[np.uint8], ...]
 
 
-def person_of(name: str, photo: Image.Image, face: Face, depth: float = 1.0) -> Person:
+def person_of(name: str, photo: Image.Image, face: Mesh, depth: float = 1.0) -> Person:
     """A person from one photo.
 
     Args:
         name: Whom it shows.
         photo: Of mode RGB.
-        face: As it was found there.
+        face: The mesh of the face in it.
         depth: The depths of its mesh are multiplied by it.
     """
     eyes = np.array([face.points[[33, 133]].mean(axis=0), face.points[[362, 263]].mean(axis=0)])

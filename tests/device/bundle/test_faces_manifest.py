@@ -22,6 +22,13 @@ def net(name, kind):
 
 
 FACE = FaceSection(
+    finder=net("finder", "yunet"),
+    mesh=net("mesh", "facemesh"),
+    max_overlap=0.3,
+    template=(FacePoint(point=0, x=0.3, y=0.3), FacePoint(point=1, x=0.7, y=0.3)),
+    min_eye_distance=20.0,
+)
+FORMER = FaceSection(
     finder=net("finder", "blazeface-full"),
     closer=net("closer", "blazeface-short"),
     mesh=net("mesh", "facemesh"),
@@ -36,7 +43,7 @@ LIMITS = FaceLimits(max_outside=0.25, max_yaw=25.0, max_pitch=20.0, min_light=40
 def with_face(make_bundle):
     """A manifest in plain data with a face part, its fingerprints made anew; the edit comes before them."""
 
-    def make(edit=None):
+    def make(edit=None, face=FACE):
         plain = json.loads(encode_manifest(Bundle.open(make_bundle(calibrated=False, variants=("float32",))).manifest))
         plain["members"] += [
             {"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -44,7 +51,7 @@ def with_face(make_bundle):
         ]
         section = plain["input"]
         section.update(colour="rgb", mean=section["mean"] * 3, scale=section["scale"] * 3)
-        section["face"] = json.loads(msgspec.json.encode(FACE))
+        section["face"] = json.loads(msgspec.json.encode(face))
         typed = msgspec.convert(section, InputSection), msgspec.convert(plain["embedding"], EmbeddingSection)
         digests = {member["path"]: member["sha256"] for member in plain["members"]}
         for variant in plain["variants"]:
@@ -59,6 +66,11 @@ def with_face(make_bundle):
 
 def test_a_face_part_is_read(with_face):
     assert decode_manifest(with_face()).input.face == FACE
+
+
+def test_the_face_part_of_an_earlier_release_is_read_as_it_was(with_face):
+    assert decode_manifest(with_face(face=FORMER)).input.face == FORMER
+    assert list(json.loads(msgspec.json.encode(FORMER)))[:3] == ["finder", "closer", "mesh"]  # as fingerprints have it
 
 
 def test_without_one_nothing_is_said_of_it(make_bundle):
@@ -90,13 +102,16 @@ def test_another_detector_is_another_fingerprint(section):
     [
         (lambda plain: plain["input"].update(framing="ink"), "framed whole"),
         (lambda plain: plain["members"].pop(), "faces/mesh.tflite with the SHA-256"),
-        (lambda plain: plain["input"]["face"]["closer"].update(sha256="0" * 64), "000000000000... is not a member"),
-        (lambda plain: plain["input"]["face"]["mesh"].update(kind="blazeface-full"), "cannot be its finder, closer"),
-        (lambda plain: plain["input"]["face"]["finder"].update(kind="facemesh"), "cannot be its finder, closer"),
-        (lambda plain: plain["input"]["face"]["template"][0].update(point=263), "a point is named twice"),
+        (lambda plain: plain["input"]["face"]["finder"].update(sha256="0" * 64), "000000000000... is not a member"),
+        (lambda plain: plain["input"]["face"]["mesh"].update(kind="yunet"), "yunet, yunet cannot be its nets"),
+        (lambda plain: plain["input"]["face"]["finder"].update(kind="facemesh"), "cannot be its nets"),
+        (lambda plain: plain["input"]["face"]["finder"].update(kind="blazeface-full"), "cannot be its nets"),
+        (lambda plain: plain["input"]["face"].update(closer=plain["input"]["face"]["finder"]), "cannot be its nets"),
+        (lambda plain: plain["input"]["face"]["template"][0].update(point=1), "a point is named twice"),
         (lambda plain: plain["input"]["face"]["template"][0].update(x=0.7), "all lie in one place"),
         (lambda plain: plain["input"]["face"]["template"].pop(), "length >= 2"),
         (lambda plain: plain["input"]["face"]["template"][0].update(point=468), "<= 467"),
+        (lambda plain: plain["input"]["face"]["template"][0].update(point=5), "point 5; yunet's are 0 to 4"),
         (lambda plain: plain["input"]["face"].update(surprise=1), "surprise"),
     ],
 )

@@ -4,30 +4,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_oneshot_device.faces.alignment import cut_chip, cut_square, similarity_transform
-from edge_oneshot_device.faces.detection import Detection, anchors, logistic, overlaps, suppress
+from edge_oneshot_device.faces.alignment import Crop, cut_chip, cut_square, similarity_transform
+from edge_oneshot_device.faces.detection import Detection, decode, overlaps, suppress
 
 
 def box(left, upper, right, lower):
     return np.array([(left, upper), (right, lower)], dtype=float)
 
 
-def test_the_short_range_has_two_anchors_a_cell_of_8_pixels_and_six_of_16():
-    centres = anchors("blazeface-short")
-    assert centres.shape == (896, 2)
-    assert centres[0].tolist() == centres[1].tolist() == [4, 4]
-    assert centres[2].tolist() == [12, 4]  # x first
-    assert centres[512].tolist() == centres[517].tolist() == [8, 8]
+def test_a_cell_is_decoded_by_its_grid():
+    raw = np.zeros((64 * 96 // 64 + 4 * 6 + 2 * 3, 16), np.float32)  # of an input of 96 x 64 pixels
+    raw[12 + 3, :6] = 0.81, 1.2, 0.5, 0.25, np.log(2), np.log(3)  # second row, fourth cell of 8 pixels
+    raw[12 * 8 + 6 + 2, :6] = 0.49, 1.0, 0.0, 0.0, 0.0, 0.0  # second row, third cell of 16 pixels
+    raw[12 * 8 + 24 + 5, :6] = 1.0, 1.0, 0.0, 0.0, 0.0, 0.0  # the last cell of 32 pixels
+    raw[12 * 8 + 24 + 5, 6:] = np.arange(10) / 10
+    small, middle, large = decode(raw, 64, 96, 0.5)
+    assert [small.score, middle.score, large.score] == pytest.approx([0.9, 0.7, 1.0])
+    assert small.box == pytest.approx(box(28 - 8, 10 - 12, 28 + 8, 10 + 12))
+    assert middle.box == pytest.approx(box(32 - 8, 16 - 8, 32 + 8, 16 + 8))
+    assert large.points == pytest.approx(32 * (np.arange(10) / 10).reshape(5, 2) + (64, 32))
+    assert decode(raw, 64, 96, 0.99) != []
+    assert decode(np.zeros_like(raw), 64, 96, 0.5) == []
 
 
-def test_the_full_range_has_one_anchor_a_cell_of_4_pixels():
-    centres = anchors("blazeface-full")
-    assert centres.shape == (2304, 2)
-    assert centres[-1].tolist() == [190, 190]
-
-
-def test_the_logistic_function_does_not_overflow():
-    assert logistic(np.array([-1e4, 0.0, 1e4])).tolist() == [0.0, 0.5, 1.0]
+def test_no_output_of_the_net_overflows():
+    raw = np.full((4 * 4 + 2 * 2 + 1, 16), 1e30, np.float32)
+    assert all(np.isfinite(one.box).all() for one in decode(raw, 32, 32, 0.5))
 
 
 def test_an_overlap_is_the_intersection_over_the_union():
@@ -35,23 +37,16 @@ def test_an_overlap_is_the_intersection_over_the_union():
     assert found == pytest.approx([1.0, 1 / 3, 0.0])
 
 
-def test_boxes_that_overlap_become_their_mean_weighted_by_their_scores():
-    points = np.stack([box(0, 0, 10, 10), box(2, 0, 12, 10), box(50, 50, 60, 60), box(0, 0, 10, 10)])
-    (first, found), (second, other) = suppress(np.array([0.6, 0.9, 0.7, 0.4]), points, 0.5, 0.3)
-    assert (first, second) == (0.9, 0.7)
-    assert found == pytest.approx(box(1.2, 0, 11.2, 10))
-    assert other == pytest.approx(box(50, 50, 60, 60))
-
-
-def test_an_empty_box_is_no_face():
-    assert suppress(np.array([0.9]), box(5, 5, 5, 9)[np.newaxis], 0.5, 0.3) == []
+def test_of_boxes_that_overlap_the_one_with_the_highest_score_stays():
+    boxes = box(0, 0, 10, 10), box(2, 0, 12, 10), box(50, 50, 60, 60), box(52, 50, 62, 60)
+    faces = [Detection(score, one, one) for score, one in zip((0.6, 0.9, 0.7, 0.7), boxes, strict=True)]
+    assert suppress(faces, 0.3) == [faces[1], faces[2]]
+    assert suppress(faces, 0.9) == [faces[1], faces[2], faces[3], faces[0]]
+    assert suppress([], 0.3) == []
 
 
 def test_the_eye_distance_is_that_of_the_first_two_points():
-    assert (
-        Detection(0.9, box(0, 0, 9, 9), np.array([(1, 1), (4, 5), (0, 0), (0, 0), (0, 0), (0, 0)], float)).eye_distance
-        == 5
-    )
+    assert Detection(0.9, box(0, 0, 9, 9), np.array([(1, 1), (4, 5), (0, 0), (0, 0), (0, 0)], float)).eye_distance == 5
 
 
 def test_a_similarity_transform_is_found_again():
@@ -119,3 +114,14 @@ def test_shrinking_does_not_alias():
     stripes = Image.fromarray((np.indices((400, 400))[1] % 2 * 255).astype(np.uint8)).convert("RGB")
     chip = cut_chip(stripes, np.array([(0.25, 0, 0), (0, 0.25, 0)]), 100, 100)
     assert np.ptp(chip[10:-10, 10:-10]) <= 2
+
+
+@pytest.mark.parametrize("turn", [0, 3, 30, 100, 180, -60])
+def test_in_a_crop_eyes_are_level_and_lie_where_it_says(slope, turn):
+    spin = np.exp(1j * np.radians(turn))
+    eyes = np.array([(at.real + 60, at.imag + 50) for at in (-8 * spin, 8 * spin)])
+    crop = Crop(slope, eyes, np.array((60.0, 50.0)), 32.0, 80)
+    for sign, at in ((-1, eyes[0]), (1, eyes[1])):
+        assert crop.pixels[40, 40 + sign * 16, :2] == pytest.approx(at, abs=2.5)
+    assert crop.places(np.array([(24.0, 40.0), (56.0, 40.0)])) == pytest.approx(eyes, abs=1)
+    assert crop.scale == pytest.approx(2.0)

@@ -4,7 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_oneshot_device.bundle.face_section import MESH_POINTS, FaceLimits
+from edge_oneshot_device.bundle.face_section import FaceLimits
+from edge_oneshot_device.faces.detection import Detection
 from edge_oneshot_device.faces.quality import QUALITY_FAULTS, Quality, blur, find_fault, measure, pose, worst_share
 
 LIMITS = FaceLimits(max_outside=0.25, max_yaw=25.0, max_pitch=20.0, min_light=40.0, max_glare=0.3, max_blur=0.7)
@@ -12,14 +13,23 @@ GOOD = Quality(outside=0.0, yaw=5.0, pitch=-5.0, light=180.0, glare=0.0, blur=0.
 SAME = np.array([(1.0, 0, 0), (0, 1.0, 0)])
 
 
-@pytest.fixture
-def mesh():
-    """A flat face, its temples 100 apart, 120 from forehead to chin, 60 from brow to brow."""
-    points = np.full((MESH_POINTS, 2), 75.0)
-    places = {234: (25, 75), 454: (125, 75), 10: (75, 20), 152: (75, 140), 70: (45, 50), 300: (105, 50)}
-    for point, place in {**places, 105: (60, 40), 334: (90, 40)}.items():
-        points[point] = place
-    return points
+HEAD = np.array([(-30, -20, 0), (30, -20, 0), (0, 10, -34.8), (-25, 40, 0), (25, 40, 0)], float)  # x, y, depth
+
+
+def seen(yaw=0.0, pitch=0.0, tilt=0.0):
+    """The points of a head that is turned to the left of the photo, down, and then tilted, by degrees."""
+    x, y, z = HEAD.T
+    for first, angle in (("yaw", np.radians(yaw)), ("pitch", np.radians(pitch))):
+        if first == "yaw":
+            x, z = x * np.cos(angle) - z * np.sin(angle), x * np.sin(angle) + z * np.cos(angle)
+        else:
+            y, z = y * np.cos(angle) - z * np.sin(angle), y * np.sin(angle) + z * np.cos(angle)
+    at = (x + 1j * y) * np.exp(1j * np.radians(tilt))
+    return np.column_stack([at.real + 75, at.imag + 75])
+
+
+def face(points=None, box=((25, 20), (125, 140))):
+    return Detection(0.9, np.array(box, float), seen() if points is None else points)
 
 
 @pytest.fixture
@@ -27,52 +37,41 @@ def chip():
     return np.random.default_rng(0).integers(100, 200, (150, 150, 3)).astype(np.uint8)
 
 
-def ahead(points):
-    """Depths of a face that looks straight ahead, whose chin lies back by 6 degrees."""
-    depths = np.zeros(len(points))
-    depths[152] = 120 * np.tan(np.radians(6))
-    return depths
+@pytest.mark.parametrize("tilt", [0, 15, -40])
+def test_a_face_that_looks_ahead_is_not_turned(tilt):
+    assert pose(seen(tilt=tilt)) == pytest.approx((0.0, 0.0), abs=1e-9)
 
 
-def test_a_face_that_looks_ahead_is_not_turned(mesh):
-    assert pose(mesh, ahead(mesh)) == pytest.approx((0.0, 0.0), abs=1e-9)
-
-
+@pytest.mark.parametrize("tilt", [0, 20])
 @pytest.mark.parametrize("angle", [-40, -10, 25, 60])
-def test_a_turn_to_the_side_is_measured_in_degrees(mesh, angle):
-    depths = ahead(mesh)
-    points = mesh.copy()
-    for point in (234, 454):
-        across = mesh[point, 0] - 75
-        points[point, 0], depths[point] = 75 + across * np.cos(np.radians(angle)), -across * np.sin(np.radians(angle))
-    assert pose(points, depths)[0] == pytest.approx(angle)
+def test_a_turn_is_measured_in_degrees_with_its_sign(angle, tilt):
+    assert pose(seen(yaw=angle, tilt=tilt)) == pytest.approx((angle, 0.0), abs=1e-6)
+    assert pose(seen(pitch=angle, tilt=tilt)) == pytest.approx((0.0, angle), abs=1e-6)
 
 
-@pytest.mark.parametrize("angle", [-30, 15])
-def test_a_lowered_head_has_its_chin_further_back(mesh, angle):
-    depths = ahead(mesh)
-    depths[152] = 120 * np.tan(np.radians(6 + angle))
-    assert pose(mesh, depths)[1] == pytest.approx(angle)
+def test_points_in_one_place_have_some_pose():
+    assert all(map(np.isfinite, pose(np.zeros((5, 2)))))
 
 
-def test_what_lies_beyond_the_frame_is_a_share_of_forehead_to_chin(mesh, chip):
-    def outside(left):
-        return measure(mesh - (left, 0), ahead(mesh), chip, np.array([(1.0, 0, left), (0, 1.0, 0)]), (300, 300)).outside
+def test_what_lies_beyond_the_frame_is_a_share_of_the_box(chip):
+    def outside(box):
+        return measure(face(box=box), chip, SAME, (300, 200)).outside
 
-    assert outside(0) == 0.0
-    assert outside(45 + 15) == 0.25  # a quarter of 60 pixels
-    assert outside(200) == 1.0
+    assert outside(((25, 20), (125, 140))) == 0.0
+    assert outside(((-25, 20), (75, 140))) == 0.25
+    assert outside(((250, 100), (350, 300))) == 0.75
+    assert outside(((300, 20), (400, 140))) == 1.0
 
 
-def test_light_and_glare_are_those_between_brows_and_chin(mesh):
+def test_light_and_glare_are_those_between_brows_and_chin():
     chip = np.full((150, 150, 3), 255, np.uint8)
-    chip[40:140, 45:105] = 30
-    chip[40:70, 45:105] = 251  # three tenths
-    found = measure(mesh, ahead(mesh), chip, SAME, (150, 150))
+    chip[36:146, 26:124] = 30  # 18 above the eyes, 30 below the mouth, 18 beside the eyes
+    chip[37:70, 27:123] = 251  # three tenths of it
+    found = measure(face(), chip, SAME, (150, 150))
     assert found.light == pytest.approx(251.0)
-    assert found.glare == pytest.approx(0.3)
-    chip[40:49, 45:105] = 30  # a tenth less
-    assert measure(mesh, ahead(mesh), chip // 10, SAME, (150, 150)).light == pytest.approx(25.0)
+    assert found.glare == pytest.approx(0.3, abs=0.02)
+    chip[37:62, 27:123] = 30  # less than a tenth is left
+    assert measure(face(), chip, SAME, (150, 150)).light == pytest.approx(30.0)
 
 
 def test_detail_that_averaging_takes_away_is_sharp():
@@ -104,9 +103,8 @@ def test_each_smoothing_is_more_blur():
     assert found[-1] > found[0] + 0.05
 
 
-def test_a_face_turned_out_of_sight_is_measured_all_the_same(mesh, chip):
-    mesh[[70, 300], 0] = 75.0
-    assert 0.0 <= measure(mesh, ahead(mesh), chip, SAME, (150, 150)).blur <= 1.0
+def test_a_face_turned_out_of_sight_is_measured_all_the_same(chip):
+    assert 0.0 <= measure(face(np.full((5, 2), 75.0)), chip, SAME, (150, 150)).blur <= 1.0
 
 
 def test_a_good_face_has_no_fault():
