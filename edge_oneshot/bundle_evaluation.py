@@ -66,21 +66,35 @@ def evaluate(
     say = progress or (lambda _step, _count: None)
     say("opening the bundle", 0)
     opened = Bundle.open(bundle)
-    variant = choose_variant(opened.manifest, options.variant)
-    try_variant(opened, variant, options.runtime)
-    encoder = Encoder.open(opened, variant, runtime=options.runtime)
+    if options.beside is not None and options.protocol != "verification":
+        raise DataError(f"--beside is for --protocol verification, not {options.protocol}", reason="bad_protocol")
+    encoder = _open(opened, choose_variant(opened.manifest, options.variant), options.runtime)
     if options.protocol == "lake":
         return _evaluate_lake(encoder, data, data_dir, say)
     if options.protocol == "lfw":
         return _evaluate_lfw(encoder, data, say)
     say("loading the data", 0)
-    unseen, _ = load_unseen(data, opened.manifest, data_dir, faces=encoder.faces, unreadable=unreadable)
+    unseen, _ = load_unseen(
+        data,
+        opened.manifest,
+        data_dir,
+        faces=encoder.faces,
+        unreadable=unreadable,
+        gate=options.protocol != "verification",  # which is judged with and without it
+        progress=lambda done, _total: say("loading the data", done),
+    )
     people = unseen.labelled()
     if options.protocol == "verification":
-        return evaluate_verification(encoder, people, seed=options.seed, progress=_embedding(say))
+        beside = None if options.beside is None else _open(opened, options.beside, None)
+        return evaluate_verification(encoder, people, beside=beside, seed=options.seed, progress=_embedding(say))
     if options.protocol == "within-alphabet" and people.drawers is None:
         raise DataError(f"{data}: a folder of folders has no alphabets; say --protocol random", reason="bad_protocol")
     return _evaluate_one_shot(encoder, people, options.protocol, options, say)
+
+
+def _open(bundle: Bundle, variant: str, runtime: str | None) -> Encoder:
+    try_variant(bundle, variant, runtime)
+    return Encoder.open(bundle, variant, runtime=runtime)
 
 
 def _evaluate_one_shot(

@@ -141,6 +141,10 @@ class EvaluateOptions(Options, frozen=True, kw_only=True):
     ]
     variant: VariantName = None
     runtime: Annotated[str | None, option("a runtime of the variant (default: its first)", metavar="R")] = None
+    beside: Annotated[
+        str | None,
+        option("another variant, judged beside it on the same images (verification only)", metavar="V"),
+    ] = None
     ways: Annotated[
         tuple[Annotated[int, Meta(ge=2)], ...] | WaysRange,
         option("N of the tasks: 5,20 or 2..20 or 2..all (default: 5,20)", metavar="N,...", type=parse_ways),

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_oneshot.data.archives import Unreadable
+from edge_oneshot.data.archives import Progress, Unreadable
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import is_named, load_data
 from edge_oneshot.data.omniglot import has_evaluation
@@ -20,6 +20,8 @@ def load_unseen(
     *,
     faces: FaceFinder | None = None,
     unreadable: Unreadable | None = None,
+    gate: bool = True,
+    progress: Progress | None = None,
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Load the groups of a data set that a bundle's encoder was not trained on.
 
@@ -29,6 +31,8 @@ def load_unseen(
         data_dir: Folder of Omniglot's archives.
         faces: Finds the faces in photos of people, see `load_data`.
         unreadable: Called with each image that cannot be read, see `load_data`.
+        gate: Whether photos that the quality gate refuses are black, see `load_data`.
+        progress: Called with the images done and the images in all.
 
     Returns:
         The data, and the names of the groups that were left out.
@@ -38,7 +42,15 @@ def load_unseen(
     """
     if faces is None and data == "omniglot" and has_evaluation(data_dir):
         return load_data(data, manifest.input, data_dir=data_dir, subset="evaluation"), ()
-    everything = load_data(data, manifest.input, data_dir=data_dir, faces=faces, unreadable=unreadable)
+    everything = load_data(
+        data,
+        manifest.input,
+        data_dir=data_dir,
+        progress=progress,
+        faces=faces,
+        unreadable=unreadable,
+        gate=gate,
+    )
     names = published_names(data, everything.group_names)
     trained = set(manifest.provenance.trained_on)
     seen = [group for group, name in zip(everything.group_names, names, strict=True) if name in trained]

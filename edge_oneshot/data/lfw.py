@@ -1,24 +1,19 @@
 """Labeled Faces in the Wild (Huang et al. 2007): the ten folds of pairs of photos, from the user's own copy."""
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_oneshot.data.archives import ImageArchive, decode, open_archive
+from edge_oneshot.data.photos import MiddleFaces, cut_middle_faces
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.bundle.manifest import InputSection
-from edge_oneshot_device.encoding.preprocessing import load_photo
-from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_device.image_files import is_image
 from edge_oneshot_export.judging.folds import FoldedPairs
 
 LISTING = "pairs.txt"
-
-_PHOTO_SIDE = 1000  # of a photo, as the device decodes it
 
 
 def load_lfw(
@@ -31,7 +26,7 @@ def load_lfw(
     """Load the photos that ``pairs.txt`` names, from a folder or a zip that holds it and the people's folders.
 
     A photo of LFW shows the person that it is named after in the middle, so that of several faces the middle one is
-    taken. The quality gate refuses no photo, and only counts those that it would refuse.
+    taken. Photos that the quality gate refuses are there with the reason.
 
     Args:
         path: The folder or zip file; the people's folders may be one level deeper.
@@ -53,51 +48,21 @@ def load_lfw(
         if missing := [name for name in names if name not in files]:
             message = f"{archive.path}: {len(missing)} of {len(names)} photos are missing, such as {missing[0]}"
             raise DataError(f"{message}; unpack all of LFW", reason="not_found")
-        shown, refused = np.ones(len(names), bool), dict[str, int]()
         photos = [files[name] for name in names]
         if faces is None:
-            images = decode(archive, photos, section, progress)
+            found = MiddleFaces(decode(archive, photos, section, progress), {}, {})
         else:
-            images, shown, refused = _cut_all(archive, photos, section, faces, progress)
+            found = cut_middle_faces(archive, photos, section, faces, progress)
     place = {name: number for number, name in enumerate(names)}
     return FoldedPairs(
-        images=images,
-        shown=shown,
-        refused=refused,
+        images=found.images,
+        shown=np.array([photo not in found.missing for photo in photos], bool),
+        faults=tuple(map(found.refused.get, photos)),
         pairs=np.array([(place[one], place[other]) for _, one, other in rows], np.int64),
         same=np.array([_person(one) == _person(other) for _, one, other in rows], bool),
         folds=np.array([fold for fold, _, _ in rows], np.int64),
         people=len({_person(name) for name in names}),
     )
-
-
-def _cut_all(
-    archive: ImageArchive,
-    photos: list[str],
-    section: InputSection,
-    faces: FaceFinder,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_], dict[str, int]]:
-    """The middle face of each photo, whether there is one, and what the quality gate would refuse."""
-    images, shown = np.zeros((len(photos), *section.shape), np.uint8), np.zeros(len(photos), bool)
-    refused: Counter[str] = Counter()
-    for number, name in enumerate(photos):
-        try:
-            photo = load_photo(archive.read(name), _PHOTO_SIDE)
-        except InputError as error:
-            raise DataError(f"{archive.path / name}: {error}", reason=error.reason) from error
-        middle = np.array(photo.size) / 2
-        seen = faces.find(photo)
-        found = sorted(seen, key=lambda face: float(np.hypot(*(face.detection.points.mean(axis=0) - middle))))
-        if found:
-            images[number], shown[number] = faces.cut(photo, found[0]), True
-            try:
-                faces.take(photo, found[0])
-            except InputError as error:
-                refused[error.reason] += 1
-        if progress is not None:
-            progress(number + 1, len(photos))
-    return images, shown, dict(sorted(refused.items()))
 
 
 def _photos(archive: ImageArchive) -> dict[str, str]:

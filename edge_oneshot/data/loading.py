@@ -8,6 +8,7 @@ import numpy as np
 from edge_oneshot.data.archives import ImageArchive, Progress, Skipped, Unreadable, decode, open_archive
 from edge_oneshot.data.catalogue import DATASETS, Loader, names_in
 from edge_oneshot.data.dataset import Dataset, joined
+from edge_oneshot.data.photos import cut_middle_faces
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.encoding.preprocessing import load_image
@@ -65,6 +66,7 @@ def load_data(
     faces: FaceFinder | None = None,
     skipped: Skipped | None = None,
     unreadable: Unreadable | None = None,
+    gate: bool = True,
 ) -> Dataset:
     """Load a data set by its name, or a folder (or zip file) with one folder of images per identity.
 
@@ -78,6 +80,7 @@ def load_data(
         faces: Cuts the face out of each photo of a folder, see `edge_oneshot.data.archives.decode`.
         skipped: Called with each photo that has no face to use, and why.
         unreadable: As for `load_folder`.
+        gate: As for `load_folder`.
 
     Raises:
         DataError: It is missing, broken or too small, or holds drawings where photos of faces are needed.
@@ -97,7 +100,13 @@ def load_data(
             reason="not_found",
         )
     return load_folder(
-        Path(name_or_path), section, progress=progress, faces=faces, skipped=skipped, unreadable=unreadable
+        Path(name_or_path),
+        section,
+        progress=progress,
+        faces=faces,
+        skipped=skipped,
+        unreadable=unreadable,
+        gate=gate,
     )
 
 
@@ -121,6 +130,7 @@ def load_folder(
     faces: FaceFinder | None = None,
     skipped: Skipped | None = None,
     unreadable: Unreadable | None = None,
+    gate: bool = True,
 ) -> Dataset:
     """Load a folder, or a zip file of one, that holds one folder of images per identity.
 
@@ -134,6 +144,8 @@ def load_folder(
         skipped: Called with each photo that has no face to use, and why.
         unreadable: Called with each image that cannot be read, as ``PERSON/FILE``, and the reason; it is left out.
             Without it such an image is an error.
+        gate: Whether a photo that the quality gate refuses is black; otherwise its middle face is there, with the
+            reason among the faults.
 
     Raises:
         DataError: It does not exist, an image cannot be read, or there are fewer than two identities.
@@ -149,15 +161,15 @@ def load_folder(
             if skipped is not None:
                 skipped(name, reason)
 
-        images = decode(
-            archive,
-            photos,
-            section,
-            progress,
-            load=load_image if faces is None else lambda content, _: faces.load(content),
-            skipped=skip,
-            unreadable=None if unreadable is None else broken.__setitem__,
-        )
+        mark = None if unreadable is None else broken.__setitem__
+        if faces is None or gate:
+            load = load_image if faces is None else lambda content, _: faces.load(content)
+            images = decode(archive, photos, section, progress, load=load, skipped=skip, unreadable=mark)
+        else:
+            middle = cut_middle_faces(archive, photos, section, faces, progress, mark)
+            images = middle.images
+            for photo, reason in (middle.missing | middle.refused).items():
+                skip(photo, reason)
     labels = np.repeat(np.arange(len(people), dtype=np.int64), [len(names) for names in people.values()])
     identities = tuple(people)
     name = path.resolve().name.removesuffix(".zip")

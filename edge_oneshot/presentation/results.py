@@ -11,9 +11,9 @@ from edge_oneshot_device.formatting import align, percent
 from edge_oneshot_device.image_files import PassedOver, passed_over_text
 from edge_oneshot_device.inspection.bundle_summary import Operation, Summary
 from edge_oneshot_device.matching.thresholds import LOOSE_FAR
-from edge_oneshot_device.presentation.bundles import describe
+from edge_oneshot_device.presentation.bundles import describe, points
 from edge_oneshot_export.judging.evaluation import OneShotResult, VerificationResult
-from edge_oneshot_export.judging.folds import FoldsResult
+from edge_oneshot_export.judging.folds import FoldsResult, GatedFolds
 from edge_oneshot_export.packing.packer import ExportReport, LeftOut
 from edge_oneshot_export.packing.signing import KeyPair
 
@@ -187,17 +187,43 @@ def evaluation_text(result: Sequence[OneShotResult] | VerificationResult | Folds
 
 
 def _verification_text(result: VerificationResult) -> str:
-    rows = [("", "measured", "95 % interval", "true FAR at most")]
-    rows.append(("EER", f"{result.eer:.2%}", _interval(result.intervals.get("eer")), ""))
+    parts = [(None if result.ungated is None else "with the quality gate", result)]
+    if result.ungated is not None:
+        parts.append(("without it", result.ungated))
+    blocks = []
+    for title, one in parts:
+        lost = _lost("not acquired", one.failures_by_reason)
+        blocks += [*([title] if title else []), align(_verification_rows(one)), _judged(one), *lost]
+    return "\n".join(blocks)
+
+
+def _verification_rows(result: VerificationResult) -> list[tuple[str, ...]]:
+    """A line for each rate; with another variant beside it, its rates and the differences as well."""
+    rates = {"eer": result.eer, **result.tpr_at_fpr}
+    rows: list[tuple[str, ...]] = [("", "measured", "95 % interval", "true FAR at most")]
     rows += [
-        (f"TPR at FPR {rate}", f"{tpr:.2%}", _interval(result.intervals.get(rate)), _bound(result.far_upper_95[rate]))
-        for rate, tpr in result.tpr_at_fpr.items()
+        (
+            "EER" if name == "eer" else f"TPR at FPR {name}",
+            f"{rate:.2%}",
+            _interval(result.intervals.get(name)),
+            "" if name == "eer" else _bound(result.far_upper_95[name]),
+        )
+        for name, rate in rates.items()
     ]
-    judged = (
-        f"{result.variant} on {result.runtime}, {result.people} identities, "
+    beside, changes = result.beside, result.changes or {}
+    if beside is None:
+        return rows
+    others = {"eer": beside.eer, **beside.tpr_at_fpr}
+    more = [(beside.variant, "difference, points")]
+    more += [(f"{rate:.2%}", points(changes[name]) if name in changes else "") for name, rate in others.items()]
+    return [(*row, *added) for row, added in zip(rows, more, strict=True)]
+
+
+def _judged(result: VerificationResult) -> str:
+    return (
+        f"{result.variant} on {result.runtime}, {result.people:,} identities, {result.images:,} images, "
         f"{result.genuine:,} genuine and {result.impostor:,} impostor pairs"
     )
-    return "\n".join([align(rows), judged, *_lost("not acquired", result.failures_by_reason)])
 
 
 def _folds_text(result: FoldsResult) -> str:
@@ -206,6 +232,7 @@ def _folds_text(result: FoldsResult) -> str:
     rows = [
         ("accuracy", f"{result.accuracy:.2%}", spread),
         ("of acquired pairs", f"{result.accuracy_acquired:.2%}", lost),
+        *_gated_rows(result.gated),
         ("EER", f"{result.eer:.2%}", ""),
         *((f"TPR at FPR {rate}", f"{tpr:.2%}", "") for rate, tpr in result.tpr_at_fpr.items()),
     ]
@@ -213,7 +240,17 @@ def _folds_text(result: FoldsResult) -> str:
         f"{result.variant} on {result.runtime}, {result.people:,} people, {result.genuine:,} genuine and "
         f"{result.impostor:,} impostor pairs; {result.failures_to_acquire:,} photos show no face"
     )
-    return "\n".join([align(rows), judged, *_lost("the gate would refuse", result.refused)])
+    return "\n".join([align(rows), judged, *_lost("the gate refuses", result.refused)])
+
+
+def _gated_rows(gated: GatedFolds | None) -> list[tuple[str, str, str]]:
+    if gated is None:
+        return []
+    spread = f"standard error {gated.standard_error:.2%}, {gated.pairs_lost:,} pairs lost"
+    return [
+        ("that the gate takes", f"{gated.accuracy_acquired:.2%}", spread),
+        ("lost ones as errors", f"{gated.accuracy:.2%}", ""),
+    ]
 
 
 def _lost(what: str, reasons: Mapping[str, int]) -> list[str]:

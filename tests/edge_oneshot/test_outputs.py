@@ -42,7 +42,7 @@ NEITHER = {
     "framing net objective precision faces strategy tensorboard",
     "export": "pretrained variants mean scale size output faces metric anyway target_far",
     "calibrate": "target_far",
-    "evaluate": "protocol variant runtime ways episodes seed",
+    "evaluate": "protocol variant runtime beside ways episodes seed",
     "inspect": "all",
     "completion": "shell",
     "deploy": "machine python host variant runtime allow_cpu target_far re_enrol empty",

@@ -85,7 +85,7 @@ def test_verification_counts_people_and_pairs(report):
     assert result.people == 80
     assert result.genuine == 80 * 20 * 19 // 2
     assert result.failures_to_acquire == 0
-    assert list(result.tpr_at_fpr) == ["1e-2", "1e-3", "1e-4"]
+    assert list(result.tpr_at_fpr) == ["1e-2", "1e-3", "1e-4", "1e-5"]
     assert result.tpr_at_fpr["1e-2"] > result.tpr_at_fpr["1e-4"]
 
 

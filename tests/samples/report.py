@@ -120,6 +120,7 @@ def verification() -> VerificationResult:
         genuine=400,
         impostor=4000,
         people=20,
+        images=90,
         failures_to_acquire=0,
         failures_by_reason={},
         variant="int8",

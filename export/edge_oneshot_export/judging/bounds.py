@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_export.judging.cells import Integers
-from edge_oneshot_export.judging.metrics import Scores, thresholds_at, wilson_interval
+from edge_oneshot_export.judging.metrics import Scores, Weights, thresholds_at, wilson_interval
 
 _SPLITS: Final = 5
 
@@ -31,7 +31,7 @@ class FarBound:
     upper_95: float
 
 
-def supports(people: int, far: float) -> bool:
+def supports(people: int, far: float, strangers: int = 0) -> bool:
     """Whether a number of people suffices to measure a false accept rate: 3 over their pairs does not exceed the rate.
 
     This is the rule of three (Hanley and Lippman-Hand 1983) over pairs of people, since comparisons between the same
@@ -40,11 +40,17 @@ def supports(people: int, far: float) -> bool:
     Args:
         people: Number of people.
         far: False accept rate, 0..1.
+        strangers: Number of others who are compared with each of the people, but not with one another.
 
     Returns:
         Whether it suffices.
     """
-    return far * (people * (people - 1) // 2) >= 3 - 1e-9
+    return far * pairs_of_people(people, strangers) >= 3 - 1e-9
+
+
+def pairs_of_people(people: int, strangers: int = 0) -> int:
+    """The number of pairs of people who are compared, see `supports`."""
+    return people * (people - 1) // 2 + people * strangers
 
 
 def people_needed(far: float) -> int:
@@ -53,13 +59,20 @@ def people_needed(far: float) -> int:
     return people if supports(people, far) else people + 1
 
 
-def supported_targets(people: int) -> tuple[float, ...]:
-    """Target FARs 5, 2 and 1 of each decade, from 0.5 down to the smallest that this number of people supports."""
+def supported_targets(people: int, strangers: int = 0) -> tuple[float, ...]:
+    """Target FARs 5, 2 and 1 of each decade, from 0.5 down to the smallest that so many people support."""
     grid = (float(f"{step}e-{decade}") for decade in range(1, 10) for step in (5, 2, 1))
-    return tuple(target for target in grid if supports(people, target))
+    return tuple(target for target in grid if supports(people, target, strangers))
 
 
-def far_bounds(impostor: Scores, sides: Integers, targets: Sequence[float], rng: np.random.Generator) -> list[FarBound]:
+def far_bounds(
+    impostor: Scores,
+    sides: Integers,
+    targets: Sequence[float],
+    rng: np.random.Generator,
+    weights: Weights | None = None,
+    pairs: int | None = None,
+) -> list[FarBound]:
     """Upper bounds of the true false accept rates of thresholds that are fitted to these scores.
 
     Threshold and rate come from disjoint people (cross-fitting): the people are halved at random several times, and
@@ -76,6 +89,8 @@ def far_bounds(impostor: Scores, sides: Integers, targets: Sequence[float], rng:
         sides: Integers (m, 2), the two people of each comparison, 0..people-1.
         targets: Target FARs that the people support, see `supports`.
         rng: Draws the halvings.
+        weights: How many comparisons each score stands for, see `edge_oneshot_export.judging.protocols.Pairs`.
+        pairs: Number of pairs of people who are compared; None where everybody is compared with everybody.
 
     Returns:
         The rate and its bound for each target.
@@ -88,13 +103,15 @@ def far_bounds(impostor: Scores, sides: Integers, targets: Sequence[float], rng:
     hits = np.zeros((len(targets), people))
     for side in _halvings(people, rng):
         one_in, other_in = side[one], side[other]
-        fitted, inside = impostor[~(one_in | other_in)], np.flatnonzero(one_in & other_in)
+        fitted, inside = ~(one_in | other_in), np.flatnonzero(one_in & other_in)
         held_out, first, second = impostor[inside], one[inside], other[inside]
-        made += _each(first, second, people)
-        for counted, threshold in zip(hits, thresholds_at(fitted, targets), strict=True):
+        stands = None if weights is None else weights[inside]
+        thresholds = thresholds_at(impostor[fitted], targets, None if weights is None else weights[fitted])
+        made += _each(first, second, people, stands)
+        for counted, threshold in zip(hits, thresholds, strict=True):
             accepted = held_out >= threshold
-            counted += _each(first[accepted], second[accepted], people)
-    least = 3 / (people * (people - 1) / 2)
+            counted += _each(first[accepted], second[accepted], people, None if stands is None else stands[accepted])
+    least = 3 / (pairs_of_people(people) if pairs is None else pairs)
     quantile = float(t.ppf(0.95, people - 1))
     bounds = []
     for counted in hits:
@@ -159,9 +176,10 @@ def mean_interval(
     return rate_interval(rate, variance, count, most=1 / float((weights**2).sum()))
 
 
-def _each(one: Integers, other: Integers, people: int) -> NDArray[np.int64]:
+def _each(one: Integers, other: Integers, people: int, weights: Weights | None) -> NDArray[np.float64]:
     """The number of comparisons with each person."""
-    return np.bincount(one, minlength=people) + np.bincount(other, minlength=people)
+    both = np.bincount(one, weights, minlength=people) + np.bincount(other, weights, minlength=people)
+    return both.astype(np.float64)
 
 
 def _halvings(people: int, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:

@@ -3,6 +3,7 @@
 For k templates, galleries are drawn in which each identity has k templates. Its other images are probes, and
 `edge_oneshot_device.matching.decision` compares each probe with every person.
 
+- Identities with too few images for this are strangers, who are probes at galleries of the others.
 - The targets are the FARs that the identities support, see `bounds.supports`.
 - The threshold of a target comes from all impostor comparisons, and its FRR from all genuine comparisons at that
   threshold. An image without content is a failure to acquire, and an identity with too few others is a failure to
@@ -35,7 +36,13 @@ from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import has_content
 from edge_oneshot_device.matching.thresholds import threshold_for
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.judging.bounds import far_bounds, people_needed, supported_targets, supports
+from edge_oneshot_export.judging.bounds import (
+    far_bounds,
+    pairs_of_people,
+    people_needed,
+    supported_targets,
+    supports,
+)
 from edge_oneshot_export.judging.cells import Integers
 from edge_oneshot_export.judging.metrics import frr_at
 from edge_oneshot_export.judging.protocols import ROUNDING, LabelledImages, Trials, gallery_trials
@@ -45,6 +52,7 @@ MIN_PEOPLE: Final = 4
 """Fewer identities give at most 3 pairs of people, which support no target."""
 
 _MAX_PEOPLE: Final = 1000
+_MAX_STRANGERS: Final = 3000  # identities with a single image
 _MAX_IMAGES: Final = 25  # per person: five templates and twenty probes
 _COMPARISONS: Final = 1_500_000  # about, for each number of templates
 
@@ -93,7 +101,7 @@ class Sample:
 def draw_sample(
     people: LabelledImages, section: InputSection, *, seed: int = 0, target_far: float | None = None
 ) -> Sample:
-    """Draw at most 1,000 identities and 25 images of each.
+    """Draw at most 1,000 identities and 25 images of each, and 3,000 identities with a single image.
 
     Args:
         people: Preprocessed images of identities that the encoder was not trained on.
@@ -111,15 +119,16 @@ def draw_sample(
     every = _people(people.labels, 1)
     kept = np.sort(rng.permutation(len(every))[:_MAX_PEOPLE])
     drawn = [np.zeros(0, np.int64), *(rng.permutation(every[person])[:_MAX_IMAGES] for person in kept)]
-    chosen = np.sort(np.concatenate(drawn))
+    single = np.flatnonzero(np.bincount(people.labels)[people.labels] == 1)
+    chosen = np.sort(np.concatenate([*drawn, rng.permutation(single)[:_MAX_STRANGERS]]))
     shown = has_content(people.images[chosen], section)
     empty = np.bincount(people.labels[chosen[~shown]], minlength=len(people.names))
     sample = Sample(chosen[shown], people.labels[chosen[shown]], empty, people.count_faults(chosen[~shown]))
     if len(_people(sample.labels, 1)) < MIN_PEOPLE:
         raise _too_few(sample.labels, 1)
-    count = len(_people(sample.labels, 1))
-    if target_far is not None and not supports(count, target_far):
-        raise _unsupported(target_far, count, supported_targets(count)[-1])
+    count, strangers = len(_people(sample.labels, 1)), len(_strangers(sample, 1))
+    if target_far is not None and not supports(count, target_far, strangers):
+        raise _unsupported(target_far, count, supported_targets(count, strangers)[-1])
     return sample
 
 
@@ -175,11 +184,12 @@ def calibrate_embeddings(
         ModelError: As `calibrate`.
     """
     calibrations: list[Calibration] = []
-    for count, people, targets in _possible_counts(sample.labels, settings):
+    for count, people, strangers, targets in _possible_counts(sample, settings):
         rng = np.random.default_rng((settings.seed, count))
         wanted = targets[-1] if settings.target_far is None else settings.target_far
         failures = _count_failures(sample, count)
-        by_rule = gallery_trials(embeddings, people, count, metric, rng, comparisons=_COMPARISONS)
+        by_rule = gallery_trials(embeddings, people, count, metric, rng, comparisons=_COMPARISONS, strangers=strangers)
+        pairs = pairs_of_people(len(people), len(strangers))
         for rule, trials in by_rule.items():
             if count == 1 and calibrations:  # every rule is the same
                 calibrations.append(msgspec.structs.replace(calibrations[0], rule=rule))
@@ -189,14 +199,14 @@ def calibrate_embeddings(
                 variant=variant,
                 rule=rule,
                 templates=count,
-                points=_points(trials, thresholds, failures, rng),
+                points=_points(trials, thresholds, failures, rng, pairs),
                 target_far=wanted,
                 tail=tail,
                 margin=0.0,
                 similarity=similarity_map(trials.genuine, trials.impostor),
                 genuine=len(trials.genuine),
                 impostor=len(trials.impostor),
-                people=len(people),
+                people=len(people) + len(strangers),
                 failures_to_enrol=failures.to_enrol,
                 failures_to_acquire=failures.to_acquire,
                 failures_by_reason=sample.failures_by_reason,
@@ -234,21 +244,22 @@ class _Failures:
 
 
 def _possible_counts(
-    labels: Integers, settings: CalibrationSettings
-) -> Iterator[tuple[int, list[NDArray[np.int64]], tuple[float, ...]]]:
-    """Each number of templates that the data can give, with the images of each person and the supported targets."""
-    smallest, found = min(settings.counts), False
+    sample: Sample, settings: CalibrationSettings
+) -> Iterator[tuple[int, list[NDArray[np.int64]], list[NDArray[np.int64]], tuple[float, ...]]]:
+    """Each number of templates that is possible: images of each person and of each stranger, supported targets."""
+    labels, smallest, found = sample.labels, min(settings.counts), False
     for count in sorted(set(settings.counts)):
         people = _people(labels, count)
         if len(people) < MIN_PEOPLE:
             continue
-        targets = supported_targets(len(people))
-        if settings.target_far is not None and not supports(len(people), settings.target_far):
+        strangers = _strangers(sample, count)
+        targets = supported_targets(len(people), len(strangers))
+        if settings.target_far is not None and not supports(len(people), settings.target_far, len(strangers)):
             if count == smallest:
                 raise _unsupported(settings.target_far, len(people), targets[-1])
             continue
         found = True
-        yield count, people, targets
+        yield count, people, strangers, targets
     if not found:
         raise _too_few(labels, smallest)
 
@@ -263,9 +274,18 @@ def _count_failures(sample: Sample, count: int) -> _Failures:
 
 def _people(labels: Integers, count: int) -> list[NDArray[np.int64]]:
     """Positions of the images of each identity that has more than `count` images."""
+    return [own for own in _by_identity(labels) if len(own) > count]
+
+
+def _strangers(sample: Sample, count: int) -> list[NDArray[np.int64]]:
+    """Positions of the images of each identity that has no more than `count`, also of those without content."""
+    identities = _by_identity(sample.labels)
+    return [own for own in identities if 0 < len(own) + sample.empty[sample.labels[own[:1]]].sum() <= count]
+
+
+def _by_identity(labels: Integers) -> list[NDArray[np.int64]]:
     order = np.argsort(labels, kind="stable")
-    images = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-    return [own for own in images if len(own) > count]
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
 
 
 def _too_few(labels: Integers, count: int) -> ModelError:
@@ -285,11 +305,11 @@ def _unsupported(target_far: float, people: int, smallest: float) -> ModelError:
 
 
 def _points(
-    trials: Trials, thresholds: dict[float, float], failures: _Failures, rng: np.random.Generator
+    trials: Trials, thresholds: dict[float, float], failures: _Failures, rng: np.random.Generator, pairs: int
 ) -> tuple[OperatingPoint, ...]:
     probe, person = np.nonzero(trials.owners[:, np.newaxis] != np.arange(trials.people))
     sides = np.stack([trials.owners[probe], person], axis=1)
-    bounds = far_bounds(trials.impostor, sides, list(thresholds), rng)
+    bounds = far_bounds(trials.impostor, sides, list(thresholds), rng, pairs=pairs)
     return tuple(
         OperatingPoint(
             target_far=target,
@@ -304,7 +324,8 @@ def _points(
 
 def _margin(trials: Trials, draft: Calibration, metric: Metric) -> float:
     threshold = threshold_for(draft, metric, draft.target_far, trials.people)
-    second, best = np.sort(np.partition(trials.joined, -2, axis=1)[:, -2:], axis=1).astype(np.float64).T
+    joined = trials.known.joined
+    second, best = np.sort(np.partition(joined, -2, axis=1)[:, -2:], axis=1).astype(np.float64).T
     wrong = (trials.genuine < best) & (best >= threshold.value)
     leads = np.sort((best - second)[wrong])[::-1]
     allowed = int(threshold.kept_far * len(best))

@@ -1,12 +1,13 @@
 """Evaluate an exported variant through the device's runtime: one-shot tasks and verification."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_oneshot_device.bundle.drift_section import Change
 from edge_oneshot_device.bundle.manifest import Metric
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.preprocessing import has_content, scale
@@ -16,6 +17,7 @@ from edge_oneshot_export.judging.bounds import mean_interval
 from edge_oneshot_export.judging.cells import Integers, largest_ways
 from edge_oneshot_export.judging.metrics import proportion_interval
 from edge_oneshot_export.judging.protocols import (
+    PAIR_LIMIT,
     Episodes,
     LabelledImages,
     genuine_and_impostor,
@@ -23,13 +25,16 @@ from edge_oneshot_export.judging.protocols import (
     one_shot_episodes,
 )
 from edge_oneshot_export.judging.rankings import Accuracy, accuracies, rank
-from edge_oneshot_export.judging.verification import RocPoint, verification_rates
+from edge_oneshot_export.judging.verification import Linearised, RocPoint, rate_changes, verification_rates
 
 Run = tuple[NDArray[np.uint8], NDArray[np.uint8], Integers]
 """Support images (n, h, w, c), queries (q, h, w, c), and for each query the position of its answer in the support."""
 
 OneShotProtocol = Literal["within-alphabet", "random"]
 Progress = Callable[[int], None]
+
+_HIGHEST: Final = PAIR_LIMIT // 2
+"""Number of the highest impostor scores that are kept of millions; the others of `PAIR_LIMIT` are a sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,8 @@ class OneShotResult:
 class VerificationResult:
     """Verification on all pairs of images, with one template per person.
 
+    Photos that the quality gate of a bundle for faces refuses are left out, as at the door; `ungated` has them too.
+
     Attributes:
         eer: Equal error rate.
         tpr_at_fpr: Share of genuine pairs that are accepted at a false positive rate of at most the key.
@@ -80,10 +87,15 @@ class VerificationResult:
         roc: The ROC, from strict to lenient, in about twenty points per decade.
         genuine, impostor: Number of pairs of each kind.
         people: Number of identities.
-        failures_to_acquire: Number of images that were left out because they have no content.
+        images: Number of images.
+        failures_to_acquire: Number of images that were left out because they have no content or the gate refuses them.
         failures_by_reason: The number of these by reason.
         variant, runtime, fingerprint: The encoder that made the embeddings.
         passed_over: Files of the data folder that were skipped.
+        beside: The same of another variant on the same images.
+        changes: For ``eer`` and each key of `tpr_at_fpr` that the people support, what this variant changes against
+            `beside`, with a paired interval; see `edge_oneshot_export.judging.verification.rate_changes`.
+        ungated: The same with the photos that the quality gate refuses; None where it refuses none.
     """
 
     eer: float
@@ -94,12 +106,16 @@ class VerificationResult:
     genuine: int
     impostor: int
     people: int
+    images: int
     failures_to_acquire: int
     failures_by_reason: dict[str, int]
     variant: str
     runtime: str
     fingerprint: str
     passed_over: tuple[PassedOver, ...] = ()
+    beside: "VerificationResult | None" = None
+    changes: dict[str, Change] | None = None
+    ungated: "VerificationResult | None" = None
 
 
 def evaluate_runs(
@@ -234,13 +250,23 @@ def evaluate_range(
 
 
 def evaluate_verification(
-    encoder: Encoder, people: LabelledImages, *, seed: int = 0, progress: Progress | None = None
+    encoder: Encoder,
+    people: LabelledImages,
+    *,
+    beside: Encoder | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> VerificationResult:
-    """Error rates over all pairs of images; over a sample of the impostor pairs when there are millions.
+    """Error rates over all pairs of images, with and without a quality gate where the images come with its faults.
+
+    Of millions of impostor pairs the highest scores are kept and a sample of the rest, so that the rates are those of
+    all pairs.
 
     Args:
         encoder: The variant on its runtime.
-        people: Images of identities that the encoder was not trained on.
+        people: Images of identities that the encoder was not trained on. An image with content and a fault is one that
+            the quality gate refuses.
+        beside: Another variant, to compare with.
         seed: Random seed of the sample of pairs and of the halvings of the people.
         progress: Called with the number of images embedded so far.
 
@@ -250,29 +276,71 @@ def evaluate_verification(
     Raises:
         ModelError: There is no genuine or no impostor pair.
     """
-    usable = has_content(people.images, encoder.input)
-    identities, labels = np.unique(people.labels[usable], return_inverse=True)
-    if len(identities) < 2 or len(labels) == len(identities):
+    shown = has_content(people.images, encoder.input)
+    faults = people.faults or (None,) * len(shown)
+    passed = shown & np.array([fault is None for fault in faults], bool)
+    _require_pairs(people.labels[passed])
+    both = (encoder,) if beside is None else (encoder, beside)
+    rows = [_embedded(one, people.images, shown, progress) for one in both]
+    result = _verified(both, rows, people, passed, seed)
+    if passed.all() or (passed == shown).all():
+        return result
+    return replace(result, ungated=_verified(both, rows, people, shown, seed))
+
+
+def _embedded(
+    encoder: Encoder, images: NDArray[np.uint8], shown: NDArray[np.bool_], progress: Progress | None
+) -> NDArray[np.float32]:
+    """The embeddings (n, d) of images (n, h, w, c) where they show something, else zeros."""
+    rows = np.zeros((len(images), encoder.embedding.size), np.float32)
+    rows[shown] = encoder.embed_many(images[shown], progress)
+    return rows
+
+
+def _verified(
+    encoders: Sequence[Encoder],
+    embedded: Sequence[NDArray[np.float32]],
+    people: LabelledImages,
+    used: NDArray[np.bool_],
+    seed: int,
+) -> VerificationResult:
+    """The result of the first encoder over the images that are used, with the second beside it if there is one."""
+    identities, labels = np.unique(people.labels[used], return_inverse=True)
+    results, linear = [], []
+    for encoder, rows in zip(encoders, embedded, strict=True):
+        metric = encoder.embedding.metric
+        pairs = genuine_and_impostor(rows[used], labels, metric, seed=seed, highest=_HIGHEST)
+        rates = verification_rates(pairs, labels, seed=seed)
+        if len(encoders) > 1:
+            linear.append(Linearised.of(pairs, labels))
+        results.append(
+            VerificationResult(
+                eer=rates.eer,
+                tpr_at_fpr=rates.tpr_at_fpr,
+                intervals=rates.intervals,
+                far_upper_95=rates.far_upper_95,
+                roc=rates.roc,
+                genuine=len(pairs.genuine),
+                impostor=pairs.impostors,
+                people=len(identities),
+                images=len(labels),
+                failures_to_acquire=int((~used).sum()),
+                failures_by_reason=people.count_faults(np.flatnonzero(~used)),
+                variant=encoder.variant,
+                runtime=encoder.runtime,
+                fingerprint=encoder.fingerprint,
+            )
+        )
+    if len(results) == 1:
+        return results[0]
+    return replace(results[0], beside=results[1], changes=rate_changes(linear[1], linear[0]))
+
+
+def _require_pairs(labels: Integers) -> None:
+    people = len(np.unique(labels))
+    if people < 2 or len(labels) == people:
         message = f"verification needs two identities and two images of one, got {len(labels)} usable images of"
-        raise ModelError(f"{message} {len(identities)} identities: give more images", reason="too_few_people")
-    embeddings = encoder.embed_many(people.images[usable], progress)
-    pairs = genuine_and_impostor(embeddings, labels, encoder.embedding.metric, seed=seed)
-    rates = verification_rates(pairs, labels, seed=seed)
-    return VerificationResult(
-        eer=rates.eer,
-        tpr_at_fpr=rates.tpr_at_fpr,
-        intervals=rates.intervals,
-        far_upper_95=rates.far_upper_95,
-        roc=rates.roc,
-        genuine=len(pairs.genuine),
-        impostor=len(pairs.impostor),
-        people=len(identities),
-        failures_to_acquire=int((~usable).sum()),
-        failures_by_reason=people.count_faults(np.flatnonzero(~usable)),
-        variant=encoder.variant,
-        runtime=encoder.runtime,
-        fingerprint=encoder.fingerprint,
-    )
+        raise ModelError(f"{message} {people} identities: give more images", reason="too_few_people")
 
 
 def _protocol_labels(protocol: OneShotProtocol, people: LabelledImages) -> tuple[Integers | None, Integers | None]:

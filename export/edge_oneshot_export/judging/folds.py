@@ -1,5 +1,6 @@
 """Verification of given pairs by cross-validation: the threshold of each fold comes from all others."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -23,7 +24,7 @@ class FoldedPairs:
     Attributes:
         images: uint8 (n, h, w, c), each image once.
         shown: bool (n,), which of them have content: a face that was found, say.
-        refused: How many images the bundle's quality gate would refuse, by reason; they are used all the same.
+        faults: For each image with content the reason why the bundle's quality gate refuses it, or None.
         pairs: int64 (p, 2), positions of both images of each pair.
         same: bool (p,), whether both show the same person.
         folds: int64 (p,), the fold of each pair, from 0 on.
@@ -32,7 +33,7 @@ class FoldedPairs:
 
     images: NDArray[np.uint8]
     shown: NDArray[np.bool_]
-    refused: dict[str, int]
+    faults: tuple[str | None, ...]
     pairs: NDArray[np.int64]
     same: NDArray[np.bool_]
     folds: NDArray[np.int64]
@@ -40,8 +41,27 @@ class FoldedPairs:
 
 
 @dataclass(frozen=True, slots=True)
+class GatedFolds:
+    """The folds when photos that the quality gate refuses are failures to acquire.
+
+    Attributes:
+        accuracy: Mean over the folds; a pair with a refused photo counts as an error.
+        accuracy_acquired: The mean without these pairs.
+        standard_error: Standard error of `accuracy_acquired`.
+        pairs_lost: Number of these pairs.
+    """
+
+    accuracy: float
+    accuracy_acquired: float
+    standard_error: float
+    pairs_lost: int
+
+
+@dataclass(frozen=True, slots=True)
 class FoldsResult:
     """Verification of given pairs, as in LFW's protocol (Huang et al. 2007).
+
+    Photos that the quality gate of a bundle for faces refuses are used all the same; `gated` leaves them out.
 
     Attributes:
         protocol: ``lfw``.
@@ -55,7 +75,8 @@ class FoldsResult:
         people: Number of people in them.
         failures_to_acquire: Number of images without content.
         pairs_lost: Number of pairs that lack content.
-        refused: How many images the bundle's quality gate would refuse, by reason; they are used all the same.
+        refused: How many images the bundle's quality gate refuses, by reason.
+        gated: Where the gate refuses some.
         variant, runtime, fingerprint: The encoder that made the embeddings.
     """
 
@@ -72,6 +93,7 @@ class FoldsResult:
     failures_to_acquire: int
     pairs_lost: int
     refused: dict[str, int]
+    gated: GatedFolds | None
     variant: str
     runtime: str
     fingerprint: str
@@ -101,10 +123,11 @@ def evaluate_folds(
     alike, acquired = _pair_scores(encoder, data, progress)
     shares, without = _fold_accuracies(alike, acquired, data)
     genuine, impostor = alike[same], alike[~same]
+    refused = shown & np.array([fault is not None for fault in data.faults], bool)
     return FoldsResult(
         protocol="lfw",
         accuracy=float(np.mean(shares)),
-        standard_error=float(np.std(shares, ddof=1) / np.sqrt(len(shares))),
+        standard_error=_standard_error(shares),
         folds=shares,
         accuracy_acquired=float(np.mean(without)),
         eer=eer(genuine, impostor),
@@ -118,11 +141,27 @@ def evaluate_folds(
         people=data.people,
         failures_to_acquire=int((~shown).sum()),
         pairs_lost=int((~acquired).sum()),
-        refused=data.refused,
+        refused=dict(sorted(Counter(fault for fault in data.faults if fault is not None).items())),
+        gated=_gated(alike, ~refused, acquired, data) if refused.any() else None,
         variant=encoder.variant,
         runtime=encoder.runtime,
         fingerprint=encoder.fingerprint,
     )
+
+
+def _gated(alike: Scores, passed: NDArray[np.bool_], acquired: NDArray[np.bool_], data: FoldedPairs) -> GatedFolds:
+    taken = acquired & np.logical_and(*passed[data.pairs].T)
+    shares, without = _fold_accuracies(alike, taken, data)
+    return GatedFolds(
+        accuracy=float(np.mean(shares)),
+        accuracy_acquired=float(np.mean(without)),
+        standard_error=_standard_error(without),
+        pairs_lost=int((~taken).sum()),
+    )
+
+
+def _standard_error(shares: list[float]) -> float:
+    return float(np.std(shares, ddof=1) / np.sqrt(len(shares)))
 
 
 def _pair_scores(

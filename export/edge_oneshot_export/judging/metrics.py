@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Scores = NDArray[np.float32]
+Weights = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,12 +69,13 @@ def threshold_at(impostor: Scores, far: float) -> float:
     return thresholds_at(impostor, (far,))[0]
 
 
-def thresholds_at(impostor: Scores, fars: Sequence[float]) -> list[float]:
+def thresholds_at(impostor: Scores, fars: Sequence[float], weights: Weights | None = None) -> list[float]:
     """`threshold_at` for several rates, with one sort.
 
     Args:
         impostor: float32 (m,).
         fars: The false accept rates, 0..1.
+        weights: How many comparisons each score stands for, see `edge_oneshot_export.judging.protocols.Pairs`.
 
     Returns:
         A threshold for each rate.
@@ -83,8 +85,12 @@ def thresholds_at(impostor: Scores, fars: Sequence[float]) -> list[float]:
     """
     if not len(impostor):
         raise ValueError("no impostor scores")
-    rising = np.sort(impostor)
-    allowed = [int(far * len(rising) + 1e-9) for far in fars]
+    if weights is None:
+        rising, allowed = np.sort(impostor), [int(far * len(impostor) + 1e-9) for far in fars]
+    else:
+        order = np.argsort(impostor)
+        rising, accepted = impostor[order], np.cumsum(weights[order[::-1]])
+        allowed = [int(np.searchsorted(accepted, far * accepted[-1] + 1e-9, side="right")) for far in fars]
     refused = [None if many >= len(rising) else rising[len(rising) - 1 - many] for many in allowed]
     return [
         float(rising[0] if score is None else np.nextafter(score, np.float32(np.inf), dtype=np.float32))
@@ -92,12 +98,13 @@ def thresholds_at(impostor: Scores, fars: Sequence[float]) -> list[float]:
     ]
 
 
-def roc(genuine: Scores, impostor: Scores) -> Roc:
+def roc(genuine: Scores, impostor: Scores, weights: Weights | None = None) -> Roc:
     """The receiver operating characteristic.
 
     Args:
         genuine: float32 (g,), at least one.
         impostor: float32 (m,), at least one.
+        weights: As `thresholds_at` takes them.
 
     Returns:
         The rates at each distinct score.
@@ -105,8 +112,14 @@ def roc(genuine: Scores, impostor: Scores) -> Roc:
     distinct = np.unique(np.concatenate([genuine, impostor]))[::-1]
     thresholds = np.concatenate([np.nextafter(distinct[:1], np.float32(np.inf)), distinct])
     rejected = np.searchsorted(np.sort(genuine), thresholds, side="left")
-    refused = np.searchsorted(np.sort(impostor), thresholds, side="left")
-    return Roc(thresholds, 1.0 - refused / len(impostor), rejected / len(genuine))
+    if weights is None:
+        far = 1.0 - np.searchsorted(np.sort(impostor), thresholds, side="left") / len(impostor)
+    else:
+        order = np.argsort(impostor)
+        # summed from the top, where the weights are 1, so that rounding changes no small rate
+        accepted = np.concatenate([[0.0], np.cumsum(weights[order[::-1]])])[::-1]
+        far = accepted[np.searchsorted(impostor[order], thresholds, side="left")] / accepted[0]
+    return Roc(thresholds, far, rejected / len(genuine))
 
 
 def eer(genuine: Scores, impostor: Scores) -> float:

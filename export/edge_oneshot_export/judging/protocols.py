@@ -14,11 +14,14 @@ from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.judging.cells import Integers, sort_into_cells
 
 PAIR_LIMIT: Final = 4_000_000
-"""Largest number of impostor pairs that are scored."""
+"""About how many impostor pairs are kept at most."""
 
 ROUNDING: Final = 1e-6
 """Scores count as equal when they differ by less than this, relative to the larger of them and 1, because a matrix
 product rounds equal rows differently at different positions."""
+
+_FLOOR_IMAGES: Final = 200
+"""Number of images whose scores say above which score an impostor pair is among the highest."""
 
 _KEYS_AT_ONCE: Final = 4_000_000
 """Number of random keys that are held in memory at a time."""
@@ -94,12 +97,20 @@ class Pairs:
         impostor: float32 (m,).
         genuine_pairs: int64 (g, 2), positions of the two images.
         impostor_pairs: int64 (m, 2).
+        weights: float64 (m,), how many impostor pairs each score stands for, where the highest are all there and the
+            others are a sample; None where each stands for one.
     """
 
     genuine: NDArray[np.float32]
     impostor: NDArray[np.float32]
     genuine_pairs: NDArray[np.int64]
     impostor_pairs: NDArray[np.int64]
+    weights: NDArray[np.float64] | None = None
+
+    @property
+    def impostors(self) -> int:
+        """The number of impostor pairs that the scores stand for."""
+        return len(self.impostor) if self.weights is None else round(float(self.weights.sum()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +119,7 @@ class Trials:
 
     Attributes:
         joined: float32 (t, people), the score of each person.
-        owners: int64 (t,), the person whom the probe shows.
+        owners: int64 (t,), the person whom the probe shows; from `people` on a stranger, who is in no gallery.
     """
 
     joined: NDArray[np.float32]
@@ -121,13 +132,20 @@ class Trials:
 
     @property
     def genuine(self) -> NDArray[np.float32]:
-        """The scores (t,) of the person whom the probe shows."""
-        return self.joined[np.arange(len(self.owners)), self.owners]
+        """The scores of the person whom the probe shows, without strangers."""
+        own = self.known
+        return own.joined[np.arange(len(own.owners)), own.owners]
 
     @property
     def impostor(self) -> NDArray[np.float32]:
-        """The scores (t * (people - 1),) of all others."""
+        """The scores of all others."""
         return np.asarray(self.joined[self.owners[:, np.newaxis] != np.arange(self.people)])
+
+    @property
+    def known(self) -> "Trials":
+        """The trials without those of strangers."""
+        own = int(np.searchsorted(self.owners, self.people))
+        return Trials(self.joined[:own], self.owners[:own])
 
 
 def one_shot_episodes(
@@ -218,9 +236,17 @@ def one_shot(
 
 
 def genuine_and_impostor(
-    embeddings: NDArray[np.float32], labels: Integers, metric: Metric, *, seed: int = 0, limit: int = PAIR_LIMIT
+    embeddings: NDArray[np.float32],
+    labels: Integers,
+    metric: Metric,
+    *,
+    seed: int = 0,
+    limit: int = PAIR_LIMIT,
+    highest: int = 0,
 ) -> Pairs:
-    """Scores of all pairs of images; a random sample of the impostor pairs if there are more than `limit`.
+    """Scores of all pairs of images; if there are more than `limit` impostor pairs, the highest and a sample.
+
+    Every pair is scored, so that small false accept rates are those of all pairs; memory grows with the kept ones.
 
     Args:
         embeddings: float32 (n, d).
@@ -228,6 +254,8 @@ def genuine_and_impostor(
         metric: How rows are compared.
         seed: Random seed of the sample.
         limit: About how many impostor pairs to keep.
+        highest: About how many of them are to be those with the highest scores; the others are a random sample of
+            the rest, and stand for it by their weights.
 
     Returns:
         The scores of both kinds of pairs.
@@ -236,20 +264,39 @@ def genuine_and_impostor(
     images = len(labels)
     sizes = np.unique(labels, return_counts=True)[1]
     total = (images**2 - int((sizes**2).sum())) // 2
-    share = min(limit / max(total, 1), 1.0)
+    floor, share = np.inf, min(limit / max(total, 1), 1.0)
+    if share < 1.0 and highest:
+        floor = _floor(embeddings, labels, metric, highest / total, rng)
+        share = (limit - highest) / (total - highest)
     alike: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]
     seconds: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     for first in range(images):
         second = np.arange(first + 1, images)
+        found = scores(embeddings[first], embeddings[second], metric)
         if share < 1.0:
-            second = second[(labels[second] == labels[first]) | (rng.random(len(second)) < share)]
-        alike.append(scores(embeddings[first], embeddings[second], metric))
+            kept = (found >= floor) | (labels[second] == labels[first]) | (rng.random(len(second)) < share)
+            found, second = found[kept], second[kept]
+        alike.append(found)
         seconds.append(second)
     values = np.concatenate(alike)
     firsts = np.repeat(np.arange(images), [len(second) for second in seconds[1:]])
     pairs = np.stack([firsts, np.concatenate(seconds)], axis=1)
     same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
-    return Pairs(values[same], values[~same], pairs[same], pairs[~same])
+    impostor = values[~same]
+    weights = None
+    if np.isfinite(floor):
+        lower = impostor < floor
+        weights = np.where(lower, 1.0 + (total - len(impostor)) / max(int(lower.sum()), 1), 1.0)
+    return Pairs(values[same], impostor, pairs[same], pairs[~same], weights)
+
+
+def _floor(
+    embeddings: NDArray[np.float32], labels: Integers, metric: Metric, share: float, rng: np.random.Generator
+) -> float:
+    """The score that about this share of the impostor pairs reach, by the pairs of some images."""
+    chosen = rng.permutation(len(labels))[:_FLOOR_IMAGES]
+    found = [scores(embeddings[one], embeddings[labels != labels[one]], metric) for one in chosen]
+    return float(np.quantile(np.concatenate(found), 1.0 - share))
 
 
 def score_matrix(probes: NDArray[np.float32], templates: NDArray[np.float32], metric: Metric) -> NDArray[np.floating]:
@@ -280,6 +327,7 @@ def gallery_trials(
     rng: np.random.Generator,
     *,
     comparisons: int,
+    strangers: Sequence[NDArray[np.int64]] = (),
 ) -> dict[Rule, Trials]:
     """Compare probes with random galleries in which each person has `templates` templates.
 
@@ -291,7 +339,9 @@ def gallery_trials(
         templates: Number of images of a person that become templates; the others are probes.
         metric: How a probe and a template are compared.
         rng: Draws the galleries.
-        comparisons: About how many comparisons of a probe with a person to make. Each person has at least one probe.
+        comparisons: About how many comparisons of a probe with a person to make, and as many with strangers. Each
+            person has at least one probe.
+        strangers: Positions of the images of each person who is in no gallery; they are probes.
 
     Returns:
         The trials for each rule that joins the scores of a person's templates.
@@ -299,16 +349,18 @@ def gallery_trials(
     most = max(1, comparisons // len(people) ** 2)
     probes = sum(min(len(own) - templates, most) for own in people)
     galleries = max(1, min(comparisons // (probes * len(people)), min(len(own) for own in people)))
+    asked_of = max(1, comparisons // (galleries * max(len(strangers), 1) * len(people)))
     best, mean, owners = [], [], []
     for _ in range(galleries):
         drawn = [rng.permutation(own) for own in people]
         gallery = embeddings[np.concatenate([own[:templates] for own in drawn])]
         asked = [own[templates : templates + most] for own in drawn]
+        asked += [rng.permutation(own)[:asked_of] for own in strangers]
         alike = score_matrix(embeddings[np.concatenate(asked)], gallery, metric)
         alike = alike.reshape(-1, len(people), templates)
         best.append(alike.max(axis=2).astype(np.float32))
         mean.append(alike.mean(axis=2, dtype=np.float64).astype(np.float32))
-        owners.append(np.repeat(np.arange(len(people)), [len(own) for own in asked]))
+        owners.append(np.repeat(np.arange(len(asked)), [len(own) for own in asked]))
     owner = np.concatenate(owners)
     order = np.argsort(owner, kind="stable")
     return {

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from edge_oneshot_device.bundle.drift_section import Change
 from edge_oneshot_export.judging.bounds import far_bounds, rate_interval, supports
 from edge_oneshot_export.judging.cells import Integers
-from edge_oneshot_export.judging.metrics import Roc, Scores, crossing, roc
+from edge_oneshot_export.judging.metrics import Roc, Scores, Weights, crossing, roc
 from edge_oneshot_export.judging.protocols import Pairs
 
-FALSE_POSITIVE_RATES: Final = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}
+FALSE_POSITIVE_RATES: Final = {"1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4, "1e-5": 1e-5}
 
 _POINTS_A_DECADE: Final = 20
 _DECADES: Final = 5
@@ -78,7 +78,8 @@ def verification_rates(pairs: Pairs, labels: Integers, *, seed: int = 0) -> Veri
     upper: dict[str, float | None] = dict.fromkeys(FALSE_POSITIVE_RATES)
     supported = {name: rate for name, rate in FALSE_POSITIVE_RATES.items() if supports(people, rate)}
     if supported:
-        bounds = far_bounds(pairs.impostor, sides, list(supported.values()), np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        bounds = far_bounds(pairs.impostor, sides, list(supported.values()), rng, pairs.weights)
         upper.update((name, bound.upper_95) for name, bound in zip(supported, bounds, strict=True))
     return VerificationRates(
         eer=equal,
@@ -166,17 +167,17 @@ class Linearised:
             The rates and the contributions.
         """
         people = int(labels.max()) + 1
-        whole = roc(pairs.genuine, pairs.impostor)
+        whole = roc(pairs.genuine, pairs.impostor, pairs.weights)
         wanted = list(FALSE_POSITIVE_RATES.values())
         grid = np.logspace(-_DECADES, 0, _DECADES * _POINTS_A_DECADE + 1) if curve else np.zeros(0)
-        grid = np.append(wanted, grid[grid * len(pairs.impostor) >= 1.0])
+        grid = np.append(wanted, grid[grid * pairs.impostors >= 1.0])
         # rounding must not lose the last comparison of a point
         places = np.searchsorted(whole.far, grid + 1e-12, "right") - 1
         drawn = np.unique(places[len(wanted) :])
         places = np.concatenate([[np.argmax(whole.far >= whole.frr)], places[: len(wanted)], drawn])
         thresholds = whole.thresholds[places]
         genuine = _Parts.of(pairs.genuine, labels[pairs.genuine_pairs[:, :1]], people, thresholds)
-        impostor = _Parts.of(pairs.impostor, labels[pairs.impostor_pairs], people, thresholds)
+        impostor = _Parts.of(pairs.impostor, labels[pairs.impostor_pairs], people, thresholds, pairs.weights)
         slopes = _slopes(whole, impostor)
         parts = genuine.parts - slopes * impostor.parts
         # at the crossing both errors move the EER by their share of the slope; the EER rises as the TPR falls
@@ -197,19 +198,21 @@ class _Parts:
     parts: NDArray[np.float64]
 
     @classmethod
-    def of(cls, scores: Scores, sides: Integers, people: int, thresholds: Scores) -> "_Parts":
-        """From scores (m,) between people (m, 1 or 2), at thresholds (t,) in any order."""
+    def of(
+        cls, scores: Scores, sides: Integers, people: int, thresholds: Scores, weights: Weights | None = None
+    ) -> "_Parts":
+        """From scores (m,) with weights (m,) between people (m, 1 or 2), at thresholds (t,) in any order."""
         order = np.argsort(thresholds)
         bins = len(order) + 1
         place = np.searchsorted(thresholds[order], scores, side="right")
         counts = np.zeros(people * bins)
         for side in sides.T:
-            counts += np.bincount(side * bins + place, minlength=people * bins)
+            counts += np.bincount(side * bins + place, weights, minlength=people * bins)
         at_least = counts.reshape(people, bins)[:, ::-1].cumsum(axis=1)[:, ::-1]
         made, accepted = at_least[:, :1], np.empty((people, len(order)))
         accepted[:, order] = at_least[:, 1:]
         rates = accepted.sum(axis=0) / made.sum()
-        return cls(rates, (accepted - rates * made) / len(scores))
+        return cls(rates, (accepted - rates * made) / (made.sum() / sides.shape[1]))
 
 
 def _slopes(whole: Roc, impostor: _Parts) -> NDArray[np.float64]:

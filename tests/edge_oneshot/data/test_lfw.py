@@ -40,7 +40,7 @@ def test_pairs_are_read_with_their_folds_and_each_photo_once(make_lfw, under):
     assert found.folds.tolist() == [0, 0, 1, 1]
     assert found.people == 3
     assert found.shown.all()
-    assert found.refused == {}
+    assert found.faults == (None,) * 5
 
 
 @pytest.mark.parametrize(

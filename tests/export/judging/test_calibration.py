@@ -291,11 +291,12 @@ def test_a_count_that_the_images_cannot_give_is_left_out():
     assert [c.templates for c in calibrated(*gaussian_people(8, 2, seed=0))] == [1]
 
 
-def test_people_with_too_few_images_are_left_out_of_a_count_only():
+def test_people_with_too_few_images_for_a_count_are_strangers_of_that_count():
     embeddings, labels = gaussian_people(12, 6, seed=0)
     kept = ~((labels >= 5) & (np.arange(len(labels)) % 6 >= 2))
     one, three, five = calibrated(embeddings[kept], labels[kept])
-    assert (one.people, three.people, five.people) == (12, 5, 5)
+    assert (one.people, three.people, five.people) == (12, 12, 12)
+    assert three.impostor > 4 * three.genuine
     assert (one.failures_to_enrol, three.failures_to_enrol) == (0, 0)
 
 
@@ -402,3 +403,26 @@ def test_an_encoder_is_calibrated_on_what_it_says_of_the_images(encoder):
     for calibration in found:
         assert (calibration.variant, calibration.data, calibration.people) == ("int8", "patterns", 9)
         assert calibration.points[-1].frr < 0.05
+
+
+def test_strangers_support_smaller_rates_for_more_templates():
+    embeddings, labels = gaussian_people(400, 6, seed=5)
+    kept = np.concatenate([np.flatnonzero(labels < 40), np.flatnonzero(labels >= 40)[::6]])
+    (few,) = calibrated(*gaussian_people(40, 6, seed=5), counts=(3,))
+    (found,) = calibrated(embeddings[kept], labels[kept], counts=(3,))
+    assert (few.people, few.target_far) == (40, 5e-3)
+    assert (found.people, found.target_far) == (400, 2e-4)
+    assert found.points[-1].far_upper_95 >= 3 / (40 * 39 / 2 + 40 * 360)  # pairs of people
+    assert (found.impostor - 39 * found.genuine) % (360 * 40) == 0  # each stranger at each gallery
+
+
+def test_thresholds_with_strangers_hold_on_fresh_people():
+    embeddings, labels = gaussian_people(400, 6, seed=5)
+    kept = np.concatenate([np.flatnonzero(labels < 40), np.flatnonzero(labels >= 40)[::6]])
+    (found,) = calibrated(embeddings[kept], labels[kept], counts=(3,))
+    fresh = gaussian_people(300, 4, seed=98)[0].reshape(300, 4, -1)
+    gallery, owners = fresh[:, :3].reshape(900, -1), np.repeat(np.arange(300), 3)
+    joined = np.stack([join(scores(probe, gallery, "cosine"), owners, 300) for probe in fresh[:, 3]])
+    impostor = joined[~np.eye(300, dtype=bool)]
+    for point in found.points:
+        assert far_at(impostor, point.threshold) <= point.far_upper_95

@@ -244,7 +244,7 @@ def test_verification_reports_the_metrics_of_all_pairs(section, metric):
 def test_separated_people_are_verified_without_an_error(encoder):
     result = evaluate_verification(encoder, made_of(10, 4, noise=1))
     assert result.eer == 0.0
-    assert result.tpr_at_fpr == {"1e-2": 1.0, "1e-3": 1.0, "1e-4": 1.0}
+    assert result.tpr_at_fpr == {"1e-2": 1.0, "1e-3": 1.0, "1e-4": 1.0, "1e-5": 1.0}
     # ten people without an error are no proof that there is none: each counts once
     least = 1 / (1 + 2.262**2 / 10)
     assert result.intervals["eer"] == pytest.approx((0.0, 1 - least), abs=1e-3)
@@ -290,6 +290,32 @@ def test_images_that_show_nothing_are_counted_by_reason(encoder):
         LabelledImages(pixels, people.labels, people.names, (None,))
 
 
+def test_what_the_gate_refuses_is_left_out_and_judged_apart(encoder):
+    people = made_of(30, 4, noise=70)
+    faults = [None] * 120
+    faults[3] = faults[7] = "face_blurred"
+    named = LabelledImages(people.images, people.labels, people.names, tuple(faults))
+    found, every = evaluate_verification(encoder, named), evaluate_verification(encoder, people)
+    assert (found.images, found.failures_to_acquire, found.failures_by_reason) == (118, 2, {"face_blurred": 2})
+    assert found.genuine == 30 * 6 - 2 * 3
+    assert (found.ungated.images, found.ungated.failures_to_acquire) == (120, 0)
+    assert found.ungated.tpr_at_fpr == every.tpr_at_fpr
+    assert every.ungated is None
+
+
+def test_another_variant_is_judged_beside_on_the_same_images(encoder, section):
+    people = made_of(90, 4, noise=70)
+    same = evaluate_verification(encoder, people, beside=encoder)
+    assert same.beside.tpr_at_fpr == same.tpr_at_fpr
+    assert list(same.changes) == ["eer", "1e-2", "1e-3"]  # 90 people support no 1e-4
+    for change in same.changes.values():
+        assert change.difference == 0.0
+        assert 0.0 < change.interval[1] < 0.01
+    worse = evaluate_verification(make_encoder(section, ConstantModel), people, beside=encoder)
+    assert worse.changes["1e-2"].difference == pytest.approx(worse.tpr_at_fpr["1e-2"] - same.tpr_at_fpr["1e-2"])
+    assert worse.changes["1e-2"].interval[1] < 0.0
+
+
 def test_results_print_as_json_with_the_keys_of_the_design(encoder):
     people = made_of(12, 4, noise=20)
     (episodes,) = evaluate_episodes(encoder, people, protocol="random", ways=[5], episodes=20, seed=0)
@@ -297,7 +323,8 @@ def test_results_print_as_json_with_the_keys_of_the_design(encoder):
     assert list(printed) == [*KEYS, *ORIGIN, "chance", "pixel_accuracy", "passed_over"]
     assert len(printed["interval"]) == 2
     printed = json.loads(json.dumps(dataclasses.asdict(evaluate_verification(encoder, people)), allow_nan=False))
-    counts = ["genuine", "impostor", "people", "failures_to_acquire", "failures_by_reason"]
-    assert list(printed) == ["eer", "tpr_at_fpr", "intervals", "far_upper_95", "roc", *counts, *ORIGIN, "passed_over"]
-    assert list(printed["tpr_at_fpr"]) == list(printed["far_upper_95"]) == ["1e-2", "1e-3", "1e-4"]
+    counts = ["genuine", "impostor", "people", "images", "failures_to_acquire", "failures_by_reason"]
+    more = ["passed_over", "beside", "changes", "ungated"]
+    assert list(printed) == ["eer", "tpr_at_fpr", "intervals", "far_upper_95", "roc", *counts, *ORIGIN, *more]
+    assert list(printed["tpr_at_fpr"]) == list(printed["far_upper_95"]) == ["1e-2", "1e-3", "1e-4", "1e-5"]
     assert printed["roc"][0].keys() == {"far", "tpr", "interval"}

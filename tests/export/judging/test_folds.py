@@ -47,10 +47,10 @@ def judged(section, pairs):
     model = FirstPixel(TensorSpec(dtype="float32", shape=(1, 8, 8, 1)), TensorSpec(dtype="float32", shape=(1, 2)))
     encoder = Encoder(model, small, EmbeddingSection(size=2, metric="euclidean"), variant="float32", fingerprint="f")
 
-    def judge(shown, apart=APART, folds=pairs[2]):
+    def judge(shown, apart=APART, folds=pairs[2], faults=(None,) * 16):
         levels = np.array([level for distance in apart for level in (0, distance)], np.uint8)
         images = np.tile(levels[:, np.newaxis, np.newaxis, np.newaxis], (1, 8, 8, 1))
-        return evaluate_folds(encoder, FoldedPairs(images, shown, {}, *pairs[:2], folds, people=8))
+        return evaluate_folds(encoder, FoldedPairs(images, shown, faults, *pairs[:2], folds, people=8))
 
     return judge
 
@@ -100,3 +100,12 @@ def test_a_fold_of_which_nothing_is_shown_is_refused(judged):
     shown[:8] = False
     with raises(ModelError, match="fold 1: too few pairs have content", reason="too_few_people"):
         judged(shown)
+
+
+def test_the_gate_counts_what_it_refuses_and_leaves_it_out(judged):
+    faults = [None] * 16
+    faults[14] = "face_blurred"  # in the pair of the second fold that is taken for one of the same person
+    found = judged(np.ones(16, bool), faults=tuple(faults))
+    assert (found.accuracy, found.refused) == (0.875, {"face_blurred": 1})
+    assert (found.gated.accuracy, found.gated.accuracy_acquired, found.gated.pairs_lost) == (0.875, 1.0, 1)
+    assert judged(np.ones(16, bool)).gated is None

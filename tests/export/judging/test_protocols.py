@@ -15,6 +15,7 @@ from edge_oneshot_export.judging.protocols import (
     one_shot,
     one_shot_episodes,
 )
+from edge_oneshot_export.judging.verification import verification_rates
 from tests.raising import raises
 
 
@@ -253,3 +254,22 @@ def test_labelled_images_that_do_not_fit_are_refused(images, labels, names, reas
         LabelledImages(images, labels, names)
     assert refused.value.exit_code == 2
     assert "\n" not in str(refused.value)
+
+
+def test_the_highest_of_many_impostor_pairs_are_all_there_and_a_sample_stands_for_the_rest():
+    rng = np.random.default_rng(0)
+    embeddings = rng.standard_normal((600, 8)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    labels = np.repeat(np.arange(200), 3)
+    every = genuine_and_impostor(embeddings, labels, "cosine")
+    some = genuine_and_impostor(embeddings, labels, "cosine", limit=20_000, highest=10_000)
+    assert some.impostors == len(every.impostor) == 179_100
+    assert 15_000 < len(some.impostor) < 25_000
+    assert some.genuine.tolist() == every.genuine.tolist()
+    whole, part = verification_rates(every, labels), verification_rates(some, labels)
+    assert part.tpr_at_fpr == whole.tpr_at_fpr
+    for name in ("1e-2", "1e-3"):
+        assert part.far_upper_95[name] == pytest.approx(whole.far_upper_95[name], rel=0.03)
+    for name, interval in whole.intervals.items():
+        assert part.intervals[name] == pytest.approx(interval, abs=2e-3)
+    assert part.eer == pytest.approx(whole.eer, abs=3e-3)
