@@ -21,7 +21,7 @@ class FaceModel(Section, frozen=True):
         sha256: Its digest; it is repeated here so that the fingerprints cover it.
         kind: The architecture, which says how its outputs are decoded.
         size: Side of the net's input as the file is stored, in pixels. A finder also takes any other multiple of 32.
-        min_score: Lowest score that counts as a face, 0..1.
+        min_score: Lowest score that counts as a face, 0..1; of the finder in the closer look.
     """
 
     file: MemberPath

@@ -18,29 +18,26 @@ class Crop:
         image: RGB image.
         eyes: float64 (2, 2), the left and the right eye in pixels of the image; not in the same place.
         middle: float64 (2,), the middle of the part, likewise.
-        apart: Distance between the eyes in the part, in its own pixels.
+        scale: Pixels of the part per pixel of the image.
         side: Width and height of the part in its own pixels.
 
     Attributes:
+        scale: As given.
         pixels: uint8 (side, side, 3).
-        scale: Pixels of the part per pixel of the image.
     """
 
     def __init__(
-        self, image: Image.Image, eyes: NDArray[np.float64], middle: NDArray[np.float64], apart: float, side: int
+        self, image: Image.Image, eyes: NDArray[np.float64], middle: NDArray[np.float64], scale: float, side: int
     ) -> None:
-        across = eyes[1] - eyes[0]
-        distance = float(np.hypot(*across))
-        x, y = across / distance
-        self.scale = apart / distance
-        self._middle, self._half = middle, side / 2
+        self.scale, self._middle, self._half = scale, middle, side / 2
+        x, y = (eyes[1] - eyes[0]) / np.hypot(*(eyes[1] - eyes[0]))
         if abs(y) < _TILTED and x > 0.0:
-            self._axes = np.eye(2) / self.scale
-            self.pixels = cut_square(image, middle - self._half / self.scale, self.scale, side)
+            self._axes = np.eye(2) / scale
+            self.pixels = cut_square(image, middle - self._half / scale, scale, side)
             return
         turn = np.array([(x, y), (-y, x)])
-        self._axes = turn / self.scale
-        matrix = np.column_stack([turn * self.scale, self._half - turn @ middle * self.scale])
+        self._axes = turn / scale
+        matrix = np.column_stack([turn * scale, self._half - turn @ middle * scale])
         self.pixels = cut_chip(image, matrix, side, side)
 
     def places(self, points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ STEP: Final = 32
 """Pixels: both sides of the net's input are multiples of it."""
 
 _STRIDES: Final = (8, 16, 32)  # pixels of a cell's side in each of the net's grids
+_EYES_TO_MOUTH: Final = 0.87  # distance between the eyes of a face from the front by that from eyes to mouth
 _MAX_LOG: Final = 8.0  # of a box's side in cells, so that no output overflows
 
 
@@ -35,6 +36,15 @@ class Detection(msgspec.Struct, frozen=True, eq=False):
         """Distance between the eyes, in pixels."""
         return float(np.hypot(*(self.points[1] - self.points[0])))
 
+    @property
+    def size(self) -> float:
+        """Distance between the eyes as it would be if the head looked straight ahead, about, in pixels.
+
+        Turned to a side, a head keeps the distance from its eyes to its mouth.
+        """
+        down = self.points[3:].mean(axis=0) - self.points[:2].mean(axis=0)
+        return max(self.eye_distance, _EYES_TO_MOUTH * float(np.hypot(*down)))
+
 
 class Detector:
     """YuNet in its runtime; for one thread at a time.
@@ -52,17 +62,18 @@ class Detector:
     """
 
     def __init__(self, content: bytes, model: FaceModel, max_overlap: float, *, runtime: str, threads: int) -> None:
-        self._min_score, self._max_overlap = model.min_score, max_overlap
+        self._max_overlap = max_overlap
         side = model.size
         count = sum((side // stride) ** 2 for stride in _STRIDES)
         shapes = (1, side, side, 3), (1, count, 6 + 2 * FINDER_POINTS)
         self._net = FaceNet(content, model.file, shapes, white=255.0, runtime=runtime, threads=threads)
 
-    def detect(self, pixels: NDArray[np.uint8]) -> list[Detection]:
+    def detect(self, pixels: NDArray[np.uint8], min_score: float) -> list[Detection]:
         """Every face in an image, in descending order of the score.
 
         Args:
             pixels: uint8 (height, width, 3), upright; both sides are multiples of `STEP`.
+            min_score: Lowest score of a face.
 
         Returns:
             Detections in pixels of the image.
@@ -71,7 +82,7 @@ class Detector:
             MachineError: ``runtime_failed`` or ``out_of_memory``.
         """
         (raw,) = self._net.run(pixels)
-        return suppress(decode(raw, pixels.shape[0], pixels.shape[1], self._min_score), self._max_overlap)
+        return suppress(decode(raw, pixels.shape[0], pixels.shape[1], min_score), self._max_overlap)
 
 
 def decode(raw: NDArray[np.float32], height: int, width: int, min_score: float) -> list[Detection]:

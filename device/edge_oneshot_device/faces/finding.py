@@ -27,7 +27,8 @@ PHOTO_SIDE: Final = 3000
 """Pixels that a photo's shorter side keeps when it is reduced: 12 megapixels stay whole."""
 
 # the search of the whole photo
-_FOUND: Final = 10.0  # pixels of the finder's input between the eyes of the smallest face
+_PERHAPS: Final = 0.4  # lowest score of what is looked at closer
+_FOUND: Final = 8.0  # pixels of the finder's input between the eyes of the smallest face
 _SMALL: Final = 320  # pixels of a photo's longer side up to which it is searched in full size
 _MAX_PIXELS: Final = 3_200_000  # of the finest level: a quarter of 12 megapixels and more
 _COARSER: Final = 4  # from level to level; the finder sees faces from 8 to more than 100 pixels between the eyes
@@ -38,9 +39,9 @@ _OVERLAP: Final = 128  # pixels that tiles share: the next level finds what does
 # the closer look at each face
 _MOST: Final = 20
 _SIDE: Final = 320
-_APART: Final = 80.0  # pixels between the eyes
-_CLEAR: Final = 0.7  # lowest score of a face
-_MIN_EYE_DISTANCE: Final = 1.0  # in pixels; below, no crop can be scaled to it
+_APART: Final = 80.0  # pixels between the eyes of a head that looks straight ahead
+_LEVEL: Final = 0.1  # slope of the line through the eyes, from which a tilted head is looked at once more
+_MIN_EYE_DISTANCE: Final = 1.0  # in pixels; below, no crop can be turned level by it
 _SURE: Final = 0.925  # score from which a face is upright; below, it is looked at from all four sides
 _TURNS: Final = (Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
 
@@ -142,11 +143,11 @@ class FaceFinder:
         return face
 
     def _is_turned(self, photo: Image.Image, face: Face | None) -> bool:
-        """Whether a photo without a face that is surely upright shows one when it is turned."""
-        if face is not None and face.detection.score >= _SURE:
-            return False
-        least = 0.0 if face is None else _SURE
-        return any(one.detection.score >= least for turn in _TURNS for one in self.find(photo.transpose(turn)))
+        """Whether a photo without a face that is surely upright shows one, or a clearer one, when it is turned."""
+        score = 0.0 if face is None else face.detection.score
+        return score < _SURE and any(
+            one.detection.score > score for turn in _TURNS for one in self.find(photo.transpose(turn))
+        )
 
     def take(self, photo: Image.Image, face: Face, name: str = "the image") -> NDArray[np.uint8]:
         """The chip of a face that passes the quality gate.
@@ -259,7 +260,7 @@ class FaceFinder:
         """What the detector finds in a part of the photo, reduced by a whole number, in pixels of the photo."""
         return [
             Detection(one.score, (one.box + corner) * scale, (one.points + corner) * scale)
-            for one in self._detector.detect(pixels)
+            for one in self._detector.detect(pixels, _PERHAPS)
         ]
 
     def _inputs(self, photo: Image.Image) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64], int]]:
@@ -286,24 +287,37 @@ class FaceFinder:
             level, factor = level.reduce(_COARSER), factor * _COARSER
 
     def _look(self, photo: Image.Image, seen: Detection) -> Face | None:
-        """The face that a closer look finds in the same place, in a crop that is turned upright by its first points."""
-        if seen.eye_distance < _MIN_EYE_DISTANCE:
+        """The face that a closer look finds in the same place, and whether it is clearer from another side."""
+        closer = self._closer(photo, seen)
+        if closer is not None and _is_tilted(closer[1]):
+            closer = self._closer(photo, _placed(*closer))
+        if closer is None:
             return None
-        crop = Crop(photo, seen.points[:2], seen.points.mean(axis=0), _APART, _SIDE)
-        upright = self._clearest(crop.pixels, _CLEAR)
-        if upright is None:
-            return None
+        crop, upright = closer
         turned = upright.score < _SURE and any(
             self._clearest(np.rot90(crop.pixels, turns), upright.score) is not None for turns in (2, 1, 3)
         )
         return Face(_placed(crop, upright), turned)
 
+    def _closer(self, photo: Image.Image, seen: Detection) -> tuple[Crop, Detection] | None:
+        """A crop that is turned level by the points of a face, and the face in it."""
+        if seen.eye_distance < _MIN_EYE_DISTANCE:
+            return None
+        crop = Crop(photo, seen.points[:2], seen.points.mean(axis=0), _APART / seen.size, _SIDE)
+        face = self._clearest(crop.pixels, self._face.finder.min_score)
+        return None if face is None else (crop, face)
+
     def _clearest(self, crop: NDArray[np.uint8], least: float) -> Detection | None:
-        """The face in the middle of a crop that is seen best, with a score above the least."""
-        for one in self._detector.detect(crop):
-            if one.score > least and np.hypot(*(one.points.mean(axis=0) - _SIDE / 2)) <= _APART:
+        """The face in the middle of a crop that is seen best, with at least this score."""
+        for one in self._detector.detect(crop, least):
+            if np.hypot(*(one.points.mean(axis=0) - _SIDE / 2)) <= _APART:
                 return one
         return None
+
+
+def _is_tilted(face: Detection) -> bool:
+    across, down = face.points[1] - face.points[0]
+    return bool(abs(down) > _LEVEL * across)
 
 
 def _placed(crop: Crop, one: Detection) -> Detection:

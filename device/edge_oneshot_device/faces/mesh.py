@@ -12,7 +12,7 @@ from edge_oneshot_device.faces.alignment import Crop
 from edge_oneshot_device.faces.detection import Detection
 from edge_oneshot_device.faces.interpreter import FaceNet
 
-_REACH: Final = 2.0  # half a side of the net's crop, in distances between the eyes
+_REACH: Final = 2.0  # half a side of the net's crop, in sizes of the face
 
 
 class Mesh(msgspec.Struct, frozen=True, eq=False):
@@ -48,7 +48,8 @@ class MeshNet:
             MachineError: ``runtime_failed``.
         """
         eyes, mouth = face.points[:2], face.points[3:].mean(axis=0)
-        crop = Crop(image, eyes, (eyes.sum(axis=0) + mouth) / 3, self._side / (2.0 * _REACH), self._side)
+        scale = self._side / (2.0 * _REACH * face.size)
+        crop = Crop(image, eyes, (eyes.sum(axis=0) + mouth) / 3, scale, self._side)
         presence, places = self._net.run(crop.pixels)
         solid = places.reshape(MESH_POINTS, 3).astype(np.float64)
         confidence = 0.5 + 0.5 * np.tanh(0.5 * float(presence.ravel()[0]))  # the logistic function

@@ -14,7 +14,7 @@ QUALITY_FAULTS: Final = ("face_cut_off", "face_turned_away", "face_too_dark", "f
 """Reason codes of a face that fails the quality gate, in the order of the checks."""
 
 # a head from the front, in units of its face: the distance from the middle between the eyes to that of the mouth
-_NOSE_HEIGHT: Final = 0.5  # of the tip of the nose below the eyes
+_NOSE_HEIGHT: Final = 0.564  # of the tip of the nose below the eyes
 _NOSE_DEPTH: Final = 0.58  # of the tip before the plane of eyes and mouth
 # the part in which light and sharpness are measured, from the brows to the chin, in the same unit
 _ABOVE: Final = 0.3  # the eyes
@@ -97,7 +97,7 @@ def pose(points: NDArray[np.float64]) -> tuple[float, float]:
     nose_x, nose_y = (points[2] - eyes) @ across, (points[2] - eyes) @ down
     mouth_x, mouth_y = (mouth - eyes) @ across, max((mouth - eyes) @ down, 1e-9)
     height = nose_y / mouth_y
-    aside = (nose_x - height * mouth_x) / (_NOSE_DEPTH * mouth_y)
+    aside = (height * mouth_x - nose_x) / (_NOSE_DEPTH * mouth_y)
     yaw, pitch = math.asin(min(max(aside, -1.0), 1.0)), math.atan((height - _NOSE_HEIGHT) / _NOSE_DEPTH)
     return math.degrees(yaw), math.degrees(pitch)
 

@@ -49,6 +49,13 @@ def test_the_eye_distance_is_that_of_the_first_two_points():
     assert Detection(0.9, box(0, 0, 9, 9), np.array([(1, 1), (4, 5), (0, 0), (0, 0), (0, 0)], float)).eye_distance == 5
 
 
+def test_the_size_of_a_face_is_that_of_a_head_seen_from_the_front():
+    ahead = np.array([(0, 0), (40, 0), (20, 25), (5, 46), (35, 46)], float)
+    aside = (ahead - 20) * (0.2, 1.0)
+    sizes = [Detection(0.9, box(0, 0, 9, 9), points).size for points in (ahead, aside)]
+    assert sizes == pytest.approx([40, 40], rel=0.01)
+
+
 def test_a_similarity_transform_is_found_again():
     rng = np.random.default_rng(0)
     points = rng.normal(size=(5, 2))
@@ -120,8 +127,7 @@ def test_shrinking_does_not_alias():
 def test_in_a_crop_eyes_are_level_and_lie_where_it_says(slope, turn):
     spin = np.exp(1j * np.radians(turn))
     eyes = np.array([(at.real + 60, at.imag + 50) for at in (-8 * spin, 8 * spin)])
-    crop = Crop(slope, eyes, np.array((60.0, 50.0)), 32.0, 80)
+    crop = Crop(slope, eyes, np.array((60.0, 50.0)), 2.0, 80)
     for sign, at in ((-1, eyes[0]), (1, eyes[1])):
         assert crop.pixels[40, 40 + sign * 16, :2] == pytest.approx(at, abs=2.5)
     assert crop.places(np.array([(24.0, 40.0), (56.0, 40.0)])) == pytest.approx(eyes, abs=1)
-    assert crop.scale == pytest.approx(2.0)

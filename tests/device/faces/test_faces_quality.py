@@ -13,7 +13,7 @@ GOOD = Quality(outside=0.0, yaw=5.0, pitch=-5.0, light=180.0, glare=0.0, blur=0.
 SAME = np.array([(1.0, 0, 0), (0, 1.0, 0)])
 
 
-HEAD = np.array([(-30, -20, 0), (30, -20, 0), (0, 10, -34.8), (-25, 40, 0), (25, 40, 0)], float)  # x, y, depth
+HEAD = np.array([(-30, -20, 0), (30, -20, 0), (0, 13.84, -34.8), (-25, 40, 0), (25, 40, 0)], float)  # x, y, depth
 
 
 def seen(yaw=0.0, pitch=0.0, tilt=0.0):
@@ -21,7 +21,7 @@ def seen(yaw=0.0, pitch=0.0, tilt=0.0):
     x, y, z = HEAD.T
     for first, angle in (("yaw", np.radians(yaw)), ("pitch", np.radians(pitch))):
         if first == "yaw":
-            x, z = x * np.cos(angle) - z * np.sin(angle), x * np.sin(angle) + z * np.cos(angle)
+            x, z = x * np.cos(angle) + z * np.sin(angle), z * np.cos(angle) - x * np.sin(angle)
         else:
             y, z = y * np.cos(angle) - z * np.sin(angle), y * np.sin(angle) + z * np.cos(angle)
     at = (x + 1j * y) * np.exp(1j * np.radians(tilt))
