@@ -30,6 +30,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -38,6 +39,7 @@ from PIL import Image
 
 from edge_oneshot_device import Bundle, Encoder, Recognizer, console
 from edge_oneshot_device.encoding.preprocessing import load_image
+from edge_oneshot_device.faces.detection import Detector
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.formatting import align
 from edge_oneshot_device.gallery.gallery import Gallery
@@ -49,38 +51,7 @@ from edge_oneshot_device.state_names import GALLERY
 SIDE = 640
 PEAKS = 5
 
-BARE_START = """
-import importlib, io, json, sqlite3, sys
-templates, photo, database, modules, rgb, model, *others = sys.argv[1:]
-for module in json.load(open(modules)):
-    try:
-        importlib.import_module(module)
-    except Exception:
-        pass
-import numpy as np
-from PIL import Image
-from ai_edge_litert.interpreter import Interpreter
-interpreter = Interpreter(model_content=open(model, "rb").read(), num_threads=1)
-interpreter.allocate_tensors()
-for other in others:
-    more = Interpreter(model_content=open(other, "rb").read(), num_threads=1)
-    more.allocate_tensors()
-    more.invoke()
-given, told = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-enrolled = np.load(templates)
-connection = sqlite3.connect(database, isolation_level=None)
-connection.execute("PRAGMA synchronous = EXTRA")
-image = Image.open(photo).convert("RGB" if rgb == "1" else "L").resize(tuple(given["shape"][[2, 1]]))
-scale, zero = given["quantization"]
-values = np.asarray(image, np.float32).reshape(given["shape"]) / 255.0
-interpreter.set_tensor(given["index"], np.clip(values / (scale or 1.0) + zero, -128, 127).astype(given["dtype"]))
-interpreter.invoke()
-scale, zero = told["quantization"]
-probe = (interpreter.get_tensor(told["index"])[0].astype(np.float32) - zero) * (scale or 1.0)
-best = int((enrolled @ probe).argmax())
-connection.execute("INSERT INTO audit (detail, mac) VALUES (?, ?)", ("x" * 250, bytes(32)))
-print(json.dumps({"person": best}))
-"""
+BARE_START = (Path(__file__).parent / "bare_start.py").read_text()
 
 IDENTIFY = """
 import sys
@@ -152,15 +123,19 @@ def by_turns(ours: Callable[[], object], bare: Callable[[], object], rounds: int
 
 
 class Bare:
-    """A model in LiteRT, nothing around it."""
+    """A model in LiteRT, nothing around it, with an input of the file's size, or one for these pixels."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, pixels: NDArray[np.uint8] | None = None) -> None:
         interpreter = Interpreter(model_content=content, num_threads=1)
+        if pixels is not None:
+            interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], (1, *pixels.shape))
         interpreter.allocate_tensors()
         self._interpreter = interpreter
         self._inputs, self._outputs = interpreter.get_input_details(), interpreter.get_output_details()
         details = self._inputs[0]
         self.values = np.zeros(details["shape"], details["dtype"])
+        if pixels is not None:
+            self.values[:] = pixels
 
     def run(self) -> list[NDArray[Any]]:
         """The outputs of `values`."""
@@ -185,8 +160,8 @@ def measure(
     results = [beside("embedding", *by_turns(lambda: encoder.embed(pixels), net.run, 5 * rounds), "ms", rng)]
 
     face = manifest.input.face
-    files = [file, *(model.file for model in ([] if face is None else face.models))]
-    nets = [net, *(Bare(bundle.read(other)) for other in files[1:])]
+    looks = [] if face is None else finder_inputs(encoder, photo)
+    nets = [net, *(Bare(bundle.read(face.finder.file), pixels) for pixels in looks)]
     state = folder / "state"
     install(bundle_path, state, InstallOptions(variant=variant))
     templates = enrol(state / GALLERY, encoder, people, encoder.embed(pixels)[np.newaxis], rng)
@@ -204,7 +179,25 @@ def measure(
         with Recognizer.open(state, limits=None) as recognizer:
             times = by_turns(lambda: recognizer.identify(photo), bare, rounds)
     results.append(beside(f"identification among {people}", *times, "ms", rng))
+    models = folder / "encoder", folder / "finder"
+    models[0].write_bytes(bundle.read(file))
+    if face is not None:
+        models[1].write_bytes(bundle.read(face.finder.file))
+    files = [str(models[0]), *(f"{models[1]}:{pixels.shape[0]}:{pixels.shape[1]}" for pixels in looks)]
     return results + start(bundle, files, photo, folder, templates, starts, rng)
+
+
+def finder_inputs(encoder: Encoder, photo: bytes) -> list[NDArray[np.uint8]]:
+    """What the finder's net is shown of a photo, one after the other."""
+    shown, detect = [], Detector.detect
+
+    def keep(self: Detector, pixels: NDArray[np.uint8], *rest: Any) -> Any:
+        shown.append(pixels.copy())
+        return detect(self, pixels, *rest)
+
+    with mock.patch.object(Detector, "detect", keep):
+        encoder.faces.load(photo)
+    return shown
 
 
 def enrol(
@@ -233,13 +226,10 @@ def start(
     """From process start to the decision, and the most memory of each process."""
     image, matrix, modules = (folder / name for name in ("photo.jpg", "templates.npy", "modules"))
     image.write_bytes(photo)
-    models = [folder / f"model {number}" for number in range(len(files))]
-    for model, file in zip(models, files, strict=True):
-        model.write_bytes(bundle.read(file))
     np.save(matrix, templates)
     rgb = str(int(bundle.manifest.input.channels == 3))
     ours = ["identify", str(image), "--state", str(folder / "state"), "--json"]
-    bare = [*map(str, (matrix, image, folder / "bare.db", modules, rgb, *models))]
+    bare = [*map(str, (matrix, image, folder / "bare.db", modules, rgb, *files))]
     run([sys.executable, "-c", IDENTIFY + LIST_MODULES, *ours], MODULES=str(modules))
     sides = (
         [str(Path(sys.executable).parent / "edge-oneshot-device"), *ours],

@@ -35,9 +35,9 @@ from tests.campaigns.rendering.frames import FILLS, Frame, Kind, People, Person,
 from tests.campaigns.rendering.rooms import Rooms
 
 SIZES = ((640, 480), (1280, 720), (1920, 1080), (2560, 1440), (4000, 3000))
-EYES = (32, 43, 64, 128, 256, 512)
+EYES = (32, 43, 96, 256)
 GROUPS = (2, 4)
-GROUP_EYES = (32, 43, 64, 128)
+GROUP_EYES = (32, 64)
 POOL = 1000  # people that frames are drawn from
 NEAR = 1 / 3  # of the distance between the eyes
 

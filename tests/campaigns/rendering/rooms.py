@@ -30,7 +30,8 @@ class Rooms:
         folder = Path(str(skimage.origin)).parent / "data"
         scenes = [np.asarray(Image.open(folder / name).convert("RGB")) for name in _SCENES if (folder / name).exists()]
         self._scenes = [*scenes, *(datasets.load_sample_image(name) for name in _SAMPLES)]
-        self._noise = np.random.default_rng(0).normal(0.0, 1.0, (_TILE, _TILE, 1)).astype(np.float32)
+        noise = np.random.default_rng(0).standard_normal((_TILE, _TILE), np.float32)
+        self._noise = np.repeat(noise[:, :, np.newaxis], 3, axis=2)
 
     def draw(self, width: int, height: int, rng: np.random.Generator) -> NDArray[np.uint8]:
         """A room, uint8 (height, width, 3)."""
@@ -39,7 +40,7 @@ class Rooms:
         for top in range(0, height, _TILE):
             for left in range(0, width, _TILE):
                 part = room[top : top + _TILE, left : left + _TILE]
-                part[:] = np.clip(part + noise[: part.shape[0], : part.shape[1]], 0, 255)
+                part[:] = cv2.add(part, noise[: part.shape[0], : part.shape[1]], dtype=cv2.CV_8U)
         return room
 
     def _scene(self, width: int, height: int, rng: np.random.Generator) -> NDArray[np.uint8]:
