@@ -36,7 +36,7 @@ _MAX_HEADER_BYTES: Final = 1 << 16  # of a reply without its content
 _REQUEST: Final = struct.Struct("=QQ")  # bytes of the request's header and of its content
 _REPLY: Final = struct.Struct("=iQQ")  # the worker's exit code, 0: it runs; bytes of the reply's header and content
 
-Work = Callable[[bytes, bytes], tuple[bytes, bytes]]
+Work = Callable[[bytes, bytes], tuple[bytes, bytes | bytearray]]
 """From a request's header and content to a reply's header and content."""
 
 
@@ -260,6 +260,8 @@ def _serve(requests: int, replies: int, memory: int, work: Work, busy: mmap.mmap
             os._exit(NO_MEMORY)
         signal.setitimer(signal.ITIMER_PROF, 0.0)
         os.pwritev(memory, [header, content], 0)
+        sizes = len(header), len(content)
+        del header, content  # or the next request would have so much less memory
         busy[0] = 0
-        os.write(replies, _REPLY.pack(0, len(header), len(content)))
+        os.write(replies, _REPLY.pack(0, *sizes))
     os._exit(0)

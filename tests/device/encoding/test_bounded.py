@@ -93,6 +93,16 @@ def test_a_worker_that_ends_is_told_of_and_the_next_order_is_done(running, order
         assert fine(running)
 
 
+def test_a_worker_keeps_nothing_of_its_last_answer(running):
+    def held() -> int:
+        return int(Path(f"/proc/{worker(running)}/status").read_text().partition("RssAnon:")[2].split()[0])
+
+    assert fine(running)
+    before, size = held(), 64 << 20
+    assert running.run(b"", bytes(size), size)[1] == bytes(size)
+    assert held() - before < size >> 11  # KiB: half of it
+
+
 def test_each_order_has_the_processors_time_anew(running):
     for _ in range(4):
         assert running.run(b"burn", b"", 0) == (b"done", b"")
