@@ -16,6 +16,7 @@ import pytest
 
 from edge_oneshot.faces import packages
 from edge_oneshot_device.bundle.runtime_kinds import RUNTIME_KINDS
+from edge_oneshot_device.encoding import heif
 from tests import ROOT
 
 PAGES = [
@@ -82,6 +83,11 @@ def test_the_messages_ask_for_what_the_distributions_declare():
     assert asked(RUNTIME_KINDS["onnxruntime"].install) == declared("device/pyproject.toml", "onnx")
     assert asked(RUNTIME_KINDS["tflite-runtime"].install) == declared("device/pyproject.toml", "tflite-runtime")
     assert asked(RUNTIME_KINDS["litert"].install) < declared("device/pyproject.toml")
+    for path in ("device/pyproject.toml", "pyproject.toml"):
+        assert asked(heif.INSTALL["HEIC"]) == declared(path, "heif")
+    (pillow,) = (one for one in declared("device/pyproject.toml") if one.startswith("pillow>"))
+    (newer,) = asked(heif.INSTALL["AVIF"])
+    assert newer.rpartition(",")[2] == pillow.rpartition(",")[2]
     tensorboard = declared("pyproject.toml", "tensorboard")
     assert any(
         asked(line) == tensorboard for line, places in LINES.items() if "edge_oneshot/training/logs.py" in places

@@ -12,8 +12,10 @@ import msgspec
 
 from edge_oneshot_device.text import printable
 
-IMAGE_SUFFIXES: Final = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
-"""Suffixes of the formats that are read."""
+IMAGE_SUFFIXES: Final = (
+    ".avif", ".bmp", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp",
+)  # fmt: skip
+"""Suffixes of the formats that are read; HEIC and AVIF where their decoders are installed."""
 
 LITTER: Final = "litter"
 NO_IMAGE: Final = "no_image"
@@ -22,8 +24,7 @@ NO_PERSON: Final = "no_person"
 
 # images in formats that are not read: better refused by name than left out
 _FOREIGN_SUFFIXES: Final = (
-    ".avif", ".cr2", ".cr3", ".dng", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".arw", ".pgm", ".ppm", ".tif",
-    ".tiff",
+    ".cr2", ".cr3", ".dng", ".gif", ".jp2", ".jxl", ".nef", ".arw", ".pgm", ".ppm", ".tif", ".tiff",
 )  # fmt: skip
 
 # what operating systems, file servers, cameras and archivers leave behind, in lower case

@@ -5,14 +5,17 @@ from PIL import Image
 
 from edge_oneshot_device.image_files import IMAGE_SUFFIXES, PassedOver, is_image, is_litter, passed_over_text
 
+PILLOWS = {"BMP", "JPEG", "PNG", "WEBP"}
+
 
 def test_every_suffix_that_is_read_is_one_of_a_format_that_is_read() -> None:
-    formats = {Image.registered_extensions()[suffix] for suffix in IMAGE_SUFFIXES}
-    assert formats == {"BMP", "JPEG", "PNG", "WEBP"}
+    known = Image.registered_extensions()
+    assert {known[suffix] for suffix in IMAGE_SUFFIXES if suffix in known} - {"AVIF", "HEIF"} == PILLOWS
+    assert set(IMAGE_SUFFIXES) - set(known) <= {".avif", ".heic", ".heif", ".hif"}
 
 
 def test_every_usual_suffix_of_jpeg_png_webp_and_bmp_is_read() -> None:
-    usual = {suffix for suffix, kind in Image.registered_extensions().items() if kind in ("JPEG", "WEBP", "BMP", "PNG")}
+    usual = {suffix for suffix, kind in Image.registered_extensions().items() if kind in PILLOWS}
     assert usual - {".apng"} <= set(IMAGE_SUFFIXES)
 
 

@@ -6,8 +6,8 @@ already a file's header shows, so that the error says what is wrong.
 
 import contextlib
 import io
+import math
 import os
-import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -29,27 +29,30 @@ from PIL import (
 )
 
 from edge_oneshot_device.bundle.manifest import InputSection
-from edge_oneshot_device.encoding.eight_bit import DECODER_FAULTS, check_size, to_eight_bit, too_large_error
-from edge_oneshot_device.encoding.preprocessing import DETAIL, DecodeRequest, DecodeResult, prepare, reduced
+from edge_oneshot_device.encoding.eight_bit import DECODER_FAULTS, check_size, too_large_error, upright_photo
+from edge_oneshot_device.encoding.heif import MAX_HEIF_PIXELS, Kind, heif_kind, open_heif
+from edge_oneshot_device.encoding.jpeg_check import check_jpeg, check_memory
+from edge_oneshot_device.encoding.preprocessing import DETAIL, DecodeRequest, DecodeResult, prepare
 from edge_oneshot_device.errors import InputError
 
-FORMATS: Final = "PNG, JPEG, WebP or BMP"
+FORMATS: Final = "PNG, JPEG, HEIC, AVIF, WebP or BMP"
+
+_JPEG: Final = b"\xff\xd8\xff"
 
 # The formats that cameras write: every other decoder is attack surface. Pillow searches for no plugin, and of a JPEG
-# with several pictures the first is read.
+# with several pictures the first is read. `edge_oneshot_device.encoding.heif` opens the others.
 _OPENERS: Final[dict[bytes, type[ImageFile.ImageFile]]] = {
     b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
-    b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
+    _JPEG: JpegImagePlugin.JpegImageFile,
     b"RIFF": WebPImagePlugin.WebPImageFile,
     b"BM": BmpImagePlugin.BmpImageFile,
 }
 _MAX_WEBP_PIXELS: Final = 20_000_000  # libwebp and Pillow together hold 17 bytes for each
-_MAX_SEGMENTS: Final = 2000  # of a JPEG before its pixels; 64 MiB of metadata take 1,000
-_MAX_SCANS: Final = 100  # of a JPEG; progressive ones have about ten
-_SCAN_OR_END: Final = re.compile(rb"\xff[\xda\xd9]")
+_JPEG_TIMES: Final = 4  # as many pixels as of another file: it is decoded at half its size
+_JPEG_FACTORS: Final = (1, 2, 4, 8)
 
 
-def work(message: bytes, content: bytes) -> tuple[bytes, bytes]:
+def work(message: bytes, content: bytes) -> tuple[bytes, bytes | bytearray]:
     """Decode an image file, as `edge_oneshot_device.encoding.bounded` calls it.
 
     Args:
@@ -60,6 +63,7 @@ def work(message: bytes, content: bytes) -> tuple[bytes, bytes]:
         A `DecodeResult` and the pixels' bytes.
     """
     request = msgspec.msgpack.decode(message, type=DecodeRequest)
+    pixels: bytes | bytearray
     try:
         if request.section is None:
             result, pixels = _decode_photo(request, content)
@@ -93,12 +97,12 @@ def _decode_input(request: DecodeRequest, section: InputSection, content: bytes)
         return DecodeResult(section.shape, decoded_at), prepare(image, section, name).tobytes()
 
 
-def _decode_photo(request: DecodeRequest, content: bytes) -> tuple[DecodeResult, bytes]:
+def _decode_photo(request: DecodeRequest, content: bytes) -> tuple[DecodeResult, bytearray]:
     name = os.fsdecode(request.name)
     with _decoded(content, name, "RGB", request.min_side, request.max_pixels) as image:
         decoded_at = time.perf_counter_ns()
-        photo = reduced(to_eight_bit(image, "RGB", name), request.min_side)
-        return DecodeResult((photo.height, photo.width), decoded_at), photo.tobytes()
+        shape, pixels = upright_photo(image, request.min_side, name)
+        return DecodeResult(shape, decoded_at), pixels
 
 
 @contextlib.contextmanager
@@ -109,58 +113,54 @@ def _decoded(content: bytes, name: str, mode: str, min_side: int, max_pixels: in
         content: The image file. Of an animation, and of a JPEG with several pictures, the first one is decoded.
         name: What an error calls it.
         mode: L or RGB: a JPEG is decoded into this mode where possible.
-        min_side: In pixels.
-        max_pixels: Most pixels that the file may have.
+        min_side: In pixels. A JPEG with more than `max_pixels` may keep fewer.
+        max_pixels: Most pixels that are decoded. A JPEG may have four times as many.
 
     Raises:
-        InputError: ``not_an_image``, ``image_too_large`` (seen before anything is decoded), ``image_too_costly`` or
-            ``image_truncated``.
+        InputError: ``not_an_image``, ``decoder_missing``, ``image_too_large`` (seen before anything is decoded),
+            ``image_too_costly`` or ``image_truncated``.
         MemoryError: There is not enough of it.
     """
     with warnings.catch_warnings():
         # Pillow warns of odd metadata and of large sizes; the limits here are stricter.
         warnings.simplefilter("ignore")
+        kept, kind = 0, heif_kind(content)
+        if content.startswith(_JPEG):
+            kept, most, read = check_jpeg(content, name), _JPEG_TIMES * max_pixels, ""
+        elif kind is not None:
+            most, read = min(max_pixels, MAX_HEIF_PIXELS), f" of {kind}"
+        else:
+            most, read = max_pixels, ""
         try:
-            image = _open(content, name)
+            image = _open(content, kind, name)
             with image:
-                check_size(name, image.size, max_pixels)
-                _decode(image, name, mode, min_side)
+                check_size(name, image.size, most, read)
+                if content.startswith(_JPEG):
+                    _reduce(image, mode, min_side, max_pixels)
+                    check_memory(name, kept, math.prod(image.size), len(content))
+                _decode(image, name)
+                check_size(name, image.size, most, read)  # of a HEIC, the header may have said another
                 yield image
         except Image.DecompressionBombError as error:
-            raise too_large_error(name, "far too many", max_pixels) from error
+            raise too_large_error(name, "far too many", most, read) from error
 
 
-def _open(content: bytes, name: str) -> ImageFile.ImageFile:
+def _open(content: bytes, kind: Kind | None, name: str) -> ImageFile.ImageFile:
     opener = next((opener for start, opener in _OPENERS.items() if content.startswith(start)), None)
-    if opener is JpegImagePlugin.JpegImageFile:
-        _check_jpeg(content, name)
-    elif opener is WebPImagePlugin.WebPImageFile:
-        check_size(name, _webp_size(content), _MAX_WEBP_PIXELS)  # opening it allocates its canvas
+    if opener is WebPImagePlugin.WebPImageFile:
+        # opening it allocates its canvas
+        check_size(name, _webp_size(content), _MAX_WEBP_PIXELS, " of WebP")
     try:
+        if kind is not None:
+            return open_heif(kind, content, name)
         if opener is None:
             raise ValueError("an unknown format")
         return opener(io.BytesIO(content))
+    except InputError:
+        raise
     except DECODER_FAULTS as error:
         message = f"{name} is no {FORMATS} file, or a damaged one; save it as one of them"
         raise InputError(message, reason="not_an_image") from error
-
-
-def _check_jpeg(content: bytes, name: str) -> None:
-    """Refuse a JPEG that is built to be slow: no camera writes that many segments or scans."""
-    place, segments, progressive = 2, 0, False
-    while content[place : place + 1] == b"\xff" and (kind := content[place + 1 : place + 2]) != b"\xda":
-        segments += 1
-        progressive |= kind == b"\xc2"
-        place += 1 if kind == b"\xff" else 2 + int.from_bytes(content[place + 2 : place + 4])
-        if segments > _MAX_SEGMENTS:
-            raise _too_costly(name, f"has more than {_MAX_SEGMENTS} segments before its pixels")
-    if not progressive:
-        return
-    for scans, found in enumerate(_SCAN_OR_END.finditer(content, place)):
-        if found[0] == b"\xff\xd9":
-            return
-        if scans == _MAX_SCANS:
-            raise _too_costly(name, f"has more than {_MAX_SCANS} scans")
 
 
 def _webp_size(content: bytes) -> tuple[int, int]:
@@ -176,16 +176,20 @@ def _webp_size(content: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _decode(image: Image.Image, name: str, mode: str, min_side: int) -> None:
+def _reduce(image: Image.Image, mode: str, min_side: int, max_pixels: int) -> None:
+    """Have a JPEG decoded at the smallest part that leaves its shorter side so long, and within so many pixels."""
+    width, height = image.size
+    fitting = (one for one in _JPEG_FACTORS if -(-width // one) * -(-height // one) <= max_pixels)
+    side = min(min_side, min(image.size) // next(fitting, _JPEG_FACTORS[-1]))
+    image.draft(mode, (side, side))
+
+
+def _decode(image: Image.Image, name: str) -> None:
     try:
-        image.draft(mode, (min_side, min_side))
         image.load()
     except DECODER_FAULTS as error:
         if "memory" in str(error):
             raise MemoryError from error
-        message = f"{name} is damaged or cut short ({error}); use an intact copy"
+        told = " ".join(str(error).split())
+        message = f"{name} is damaged or cut short ({told}); use an intact copy"
         raise InputError(message, reason="image_truncated") from error
-
-
-def _too_costly(name: str, what: str) -> InputError:
-    return InputError(f"{name} {what}: save it smaller, as a plain JPEG or PNG", reason="image_too_costly")

@@ -41,7 +41,7 @@ class DecodeRequest(msgspec.Struct, frozen=True):
         name: What an error calls the image, encoded as a path.
         section: Prepare the image for this input; None: return it as a photo.
         min_side: Pixels that the shorter side of a photo keeps when it is reduced.
-        max_pixels: Most pixels that the file may have.
+        max_pixels: Most pixels that are decoded; a JPEG may have four times as many.
     """
 
     name: bytes
@@ -70,17 +70,19 @@ def load_image(source: ImageSource | Picture, section: InputSection, max_pixels:
     """Decode an image and bring it to the model's size and colour.
 
     Args:
-        source: An image file (PNG, JPEG, WebP, BMP) or pixels, see `edge_oneshot_device.encoding.sources`.
-            The first frame of an animation is used.
+        source: An image file (PNG, JPEG, WebP, BMP; HEIC and AVIF where their decoders are installed) or pixels, see
+            `edge_oneshot_device.encoding.sources`. The first frame of an animation is used, and the primary picture of
+            a HEIC.
         section: The bundle's input section.
-        max_pixels: Most pixels that an image file may have.
+        max_pixels: Most pixels that are decoded. A JPEG may have four times as many, because it is decoded at a part of
+            its size.
 
     Returns:
         uint8 array (height, width, channels), see `prepare`.
 
     Raises:
-        InputError: A reason of `take_picture`, ``not_an_image``, ``image_too_large`` (seen before anything is
-            decoded), ``image_truncated``, ``image_too_costly`` or ``decoder_crashed``.
+        InputError: A reason of `take_picture`, ``not_an_image``, ``decoder_missing``, ``image_too_large`` (seen before
+            anything is decoded), ``image_truncated``, ``image_too_costly`` or ``decoder_crashed``.
         MachineError: The file cannot be read, or ``no_decoder``.
     """
     return load_timed(source, section, max_pixels)[0]
@@ -113,7 +115,8 @@ def load_photo(source: ImageSource | Picture, min_side: int) -> Image.Image:
     """Decode an image as a photo: RGB, turned upright by its EXIF tag, reduced where it is large.
 
     A photo whose shorter side is at least twice `min_side` is reduced: a JPEG is decoded at a half, a quarter or an
-    eighth of its size, which saves most of the time; any other file is averaged down.
+    eighth of its size, which saves most of the time; any other file is averaged down. A JPEG of more than `MAX_PIXELS`
+    is always reduced.
 
     Args:
         source: As of `load_image`.

@@ -1,6 +1,7 @@
 """Pictures built to cost time or memory: each is read within bounds, or refused, and the next one is read."""
 
 import os
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -17,6 +18,7 @@ from edge_oneshot_device.errors import InputError
 from tests.samples.pictures import encoded
 
 WIDE, HIGH = 16_384, 3_000
+SAMSUNGS = (16_320, 12_240)  # the 200 megapixels of a phone
 SECTION = InputSection(
     height=48, width=48, colour="grey", resize="bilinear", mean=(0.0,), scale=(1.0,), value_range=(0.0, 255.0),
     min_contrast=16, framing="ink",
@@ -44,6 +46,12 @@ def progressive(size: tuple[int, int], scans: int, between: bytes = b"") -> byte
     content = encoded(Image.new("L", size, 200), "JPEG", progressive=True, quality=10)
     last = content.rindex(b"\xff\xda")
     return content[:last] + (between + content[last:-2]) * scans + b"\xff\xd9"
+
+
+def other_size(jpeg: bytes, size: tuple[int, int]) -> bytes:
+    """A JPEG whose header tells of this size."""
+    place = next(found.start() for found in re.finditer(rb"\xff[\xc0\xc2]\0", jpeg))
+    return jpeg[: place + 5] + struct.pack(">2H", size[1], size[0]) + jpeg[place + 9 :]
 
 
 def within_jpeg(inserted: bytes) -> bytes:
@@ -86,9 +94,14 @@ FROM_THE_REVIEW = {
     "a PPM of blanks": lambda: b"P6\n" + 20_000_000 * b" " + b"8 8\n255\n" + bytes(192),
     "a plain PPM of blanks": lambda: b"P3\n8 8\n255\n" + 20_000_000 * b" ",
     "a WebP of 49 megapixels": lambda: webp((16_383, HIGH)),
-    "a PNG of 49 megapixels, RGBA": lambda: png((WIDE, HIGH), 8, 6),
 }
 OTHERS = {
+    "a PNG of 49 megapixels, RGBA": lambda: png((WIDE, HIGH), 8, 6),
+    "a progressive JPEG of 49 megapixels": lambda: encoded(
+        Image.new("RGB", (WIDE, HIGH)), "JPEG", progressive=True, quality=1
+    ),
+    "a progressive JPEG that tells of 200 megapixels": lambda: other_size(progressive((64, 64), 1), SAMSUNGS),
+    "a JPEG that tells of 200 megapixels": lambda: other_size(encoded(Image.new("L", (64, 64)), "JPEG"), SAMSUNGS),
     "a PNG of 49 megapixels, 16 bits": lambda: png((WIDE, HIGH), 16, 0),
     "a PNG of 49 megapixels, 16 bits of RGBA": lambda: png((WIDE, HIGH), 16, 6),
     "a PNG of 49 megapixels, a transparent palette": lambda: png((WIDE, HIGH), 8, 3),
@@ -226,21 +239,71 @@ def test_what_no_check_foresees_is_ended_by_the_bound_of_time(kind):
 
 @pytest.mark.usefixtures("ordinary")
 def test_what_no_check_foresees_is_ended_by_the_bound_of_memory():
-    error = refusal(as_photo, OTHERS["a PNG of 49 megapixels, a transparent palette"]())
+    error = refusal(as_drawing, OTHERS["a PNG of 49 megapixels, a transparent palette"]())
     assert error is not None
     assert "takes more than 400 MiB to decode: save it smaller, as a plain JPEG or PNG" in str(error)
 
 
 @pytest.mark.parametrize("kind", LARGE)
-@pytest.mark.usefixtures("ordinary")
-def test_the_largest_pictures_that_phones_take_are_read(kind, monkeypatch):
-    # how long they take depends on the machine; with memory it is as in use
-    preprocessing._decoder._stop()
-    monkeypatch.setattr("edge_oneshot_device.encoding.bounded.PROCESSOR_SECONDS", 30.0)
+@pytest.mark.usefixtures("ordinary", "slow")
+def test_the_largest_pictures_that_phones_take_are_read(kind):
     content = LARGE[kind]((8000, 6000))
     as_drawing(content)
     as_photo(content)
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """How long a large picture takes depends on the machine; with memory it is as in use."""
     preprocessing._decoder._stop()
+    monkeypatch.setattr("edge_oneshot_device.encoding.bounded.PROCESSOR_SECONDS", 60.0)
+    yield
+    preprocessing._decoder._stop()
+
+
+@pytest.mark.usefixtures("ordinary", "slow")
+def test_two_hundred_megapixels_are_read_at_a_quarter_as_a_photo():
+    content = encoded(Image.linear_gradient("L").resize(SAMSUNGS), "JPEG", quality=75)
+    as_drawing(content)
+    assert load_photo(content, 3000).size == (4080, 3060)
+    Path(f"/proc/{processes()[1]}/clear_refs").write_text("5")
+    before = status(processes()[1], "VmRSS")
+    load_photo(content, 3000)
+    assert status(processes()[1], "VmHWM") - before < 150 * 1024
+
+
+@pytest.mark.usefixtures("ordinary", "slow")
+def test_a_jpeg_of_more_than_fifty_megapixels_is_reduced_even_if_it_is_narrow():
+    content = encoded(Image.new("L", (16_000, 3_200), 200), "JPEG")
+    assert load_photo(content, 3000).size == (8_000, 1_600)
+    assert load_photo(encoded(Image.new("L", (15_600, 3_200), 200), "JPEG"), 3000).size == (15_600, 3_200)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.usefixtures("ordinary", "slow")
+def test_the_largest_photo_that_stays_whole_is_read_and_turned_again_and_again(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(ramp((8_400, 5_900)), kind, exif=exif, **({"compress_level": 1} if kind == "PNG" else {}))
+    for _ in range(3):
+        assert load_photo(content, 3000).size == (5_900, 8_400)
+
+
+def test_a_progressive_jpeg_that_cannot_fit_is_refused_before_it_is_decoded():
+    content = other_size(encoded(Image.new("RGB", (64, 64)), "JPEG", progressive=True), SAMSUNGS)
+    # six blocks of 64 coefficients of 2 bytes for each 16 x 16 pixels, and 4 bytes for each of those that are kept
+    told = (1020 * 765 * 6 * 128 + 4 * 2040 * 1530 + len(content)) >> 20
+    with pytest.raises(InputError, match=f"is a progressive JPEG, which takes {told} MiB to decode, more than the 400"):
+        load_photo(content, 1000)
+
+
+@pytest.mark.parametrize(
+    ("size", "least"), [((16_320, 12_256), "200,000,000"), ((16_385, 100), "16384 a side"), ((16_384, 16_384), "200,")]
+)
+def test_a_jpeg_of_more_than_two_hundred_megapixels_is_refused(size, least):
+    with pytest.raises(InputError, match=least) as caught:
+        load_photo(other_size(encoded(Image.new("L", (64, 64)), "JPEG"), size), 1000)
+    assert caught.value.reason == "image_too_large"
 
 
 @pytest.mark.usefixtures("ordinary")

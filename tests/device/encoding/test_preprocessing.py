@@ -232,7 +232,7 @@ def test_of_a_jpeg_with_several_pictures_as_phones_write_it_the_first_counts():
 def test_the_path_of_a_refused_picture_is_named(tmp_path):
     path = tmp_path / "notes.png"
     path.write_text("no picture")
-    with raises(InputError, match=r"notes\.png is no PNG, JPEG, WebP or BMP file", reason="not_an_image"):
+    with raises(InputError, match=r"notes\.png is no PNG, JPEG, HEIC, AVIF, WebP or BMP file", reason="not_an_image"):
         load_image(path, make_section())
 
 
