@@ -111,12 +111,13 @@ def decode(raw: NDArray[np.float32], height: int, width: int, min_score: float) 
     return [Detection(score, one[:2], one[2:]) for score, one in zip(scores[chosen].tolist(), values, strict=True)]
 
 
-def suppress(faces: list[Detection], max_overlap: float) -> list[Detection]:
+def suppress(faces: list[Detection], max_overlap: float, *, within: bool = False) -> list[Detection]:
     """Non-maximum suppression: of detections that overlap, the one with the highest score is kept.
 
     Args:
         faces: Detections in one image.
         max_overlap: Intersection over union above which two boxes belong to the same face.
+        within: Take the share of the smaller box instead, so that a box that lies in a larger one is the same face.
 
     Returns:
         In descending order of the score.
@@ -126,22 +127,23 @@ def suppress(faces: list[Detection], max_overlap: float) -> list[Detection]:
     kept: list[Detection] = []
     while left:
         kept.append(left[0])
-        apart = np.flatnonzero(overlaps(boxes[0], boxes[1:]) <= max_overlap) + 1
+        apart = np.flatnonzero(overlaps(boxes[0], boxes[1:], within=within) <= max_overlap) + 1
         left, boxes = [left[place] for place in apart], boxes[apart]
     return kept
 
 
-def overlaps(one: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+def overlaps(one: NDArray[np.float64], others: NDArray[np.float64], *, within: bool = False) -> NDArray[np.float64]:
     """Intersection over union of a box with others.
 
     Args:
         one: float64 (2, 2), the corners of the box.
         others: float64 (n, 2, 2), the corners of the other boxes.
+        within: Divide by the smaller box of each two instead.
 
     Returns:
         float64 (n,), in 0..1.
     """
     shared = np.maximum(np.minimum(one[1], others[:, 1]) - np.maximum(one[0], others[:, 0]), 0.0)
     sides, own = others[:, 1] - others[:, 0], one[1] - one[0]
-    both = shared[:, 0] * shared[:, 1]
-    return np.asarray(both / (sides[:, 0] * sides[:, 1] + own[0] * own[1] - both))
+    both, areas, area = shared[:, 0] * shared[:, 1], sides[:, 0] * sides[:, 1], own[0] * own[1]
+    return np.asarray(both / (np.minimum(areas, area) if within else areas + area - both))

@@ -40,6 +40,7 @@ _OVERLAP: Final = 128  # pixels that tiles share: the next level finds what does
 _MOST: Final = 20
 _SIDE: Final = 320
 _APART: Final = 80.0  # pixels between the eyes of a head that looks straight ahead
+_WITHIN: Final = 0.5  # share of the smaller of two boxes in the other, from which they are the same face
 _LEVEL: Final = 0.1  # slope of the line through the eyes, from which a tilted head is looked at once more
 _MIN_EYE_DISTANCE: Final = 1.0  # in pixels; below, no crop can be turned level by it
 _SURE: Final = 0.925  # score from which a face is upright; below, it is looked at from all four sides
@@ -253,7 +254,7 @@ class FaceFinder:
         seen = [face for pixels, corner, scale in self._inputs(photo) for face in self._seen(pixels, corner, scale)]
         best = suppress(seen, self._face.max_overlap)[:_MOST]
         closely = [face for one in best if (face := self._look(photo, one)) is not None]
-        kept = suppress([face.detection for face in closely], self._face.max_overlap)
+        kept = suppress([face.detection for face in closely], _WITHIN, within=True)
         return [face for one in kept for face in closely if face.detection is one]
 
     def _seen(self, pixels: NDArray[np.uint8], corner: NDArray[np.int64], scale: int) -> list[Detection]:

@@ -37,6 +37,14 @@ def test_an_overlap_is_the_intersection_over_the_union():
     assert found == pytest.approx([1.0, 1 / 3, 0.0])
 
 
+def test_a_box_in_a_larger_one_is_the_same_face_if_asked_for():
+    found = overlaps(box(0, 0, 4, 4), np.stack([box(1, 1, 2, 2), box(3, 0, 5, 4), box(5, 5, 6, 6)]), within=True)
+    assert found == pytest.approx([1.0, 0.5, 0.0])
+    faces = [Detection(score, one, one) for score, one in ((0.9, box(0, 0, 4, 4)), (0.8, box(1, 1, 3, 3)))]
+    assert suppress(faces, 0.5, within=True) == faces[:1]
+    assert suppress(faces, 0.5) == faces
+
+
 def test_of_boxes_that_overlap_the_one_with_the_highest_score_stays():
     boxes = box(0, 0, 10, 10), box(2, 0, 12, 10), box(50, 50, 60, 60), box(52, 50, 62, 60)
     faces = [Detection(score, one, one) for score, one in zip((0.6, 0.9, 0.7, 0.7), boxes, strict=True)]
