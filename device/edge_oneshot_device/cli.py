@@ -10,6 +10,7 @@ from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.measuring.options import BenchOptions
 from edge_oneshot_device.options import add_options
 from edge_oneshot_device.presentation.help_texts import GROUPS, HELP, SUMMARIES
+from edge_oneshot_device.recognition.options import LookalikeOptions
 
 PROGRAM = "edge-oneshot-device"
 
@@ -124,6 +125,10 @@ def _add_people(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_lookalikes(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, LookalikeOptions)
+
+
 def _add_audit(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="verify the whole audit trail")
@@ -212,6 +217,7 @@ _COMMANDS: Final = {
     "verify": _Command(commands.verify, _add_verify),
     "identify": _Command(commands.identify, _add_identify),
     "people": _Command(commands.people, _add_people),
+    "lookalikes": _Command(commands.lookalikes, _add_lookalikes),
     "forget": _Command(commands.forget, _add_person),
     "unlock": _Command(commands.unlock, _add_person),
     "audit": _Command(commands.audit, _add_audit),

@@ -13,6 +13,8 @@ from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.measuring.options import BenchOptions
 from edge_oneshot_device.options import options_from
 from edge_oneshot_device.presentation import bench_results, results
+from edge_oneshot_device.presentation.lookalikes import look_alikes_text
+from edge_oneshot_device.recognition.options import LookalikeOptions
 
 if TYPE_CHECKING:
     from edge_oneshot_device.gallery.access import Access
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from edge_oneshot_device.recognition.recognizer import Recognizer
 
 REJECTED = 1
+ALIKE = 1
 NOT_COMPARABLE = 1
 
 
@@ -107,6 +110,15 @@ def people(arguments: argparse.Namespace) -> int:
         listed = recognizer.people()
     console.print_result(listed, arguments.json, results.people_text(listed))
     return 0
+
+
+def lookalikes(arguments: argparse.Namespace) -> int:
+    """List the people enrolled who may be accepted as each other."""
+    options = options_from(arguments, LookalikeOptions)
+    with _recognizer(arguments) as recognizer, console.progress("pairs compared") as report:
+        found = recognizer.look_alikes(options.limit, report)
+    console.print_result(found, arguments.json, look_alikes_text(found))
+    return ALIKE if found.count else 0
 
 
 def forget(arguments: argparse.Namespace) -> int:

@@ -355,6 +355,7 @@ NEITHER = {
     ("people", "action"),
     *(("audit", option) for option in ("check", "head", "export", "keep_days", "against", "last")),
     ("bench", "runs"),
+    ("lookalikes", "limit"),
     ("rotate-key", "drop_former"),
     ("verify", "scores"),
     ("identify", "scores"),

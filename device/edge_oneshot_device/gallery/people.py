@@ -8,7 +8,6 @@ import msgspec
 
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.access import Access
-from edge_oneshot_device.matching.decision import Candidate
 from edge_oneshot_device.matching.thresholds import Outlook
 
 LONGEST_NAME: Final = 128
@@ -42,6 +41,34 @@ class Person(msgspec.Struct, frozen=True):
     hours: str | None = None
 
 
+class Resemblance(msgspec.Struct, frozen=True):
+    """Another person enrolled, who and whom one another's images may be accepted as; perhaps the same person.
+
+    Attributes:
+        person: The name.
+        score: The highest that an image of the one has when compared with the other.
+        verify: Whether `verify` accepts the one as the other (1:1).
+        identify: Whether `identify` (1:N) confuses them too.
+    """
+
+    person: str
+    score: float
+    verify: bool
+    identify: bool
+
+
+class Unlocked(msgspec.Struct, frozen=True):
+    """A person who may try 1:1 again.
+
+    Attributes:
+        person: The name.
+        failures: Consecutive failures until now.
+    """
+
+    person: str
+    failures: int
+
+
 class Enrolment(msgspec.Struct, frozen=True):
     """A change of the gallery.
 
@@ -50,7 +77,7 @@ class Enrolment(msgspec.Struct, frozen=True):
         templates: How many templates the person has now.
         reason: ``enrolled``, ``added``, ``replaced`` or ``forgotten``.
         fingerprint: Of the encoder that made the templates.
-        resembles: Another person whom an image would be taken for; perhaps the same person under another name.
+        resembles: The look-alike among the people enrolled whom an image is nearest to, if there is one.
         outlook: The expected errors of the door with everybody who is enrolled now; None where the bundle is not
             calibrated.
     """
@@ -59,7 +86,7 @@ class Enrolment(msgspec.Struct, frozen=True):
     templates: int
     reason: str
     fingerprint: str
-    resembles: Candidate | None = None
+    resembles: Resemblance | None = None
     outlook: Outlook | None = None
 
 

@@ -116,6 +116,23 @@ class Index:
         rows = self._rows.rows_of(person)
         return self._rows.gather(rows) if rows else np.empty((0, self._size), np.float32)
 
+    def everything(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """A copy of all templates, for what compares everybody with everybody.
+
+        Returns:
+            The person of each template, int64 (n,), in ascending order, and the templates, float32 (n, d).
+        """
+        rows = self._rows
+        order = np.argsort(rows.owners[: rows.count], kind="stable")
+        places = np.empty_like(order)
+        places[order] = np.arange(rows.count)
+        templates = np.empty((rows.count, self._size), np.float32)
+        start = 0
+        for vectors in rows.used():
+            templates[places[start : start + vectors.shape[1]]] = vectors.T
+            start += vectors.shape[1]
+        return rows.owners[order], templates
+
     def search(self, probe: NDArray[np.float32]) -> tuple[Match, ...]:
         """The best two persons, in descending order of the score; equal scores in ascending order of the number.
 

@@ -6,7 +6,7 @@ from edge_oneshot_device.console import HelpText
 
 GROUPS: Final = {
     "set up the door": ("init", "doctor", "rollback"),
-    "manage people and their access": ("enrol", "access", "people", "forget", "unlock"),
+    "manage people and their access": ("enrol", "access", "people", "lookalikes", "forget", "unlock"),
     "recognize": ("identify", "verify"),
     "look after the audit trail, keys and backups": ("audit", "backup", "restore", "rotate-key"),
     "look at a bundle": ("inspect", "bench"),
@@ -21,6 +21,7 @@ SUMMARIES: Final = {
     "verify": "decide whether an image shows a person (1:1)",
     "identify": "decide who of the people enrolled an image shows (1:N)",
     "people": "list the people enrolled, or move them to another device",
+    "lookalikes": "list people enrolled who may be accepted as each other",
     "forget": "delete a person",
     "unlock": "let a person verify again after too many failures",
     "audit": "show the audit trail of decisions and changes",
@@ -77,6 +78,12 @@ HELP: Final = {
         "List the people enrolled, or write them to a sealed file for another device with the\n"
         "same encoder, or read them from one.",
         ("people", "people export staff.people --transfer-key transfer.key", "people import staff.people"),
+    ),
+    "lookalikes": HelpText(
+        "List the pairs of people enrolled who are so alike that verify would accept the one as\n"
+        "the other at the target FAR in use, and which of them identify would confuse too, with\n"
+        "what to do about them. The exit code is 1 where there are any.",
+        ("lookalikes", "lookalikes --limit 100 --json"),
     ),
     "forget": HelpText("Delete a person and everything that the gallery's file holds of them.", ("forget ada",)),
     "unlock": HelpText("Let a person verify again at once, after too many failures.", ("unlock ada",)),

@@ -11,14 +11,13 @@ if TYPE_CHECKING:
     from edge_oneshot_device.diagnostics.doctor import Diagnosis
     from edge_oneshot_device.gallery.audit_check import AuditReport
     from edge_oneshot_device.gallery.audit_trail import AuditEntry, PrunedAudit
-    from edge_oneshot_device.gallery.people import Enrolment, Person
+    from edge_oneshot_device.gallery.people import Enrolment, Person, Unlocked
     from edge_oneshot_device.gallery.rotation import DroppedKeys, KeyRotation
     from edge_oneshot_device.gallery.transfer import Backup, Transfer
     from edge_oneshot_device.installation.installation_report import Installation
     from edge_oneshot_device.matching.decision import Decision
     from edge_oneshot_device.matching.thresholds import Outlook
     from edge_oneshot_device.recognition.folder_enrolment import FolderEnrolment
-    from edge_oneshot_device.recognition.recognizer import Unlocked
 
 UNCALIBRATED: Final = "uncalibrated: verify and identify will refuse; export it with calibration images"
 UNSIGNED: Final = "nobody: the digests show that the bundle is undamaged, not where it comes from"
@@ -66,7 +65,7 @@ def _grounds(decision: "Decision") -> str:
     assert decision.likeness is not None
     assert decision.likeness_needed is not None
     enough = decision.score is not None and decision.score >= decision.threshold
-    likeness, needed = _apart(decision.likeness, decision.likeness_needed, enough=enough)
+    likeness, needed = tell_apart(decision.likeness, decision.likeness_needed, enough=enough)
     facts = [f"score {_number(decision.score)}", f"threshold {_number(decision.threshold)}"]
     if decision.candidate is not None:
         facts.insert(0, f"best match {decision.candidate.person}")
@@ -80,7 +79,7 @@ def _grounds(decision: "Decision") -> str:
     return f"likeness {likeness} of 100, {needed} needed  ({', '.join(facts)})"
 
 
-def _apart(likeness: float, needed: float, *, enough: bool) -> tuple[str, str]:
+def tell_apart(likeness: float, needed: float, *, enough: bool) -> tuple[str, str]:
     """Both numbers with as many digits as it takes to see which is larger."""
     for digits in range(5):
         shown = f"{likeness:.{digits}f}", f"{needed:.{digits}f}"
@@ -106,8 +105,11 @@ def _enrolment_line(enrolment: "Enrolment") -> str:
     if enrolment.templates == 0:
         return f"{enrolment.reason}  {enrolment.person}"
     text = f"{enrolment.reason}  {enrolment.person}  {count(enrolment.templates, 'template')}"
-    if enrolment.resembles is not None:
-        text += f"  (resembles {enrolment.resembles.person}: check whether it is one person under two names)"
+    alike = enrolment.resembles
+    if alike is not None:
+        where = " and ".join(name for name in ("verify", "identify") if getattr(alike, name))
+        text += f"  (resembles {alike.person} closely enough to be confused in {where}: check whether it is one person"
+        text += " under two names; if not, lookalikes says what to do)"
     return text
 
 

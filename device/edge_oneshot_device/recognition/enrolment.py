@@ -10,11 +10,14 @@ from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery import renewal
 from edge_oneshot_device.gallery.gallery import Gallery
+from edge_oneshot_device.gallery.people import Resemblance
 from edge_oneshot_device.gallery.roster import NewTemplates
 from edge_oneshot_device.gallery.template_cache import TemplateCache
-from edge_oneshot_device.matching.decision import Candidate, scores
+from edge_oneshot_device.matching.decision import scores
+from edge_oneshot_device.matching.lookalikes import compare
 from edge_oneshot_device.matching.search import Match
 from edge_oneshot_device.matching.thresholds import LOOSE_FAR, MAX_TEMPLATES, threshold_for
+from edge_oneshot_device.recognition.lookalikes import door_of
 from edge_oneshot_device.recognition.policy import Policy
 
 
@@ -25,7 +28,7 @@ def check_fit(
     *,
     even_if_alike: bool = False,
     files: Sequence[str | None] = (),
-) -> Candidate | None:
+) -> Resemblance | None:
     """Compare new templates with those that the person has, with each other, and with everybody else's.
 
     Args:
@@ -36,8 +39,8 @@ def check_fit(
         files: The image file of each template, for errors; None for an image that is no file.
 
     Returns:
-        Another person whom one of them would be taken for, and its score. None where there is nobody, or the bundle is
-        not calibrated.
+        The person whom one of the templates is nearest to, where the two are look-alikes: one would be accepted as the
+        other. None where they are not, or the bundle is not calibrated.
 
     Raises:
         InputError: Reason ``fits_another``: a template is nearer to another person than to the person's own ones; or
@@ -65,12 +68,10 @@ def check_fit(
         return None
     calibration = policy.calibration(cache.most, cache.fewest)
     target, people = policy.target(calibration), cache.index.people
-    if nearest.score < threshold_for(calibration, policy.metric, target, people).value:
-        return None
     strict = threshold_for(calibration, policy.metric, min(target, LOOSE_FAR), people).value
     if nearest.score >= strict and not even_if_alike:
         raise _already_known(_image(which, new.person, files), known)
-    return Candidate(known, nearest.score)
+    return _resemblance(cache, policy, new, number, nearest.person, known)
 
 
 def _compare(
@@ -81,10 +82,27 @@ def _compare(
     other = next((match for match in cache.index.search(template) if match.person != number), None)
     if other is None:
         return None, None
-    own = np.delete(new.templates, position, axis=0)
-    if new.act == "added" and number is not None:
-        own = np.concatenate([cache.index.templates_of(number), own])
+    own = np.concatenate([_kept(cache, new, number), np.delete(new.templates, position, axis=0)])
     return other, float(scores(template, own, policy.metric).max()) if len(own) else None
+
+
+def _kept(cache: TemplateCache, new: NewTemplates, number: int | None) -> NDArray[np.float32]:
+    """The templates, float32 (k, d), that a person keeps beside the new ones."""
+    return new.templates[:0] if new.act != "added" or number is None else cache.index.templates_of(number)
+
+
+def _resemblance(
+    cache: TemplateCache, policy: Policy, new: NewTemplates, number: int | None, other: int, name: str
+) -> Resemblance | None:
+    """How the person, once enrolled, resembles somebody else; None where the two are no look-alikes."""
+    own = np.concatenate([_kept(cache, new, number), new.templates])
+    most, fewest = max(cache.most, len(own)), min(cache.fewest, len(own))
+    try:
+        door = door_of(policy, most, fewest, cache.index.people + (number is None))
+    except InputError:  # not calibrated for so few templates or so many: nobody is accepted
+        return None
+    pair = compare(own, cache.index.templates_of(other), door)
+    return None if pair is None else Resemblance(name, pair.score, pair.verify, pair.identify)
 
 
 def _image(position: int, person: str, files: Sequence[str | None]) -> str:

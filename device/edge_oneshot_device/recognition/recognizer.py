@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
@@ -18,7 +18,7 @@ from edge_oneshot_device.gallery import audit, limits
 from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, Refusal
-from edge_oneshot_device.gallery.people import Enrolment, Person, new_name, person_name
+from edge_oneshot_device.gallery.people import Enrolment, Person, Unlocked, new_name, person_name
 from edge_oneshot_device.gallery.roster import NewTemplates, act_of, find
 from edge_oneshot_device.gallery.template_cache import TemplateCache
 from edge_oneshot_device.gallery.transaction import TRIES, ChangedError, with_reserve
@@ -27,6 +27,7 @@ from edge_oneshot_device.matching.thresholds import Outlook, threshold_for
 from edge_oneshot_device.recognition.attempts import Attempt, Comparison, decide_and_record, reject_changing
 from edge_oneshot_device.recognition.choosing import Choice, choose
 from edge_oneshot_device.recognition.enrolment import check_fit, most_templates
+from edge_oneshot_device.recognition.lookalikes import LookAlikes, find_look_alikes
 from edge_oneshot_device.recognition.outlook import outlook_of
 from edge_oneshot_device.recognition.policy import Policy
 from edge_oneshot_device.state.opening import open_installed
@@ -35,18 +36,6 @@ if TYPE_CHECKING:
     from edge_oneshot_device.liveness.watcher import Watcher
 
 DEFAULT_LIMITS: Final = Limits()
-
-
-class Unlocked(msgspec.Struct, frozen=True):
-    """A person who may try 1:1 again.
-
-    Attributes:
-        person: The name.
-        failures: Consecutive failures until now.
-    """
-
-    person: str
-    failures: int
 
 
 class Recognizer:
@@ -273,6 +262,10 @@ class Recognizer:
             MachineError: The disk failed.
         """
         return self.gallery.people()
+
+    def look_alikes(self, limit: int = 20, report: Callable[[int, int], None] | None = None) -> LookAlikes:
+        """The people enrolled of whom one would be accepted as the other; arguments and errors: `find_look_alikes`."""
+        return find_look_alikes(self.gallery, self._policy, limit, report)
 
     def outlook(self) -> Outlook | None:
         """The expected errors in 1:N with everybody enrolled; None where the bundle is not calibrated for them.
