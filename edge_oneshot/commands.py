@@ -105,12 +105,14 @@ def export(arguments: argparse.Namespace) -> int:
         raise InputError(message, reason="wrong_use")
     if own and not arguments.model:
         raise InputError(f"{own[0]} goes with --model: a run knows its own", reason="wrong_use")
+    if arguments.weights and arguments.pretrained != "faces":
+        raise InputError("--weights goes with --pretrained faces: leave it out", reason="wrong_use")
     inputs = [*(arguments.model or ()), _data_path(arguments.data), options.sign]
-    check_output(arguments.out, inputs=inputs)
+    check_output(arguments.out, inputs=inputs, folders=[arguments.weights])
     if arguments.report:
         check_output(arguments.report, inputs=[*inputs, arguments.out])
     check_export(arguments.out, options)
-    if not arguments.model:
+    if not arguments.model or "faces" in given(arguments, EncoderFileOptions):
         _import_tensorflow()
     from edge_oneshot.presentation.progress import step_progress
 
@@ -152,7 +154,7 @@ def _export(
     if arguments.pretrained == "faces":
         from edge_oneshot.faces.face_export import export_faces
 
-        return export_faces(out, options, progress=progress)
+        return export_faces(out, options, weights=arguments.weights, progress=progress)
     from edge_oneshot.pretrained import pretrained_run
     from edge_oneshot.run_export import export_run
     from edge_oneshot.training.runs import Run

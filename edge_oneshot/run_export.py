@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from edge_oneshot.data.catalogue import DATASETS, names_in
 from edge_oneshot.data.loading import load_data
 from edge_oneshot.errors import DataError, TrainingError
+from edge_oneshot.faces import tuning
 from edge_oneshot.faces.inputs import face_files, open_finder
 from edge_oneshot.faces.packages import FINDING
 from edge_oneshot.faces.representative import golden_faces
+from edge_oneshot.faces.sface import DEFAULT_VARIANTS
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.runs import Run
 from edge_oneshot.training.trainable import encoder_of
@@ -51,12 +54,14 @@ def export_run(
     """
     record = run.record
     options = options or ExportOptions()
+    if options.variants is None and record.settings.net == tuning.NET:
+        options = msgspec.structs.replace(options, variants=DEFAULT_VARIANTS)
     check_export(Path(out), options)
     if record.images_seen == 0:
         raise TrainingError(f"{run.path}: nothing is trained yet; go on with --resume", reason="run_unfinished")
     if progress:
         progress("loading the run's data")
-    section = record.input
+    section = encoder_of(record).input
     finder = open_finder(section) if section.face else None
     data = load_data(record.settings.data, section, data_dir=data_dir, faces=finder)
     groups = {*record.trained_on, *record.held_out}

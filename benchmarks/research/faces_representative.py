@@ -17,10 +17,9 @@ import numpy as np
 
 from edge_oneshot.data.loading import load_data
 from edge_oneshot.faces.inputs import face_files, face_input
-from edge_oneshot.faces.net import build_net
-from edge_oneshot.faces.packages import ENCODER, read_package_file
+from edge_oneshot.faces.packages import SFACE, read_net
 from edge_oneshot.faces.representative import representative_faces
-from edge_oneshot.faces.weights import read_weights
+from edge_oneshot.faces.sface import build_sface
 from edge_oneshot_device import Encoder
 from edge_oneshot_device.bundle.manifest import EmbeddingSection
 from edge_oneshot_device.encoding.preprocessing import has_content, scale
@@ -56,8 +55,8 @@ def main() -> int:
         "astronaut": pictures[:TAKES],
         "noise": noise,
     }
-    model = build_net(read_weights(read_package_file(ENCODER)))
-    embedding = EmbeddingSection(size=128, metric="euclidean")
+    model = build_sface(read_net(SFACE))
+    embedding = EmbeddingSection(size=128, metric="cosine")
 
     def embedded(variant: str, images: np.ndarray) -> np.ndarray:
         opened = open_model("tflite", to_tflite(model, VARIANTS[variant], scale(images, section)))
@@ -67,7 +66,7 @@ def main() -> int:
     found = {}
     for name, images in (("float32", None), *sets.items()):
         rows = exact if images is None else embedded("int8", images)
-        rates = verification_rates(genuine_and_impostor(rows, labels, "euclidean"), labels)
+        rates = verification_rates(genuine_and_impostor(rows, labels, "cosine"), labels)
         cosines = (rows * exact).sum(axis=1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(exact, axis=1)
         found[name] = {
             "images": 0 if images is None else len(images),

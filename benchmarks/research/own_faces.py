@@ -60,7 +60,7 @@ def main() -> int:
     """Run the comparison; returns its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="ZIP", help="of a folder of 40 people")
-    parser.add_argument("--images", type=int, default=1600, metavar="N", help="a training of dlib's encoder (1,600)")
+    parser.add_argument("--images", type=int, default=1600, metavar="N", help="a training of SFace (1,600)")
     parser.add_argument("--anew", type=int, default=9600, metavar="N", help="of a small one from nothing (9,600)")
     parser.add_argument("--seed", type=int, default=0, help="of splits and trainings (0)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="the results")
@@ -77,10 +77,9 @@ def main() -> int:
         folder = Path(temporary)
         for split, (trained, judged) in enumerate(unpack(arguments.data, folder, arguments.seed)):
             people = load_faces(str(judged), face_input())
-            found.setdefault("dlib's encoder", []).append(rates(build_tunable(), people, face_input(), "euclidean"))
-            found.setdefault("the same by cosine", []).append(rates(build_tunable(), people, face_input(), "cosine"))
+            found.setdefault("SFace", []).append(rates(build_tunable(), people, face_input(), "cosine"))
             for name, told in {
-                "its last stage trained on": {"start": "faces", "images": arguments.images},
+                "its last block trained on": {"start": "faces", "images": arguments.images},
                 "a small one from nothing": {"faces": True, "images": arguments.anew, "size": 64},
             }.items():
                 began = time.monotonic()
@@ -95,11 +94,9 @@ def main() -> int:
     content: dict[str, Any] = {"command": "python benchmarks/research/own_faces.py --data DATA", "means": means}
     for name, each in found.items():
         for rate in RATES:
-            apart = np.array(
-                [one[rate] - plain[rate] for one, plain in zip(each, found["dlib's encoder"], strict=True)]
-            )
+            apart = np.array([one[rate] - plain[rate] for one, plain in zip(each, found["SFace"], strict=True)])
             reach = STUDENT * apart.std(ddof=1) / np.sqrt(SPLITS)
-            content.setdefault("points against dlib's encoder", {}).setdefault(name, {})[rate] = [
+            content.setdefault("points against SFace", {}).setdefault(name, {})[rate] = [
                 round(100 * float(value), 3) for value in (apart.mean(), apart.mean() - reach, apart.mean() + reach)
             ]
     write_atomically(arguments.out, json.dumps({**content, "splits": found}, indent=1).encode() + b"\n")

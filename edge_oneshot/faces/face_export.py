@@ -1,4 +1,4 @@
-"""Export of dlib's face encoder with its detectors, all from installed packages."""
+"""Export of SFace with the nets that find and follow faces."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,10 +11,9 @@ import msgspec
 from edge_oneshot.errors import DataError
 from edge_oneshot.faces import packages
 from edge_oneshot.faces.inputs import face_files, face_input
-from edge_oneshot.faces.net import build_net
 from edge_oneshot.faces.parity import check_parity
 from edge_oneshot.faces.representative import golden_faces, representative_faces
-from edge_oneshot.faces.weights import read_weights
+from edge_oneshot.faces.sface import DEFAULT_VARIANTS, build_sface
 from edge_oneshot_device.bundle.manifest import Calibration, Provenance
 from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_export.keras_export import check_export, export
@@ -22,52 +21,56 @@ from edge_oneshot_export.options import ExportOptions
 from edge_oneshot_export.packing.packer import BundleSpec, ExportReport
 from edge_oneshot_export.variants import VARIANTS
 
-_USED: Final = (
-    packages.ENCODER,
-    packages.FINDER,
-    packages.CLOSER,
-    packages.MESH,
-    packages.ASTRONAUT,
-    packages.SMALL_FACES,
-)
+_USED: Final = (packages.SFACE.stored, *packages.FINDING, packages.SMALL_FACES)
 
 
 def export_faces(
-    out: str | Path, options: ExportOptions | None = None, *, progress: Callable[[str], None] | None = None
+    out: str | Path,
+    options: ExportOptions | None = None,
+    *,
+    weights: Path | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> ExportReport:
-    """Export the face encoder: ported to Keras, compared with dlib's own embeddings, quantized.
+    """Export the face encoder: ported to Keras, compared with its ONNX file, quantized.
 
     Drift is measured on the images of packages. The thresholds are from 40 people in one room, see
     docs/reference/faces.md, so that every decision says `provisional` until `calibrate` has chosen others.
 
     Args:
         out: ``NAME.oneshot``.
-        options: What the user chooses; None takes the defaults. The thresholds exist for some target FARs only.
+        options: What the user chooses; None takes the defaults, the variants dynamic and float32. The thresholds exist
+            for some target FARs only.
+        weights: Folder of the ONNX files of SFace and YuNet; None takes those of the extra ``faces``, or downloads
+            them, see `edge_oneshot.faces.packages.read_net`.
         progress: Called with the name of each step as it begins.
 
     Returns:
         What was written and what was left out.
 
     Raises:
-        DataError: A package of the extra ``faces`` is missing or holds another file; the target FAR has no threshold.
+        DataError: A net is missing or another file, a package of the extra ``faces`` is missing, or the target FAR has
+            no threshold.
         InputError, ModelError, ExportError: See `edge_oneshot_export.export`.
     """
     say = progress or (lambda _step: None)
     options = options or ExportOptions()
+    if options.variants is None:
+        options = msgspec.structs.replace(options, variants=DEFAULT_VARIANTS)
     check_export(Path(out), options)
     thresholds = provisional_thresholds(options.chosen, options.target_far)
     say("reading the face networks")
-    section, files = face_input(), face_files()
+    content = packages.read_net(packages.SFACE, weights)
+    section, files = face_input(weights), face_files(weights)
     assert section.face is not None
-    model = build_net(read_weights(packages.read_package_file(packages.ENCODER)))
-    say("comparing with dlib's answers")
-    check_parity(model, section)
+    model = build_sface(content)
+    say("comparing with ONNX Runtime")
+    check_parity(model, content)
     finder = FaceFinder(files, section, section.face)
     spec = BundleSpec(
         input=section,
-        metric="euclidean",
+        metric="cosine",
         provenance=Provenance(
-            data="dlib's face recognition network v1, trained by its author on about 3 million photos of 7,485 people",
+            data="SFace (OpenCV's model zoo, 2021dec), trained by its authors on photos of people gathered on the web",
             seed=None,
             images_seen=0,
             trained_on=(),
@@ -92,7 +95,7 @@ def export_faces(
 
 
 def provisional_thresholds(variants: Sequence[str], target_far: float | None) -> dict[str, tuple[Calibration, ...]]:
-    """The committed thresholds of each variant: those of int8 for 8 bits, those of float32 for the others.
+    """The committed thresholds of each variant: those of dynamic, int8 or float32, by its precision.
 
     Args:
         variants: Names of the variants.
@@ -114,7 +117,7 @@ def provisional_thresholds(variants: Sequence[str], target_far: float | None) ->
         variant: tuple(
             msgspec.structs.replace(calibration, variant=variant, target_far=known)
             for calibration in measured
-            if calibration.variant == ("float32" if VARIANTS[variant].precision in ("float32", "float16") else "int8")
+            if calibration.variant == VARIANTS[variant].precision.replace("float16", "float32")
         )
         for variant in variants
     }

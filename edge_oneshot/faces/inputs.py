@@ -1,65 +1,81 @@
-"""The input section of the face encoder: detectors, alignment template, scaling."""
+"""The input section of the face encoder: finder, mesh, alignment template, scaling."""
 
-from importlib import resources
+import hashlib
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from edge_oneshot.bundle_options import Eyes
-from edge_oneshot.faces import packages
-from edge_oneshot.faces.net import SCALE, SIDE
+from edge_oneshot.errors import DataError
+from edge_oneshot.faces import packages, sface, yunet
 from edge_oneshot_device.bundle.face_section import FaceKind, FaceLimits, FaceModel, FacePoint, FaceSection
 from edge_oneshot_device.bundle.manifest import InputSection, value_range
 from edge_oneshot_device.faces.finding import FaceFinder
 
-_MIN_SCORE: Final = 0.5  # MediaPipe's default, for all three
-_MAX_OVERLAP: Final = 0.3  # MediaPipe's default
+_FINDER: Final = "faces/finder.tflite"
+_MESH: Final = "faces/mesh.tflite"
+_FINDER_SCORE: Final = 0.85  # docs/experiments/faces.md
+_MESH_SCORE: Final = 0.5  # MediaPipe's default
+_MAX_OVERLAP: Final = 0.3  # OpenCV's default for YuNet
 # in smaller faces the embedding moves by a quarter or more of the distance of two people (docs/experiments/faces.md)
 _MIN_EYE_DISTANCE: Final = 20.0
 # where the embedding has moved by half the least distance of two people (benchmarks/research/faces_quality.py)
 _LIMITS: Final = FaceLimits(
-    max_outside=0.25, max_yaw=25.0, max_pitch=20.0, min_light=40.0, max_glare=0.3, max_blur=0.72
+    max_outside=0.46, max_yaw=25.0, max_pitch=20.0, min_light=40.0, max_glare=0.3, max_blur=0.72
 )
-_EYE_CORNERS: Final = ((33, 133), (362, 263))  # points of the mesh; the eye on the left of the picture first
+# where SFace has the finder's points, in pixels of its input: eyes, tip of the nose, corners of the mouth
+_TEMPLATE: Final = (
+    (38.2946, 51.6963),
+    (73.5318, 51.5014),
+    (56.0252, 71.7366),
+    (41.5493, 92.3655),
+    (70.7299, 92.2041),
+)
 
-_FILES: Final = {
-    "faces/finder.tflite": packages.FINDER,
-    "faces/closer.tflite": packages.CLOSER,
-    "faces/mesh.tflite": packages.MESH,
-}
 
+def face_files(weights: Path | None = None) -> dict[str, bytes]:
+    """The nets that find and follow faces as members of the bundle: path to content.
 
-def face_files() -> dict[str, bytes]:
-    """The detectors as members of the bundle, from the installed packages: path to content.
+    Args:
+        weights: Folder of the finder's ONNX file, see `edge_oneshot.faces.packages.read_net`.
 
     Raises:
-        DataError: Reason ``extra_missing`` or ``wrong_file``.
+        DataError: See `read_net` and `read_package_file`.
+        ExportError: The converter failed.
     """
-    return {path: packages.read_package_file(file) for path, file in _FILES.items()}
+    return {_FINDER: _finder(weights), _MESH: packages.read_package_file(packages.MESH)}
+
+
+@cache
+def _finder(weights: Path | None) -> bytes:
+    return yunet.convert_yunet(packages.read_net(packages.YUNET, weights))
 
 
 def open_finder(section: InputSection) -> FaceFinder:
-    """Open the detectors of an input section with a face part, from the installed packages.
+    """Open the nets of an input section with a face part.
 
     Raises:
-        DataError: Reason ``extra_missing`` or ``wrong_file``.
+        DataError: As `face_files`.
     """
     assert section.face is not None
     return FaceFinder(face_files(), section, section.face)
 
 
-def face_input() -> InputSection:
-    """The input section of dlib's face encoder."""
-    kinds: tuple[tuple[FaceKind, int], ...] = (("blazeface-full", 192), ("blazeface-short", 128), ("facemesh", 192))
-    finder, closer, mesh = (
-        FaceModel(file=path, sha256=file.sha256, kind=kind, size=size, min_score=_MIN_SCORE)
-        for (path, file), (kind, size) in zip(_FILES.items(), kinds, strict=True)
-    )
-    template = resources.files("edge_oneshot.faces").joinpath("template.json").read_bytes()
-    mean, scale = (0.0,) * 3, (SCALE,) * 3
+def face_input(weights: Path | None = None) -> InputSection:
+    """The input section of SFace, whose pixels stay 0..255.
+
+    Args:
+        weights: As `face_files` takes it.
+
+    Raises:
+        DataError, ExportError: As `face_files`.
+    """
+    mean, scale = (0.0,) * 3, (1.0,) * 3
     return InputSection(
-        height=SIDE,
-        width=SIDE,
+        height=sface.SIDE,
+        width=sface.SIDE,
         colour="rgb",
         resize="bicubic",
         mean=mean,
@@ -67,24 +83,46 @@ def face_input() -> InputSection:
         value_range=value_range(mean, scale),
         min_contrast=16,
         face=FaceSection(
-            finder=finder,
-            closer=closer,
-            mesh=mesh,
+            finder=_model(_FINDER, weights, "yunet", yunet.SIDE, _FINDER_SCORE),
+            mesh=_model(_MESH, weights, "facemesh", 192, _MESH_SCORE),
             max_overlap=_MAX_OVERLAP,
-            template=msgspec.json.decode(template, type=tuple[FacePoint, ...]),
+            template=tuple(
+                FacePoint(point=point, x=x / sface.SIDE, y=y / sface.SIDE) for point, (x, y) in enumerate(_TEMPLATE)
+            ),
             min_eye_distance=_MIN_EYE_DISTANCE,
             limits=_LIMITS,
         ),
     )
 
 
+def _model(path: str, weights: Path | None, kind: FaceKind, size: int, score: float) -> FaceModel:
+    digest = hashlib.sha256(face_files(weights)[path]).hexdigest()
+    return FaceModel(file=path, sha256=digest, kind=kind, size=size, min_score=score)
+
+
 def small_face_input(size: int) -> InputSection:
     """The input section of a face encoder that is trained here: ``size x size`` pixels in -1..1."""
     mean = scale = (127.5,) * 3
-    whole = face_input()
     return msgspec.structs.replace(
-        whole, height=size, width=size, mean=mean, scale=scale, value_range=value_range(mean, scale)
+        face_input(), height=size, width=size, mean=mean, scale=scale, value_range=value_range(mean, scale)
     )
+
+
+def renewed(section: InputSection) -> InputSection:
+    """A run's input section with the nets as they are now: another TensorFlow may convert the finder differently.
+
+    Raises:
+        DataError: ``former_faces``: an earlier release trained the run on faces that other nets had found.
+    """
+    if section.face is None:
+        return section
+    if section.face.finder.kind != "yunet":
+        message = "the run was trained on faces that nets of an earlier release had found; train it again"
+        raise DataError(message, reason="former_faces")
+    now = face_input().face
+    assert now is not None
+    face = msgspec.structs.replace(section.face, finder=now.finder, mesh=now.mesh)
+    return msgspec.structs.replace(section, face=face)
 
 
 def placed_faces(width: int, height: int, eyes: Eyes | None = None) -> FaceSection:
@@ -93,16 +131,15 @@ def placed_faces(width: int, height: int, eyes: Eyes | None = None) -> FaceSecti
     Args:
         width: Width of its input in pixels.
         height: Height of its input in pixels.
-        eyes: The middles of the eyes in its input; None takes those of dlib's encoder.
+        eyes: The middles of the eyes in its input; None takes those of SFace.
     """
     section = face_input().face
     assert section is not None
     if eyes is None:
         return section
-    places = {place.point: complex(place.x, place.y) for place in section.template}
-    own = [sum(places[corner] for corner in corners) / 2 for corners in _EYE_CORNERS]
+    places = [complex(place.x, place.y) for place in section.template]
     wanted = [complex(x * width, y * height) for x, y in (eyes[:2], eyes[2:])]
-    turn = (wanted[1] - wanted[0]) / (own[1] - own[0])
-    moved = {point: wanted[0] + turn * (place - own[0]) for point, place in places.items()}
-    template = tuple(FacePoint(point=point, x=at.real / width, y=at.imag / height) for point, at in moved.items())
+    turn = (wanted[1] - wanted[0]) / (places[1] - places[0])
+    moved = [wanted[0] + turn * (place - places[0]) for place in places]
+    template = tuple(FacePoint(point=point, x=at.real / width, y=at.imag / height) for point, at in enumerate(moved))
     return msgspec.structs.replace(section, template=template)

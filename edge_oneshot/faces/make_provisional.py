@@ -1,8 +1,9 @@
 """The provisional thresholds of the face bundle: edge_oneshot/faces/provisional.json.
 
-    python -m edge_oneshot.faces.make_provisional faces.oneshot --data olivetti.zip
+    edge-oneshot export --pretrained faces --variants dynamic,int8,float32 --out faces.oneshot
+    python -m edge_oneshot.faces.make_provisional faces.oneshot --data lfw-half.zip
 
-The people are those of AT&T's Database of Faces (40, ten photos each); only their numbers are kept.
+The people are half of those of Labeled Faces in the Wild; only their numbers are kept.
 """
 
 import argparse
@@ -16,19 +17,20 @@ from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_export.judging.calibration import CalibrationSettings, calibrate
 
-DATA = "provisional: 40 people of AT&T's Database of Faces, grey, one room; calibrate with people of your own"
+DATA = "provisional: people of Labeled Faces in the Wild; calibrate with people of your own"
+VARIANTS = ("dynamic", "int8", "float32")
 OUT = Path(__file__).with_name("provisional.json")
 
 
 def main() -> int:
     """Measure and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, metavar="faces.oneshot", help="with int8 and float32")
+    parser.add_argument("bundle", type=Path, metavar="faces.oneshot", help=f"with {', '.join(VARIANTS)}")
     parser.add_argument("--data", required=True, metavar="DATA", help="a folder or zip of people")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FILE.json")
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
-    encoders = [Encoder.open(bundle, name) for name in ("int8", "float32")]
+    encoders = [Encoder.open(bundle, name) for name in VARIANTS]
     people = load_data(arguments.data, encoders[0].input, faces=encoders[0].faces)
     settings = CalibrationSettings(DATA, provisional=True)
     measured = [one for encoder in encoders for one in calibrate(encoder, people.labelled(), settings)]

@@ -1,27 +1,26 @@
-"""dlib's face encoder for fine-tuning: its last stage is trained, all other weights stay fixed."""
+"""SFace for fine-tuning: its last block and its dense layer are trained, all other weights stay fixed."""
 
 from typing import TYPE_CHECKING, Final
 
-from edge_oneshot.faces.net import build_net
-from edge_oneshot.faces.packages import ENCODER, read_package_file
-from edge_oneshot.faces.weights import read_weights
+from edge_oneshot.faces.packages import SFACE, read_net
+from edge_oneshot.faces.sface import build_sface
 
 if TYPE_CHECKING:
     import keras
 
-NET: Final = "dlib"
+NET: Final = "sface"
 """Its name in run.json."""
 
-_LEARNING: Final = ("stage4", "embedding")
+_LEARNING: Final = ("depthwise13", "conv13", "embedding")
 
 
 def build_tunable() -> "keras.Model":
-    """Dlib's network from `build_net` with its own weights, all frozen but the last residual block and the dense layer.
+    """SFace from `build_sface` with its own weights, all frozen but the last block and the dense layer.
 
     Raises:
-        DataError: ``extra_missing`` or ``wrong_file``.
+        DataError: See `edge_oneshot.faces.packages.read_net`.
     """
-    model = build_net(read_weights(read_package_file(ENCODER)))
+    model = build_sface(read_net(SFACE))
     for layer in model.layers:
         layer.trainable = layer.name.startswith(_LEARNING)
     return model

@@ -19,7 +19,7 @@ ObjectiveName = Literal["cosine", "contrastive", "triplet", "prototypical", "koc
 StrategyName = Literal["one", "mirrored", "multiworker"]
 
 FACES = "faces"
-"""The value of `start` that means dlib's face encoder; a run of that name is ./faces."""
+"""The value of `start` that means SFace, the face encoder; a run of that name is ./faces."""
 
 
 class Recipe(Options, frozen=True, kw_only=True):
@@ -77,8 +77,8 @@ class Recipe(Options, frozen=True, kw_only=True):
     start: Annotated[
         str | None,
         option(
-            "start from the encoder of this run instead of random weights; faces: from dlib's face "
-            "encoder, of which the last stage is trained",
+            "start from the encoder of this run instead of random weights; faces: from SFace, the face "
+            "encoder, of which the last block is trained",
             metavar="RUN",
         ),
     ] = None

@@ -10,9 +10,9 @@ import keras
 from edge_oneshot.data.loading import default_input
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.faces import tuning
-from edge_oneshot.faces.inputs import face_input, small_face_input
-from edge_oneshot.faces.packages import ENCODER
-from edge_oneshot.faces.weights import EMBEDDING
+from edge_oneshot.faces.inputs import face_input, renewed, small_face_input
+from edge_oneshot.faces.packages import SFACE
+from edge_oneshot.faces.sface import EMBEDDING
 from edge_oneshot.training.nets import build_encoder, build_trainee
 from edge_oneshot.training.options import FACES, Precision, TrainOptions
 from edge_oneshot.training.runs import RunRecord
@@ -79,15 +79,19 @@ def encoder_to_train(data: str, options: TrainOptions) -> TrainableEncoder:
     if options.views == 2 or any(getattr(options, name) != getattr(default, name) for name in _OF_THE_NET):
         message = "the encoder faces has its own net: leave out size, embedding, net, precision and views"
         raise TrainingError(message, reason="wrong_use")
-    return _dlib(face_input())
+    return _sface(face_input())
 
 
 def encoder_of(record: RunRecord) -> TrainableEncoder:
-    """The encoder that a run trains."""
-    settings = record.settings
+    """The encoder that a run trains.
+
+    Raises:
+        DataError: As `edge_oneshot.faces.inputs.renewed`, where the run takes faces.
+    """
+    settings, section = record.settings, renewed(record.input)
     if settings.net == tuning.NET:
-        return _dlib(record.input)
-    return _convolutional(record.input, settings.net, settings.embedding, settings.precision)
+        return _sface(section)
+    return _convolutional(section, settings.net, settings.embedding, settings.precision)
 
 
 def _convolutional(section: InputSection, net: str, embedding: int, precision: Precision) -> TrainableEncoder:
@@ -107,8 +111,8 @@ def _convolutional(section: InputSection, net: str, embedding: int, precision: P
     )
 
 
-def _dlib(section: InputSection) -> TrainableEncoder:
-    """Dlib's face encoder, of which the last stage is trained."""
+def _sface(section: InputSection) -> TrainableEncoder:
+    """SFace, of which the last block and the dense layer are trained."""
     return TrainableEncoder(
         net=tuning.NET,
         input=section,
@@ -119,5 +123,5 @@ def _dlib(section: InputSection) -> TrainableEncoder:
         minutes=2.0,  # a few hundred photos teach nothing more after that
         turns=False,
         whitened=False,  # the few people of a folder say too little of what all people vary by
-        origin=Origin("dlib's face recognition network v1", ENCODER.licence),
+        origin=Origin("SFace", SFACE.stored.licence),
     )

@@ -32,6 +32,7 @@ OUTPUTS = {
 INPUTS = {
     ("train", "data"), ("train", "start"), ("train", "data_dir"),
     ("export", "run"), ("export", "model"), ("export", "data"), ("export", "sign"), ("export", "data_dir"),
+    ("export", "weights"),
     ("calibrate", "bundle"), ("calibrate", "data"), ("calibrate", "sign"), ("calibrate", "data_dir"),
     ("evaluate", "bundle"), ("evaluate", "data"), ("evaluate", "data_dir"),
     ("preflight", "model"), ("inspect", "bundle"), ("inspect", "other"), ("deploy", "bundle"), ("deploy", "trust"),

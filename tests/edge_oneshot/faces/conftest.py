@@ -4,10 +4,10 @@ from importlib import util
 
 import pytest
 
-from edge_oneshot.faces.packages import ASTRONAUT, ENCODER, FINDER
+from edge_oneshot.faces.packages import ASTRONAUT, MESH, SFACE
 
 
 @pytest.fixture(scope="session")
 def faces_extra() -> None:
-    if any(util.find_spec(file.package) is None for file in (ENCODER, FINDER, ASTRONAUT)):
+    if any(util.find_spec(file.package) is None for file in (SFACE.stored, MESH, ASTRONAUT)):
         pytest.skip("the extra faces is not installed")

@@ -41,7 +41,7 @@ def call(capsys):
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory, faces_extra):  # noqa: ARG001 (skips)
     path = tmp_path_factory.mktemp("faces") / "faces.oneshot"
-    command = [Path(sys.executable).parent / "edge-oneshot", "export", "--pretrained", "faces", "--variants", "int8"]
+    command = [Path(sys.executable).parent / "edge-oneshot", "export", "--pretrained", "faces"]
     done = subprocess.run([*command, "--out", path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return path
@@ -73,20 +73,20 @@ def photo(tmp_path):
 def test_it_holds_all_nets_and_the_licence_of_each(bundle):
     manifest = Bundle.open(bundle).manifest
     assert [member.path for member in manifest.members] == [
-        *("faces/closer.tflite", "faces/finder.tflite", "faces/mesh.tflite"),
+        *("faces/finder.tflite", "faces/mesh.tflite"),
         *("golden/0.png", "golden/1.png"),
-        "models/int8.tflite",
+        *("models/dynamic.tflite", "models/float32.tflite"),
     ]
-    assert manifest.embedding.metric == "euclidean"
-    assert [part.licence for part in manifest.provenance.licences][:4] == ["CC0-1.0"] + ["Apache-2.0"] * 3
+    assert [variant.name for variant in manifest.variants] == ["dynamic", "float32"]
+    assert manifest.embedding.metric == "cosine"
+    assert [part.licence for part in manifest.provenance.licences][:3] == ["Apache-2.0", "MIT", "Apache-2.0"]
 
 
 def test_quantization_costs_little(bundle):
-    drift = Bundle.open(bundle).manifest.variants[0].drift
-    assert drift.people == 101
-    assert drift.cosine_mean > 0.99
-    assert len(drift.layers) == 55
-    assert min(layer.sqnr_db for layer in drift.layers) > 25  # decibels
+    dynamic, exact = (variant.drift for variant in Bundle.open(bundle).manifest.variants)
+    assert dynamic.people == 101
+    assert dynamic.cosine_min > 0.99
+    assert exact.cosine_min > 0.999999
 
 
 def test_one_photo_enrols_and_another_of_the_same_person_verifies(state, photo, tmp_path, call):
@@ -103,7 +103,7 @@ def test_inspect_says_that_the_thresholds_are_provisional(bundle, call, capsys):
     assert all(line["provisional"] for line in shown["calibration"])
     assert cli.main(["inspect", str(bundle), "--all"]) == 0
     text = capsys.readouterr().out
-    assert "found by blazeface-full, blazeface-short, facemesh" in text
+    assert "found by yunet, facemesh" in text
     assert "calibrate with people of your own" in text
 
 
@@ -192,5 +192,5 @@ def test_drawings_are_no_photos(bundle):
 
 def test_a_rate_without_a_provisional_threshold_is_refused_before_any_work(tmp_path):
     with raises(DataError, reason="unsupported_target"):
-        export_faces(tmp_path / "faces.oneshot", ExportOptions(variants=("int8",), target_far=0.0001))
+        export_faces(tmp_path / "faces.oneshot", ExportOptions(variants=("dynamic",), target_far=0.003))
     assert not (tmp_path / "faces.oneshot").exists()
