@@ -35,8 +35,9 @@ from edge_oneshot_device.bundle.manifest import Calibration
 from edge_oneshot_device.encoding.preprocessing import prepare
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.matching.thresholds import threshold_for
-from edge_oneshot_export.judging.calibration import CalibrationSettings, Sample, calibrate_embeddings
+from edge_oneshot_export.judging.calibration import CalibrationSettings, calibrate_embeddings
 from edge_oneshot_export.judging.metrics import frr_at, threshold_at
+from edge_oneshot_export.judging.sampling import Sample
 
 TARGET = 1e-2
 VARIANT = "int8"

@@ -20,9 +20,10 @@ import numpy as np
 from edge_oneshot.unseen_data import load_unseen
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_export.judging.calibration import CalibrationSettings, Sample, calibrate_embeddings
+from edge_oneshot_export.judging.calibration import CalibrationSettings, calibrate_embeddings
 from edge_oneshot_export.judging.metrics import far_at
 from edge_oneshot_export.judging.protocols import genuine_and_impostor
+from edge_oneshot_export.judging.sampling import Sample
 
 
 def main() -> int:

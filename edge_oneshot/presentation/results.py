@@ -44,6 +44,7 @@ class BundleSummary:
         trained_on_left_out: Groups of images left out of the calibration, because the encoder was trained on them.
         drift: Drift of each variant.
         passed_over: Files of the folder of images that were not used.
+        warning: What makes the bundle unfit for a door; None if nothing does.
     """
 
     name: str
@@ -59,6 +60,7 @@ class BundleSummary:
     drift: dict[str, Drift | None]
     seconds: float
     passed_over: list[PassedOver]
+    warning: str | None
 
 
 def bundle_summary(
@@ -86,6 +88,7 @@ def bundle_summary(
         drift={file.variant: file.drift for file in summary.files},
         seconds=report.seconds,
         passed_over=list(passed),
+        warning=_unfit(summary),
     )
 
 
@@ -114,16 +117,27 @@ def export_text(report: ExportReport, summary: Summary, seen: Sequence[str]) -> 
         some = ", ".join(seen[:4]) + (", ..." if len(seen) > 4 else "")
         lines.append(f"not calibrated on {len(seen)} groups that the encoder was trained on: {some}")
     lines += [f"left out: {left.reason}" for left in report.left_out]
-    target = max((one.target_far for one in summary.calibration), default=0.0)
     asked = ""
-    if target > LOOSE_FAR:
-        asked = f" --target-far {target:g}"
-        lines.append(
-            f"unfit for a door: with so few people and images the false accept rate is {percent(target)} at best; "
-            "calibrate it with more (edge-oneshot calibrate), or init asks for an explicit --target-far"
-        )
+    if warning := _unfit(summary):
+        asked = f" --target-far {_default_far(summary):g}"
+        lines.append(warning)
     lines.append(f"{report.path} in {report.seconds:.0f} s; next: edge-oneshot-device init {report.path}{asked}")
     return "\n".join(lines)
+
+
+def _default_far(summary: Summary) -> float:
+    """The largest default target FAR; 0 for an uncalibrated bundle."""
+    return max((one.target_far for one in summary.calibration), default=0.0)
+
+
+def _unfit(summary: Summary) -> str | None:
+    target = _default_far(summary)
+    if target <= LOOSE_FAR:
+        return None
+    return (
+        f"unfit for a door: with so few people and images the false accept rate is {percent(target)} at best; "
+        "calibrate it with more (edge-oneshot calibrate), or init asks for an explicit --target-far"
+    )
 
 
 def key_pair_text(pair: KeyPair) -> str:

@@ -20,9 +20,10 @@ from edge_oneshot_export.formats import onnx, onnx_adapting, tflite_adapting
 from edge_oneshot_export.formats.scaling import PIXELS, Scaling, scaled, tflite_scaling
 from edge_oneshot_export.formats.shapes import Size, vector_size
 from edge_oneshot_export.formats.tflite import precision
-from edge_oneshot_export.judging.calibration import CalibrationSettings, draw_sample
+from edge_oneshot_export.judging.calibration import CalibrationSettings
 from edge_oneshot_export.judging.drift import FloatReference, check_alive
 from edge_oneshot_export.judging.protocols import LabelledImages
+from edge_oneshot_export.judging.sampling import draw_sample
 from edge_oneshot_export.judging.usefulness import require_use
 from edge_oneshot_export.measurement import MeasurementSetup, measure
 from edge_oneshot_export.options import ExportOptions

@@ -19,9 +19,10 @@ from edge_oneshot_export.formats import onnx, tflite
 from edge_oneshot_export.formats.conversion import check_model, reference_embeddings, spread
 from edge_oneshot_export.formats.keras_models import in_float32, require_model
 from edge_oneshot_export.formats.layers import layer_errors
-from edge_oneshot_export.judging.calibration import CalibrationSettings, draw_sample
+from edge_oneshot_export.judging.calibration import CalibrationSettings
 from edge_oneshot_export.judging.drift import FloatReference, check_alive
 from edge_oneshot_export.judging.protocols import LabelledImages
+from edge_oneshot_export.judging.sampling import draw_sample
 from edge_oneshot_export.measurement import MeasuredVariant, MeasurementSetup, measure
 from edge_oneshot_export.options import ExportOptions
 from edge_oneshot_export.packing.packer import BundleSpec, ExportReport, LeftOut, Packer, check_images, check_target

@@ -14,8 +14,9 @@ from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.runtimes import open_model
 from edge_oneshot_export.errors import ExportError
 from edge_oneshot_export.formats import onnx, tflite
-from edge_oneshot_export.judging.calibration import CalibrationSettings, Sample, calibrate_embeddings
+from edge_oneshot_export.judging.calibration import CalibrationSettings, calibrate_embeddings
 from edge_oneshot_export.judging.drift import FloatReference, gate, measure_drift
+from edge_oneshot_export.judging.sampling import Sample
 from edge_oneshot_export.variants import VariantKind
 
 _OP_NAMES: Final = {"tflite": tflite.op_names, "onnx": onnx.op_names}

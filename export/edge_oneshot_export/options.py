@@ -6,14 +6,11 @@ from typing import Annotated, Final, Literal
 from edge_oneshot_device.options import Options, option
 from edge_oneshot_export.variants import DEFAULT_VARIANTS, VARIANTS
 
-TargetFar = Annotated[
+_TARGET_FAR: Final = "target false accept rate of a comparison, such as 0.001 (default: "
+TargetFar = Annotated[float, option(f"{_TARGET_FAR}the smallest that the images support)", gt=0, lt=1, metavar="F")]
+LeastTargetFar = Annotated[
     float,
-    option(
-        "target false accept rate of a comparison, such as 0.001 (default: the smallest that the images support)",
-        gt=0,
-        lt=1,
-        metavar="F",
-    ),
+    option(f"{_TARGET_FAR}the bundle's, or the smallest that the images support if smaller)", gt=0, lt=1, metavar="F"),
 ]
 SignWith = Annotated[Path, option("sign the bundle with this private key, see keygen", metavar="KEY")]
 
@@ -56,5 +53,5 @@ class ExportOptions(Options, frozen=True, kw_only=True):
 class CalibrateOptions(Options, frozen=True, kw_only=True):
     """The options of `edge-oneshot calibrate`."""
 
-    target_far: TargetFar | None = None
+    target_far: LeastTargetFar | None = None
     sign: SignWith | None = None

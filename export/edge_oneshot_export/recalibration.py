@@ -12,8 +12,9 @@ from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.manifest import Calibration
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.text import spelt_out
-from edge_oneshot_export.judging.calibration import CalibrationSettings, better_rule, calibrate_embeddings, draw_sample
+from edge_oneshot_export.judging.calibration import CalibrationSettings, better_rule, calibrate_embeddings
 from edge_oneshot_export.judging.protocols import LabelledImages
+from edge_oneshot_export.judging.sampling import draw_sample
 from edge_oneshot_export.options import CalibrateOptions
 from edge_oneshot_export.packing.bundle_file import write_bundle
 from edge_oneshot_export.packing.packer import ExportReport, check_images, check_target
@@ -34,6 +35,9 @@ def recalibrate(
     progress: Callable[[str], None] | None = None,
 ) -> ExportReport:
     """Calibrate every variant of a bundle on other images, without training, and write a new bundle.
+
+    The thresholds that the bundle has are the prior, see `edge_oneshot_export.judging.prior`: a few people loosen none
+    of them, and leave the new calibration provisional.
 
     Args:
         bundle: The bundle; its models, preprocessing, drift and fingerprints stay as they are.
@@ -57,7 +61,8 @@ def recalibrate(
     target, manifest = Path(path), bundle.manifest
     key = check_recalibration(target, options)
     check_images(calibration.images, "calibration.images", manifest.input, at_least=2)
-    sample = draw_sample(calibration, manifest.input, target_far=options.target_far)
+    single = [one for one in manifest.calibration if one.templates == 1]
+    sample = draw_sample(calibration, manifest.input, target_far=options.target_far, prior=single)
     images = calibration.images[sample.chosen]
     settings = CalibrationSettings(spelt_out(data), options.target_far)
     calibrations: list[Calibration] = []
@@ -66,10 +71,19 @@ def recalibrate(
             progress(f"{variant.name}: calibrating")
         embeddings = Encoder.open(bundle, variant.name).embed_many(images)
         calibrations += calibrate_embeddings(
-            embeddings, sample, manifest.embedding.metric, variant=variant.name, settings=settings
+            embeddings,
+            sample,
+            manifest.embedding.metric,
+            variant=variant.name,
+            settings=settings,
+            prior=[one for one in manifest.calibration if one.variant == variant.name],
         )
+    rule = manifest.rule if any(one.provisional for one in calibrations) else better_rule(calibrations)
     renewed = msgspec.structs.replace(
-        manifest, created=created(), rule=better_rule(calibrations), calibration=tuple(calibrations)
+        manifest,
+        created=created(),
+        rule=rule,
+        calibration=tuple(calibrations),
     )
     written = write_bundle(target, renewed, bundle.members, key=key)
     return ExportReport(target, written.manifest, (), time.monotonic() - started)

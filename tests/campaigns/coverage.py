@@ -24,11 +24,13 @@ from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_export.judging.bounds import mean_interval, supports
-from edge_oneshot_export.judging.calibration import CalibrationSettings, Sample, calibrate_embeddings
+from edge_oneshot_device.matching.support import supports
+from edge_oneshot_export.judging.bounds import mean_interval
+from edge_oneshot_export.judging.calibration import CalibrationSettings, calibrate_embeddings
 from edge_oneshot_export.judging.metrics import crossing, proportion_interval, threshold_at
 from edge_oneshot_export.judging.protocols import genuine_and_impostor, one_shot, one_shot_episodes
 from edge_oneshot_export.judging.rankings import accuracies, rank
+from edge_oneshot_export.judging.sampling import Sample
 from edge_oneshot_export.judging.verification import verification_rates
 
 TARGETS = (0.1, 1e-2, 1e-3, 1e-4)

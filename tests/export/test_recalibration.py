@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from edge_oneshot_device import Bundle
+from edge_oneshot_device.inspection.bundle_summary import summarise
+from edge_oneshot_device.presentation.bundles import describe_all
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.options import CalibrateOptions
 from edge_oneshot_export.recalibration import recalibrate
@@ -33,6 +35,21 @@ def test_a_new_calibration_changes_thresholds_and_nothing_that_templates_are_bou
     for calibration in new.manifest.calibration:
         assert (calibration.people, calibration.data, calibration.target_far) == (30, "30 colleagues", 0.02)
     assert len(new.manifest.calibration) == len(bundle.manifest.calibration)
+
+
+def test_a_few_people_loosen_no_threshold_and_keep_default_and_rule(exported, make_people, destination):
+    before = Bundle.open(exported.path)
+    recalibrate(before, destination, calibration=make_people(5, 8, seed=79), data="5 colleagues")
+    after = Bundle.open(destination)
+    assert after.manifest.rule == before.manifest.rule
+    for old, new in zip(before.manifest.calibration, after.manifest.calibration, strict=True):
+        assert (new.people, new.target_far, new.provisional) == (5, old.target_far, True)
+        thresholds = {point.target_far: point.threshold for point in new.points}
+        assert all(thresholds[point.target_far] >= point.threshold for point in old.points)
+    shown = summarise(after).calibration[0]
+    assert shown.why_provisional is not None
+    assert shown.why_provisional.startswith("5 people are too few for a false accept rate of ")
+    assert shown.why_provisional in " ".join(describe_all(summarise(after)).split())
 
 
 def test_images_that_show_nothing_are_counted_as_failures(exported, make_people, destination):

@@ -207,6 +207,8 @@ def _check_calibration(calibration: Calibration, names: list[str], metric: Metri
         raise ValueError(f"{where}: points need descending target_far and ascending thresholds")
     if calibration.target_far not in targets:
         raise ValueError(f"{where}: target_far {calibration.target_far} has no point")
+    if calibration.strangers > calibration.people - 2:
+        raise ValueError(f"{where}: {calibration.strangers} strangers of {calibration.people} people leave no two")
     tail, (least, most, tail_scale, margin) = calibration.tail, _SCORES[metric]
     if not all(least <= score <= most for score in (*thresholds, tail.threshold, *calibration.similarity.scores)):
         raise ValueError(f"{where}: a {metric} score is {least:g} to {most:g}; a threshold or the tail lies outside")

@@ -181,6 +181,8 @@ class Calibration(Section, frozen=True, omit_defaults=True):
         margin: Lead over the runner-up that 1:N requires, in units of the score.
         genuine, impostor: Numbers of comparisons.
         people: Number of identities in them.
+        strangers: How many of these have too few images to be enrolled, and are compared with the others only; absent
+            when it is 0.
         failures_to_enrol: Identities with too few usable images; not among `people`.
         failures_to_acquire: Unusable images; in no comparison.
         failures_by_reason: Number of unusable images by reason, including those of people who could not be enrolled;
@@ -205,6 +207,7 @@ class Calibration(Section, frozen=True, omit_defaults=True):
     data: Text
     provisional: bool
     failures_by_reason: Annotated[dict[Word, Count], msgspec.Meta(max_length=100)] = msgspec.field(default_factory=dict)
+    strangers: Count = 0
 
 
 class SelfTest(Section, frozen=True):

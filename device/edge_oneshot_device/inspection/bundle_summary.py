@@ -16,6 +16,8 @@ from edge_oneshot_device.bundle.manifest import (
     Provenance,
     Variant,
 )
+from edge_oneshot_device.formatting import percent
+from edge_oneshot_device.matching.support import people_needed, supported_by
 from edge_oneshot_device.matching.thresholds import threshold_for
 
 _GALLERIES: Final = (1, 10, 100, 1000)
@@ -44,7 +46,11 @@ class GalleryThreshold(msgspec.Struct, frozen=True):
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """A calibration at its default target FAR; failures as in `Calibration`, rates as in `OperatingPoint`."""
+    """A calibration at its default target FAR; failures as in `Calibration`, rates as in `OperatingPoint`.
+
+    Attributes:
+        why_provisional: Why the thresholds are provisional, in one sentence; None where they are not.
+    """
 
     variant: str
     rule: str
@@ -59,6 +65,7 @@ class Operation(msgspec.Struct, frozen=True):
     failures_by_reason: dict[str, int]
     data: str
     provisional: bool
+    why_provisional: str | None
     gallery: list[GalleryThreshold]
 
 
@@ -153,7 +160,18 @@ def _operation(calibration: Calibration, metric: Metric) -> Operation:
         failures_by_reason=calibration.failures_by_reason,
         data=calibration.data,
         provisional=calibration.provisional,
+        why_provisional=_why_provisional(calibration) if calibration.provisional else None,
         gallery=[_threshold(calibration, metric, people) for people in _GALLERIES],
+    )
+
+
+def _why_provisional(calibration: Calibration) -> str:
+    people, target = calibration.people - calibration.strangers, calibration.target_far
+    if supported_by(calibration, target):
+        return "the thresholds come from other people than yours: calibrate with your own"
+    return (
+        f"{people:,} people are too few for a false accept rate of {percent(target)}: with fewer than"
+        f" {people_needed(target):,}, no threshold becomes looser than it was before them"
     )
 
 

@@ -60,6 +60,7 @@ def describe(summary: Summary) -> str:
         *(("calibrated", data) for data in list(dict.fromkeys(one.data for one in summary.calibration))[:1]),
     ]
     used = [one for one in summary.calibration if one.rule == summary.rule and one.variant == summary.default_variant]
+    facts += [("provisional", why) for why in _why(used[:1])]
     rows = [row for fact in facts for row in _wrapped(*fact)]
     blocks = [align(rows), align(_variant_rows(summary.files, brief=True))]
     blocks.append(align(_calibration_rows(used, brief=True)) if used else UNCALIBRATED)
@@ -88,6 +89,7 @@ def describe_all(summary: Summary) -> str:
         ("versions", ", ".join(f"{name} {version}" for name, version in provenance.versions.items()) or "unknown"),
         ("commit", provenance.commit or "unknown"),
         *(("calibrated", data) for data in dict.fromkeys(operation.data for operation in summary.calibration)),
+        *(("provisional", why) for why in _why(summary.calibration)),
         *(("licence", f"{part.what}: {part.licence} ({part.source})") for part in provenance.licences),
     ]
     blocks = [align(facts), align(_variant_rows(summary.files)), align(drift_rows(summary.files))]
@@ -188,6 +190,11 @@ def _calibration_rows(operations: list[Operation], *, brief: bool = False) -> li
         for operation in operations
     ]
     return [(*head, *(() if brief else enrolled[1:]), ""), *rows]
+
+
+def _why(operations: list[Operation]) -> list[str]:
+    """Each reason why thresholds are provisional."""
+    return list(dict.fromkeys(one.why_provisional for one in operations if one.why_provisional is not None))
 
 
 def _wrapped(name: str, value: str) -> list[tuple[str, str]]:

@@ -167,7 +167,9 @@ def installation_text(installation: "Installation") -> str:
     if installation.target_far is None:
         rows.append(("target FAR", UNCALIBRATED))
     else:
-        provisional = ", provisional: the calibration has too little data for it" if installation.provisional else ""
+        reasons = [one.why_provisional for one in installation.calibration if one.variant == installation.variant]
+        why = next(filter(None, reasons), "the calibration has too little data for it")
+        provisional = f", provisional: {why}" if installation.provisional else ""
         rows.append(("target FAR", f"{percent(installation.target_far)}{provisional}"))
         if installation.default_far:
             text = "the default of the bundle; a larger --target-far rejects fewer genuine attempts and lets in more"

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_oneshot_device.matching.support import pairs_of_people
 from edge_oneshot_export.judging.cells import Integers
 from edge_oneshot_export.judging.metrics import Scores, Weights, thresholds_at, wilson_interval
 
@@ -29,40 +30,6 @@ class FarBound:
 
     far: float
     upper_95: float
-
-
-def supports(people: int, far: float, strangers: int = 0) -> bool:
-    """Whether a number of people suffices to measure a false accept rate: 3 over their pairs does not exceed the rate.
-
-    This is the rule of three (Hanley and Lippman-Hand 1983) over pairs of people, since comparisons between the same
-    two people are not independent.
-
-    Args:
-        people: Number of people.
-        far: False accept rate, 0..1.
-        strangers: Number of others who are compared with each of the people, but not with one another.
-
-    Returns:
-        Whether it suffices.
-    """
-    return far * pairs_of_people(people, strangers) >= 3 - 1e-9
-
-
-def pairs_of_people(people: int, strangers: int = 0) -> int:
-    """The number of pairs of people who are compared, see `supports`."""
-    return people * (people - 1) // 2 + people * strangers
-
-
-def people_needed(far: float) -> int:
-    """The smallest number of people that supports a false accept rate, see `supports`."""
-    people = max(math.ceil(0.5 + math.sqrt(0.25 + 6.0 / far)) - 1, 2)
-    return people if supports(people, far) else people + 1
-
-
-def supported_targets(people: int, strangers: int = 0) -> tuple[float, ...]:
-    """Target FARs 5, 2 and 1 of each decade, from 0.5 down to the smallest that so many people support."""
-    grid = (float(f"{step}e-{decade}") for decade in range(1, 10) for step in (5, 2, 1))
-    return tuple(target for target in grid if supports(people, target, strangers))
 
 
 def far_bounds(
@@ -87,7 +54,7 @@ def far_bounds(
     Args:
         impostor: float32 (m,), scores of comparisons of two people.
         sides: Integers (m, 2), the two people of each comparison, 0..people-1.
-        targets: Target FARs that the people support, see `supports`.
+        targets: Target FARs that the people support, see `edge_oneshot_device.matching.support`.
         rng: Draws the halvings.
         weights: How many comparisons each score stands for, see `edge_oneshot_export.judging.protocols.Pairs`.
         pairs: Number of pairs of people who are compared; None where everybody is compared with everybody.

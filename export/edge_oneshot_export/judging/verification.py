@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.bundle.drift_section import Change
-from edge_oneshot_export.judging.bounds import far_bounds, rate_interval, supports
+from edge_oneshot_device.matching.support import supports
+from edge_oneshot_export.judging.bounds import far_bounds, rate_interval
 from edge_oneshot_export.judging.cells import Integers
 from edge_oneshot_export.judging.metrics import Roc, Scores, Weights, crossing, roc
 from edge_oneshot_export.judging.protocols import Pairs

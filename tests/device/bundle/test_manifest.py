@@ -162,6 +162,7 @@ FAULTS = [
     (put("calibration.0.similarity.scores.1", -1.0), "similarity must be ascending"),
     (put("calibration.0.similarity.degrees.1", 0.99), "similarity must be ascending"),
     (put("calibration.0.people", 1), "people"),
+    (put("calibration.0.strangers", 10**6), "strangers of"),
     (put("calibration.0.points.0.threshold", -1e30), "threshold"),
     (put("calibration.0.points.0.threshold", -1.01), "a cosine score is -1.001 to 1.001"),
     (put("calibration.0.points.5.threshold", 1.01), "threshold"),

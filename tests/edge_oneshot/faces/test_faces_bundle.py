@@ -113,11 +113,13 @@ def test_a_photo_without_a_face_is_refused_with_its_reason(state, tmp_path, call
     assert error["reason"] == "no_face"
 
 
-def test_calibrated_with_ones_own_people_it_is_provisional_no_more(bundle, people, tmp_path):
+def test_calibrated_with_eight_people_it_is_stricter_and_stays_provisional(bundle, people, tmp_path):
     report, _ = recalibrate_bundle(bundle, tmp_path / "ours.oneshot", str(people))
     before, after = Bundle.open(bundle).manifest, report.manifest
-    first = after.calibration[0]
-    assert (first.people, first.failures_to_acquire, first.provisional) == (8, 1, False)
+    old, first = before.calibration[0], after.calibration[0]
+    assert (first.people, first.failures_to_acquire, first.provisional) == (8, 1, True)
+    assert first.target_far == old.target_far
+    assert all(new.threshold >= had.threshold for new, had in zip(first.points, old.points, strict=True))
     assert first.failures_by_reason == {"no_face": 1}
     assert [variant.fingerprint for variant in after.variants] == [variant.fingerprint for variant in before.variants]
 

@@ -11,7 +11,7 @@ from edge_oneshot_export.packing.packer import ExportReport
 
 def text(monkeypatch: pytest.MonkeyPatch, *targets: float) -> str:
     operations = [
-        Operation("int8", "best", count, target, 0.9, target, 0.1, 20, 0, 0, {}, "made up", True, [])
+        Operation("int8", "best", count, target, 0.9, target, 0.1, 20, 0, 0, {}, "made up", False, None, [])
         for count, target in enumerate(targets, start=1)
     ]
     monkeypatch.setattr(results, "describe", lambda _: "a bundle")

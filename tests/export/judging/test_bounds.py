@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from edge_oneshot_export.judging.bounds import far_bounds, mean_interval, rate_interval, supports
+from edge_oneshot_device.matching.support import supports
+from edge_oneshot_export.judging.bounds import far_bounds, mean_interval, rate_interval
 from edge_oneshot_export.judging.metrics import far_at, proportion_interval, threshold_at
 from edge_oneshot_export.judging.protocols import genuine_and_impostor, one_shot, one_shot_episodes
 from tests.campaigns import coverage as campaign

@@ -14,18 +14,13 @@ from edge_oneshot_device.bundle.manifest import Calibration, EmbeddingSection, T
 from edge_oneshot_device.encoder import Encoder
 from edge_oneshot_device.encoding.fake import FakeModel
 from edge_oneshot_device.matching.decision import decide_identify, join, scores
+from edge_oneshot_device.matching.support import people_needed, supported_targets, supports
 from edge_oneshot_device.matching.thresholds import similarity, threshold_for
 from edge_oneshot_export.errors import ModelError
-from edge_oneshot_export.judging.bounds import people_needed, supported_targets, supports
-from edge_oneshot_export.judging.calibration import (
-    CalibrationSettings,
-    Sample,
-    better_rule,
-    calibrate,
-    calibrate_embeddings,
-)
+from edge_oneshot_export.judging.calibration import CalibrationSettings, better_rule, calibrate, calibrate_embeddings
 from edge_oneshot_export.judging.metrics import far_at
 from edge_oneshot_export.judging.protocols import LabelledImages, genuine_and_impostor
+from edge_oneshot_export.judging.sampling import Sample
 from edge_oneshot_export.judging.score_fits import similarity_map
 
 
