@@ -6,7 +6,8 @@ r"""Measure what gets an embedding that is no upright face, and whether such emb
 Two photos each of people of LFW are given to the device as they are, turned, tilted, mirrored, with half of the face
 hidden, posterised, as a drawing of their edges, and cut into squares that are shuffled; and as many textures, each as
 if it were of a person of its own. Of the photos of a kind that get an embedding all pairs are compared, at the
-bundle's threshold for its target FAR: pairs of different people that are accepted would open a door to anybody.
+bundle's threshold for its target FAR, and each with the photos as they are of other people: an enrolment, or an
+attempt, that fits others would open a door to anybody.
 """
 
 import argparse
@@ -45,6 +46,8 @@ class Row(msgspec.Struct):
         refused: How many of the others, by reason.
         impostors: Pairs of different people among the embedded.
         accepted: How many of these reach the threshold.
+        strangers: Pairs of an embedded photo and the photo as it is of another person.
+        entered: How many of these reach it.
         genuine: Pairs of photos of one person, those without an embedding included.
         recognised: How many of these reach it.
         own: Embedded photos that reach it with the same photo as it is.
@@ -56,6 +59,8 @@ class Row(msgspec.Struct):
     refused: dict[str, int]
     impostors: int
     accepted: int
+    strangers: int
+    entered: int
     genuine: int
     recognised: int
     own: int
@@ -171,7 +176,9 @@ def row(
         return np.stack(reached) & embedded[:, np.newaxis] & others.any(axis=1)
 
     pairs, same = np.triu(np.ones((len(shown), len(shown)), bool), 1), people[:, np.newaxis] == people
-    impostors, reached = pairs & ~same & embedded & embedded[:, np.newaxis], accepted(embeddings)
+    reached, against = accepted(embeddings), embeddings if plain is None else plain
+    impostors = pairs & ~same & embedded & embedded[:, np.newaxis]
+    strangers, entered = ~same & embedded[:, np.newaxis] & against.any(axis=1), accepted(against)
     found = Row(
         kind=kind,
         photos=len(shown),
@@ -179,21 +186,32 @@ def row(
         refused=dict(refused.most_common()),
         impostors=int(impostors.sum()),
         accepted=int((impostors & reached).sum()),
+        strangers=int(strangers.sum()),
+        entered=int((strangers & entered).sum()),
         genuine=int((pairs & same).sum()),
         recognised=int((pairs & same & reached).sum()),
-        own=int(accepted(embeddings if plain is None else plain).diagonal().sum()),
+        own=int(entered.diagonal().sum()),
     )
     return found, embeddings
 
 
 def text(rows: list[Row]) -> str:
     """The rows as a table."""
-    head = ("kind", "embedded", "impostors accepted", "genuine accepted", "own accepted", "refused")
+    head = (
+        "kind",
+        "embedded",
+        "impostors accepted",
+        "strangers accepted",
+        "genuine accepted",
+        "own accepted",
+        "refused",
+    )
     lines = [
         (
             one.kind,
             f"{one.embedded}/{one.photos}",
             f"{one.accepted}/{one.impostors}",
+            f"{one.entered}/{one.strangers}",
             f"{one.recognised}/{one.genuine}",
             f"{one.own}/{one.embedded}",
             ", ".join(f"{reason} {count}" for reason, count in one.refused.items()),

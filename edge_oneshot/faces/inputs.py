@@ -23,7 +23,7 @@ _MAX_OVERLAP: Final = 0.3  # OpenCV's default for YuNet
 _MIN_EYE_DISTANCE: Final = 20.0
 # where the embedding has moved by half the least distance of two people (benchmarks/research/faces_quality.py)
 _LIMITS: Final = FaceLimits(
-    max_outside=0.46, max_yaw=25.0, max_pitch=20.0, min_light=40.0, max_glare=0.3, max_blur=0.72
+    max_outside=0.46, max_yaw=25.0, max_pitch=20.0, min_detail=0.12, min_light=40.0, max_glare=0.3, max_blur=0.72
 )
 # where SFace has the finder's points, in pixels of its input: eyes, tip of the nose, corners of the mouth
 _TEMPLATE: Final = (

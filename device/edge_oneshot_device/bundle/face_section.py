@@ -45,13 +45,14 @@ class FacePoint(Section, frozen=True):
     y: Annotated[float, msgspec.Meta(ge=-1.0, le=2.0)]
 
 
-class FaceLimits(Section, frozen=True):
+class FaceLimits(Section, frozen=True, kw_only=True, omit_defaults=True):
     """Limits of the quality gate, see `edge_oneshot_device.faces.quality.Quality`.
 
     Attributes:
         max_outside: Share of the face outside the frame.
         max_yaw: Degrees to either side.
         max_pitch: Degrees up or down.
+        min_detail: Contrast around each eye and corner of the mouth, by that of the face; None: any.
         min_light: Level that the light parts of the face reach, 0..255.
         max_glare: Share of saturated pixels.
         max_blur: Blur, 0..1.
@@ -60,6 +61,7 @@ class FaceLimits(Section, frozen=True):
     max_outside: Rate
     max_yaw: Annotated[float, msgspec.Meta(gt=0.0, le=90.0)]
     max_pitch: Annotated[float, msgspec.Meta(gt=0.0, le=90.0)]
+    min_detail: Rate | None = None
     min_light: Annotated[float, msgspec.Meta(ge=0.0, le=255.0)]
     max_glare: Rate
     max_blur: Rate

@@ -44,6 +44,7 @@ _WITHIN: Final = 0.5  # share of the smaller of two boxes in the other, from whi
 _LEVEL: Final = 0.1  # slope of the line through the eyes, from which a tilted head is looked at once more
 _MIN_EYE_DISTANCE: Final = 1.0  # in pixels; below, no crop can be turned level by it
 _SURE: Final = 0.925  # score from which a face is upright; below, it is looked at from all four sides
+_BEHIND: Final = 0.5  # of the largest face's size, below which a face is of somebody far behind
 _TURNS: Final = (Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270)
 
 
@@ -52,7 +53,8 @@ class Face(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         detection: Its box and points, from the closer look.
-        turned: Whether the closer look sees it more clearly when the photo is turned by 90, 180 or 270 degrees.
+        turned: Whether it is tilted by more than 45 degrees, or the closer look sees it more clearly when the photo is
+            turned by 90, 180 or 270 degrees.
     """
 
     detection: Detection
@@ -127,14 +129,14 @@ class FaceFinder:
         return self.take(photo, self._only(photo, name), name)
 
     def _only(self, photo: Image.Image, name: str) -> Face:
-        """The only face that is large enough; without one, the largest."""
+        """The largest face; the others have to be far behind it, or too small to be embedded."""
         found = self._search(photo)
-        faces = [face for face in found if not face.turned]
-        large = [face for face in faces if face.detection.eye_distance >= self._face.min_eye_distance]
-        if len(large) > 1:
-            message = f"{name} shows {len(large)} faces, one is needed; take a picture of one person, or cut it out"
+        faces = sorted((face for face in found if not face.turned), key=lambda face: -face.detection.size)
+        face = faces[0] if faces else None
+        least = max(self._face.min_eye_distance, _BEHIND * face.detection.size) if face else 0.0
+        if (near := sum(one.detection.size >= least for one in faces)) > 1:
+            message = f"{name} shows {near} faces, one is needed; take a picture of one person, or cut it out"
             raise InputError(message, reason="several_faces")
-        face = max(faces, key=lambda face: face.detection.eye_distance, default=None)
         if (face is None and found) or self._is_turned(photo, face):
             message = f"{name} shows a face on its side or upside down; turn the picture upright"
             raise InputError(message, reason="photo_turned")
@@ -295,10 +297,13 @@ class FaceFinder:
         if closer is None:
             return None
         crop, upright = closer
-        turned = upright.score < _SURE and any(
-            self._clearest(np.rot90(crop.pixels, turns), upright.score) is not None for turns in (2, 1, 3)
+        face = _placed(crop, upright)
+        across, down = face.points[1] - face.points[0]
+        turned = abs(down) > across or (
+            upright.score < _SURE
+            and any(self._clearest(np.rot90(crop.pixels, turns), upright.score) for turns in (2, 1, 3))
         )
-        return Face(_placed(crop, upright), turned)
+        return Face(face, bool(turned))
 
     def _closer(self, photo: Image.Image, seen: Detection) -> tuple[Crop, Detection] | None:
         """A crop that is turned level by the points of a face, and the face in it."""

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from edge_oneshot_device.bundle.face_section import FaceLimits
 from edge_oneshot_device.faces.detection import Detection
 
-QUALITY_FAULTS: Final = ("face_cut_off", "face_turned_away", "face_too_dark", "face_too_bright", "face_blurred")
+QUALITY_FAULTS: Final = (
+    "face_cut_off",
+    "face_turned_away",
+    "face_covered",
+    "face_too_dark",
+    "face_too_bright",
+    "face_blurred",
+)
 """Reason codes of a face that fails the quality gate, in the order of the checks."""
 
 # a head from the front, in units of its face: the distance from the middle between the eyes to that of the mouth
@@ -20,6 +27,7 @@ _NOSE_DEPTH: Final = 0.58  # of the tip before the plane of eyes and mouth
 _ABOVE: Final = 0.3  # the eyes
 _BELOW: Final = 0.5  # the mouth
 _BESIDE: Final = 0.3  # the eyes
+_AROUND: Final = np.array((0.2, 0.15))  # to either side of a point, and up and down, where its contrast is measured
 
 _LIGHT_QUANTILE: Final = 0.9  # in good light, skin of any colour has a tenth of light pixels
 _BURNT_OUT: Final = 250  # level from which a pixel is saturated
@@ -34,6 +42,7 @@ class Quality(msgspec.Struct, frozen=True):
         outside: Share of the face, from the forehead to the chin, outside the frame, 0..1.
         yaw: Approximate rotation to the left of the photo, in degrees.
         pitch: Approximate rotation downwards, in degrees.
+        detail: Contrast of that of both eyes and corners of the mouth which has the least, by that of the face.
         light: Level that a tenth of the pixels reach, 0..255.
         glare: Share of saturated pixels, 0..1.
         blur: See `blur`.
@@ -42,6 +51,7 @@ class Quality(msgspec.Struct, frozen=True):
     outside: float
     yaw: float
     pitch: float
+    detail: float
     light: float
     glare: float
     blur: float
@@ -72,6 +82,7 @@ def measure(face: Detection, chip: NDArray[np.uint8], matrix: NDArray[np.float64
         outside=_outside(face.box, size),
         yaw=yaw,
         pitch=pitch,
+        detail=_detail(chip, points[[0, 1, 3, 4]], unit * _AROUND, float(luma.std())),
         light=float(np.partition(some, rank, axis=None)[rank]),
         glare=float((some >= _BURNT_OUT).mean()),
         blur=blur(luma),
@@ -149,6 +160,10 @@ def find_fault(quality: Quality, limits: FaceLimits) -> tuple[str, str] | None:
             f"is turned {where} by {angle:.0f} degrees, at most {most:.0f} are allowed; look into the camera",
         ),
         (
+            quality.detail < (limits.min_detail or 0.0),
+            "is covered: an eye or a corner of the mouth shows nothing; take off what hides it, or move the hand",
+        ),
+        (
             quality.light < limits.min_light,
             f"is too dark: its light parts reach {quality.light:.0f} of 255 levels, {limits.min_light:.0f} are needed; "
             "put light on the face",
@@ -178,11 +193,21 @@ def worst_share(quality: Quality, limits: FaceLimits) -> float:
         (quality.outside, limits.max_outside),
         (abs(quality.yaw), limits.max_yaw),
         (abs(quality.pitch), limits.max_pitch),
+        (limits.min_detail or 0.0, quality.detail),
         (limits.min_light, quality.light),
         (quality.glare, limits.max_glare),
         (quality.blur, limits.max_blur),
     )
     return max(0.0 if value <= 0.0 else value / most if most > 0.0 else math.inf for value, most in pairs)
+
+
+def _detail(
+    chip: NDArray[np.uint8], points: NDArray[np.float64], around: NDArray[np.float64], contrast: float
+) -> float:
+    """The least contrast around points of the chip, by that of the face; 0 where a point lies outside the chip."""
+    low, high = np.maximum(points - around, 0.0).astype(int), np.maximum(points + around + 1.0, 0.0).astype(int)
+    parts = (chip[top:bottom, left:right] @ _LUMA for (left, top), (right, bottom) in zip(low, high, strict=True))
+    return min(float(part.std()) if part.size else 0.0 for part in parts) / max(contrast, 1.0)
 
 
 def _outside(box: NDArray[np.float64], size: tuple[int, int]) -> float:

@@ -8,8 +8,10 @@ from edge_oneshot_device.bundle.face_section import FaceLimits
 from edge_oneshot_device.faces.detection import Detection
 from edge_oneshot_device.faces.quality import QUALITY_FAULTS, Quality, blur, find_fault, measure, pose, worst_share
 
-LIMITS = FaceLimits(max_outside=0.25, max_yaw=25.0, max_pitch=20.0, min_light=40.0, max_glare=0.3, max_blur=0.7)
-GOOD = Quality(outside=0.0, yaw=5.0, pitch=-5.0, light=180.0, glare=0.0, blur=0.5)
+LIMITS = FaceLimits(
+    max_outside=0.25, max_yaw=25.0, max_pitch=20.0, min_detail=0.12, min_light=40.0, max_glare=0.3, max_blur=0.7
+)
+GOOD = Quality(outside=0.0, yaw=5.0, pitch=-5.0, detail=0.7, light=180.0, glare=0.0, blur=0.5)
 SAME = np.array([(1.0, 0, 0), (0, 1.0, 0)])
 
 
@@ -74,6 +76,24 @@ def test_light_and_glare_are_those_between_brows_and_chin():
     assert measure(face(), chip, SAME, (150, 150)).light == pytest.approx(30.0)
 
 
+def test_an_eye_or_a_mouth_that_is_covered_shows_no_detail(chip):
+    assert measure(face(), chip, SAME, (150, 150)).detail == pytest.approx(1.0, abs=0.2)
+    for x, y in seen()[[0, 1, 3, 4]].astype(int).tolist():
+        covered = chip.copy()
+        covered[y - 12 : y + 12, x - 15 : x + 15] = 128
+        assert measure(face(), covered, SAME, (150, 150)).detail == 0.0
+    assert measure(face(seen() - 100), chip, SAME, (150, 150)).detail == 0.0
+
+
+def test_limits_that_an_earlier_bundle_lacks_are_left_out_of_its_manifest():
+    earlier = msgspec.structs.replace(LIMITS, min_detail=None)
+    assert "min_detail" not in msgspec.json.decode(msgspec.json.encode(earlier))
+    assert msgspec.json.decode(msgspec.json.encode(earlier), type=FaceLimits) == earlier
+    covered = Quality(**{name: getattr(GOOD, name) for name in Quality.__slots__} | {"detail": 0.0})
+    assert find_fault(covered, earlier) is None
+    assert worst_share(covered, earlier) < 1.0
+
+
 def test_detail_that_averaging_takes_away_is_sharp():
     noise = np.random.default_rng(0).uniform(0, 255, (100, 90)).astype(np.float32)
     slope = np.tile(np.arange(90, dtype=np.float32), (100, 1))
@@ -122,6 +142,7 @@ def test_a_good_face_has_no_fault():
         ({"yaw": -26.0}, "face_turned_away", "is turned to the side by 26 degrees, at most 25 are allowed; look"),
         ({"pitch": 31.0}, "face_turned_away", "is turned down by 31 degrees, at most 20"),
         ({"pitch": -21.0, "yaw": 25.0}, "face_turned_away", "is turned up by 21 degrees"),
+        ({"detail": 0.1}, "face_covered", "is covered: an eye or a corner of the mouth shows nothing; take off"),
         ({"light": 39.0}, "face_too_dark", "is too dark: its light parts reach 39 of 255 levels, 40 are needed; put"),
         ({"glare": 0.5}, "face_too_bright", "is too bright: 50% of it is burnt out, at most 30% may be; go out of"),
         ({"blur": 0.8}, "face_blurred", "is blurred: 0.80 on a scale to 1, at most 0.70 is allowed; hold still"),
@@ -134,14 +155,14 @@ def test_a_fault_says_what_is_wrong_and_what_to_do(change, reason, words):
 
 
 def test_at_its_limits_a_face_is_taken():
-    edge = Quality(outside=0.25, yaw=-25.0, pitch=20.0, light=40.0, glare=0.3, blur=0.7)
+    edge = Quality(outside=0.25, yaw=-25.0, pitch=20.0, detail=0.12, light=40.0, glare=0.3, blur=0.7)
     assert find_fault(edge, LIMITS) is None
 
 
 def test_of_several_faults_the_first_is_named():
-    bad = Quality(outside=1.0, yaw=90.0, pitch=90.0, light=0.0, glare=1.0, blur=1.0)
+    bad = Quality(outside=1.0, yaw=90.0, pitch=90.0, detail=0.0, light=0.0, glare=1.0, blur=1.0)
     order = []
-    for name, good in (("outside", 0.0), ("yaw", 0.0), ("light", 99.0), ("glare", 0.0), ("blur", 0.0)):
+    for name, good in (("outside", 0.0), ("yaw", 0.0), ("detail", 1.0), ("light", 99.0), ("glare", 0.0), ("blur", 0.0)):
         order.append(find_fault(bad, LIMITS)[0])
         values = {field: getattr(bad, field) for field in Quality.__slots__} | {name: good}
         bad = Quality(**values | ({"pitch": 0.0} if name == "yaw" else {}))
@@ -155,6 +176,7 @@ def test_of_several_faults_the_first_is_named():
         ({"outside": 0.2}, 0.8),
         ({"yaw": -25.0}, 1.0),
         ({"pitch": 18.0}, 0.9),
+        ({"detail": 0.125}, 0.96),
         ({"light": 42.0}, 40 / 42),
         ({"light": 0.0}, np.inf),
         ({"glare": 0.27}, 0.9),
