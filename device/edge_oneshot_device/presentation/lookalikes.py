@@ -41,7 +41,7 @@ def _advice(found: "LookAlikes") -> list[str]:
         "  one person under two names: forget one of them",
         "  two people: enrol other photos of both (enrol PERSON IMAGE --replace) and look again; sharper ones, taken at"
         " the door, are often further apart",
-        "  still alike: ask both for a second factor, such as a card or a PIN, for either may be accepted as the other",
+        "  still alike: ask both for a second factor, such as a card or a PIN, for one may be accepted as the other",
     ]
     if found.identify:
         lines.append(
