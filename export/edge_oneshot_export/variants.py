@@ -41,6 +41,7 @@ class VariantKind:
         edgetpu: ``mapped``: it is left out unless the Edge TPU runs all of it; ``compiled``: it is compiled for the
             Edge TPU when that runs all of it and no ``mapped`` variant is in the bundle; ``unused`` otherwise.
         layer_errors: The export measures what quantization costs in each layer.
+        reduced_range: Weights take 7 of the 8 bits.
     """
 
     name: str
@@ -51,6 +52,7 @@ class VariantKind:
     shared_dense_scale: bool = False
     edgetpu: Literal["mapped", "compiled", "unused"] = "unused"
     layer_errors: bool = False
+    reduced_range: bool = False
 
     @property
     def runtimes(self) -> tuple[Runtime, ...]:
@@ -91,6 +93,7 @@ VARIANTS: Final = {
         VariantKind("onnx-float32", "onnx", "float32", _FLOAT32, _TOLERANCE_FLOAT32),
         VariantKind("onnx-float16", "onnx", "float16", _FLOAT16, _TOLERANCE_FLOAT16),
         VariantKind("onnx-int8", "onnx", "int8", _INT8, _TOLERANCE_INT8),
+        VariantKind("onnx-int7", "onnx", "int8", _INT8, _TOLERANCE_INT8, reduced_range=True),
     )
 }
 

@@ -45,6 +45,7 @@ def test_every_public_name_can_be_imported_and_the_list_is_sorted():
         ("onnx-float32", 0.999999),
         ("onnx-float16", 0.9999),
         ("onnx-int8", 0.99),
+        ("onnx-int7", 0.99),
     ],
 )
 def test_every_variant_opens_on_the_device_and_answers_as_the_keras_model_does(variant, least, exported, model, people):

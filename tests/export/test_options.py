@@ -36,9 +36,9 @@ def test_a_value_made_in_python_has_the_bounds_of_the_command_line():
             make()
 
 
-def test_every_variant_is_found_by_its_format_and_precision_but_coral_which_is_another_int8():
+def test_every_variant_is_found_by_its_format_and_precision_but_the_second_of_a_pair():
     found = {name: variant_of(kind.format, kind.precision).name for name, kind in VARIANTS.items()}
-    assert found == {**{name: name for name in VARIANTS}, "coral": "int8"}
+    assert found == {**{name: name for name in VARIANTS}, "coral": "int8", "onnx-int7": "onnx-int8"}
 
 
 def test_a_variant_runs_on_the_runtimes_of_its_format():

@@ -64,7 +64,8 @@ def describe(summary: Summary) -> str:
     rows = [row for fact in facts for row in _wrapped(*fact)]
     blocks = [align(rows), align(_variant_rows(summary.files, brief=True))]
     blocks.append(align(_calibration_rows(used, brief=True)) if used else UNCALIBRATED)
-    return "\n\n".join([*blocks, "inspect --all shows the rest: drift, every calibration, versions, licences"])
+    rest = "inspect --all shows the rest: drift, every calibration, versions, licences"
+    return "\n\n".join(blocks) + f"\n{rest}"
 
 
 def describe_all(summary: Summary) -> str:

@@ -49,7 +49,7 @@ def to_onnx(model: "keras.Model", kind: VariantKind, representative: NDArray[np.
 
             converted = _canonical(convert_float_to_float16(converted, keep_io_types=True))
         if kind.precision == "int8":
-            converted = _canonical(_quantized(converted, representative))
+            converted = _canonical(_quantized(converted, representative, kind))
     return bytes(converted.SerializeToString(deterministic=True))
 
 
@@ -75,13 +75,14 @@ def precision(content: bytes) -> Precision:
     return "float16" if halves else "float32"
 
 
-def _quantized(model: "onnx.ModelProto", representative: NDArray[np.float32]) -> "onnx.ModelProto":
+def _quantized(model: "onnx.ModelProto", representative: NDArray[np.float32], kind: VariantKind) -> "onnx.ModelProto":
     """Quantize to static int8 with ONNX Runtime, which reads and writes files.
 
-    The range is reduced to 7 bits, because 8-bit products saturate on processors without VNNI.
+    Weights of 7 bits are for processors without VNNI, where products of 8 bits saturate. Activations are signed, as
+    ONNX Runtime advises for Arm; on x86-64 it makes them unsigned when it loads the file.
     """
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
@@ -97,7 +98,14 @@ def _quantized(model: "onnx.ModelProto", representative: NDArray[np.float32]) ->
         onnx.save(model, plain)
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
         quantize_static(
-            prepared, quantized, Reader(), quant_format=QuantFormat.QDQ, reduce_range=True, per_channel=True
+            prepared,
+            quantized,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            reduce_range=kind.reduced_range,
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
         )
         return onnx.load(quantized)
 

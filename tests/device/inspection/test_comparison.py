@@ -98,7 +98,7 @@ def test_what_would_steer_a_terminal_is_spelt_out(make_bundle):
 
 def test_a_bundle_with_every_variant_and_long_names_fits_one_screen(make_bundle):
     summary, _ = inspect(make_bundle())
-    names = ("float32", "float16", "dynamic", "int8", "coral", "onnx-float32", "onnx-float16", "onnx-int8")
+    names = ("float32", "float16", "dynamic", "int8", "coral", "onnx-float32", "onnx-float16", "onnx-int8", "onnx-int7")
     file = msgspec.structs.replace(summary.files[0], bytes=99_999_999, compiled="models/x.tflite")
     full = msgspec.structs.replace(
         summary,

@@ -64,6 +64,32 @@ def test_int8_file_holds_every_weight_matrix_as_int8_and_a_pair_around_every_op(
     assert produced_by["embedding"] == "DequantizeLinear"
 
 
+def largest_weight(content):
+    graph = onnx.load_from_string(content).graph
+    kernels = [onnx.numpy_helper.to_array(one) for one in graph.initializer if len(one.dims) > 1]
+    return max(int(np.abs(kernel.astype(int)).max()) for kernel in kernels)
+
+
+def test_int8_weights_take_the_whole_range_and_int7_weights_a_half_whose_products_fit_into_16_bits(
+    int8, model, representative
+):
+    assert largest_weight(int8) == 127
+    int7 = to_onnx(model, VARIANTS["onnx-int7"], representative)
+    assert largest_weight(int7) == 64
+    # AVX2 without VNNI adds two products of an activation of 8 bits and a weight in 16 bits
+    assert 2 * 255 * largest_weight(int7) <= np.iinfo(np.int16).max < 2 * 255 * largest_weight(int8)
+    assert op_names(int7) == op_names(int8)
+
+
+@pytest.mark.parametrize("variant", ["onnx-int8", "onnx-int7"])
+def test_activations_of_8_bits_are_signed(variant, model, representative):
+    graph = onnx.load_from_string(to_onnx(model, VARIANTS[variant], representative)).graph
+    constants = {one.name: one.data_type for one in graph.initializer}
+    zeros = [constants[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert zeros
+    assert set(zeros) == {onnx.TensorProto.INT8}
+
+
 @pytest.mark.parametrize("variant", ["onnx-float32", "onnx-int8"])
 def test_files_hold_nothing_of_the_run_that_made_them(variant, float32, int8):
     file = onnx.load_from_string(float32 if variant == "onnx-float32" else int8)
