@@ -237,7 +237,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="lfw-half.zip")
     parser.add_argument("--people", type=int, default=200, metavar="N", help="with two photos each (200)")
     parser.add_argument("--seed", type=int, default=0, help="of people and textures (0)")
-    parser.add_argument("--out", type=Path, metavar="FILE.json")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="written after each kind")
     console.add_json(parser)
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
@@ -245,17 +245,19 @@ def main() -> int:
     calibration = calibration_for(bundle.manifest, encoder.variant, 1)
     least = next(point.threshold for point in calibration.points if point.target_far == calibration.target_far)
     shown = list(photos(arguments.data, arguments.people, arguments.seed))
-    rows = list(measure(encoder, shown, least, arguments.seed))
-    if arguments.out is not None:
-        found = {
-            "command": f"python -m benchmarks.research.turned_faces {arguments.bundle.name} --data DATA"
-            f" --people {arguments.people} --seed {arguments.seed}",
-            "fingerprint": encoder.fingerprint,
-            "target_far": calibration.target_far,
-            "threshold": least,
-            "rows": rows,
-        }
-        write_atomically(arguments.out, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+    rows = []
+    for one in measure(encoder, shown, least, arguments.seed):
+        rows.append(one)
+        if arguments.out is not None:
+            found = {
+                "command": f"python -m benchmarks.research.turned_faces {arguments.bundle.name} --data DATA"
+                f" --people {arguments.people} --seed {arguments.seed}",
+                "fingerprint": encoder.fingerprint,
+                "target_far": calibration.target_far,
+                "threshold": least,
+                "rows": rows,
+            }
+            write_atomically(arguments.out, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
     console.print_result(rows, arguments.json, text(rows))
     return 0
 

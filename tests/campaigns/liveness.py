@@ -25,7 +25,7 @@ from PIL import Image
 
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.encoding.preprocessing import load_photo
-from edge_oneshot_device.faces.finding import FaceFinder
+from edge_oneshot_device.faces.finding import PHOTO_SIDE, FaceFinder
 from edge_oneshot_device.faces.mesh import Mesh
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.liveness.challenge import Challenge
@@ -36,7 +36,6 @@ from tests.campaigns.rendering.acting import ATTACKS, Actor, genuine
 from tests.campaigns.rendering.people import Person, person_of
 from tests.campaigns.rendering.scene import Scene
 
-PHOTO_SIDE = 1000  # of a photo, as the device decodes it
 FRAME = 0.125  # seconds between frames, give or take a sixth
 LONGEST = 30.0  # seconds of a trial
 ASIDE = 0.13  # of the nose on a photo from the front, from the middle between the eyes
@@ -199,10 +198,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
     given = parser.parse_args(arguments)
     bundle = Bundle.open(given.bundle)
-    encoder = Encoder.open(bundle, "int8")
+    encoder = Encoder.open(bundle)
     colour = list(colour_people(given.photos, encoder.faces))
     small = list(olivetti_people(given.data, given.first, given.last, encoder.faces)) if given.data else []
-    calibration = calibration_for(bundle.manifest, "int8", 1)
+    calibration = calibration_for(bundle.manifest, encoder.variant, 1)
     least_score = next(point.threshold for point in calibration.points if point.target_far == calibration.target_far)
     each, more = divmod(given.attacks, len(ATTACKS))
     wanted = {"genuine": given.genuine, SMALL: given.genuine // 5 if small else 0}

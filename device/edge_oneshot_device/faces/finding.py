@@ -33,7 +33,7 @@ _SMALL: Final = 320  # pixels of a photo's longer side up to which it is searche
 _MAX_PIXELS: Final = 3_200_000  # of the finest level: a quarter of 12 megapixels and more
 _COARSER: Final = 4  # from level to level; the finder sees faces from 8 to more than 100 pixels between the eyes
 _COARSEST: Final = 160  # pixels of the longer side of the last level, in which a face may fill the photo
-_TILE: Final = 1280  # pixels of the longest side of an input; a larger level is searched in tiles
+_TILE: Final = 1024  # pixels of the longest side of an input; a larger level is searched in tiles
 _OVERLAP: Final = 128  # pixels that tiles share: the next level finds what does not fit in there
 
 # the closer look at each face

@@ -11,7 +11,7 @@ from edge_oneshot_device.errors import IntegrityError, MachineError
 
 Shape = tuple[int, ...]
 
-_KEPT: Final = 6  # input sizes whose interpreters are kept: a photo needs two to four, and a camera repeats them
+_KEPT: Final = 1_600_000  # pixels of the inputs whose interpreters are kept, 100 bytes each: a camera repeats its sizes
 
 
 class FaceNet:
@@ -72,7 +72,7 @@ class FaceNet:
         """The interpreter for an input of this shape, opened where it is not among those used last."""
         interpreter = self._sized.pop(shape, None)
         if interpreter is None:
-            if len(self._sized) == _KEPT:
+            while self._sized and sum(map(math.prod, self._sized)) + math.prod(shape) > 3 * _KEPT:
                 del self._sized[next(iter(self._sized))]
             interpreter = open_tflite(self._content, self._runtime, self._threads)
             interpreter.resize_tensor_input(self._input, (1, *shape))
