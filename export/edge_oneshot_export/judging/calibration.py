@@ -38,7 +38,7 @@ from edge_oneshot_device.matching.support import pairs_of_people
 from edge_oneshot_device.matching.thresholds import threshold_for
 from edge_oneshot_export.judging.bounds import far_bounds
 from edge_oneshot_export.judging.metrics import frr_at
-from edge_oneshot_export.judging.prior import combine
+from edge_oneshot_export.judging.prior import combine, keep, lead, smallest_target
 from edge_oneshot_export.judging.protocols import ROUNDING, LabelledImages, Trials, gallery_trials
 from edge_oneshot_export.judging.sampling import Sample, draw_sample, template_counts
 from edge_oneshot_export.judging.score_fits import fit_tail, similarity_map
@@ -125,6 +125,7 @@ def calibrate_embeddings(
         ModelError: As `calibrate`.
     """
     calibrations: list[Calibration] = []
+    raised: dict[Rule, float] = {}
     for given in template_counts(sample, settings.counts, settings.target_far, prior):
         count, people, strangers, wanted = given.templates, given.people, given.strangers, given.target_far
         rng = np.random.default_rng((settings.seed, count))
@@ -159,10 +160,16 @@ def calibrate_embeddings(
                 provisional=settings.provisional,
             )
             if known is not None:
+                raised[rule] = lead(draft, known, metric)
                 draft = combine(draft, known, metric, wanted, partial(_frr, trials, failures))
             least = known.margin if known is not None and draft.provisional else 0.0
             margin = max(_margin(trials, draft, metric), least)
             calibrations.append(msgspec.structs.replace(draft, margin=margin))
+    made = {(one.rule, one.templates) for one in calibrations}
+    for known in prior:
+        wanted = settings.target_far or known.target_far
+        if (known.rule, known.templates) not in made and known.rule in raised and wanted >= smallest_target([known]):
+            calibrations.append(keep(known, metric, wanted, raised[known.rule]))
     return tuple(calibrations)
 
 

@@ -54,8 +54,7 @@ def combine(
     targets = sorted({point.target_far for one in (own, prior) for point in one.points} | {target_far}, reverse=True)
     points: list[OperatingPoint] = []
     for target in targets:
-        score, far, upper = _bounded(prior, metric, target)
-        score = max(score, min(score + raised, highest_score(metric)))
+        score, far, upper = _raised(prior, metric, target, raised)
         if supported_by(own, target / AMPLE):
             score, far, upper = min((score, far, upper), _bounded(own, metric, target))
         score = max([score, *(point.threshold for point in points)])
@@ -86,6 +85,34 @@ def lead(own: Calibration, prior: Calibration, metric: Metric) -> float:
     shared = [point for point in own.points if point.target_far <= largest and supported_by(own, point.target_far)]
     leads = [point.threshold - threshold_for(prior, metric, point.target_far).value for point in shared]
     return max([0.0, *leads])
+
+
+def keep(prior: Calibration, metric: Metric, target_far: float, raised: float) -> Calibration:
+    """A bundle's calibration for a number of templates that the user's images cannot give, raised by a lead.
+
+    Args:
+        prior: The bundle's.
+        metric: How embeddings are compared.
+        target_far: The new default, which `prior` has a threshold for.
+        raised: How much higher the user's people score, see `lead`.
+
+    Returns:
+        The calibration, provisional. Its false reject rates are those of the bundle's people at the new thresholds.
+    """
+    known = [point.threshold for point in prior.points]
+    points = []
+    for target in sorted({target_far, *(point.target_far for point in prior.points)}, reverse=True):
+        score, far, upper = _raised(prior, metric, target, raised)
+        frr = float(np.interp(score, known, [point.frr for point in prior.points]))
+        points.append(OperatingPoint(target, score, far, upper, frr))
+    tail = msgspec.structs.replace(prior.tail, threshold=points[-1].threshold)
+    return msgspec.structs.replace(prior, points=tuple(points), target_far=target_far, tail=tail, provisional=True)
+
+
+def _raised(prior: Calibration, metric: Metric, target: float, raised: float) -> tuple[float, float, float]:
+    """As `_bounded`, with the threshold raised, but no higher than a score can be."""
+    score, far, upper = _bounded(prior, metric, target)
+    return max(score, min(score + raised, highest_score(metric))), far, upper
 
 
 def _bounded(calibration: Calibration, metric: Metric, target: float) -> tuple[float, float, float]:

@@ -140,6 +140,22 @@ def test_a_number_of_templates_that_the_bundle_has_no_thresholds_for_needs_enoug
     assert {one.templates for one in calibrated(*few, counts=(1, 3, 5))} == {1, 3, 5}
 
 
+def test_a_number_of_templates_that_the_images_cannot_give_keeps_its_raised_thresholds(bundle):
+    family = near(10, 2, seed=1)
+    found = {(one.rule, one.templates): one for one in calibrated(*family, prior=bundle, counts=(1, 3))}
+    assert set(found) == {(one.rule, one.templates) for one in bundle}
+    for before in bundle:
+        after = found[before.rule, before.templates]
+        assert (after.provisional, after.target_far) == (True, before.target_far)
+        if before.templates == 3:
+            assert after.people == before.people
+            for rate in RATES:
+                ahead = threshold_for(after, "cosine", rate).value - threshold_for(before, "cosine", rate).value
+                assert ahead > 0.05
+    asked = calibrated(*family, prior=bundle, counts=(1, 3), target_far=0.004)
+    assert {one.target_far for one in asked} == {0.004}
+
+
 def test_without_a_bundles_calibration_everything_is_as_before():
     assert smallest_target(()) == 1.0
     found = calibrated(*gaussian_people(8, 4, seed=5))[0]
