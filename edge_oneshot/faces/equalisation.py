@@ -1,45 +1,62 @@
-"""Equalisation of the channels between layers, so that 8 bits do for all of them (Nagel et al. 2019, section 4.1)."""
+"""Equalisation of the channels between layers, so that 8 bits do for all of them (after Nagel et al. 2019)."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
+
+from edge_oneshot_export.formats.conversion import spread
 
 if TYPE_CHECKING:
     import keras
 
-_ROUNDS: Final = 20
+_IMAGES: Final = 100
+_BATCH: Final = 10
 
 
-def equalise(layers: "Sequence[keras.layers.Layer]") -> None:
-    """Scale each channel between two layers so that its weights before and behind reach equally far.
+def equalise(model: "keras.Model", images: NDArray[np.float32]) -> None:
+    """Scale the channels between two layers so that they reach equally far.
 
-    What a channel is multiplied by in one layer it is divided by in the next. The net computes the same as before
-    where all that lies between the two scales along: PReLU, padding with zeros, pooling, flattening.
+    All channels of a map share one int8 scale. What a channel is multiplied by in one layer it is divided by in the
+    next, which changes nothing else: PReLU, padding with zeros and flattening scale along. Before a depthwise layer,
+    whose channels have scales of their own, all channels then reach equally far; before others, a channel reaches as
+    far as the weights that it meets (as in Xiao et al. 2023).
 
     Args:
-        layers: The layers with kernel and bias of a chain, in order: Conv2D, DepthwiseConv2D, Dense.
+        model: A chain of Conv2D, DepthwiseConv2D and Dense layers with a PReLU between each two, see
+            `edge_oneshot.faces.sface.build_sface`.
+        images: float32 (n, h, w, c), as the model takes them; a hundred say how far the channels reach.
     """
-    kernels = [layer.get_weights()[0] for layer in layers]
-    channels = [len(layer.get_weights()[1]) for layer in layers]
-    inside = [kernels[0].shape[-2], *channels[:-1]]
-    reaches = []  # of each layer, by channel before and, but for a depthwise one, behind
-    for kernel, before in zip(kernels, inside, strict=True):
-        outside = kernel.shape[-1]  # 1 if it is depthwise
-        reaches.append(np.abs(kernel).reshape(-1, before, outside).max(axis=0).astype(np.float64))
-    factors = [np.ones(count) for count in channels]
-    for _ in range(_ROUNDS):
-        for one, other in pairwise(range(len(layers))):
-            ahead, behind = reaches[one].reshape(-1, channels[one]).max(axis=0), reaches[other].max(axis=1)
-            used = (ahead > 0.0) & (behind > 0.0)
-            factor = np.sqrt(np.divide(behind, ahead, where=used, out=np.ones_like(ahead)))
-            factors[one] *= factor
-            reaches[one] *= factor[:, np.newaxis] if reaches[one].shape[1] == 1 else factor
-            reaches[other] /= factor[:, np.newaxis]
-    for layer, before, after in zip(layers, [np.ones(inside[0]), *factors], factors, strict=False):
-        kernel, bias = layer.get_weights()
+    import keras
+
+    between = [layer for layer in model.layers if isinstance(layer, keras.layers.PReLU)]
+    rows = [layer for layer in model.layers if len(layer.get_weights()) == 2]  # kernel and bias
+    for (one, other), reach in zip(pairwise(rows), _reaches(model, between, spread(images, _IMAGES)), strict=True):
+        kernel, bias = other.get_weights()
+        parts = kernel.reshape(-1, len(reach), kernel.shape[-1])
         depthwise = kernel.shape[-1] == 1
-        scaled = kernel.reshape(-1, len(before), kernel.shape[-1]) / before[:, np.newaxis]
-        scaled *= after[:, np.newaxis] if depthwise else after
-        layer.set_weights([scaled.reshape(kernel.shape), bias * after])
+        met = np.ones_like(reach) if depthwise else np.abs(parts).max(axis=(0, 2))
+        used = (reach > 0.0) & (met > 0.0)
+        factor = np.divide(met, reach, where=used, out=np.ones_like(reach))
+        factor = factor if depthwise else np.sqrt(factor)
+        factor = np.where(used, factor / np.exp(np.log(factor[used]).mean()), 1.0)
+        other.set_weights([(parts / factor[:, np.newaxis]).reshape(kernel.shape), bias])
+        kernel, bias = one.get_weights()
+        scaled = kernel * (factor[:, np.newaxis] if kernel.shape[-1] == 1 else factor)
+        one.set_weights([scaled, bias * factor])
+
+
+def _reaches(
+    model: "keras.Model", layers: "list[keras.layers.Layer]", images: NDArray[np.float32]
+) -> list[NDArray[np.float64]]:
+    """The largest absolute value of each channel before and behind each layer."""
+    import keras
+
+    seen = keras.Model(model.input, [maps for layer in layers for maps in (layer.input, layer.output)])
+    reaches = [np.zeros(layer.output.shape[-1]) for layer in layers]
+    for start in range(0, len(images), _BATCH):
+        for place, maps in enumerate(seen(images[start : start + _BATCH])):
+            found = np.abs(np.asarray(maps)).reshape(-1, maps.shape[-1]).max(axis=0)
+            reaches[place // 2] = np.maximum(reaches[place // 2], found)
+    return reaches

@@ -10,11 +10,13 @@ import msgspec
 
 from edge_oneshot.errors import DataError
 from edge_oneshot.faces import packages
+from edge_oneshot.faces.equalisation import equalise
 from edge_oneshot.faces.inputs import face_files, face_input
 from edge_oneshot.faces.parity import check_parity
 from edge_oneshot.faces.representative import golden_faces, representative_faces
 from edge_oneshot.faces.sface import DEFAULT_VARIANTS, build_sface
 from edge_oneshot_device.bundle.manifest import Calibration, Provenance
+from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_export.keras_export import check_export, export
 from edge_oneshot_export.options import ExportOptions
@@ -62,10 +64,12 @@ def export_faces(
     content = packages.read_net(packages.SFACE, weights)
     section, files = face_input(weights), face_files(weights)
     assert section.face is not None
+    finder = FaceFinder(files, section, section.face)
+    images = representative_faces(section, finder).images
     model = build_sface(content)
+    equalise(model, scale(images, section))
     say("comparing with ONNX Runtime")
     check_parity(model, content)
-    finder = FaceFinder(files, section, section.face)
     spec = BundleSpec(
         input=section,
         metric="cosine",
@@ -87,7 +91,7 @@ def export_faces(
         model,
         out,
         spec,
-        images=representative_faces(section, finder).images,
+        images=images,
         calibration=representative_faces(section, finder, seed=1),
         options=options,
         progress=progress,

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edge_oneshot.faces.equalisation import equalise
 from edge_oneshot.faces.onnx_weights import Array, Layer, read_layers
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def build_sface(content: bytes) -> "keras.Model":
     """SFace with the weights of its ONNX file.
 
     A convolution of 3x3 and 13 blocks of a depthwise and a pointwise one, each with PReLU, and a dense layer over the
-    last map. Batch normalisations are folded into the layers beside them, and the channels are equalised.
+    last map. Batch normalisations are folded into the layers beside them.
 
     Args:
         content: Of ``face_recognition_sface_2021dec.onnx`` or ``face_recognition_sface_2021dec_int8bq.onnx``.
@@ -60,7 +59,6 @@ def build_sface(content: bytes) -> "keras.Model":
     chain.append(layers.Dense(EMBEDDING, name="embedding"))
     model = keras.Model(image, chain[-1](layers.Flatten(name="flat")(maps)), name="sface")
     chain[-1].set_weights(_dense(*rows[-3:]))
-    equalise(chain)
     return model
 
 
