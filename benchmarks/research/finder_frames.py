@@ -84,6 +84,30 @@ class Row:
     ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class Total:
+    """All kinds of frames of one size.
+
+    Attributes:
+        size: Width and height in pixels.
+        people, found, found_interval: As in `Row`.
+        groups, counted, counted_interval: Frames of two and four people, as in `Row`.
+        frames, false: All of them, and the false finds in them.
+        ms: Median of the kinds with one person.
+    """
+
+    size: tuple[int, int]
+    people: int
+    found: int
+    found_interval: tuple[float, float]
+    groups: int
+    counted: int
+    counted_interval: tuple[float, float]
+    frames: int
+    false: int
+    ms: float
+
+
 def kinds() -> Iterator[Kind]:
     """Every kind of frame."""
     for width, height in SIZES:
@@ -130,6 +154,33 @@ def row(kind: Kind, seen: Sequence[Seen]) -> Row:
     )
 
 
+def totals(rows: Sequence[Row]) -> list[Total]:
+    """Sum up each size whose rows are complete."""
+    sums = []
+    for width, height in SIZES:
+        own = [one for one in rows if (one.kind.width, one.kind.height) == (width, height)]
+        groups = [one for one in own if one.kind.people > 1]
+        if not groups:
+            continue
+        people, found = sum(one.people for one in own), sum(one.found for one in own)
+        many, counted = sum(one.frames for one in groups), sum(one.counted for one in groups)
+        sums.append(
+            Total(
+                size=(width, height),
+                people=people,
+                found=found,
+                found_interval=proportion_interval(found, people),
+                groups=many,
+                counted=counted,
+                counted_interval=proportion_interval(counted, many),
+                frames=sum(one.frames for one in own),
+                false=sum(one.false for one in own),
+                ms=float(np.median([one.ms for one in own if one.kind.people == 1])),
+            )
+        )
+    return sums
+
+
 def seen_in(
     finder: FaceFinder, kind: Kind, people: list[Person], rooms: Rooms, frames: int, seed: int
 ) -> Iterator[Seen]:
@@ -140,7 +191,7 @@ def seen_in(
 
 
 def text(rows: Sequence[Row]) -> str:
-    """As a table."""
+    """As tables: each kind, each size."""
 
     def share(count: int, of: int, interval: tuple[float, float] | None) -> tuple[str, str]:
         return ("", "") if interval is None else (f"{count}/{of}", "{:.1%} to {:.1%}".format(*interval))
@@ -158,7 +209,21 @@ def text(rows: Sequence[Row]) -> str:
         )
         for one in rows
     ]
-    return align([head, *lines])
+    total_head = ("frame", "people", "found", "95 %", "groups", "counted right", "95 %", "frames", "false finds", "ms")
+    sums = [
+        (
+            "{}x{}".format(*one.size),
+            str(one.people),
+            *share(one.found, one.people, one.found_interval),
+            str(one.groups),
+            *share(one.counted, one.groups, one.counted_interval),
+            str(one.frames),
+            str(one.false),
+            f"{one.ms:.1f}",
+        )
+        for one in totals(rows)
+    ]
+    return f"{align([head, *lines])}\n\n{align([total_head, *sums])}"
 
 
 def main() -> int:
@@ -196,6 +261,7 @@ def main() -> int:
                     "finder": section.face.finder,
                     "people": len(people),
                     "left_out": dict(drawn.left_out),
+                    "totals": totals(rows),
                     "rows": rows,
                 }
                 write_atomically(arguments.out, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")

@@ -3,9 +3,10 @@ r"""Show the liveness challenge rendered people and rendered attacks, and count 
     python -m tests.campaigns.liveness faces.oneshot --photos FOLDER --data olivetti.zip \
         --attacks 1000 --genuine 200 --out benchmarks/results/liveness.json
 
-FOLDER holds colour photos, named after the people they show as in benchmarks/faces.py. From Olivetti, the people from
---first on are taken, each from the first frontal photo: grey, 64 pixels, tightly cropped. They are counted separately
-among the living, and they show on every fourth attack. An interrupted run resumes where its --out ends.
+FOLDER holds colour photos, named after the people they show: a name ends before its first digit or underscore. From
+Olivetti, the people from --first on are taken, each from the first frontal photo: grey, 64 pixels, tightly cropped.
+They are counted separately among the living, and they show on every fourth attack. An interrupted run resumes where its
+--out ends.
 """
 
 import argparse

@@ -1,15 +1,21 @@
-"""Frames whose faces are at known places: that they are made as they say."""
+"""Frames whose faces are at known places: that they are made as they say, and that the real finder finds the faces."""
 
 import io
+from itertools import islice
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.campaigns.rendering.frames import FILLS, Kind, Person, fits, make_frame
+from benchmarks.research.finder_frames import SIZES, row, seen_in
+from edge_oneshot.faces.inputs import face_files, face_input
+from edge_oneshot_device.faces.finding import FaceFinder
+from tests.campaigns.rendering.frames import FILLS, Kind, People, Person, fits, make_frame
 from tests.campaigns.rendering.rooms import Rooms
+from tests.real_data import needs, real_data
 
 GREEN = (0, 255, 0)
+LFW = real_data("lfw/lfw-half.zip")
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +71,16 @@ def test_some_frames_are_compressed_and_show_the_same(rooms, people):
 def test_too_many_people_do_not_fit():
     assert fits(Kind(640, 480, 4, 43))
     assert not fits(Kind(640, 480, 4, 64))
+
+
+@needs(LFW)
+@pytest.mark.parametrize("size", SIZES)
+def test_every_face_of_the_promised_size_is_found_and_nobody_else(rooms, size):
+    width, height = size
+    section = face_input()
+    finder = FaceFinder(face_files(), section, section.face)
+    drawn = list(islice(People(LFW, 7).draw(), 8))
+    kinds = Kind(width, height, 0, 0), Kind(width, height, 1, int(height / FILLS)), Kind(width, height, 4, 32)
+    for kind in kinds:
+        found = row(kind, list(seen_in(finder, kind, drawn, rooms, 2, 7)))
+        assert (found.found, found.counted, found.false) == (2 * kind.people, 2, 0)
