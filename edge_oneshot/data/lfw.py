@@ -42,7 +42,7 @@ def load_lfw(
         if len(listings) != 1:
             message = f"{archive.path}: {len(listings)} files called {LISTING}, one is needed: LFW's list of pairs"
             raise DataError(f"{message}, beside the people's folders", reason="not_found")
-        rows = _read_pairs(archive, listings[0])
+        rows = read_pairs(archive, listings[0])
         files = _photos(archive)
         names = sorted({name for _, one, other in rows for name in (one, other)})
         if missing := [name for name in names if name not in files]:
@@ -83,7 +83,7 @@ def _photos(archive: ImageArchive) -> dict[str, str]:
     return files
 
 
-def _read_pairs(archive: ImageArchive, listing: str) -> list[tuple[int, str, str]]:
+def read_pairs(archive: ImageArchive, listing: str) -> list[tuple[int, str, str]]:
     """Fold and both photos of each pair, as ``PERSON/PERSON_0001``.
 
     The first line holds the count of folds and the count of pairs of a kind in each. For each fold there follow as many

@@ -84,12 +84,8 @@ def _middle(faces: FaceFinder, content: bytes) -> tuple[NDArray[np.uint8], str |
         return faces.chip(photo), None  # says why there is none
     middle = np.array(photo.size) / 2
     nearest = min(found, key=lambda face: float(np.hypot(*(face.detection.points.mean(axis=0) - middle))))
-    chip = faces.cut(photo, nearest)
     try:
-        if len(found) > 1:
-            faces.chip(photo)
-        else:
-            faces.take(photo, nearest)
+        faces.chip(photo)
     except InputError as error:
-        return chip, error.reason
-    return chip, None
+        return faces.cut(photo, nearest), error.reason
+    return faces.cut(photo, nearest), None

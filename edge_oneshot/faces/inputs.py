@@ -21,9 +21,9 @@ _MESH_SCORE: Final = 0.5  # MediaPipe's default
 _MAX_OVERLAP: Final = 0.3  # OpenCV's default for YuNet
 # in smaller faces the embedding moves by a quarter or more of the distance of two people (docs/experiments/faces.md)
 _MIN_EYE_DISTANCE: Final = 20.0
-# where the embedding has moved by half the least distance of two people (benchmarks/research/faces_quality.py)
+# where people begin to be rejected (benchmarks/research/faces_gate.py, docs/experiments/faces.md)
 _LIMITS: Final = FaceLimits(
-    max_outside=0.46, max_yaw=25.0, max_pitch=20.0, min_detail=0.12, min_light=40.0, max_glare=0.3, max_blur=0.72
+    max_outside=0.4, max_yaw=40.0, max_pitch=20.0, min_detail=0.2, min_light=40.0, max_glare=0.2, max_blur=0.68
 )
 # where SFace has the finder's points, in pixels of its input: eyes, tip of the nose, corners of the mouth
 _TEMPLATE: Final = (

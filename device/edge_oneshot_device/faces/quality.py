@@ -13,9 +13,9 @@ from edge_oneshot_device.faces.detection import Detection
 QUALITY_FAULTS: Final = (
     "face_cut_off",
     "face_turned_away",
-    "face_covered",
     "face_too_dark",
     "face_too_bright",
+    "face_covered",
     "face_blurred",
 )
 """Reason codes of a face that fails the quality gate, in the order of the checks."""
@@ -160,10 +160,6 @@ def find_fault(quality: Quality, limits: FaceLimits) -> tuple[str, str] | None:
             f"is turned {where} by {angle:.0f} degrees, at most {most:.0f} are allowed; look into the camera",
         ),
         (
-            quality.detail < (limits.min_detail or 0.0),
-            "is covered: an eye or a corner of the mouth shows nothing; take off what hides it, or move the hand",
-        ),
-        (
             quality.light < limits.min_light,
             f"is too dark: its light parts reach {quality.light:.0f} of 255 levels, {limits.min_light:.0f} are needed; "
             "put light on the face",
@@ -172,6 +168,10 @@ def find_fault(quality: Quality, limits: FaceLimits) -> tuple[str, str] | None:
             quality.glare > limits.max_glare,
             f"is too bright: {quality.glare:.0%} of it is burnt out, at most {limits.max_glare:.0%} may be; "
             "go out of the sun or lamp, or expose for less time",
+        ),
+        (
+            quality.detail < (limits.min_detail or 0.0),
+            "is covered: an eye or a corner of the mouth shows nothing; take off what hides it, or change the light",
         ),
         (
             quality.blur > limits.max_blur,

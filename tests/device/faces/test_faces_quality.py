@@ -162,7 +162,7 @@ def test_at_its_limits_a_face_is_taken():
 def test_of_several_faults_the_first_is_named():
     bad = Quality(outside=1.0, yaw=90.0, pitch=90.0, detail=0.0, light=0.0, glare=1.0, blur=1.0)
     order = []
-    for name, good in (("outside", 0.0), ("yaw", 0.0), ("detail", 1.0), ("light", 99.0), ("glare", 0.0), ("blur", 0.0)):
+    for name, good in (("outside", 0.0), ("yaw", 0.0), ("light", 99.0), ("glare", 0.0), ("detail", 1.0), ("blur", 0.0)):
         order.append(find_fault(bad, LIMITS)[0])
         values = {field: getattr(bad, field) for field in Quality.__slots__} | {name: good}
         bad = Quality(**values | ({"pitch": 0.0} if name == "yaw" else {}))

@@ -162,7 +162,7 @@ def swung(photo):
         (lambda photo: photo.filter(ImageFilter.GaussianBlur(5)), "face_blurred", "is blurred: 0"),
         (swung, "face_blurred", "hold still"),
         (lambda photo: photo.point(lambda level: level // 10), "face_too_dark", "put light on the face"),
-        (lambda photo: photo.point(lambda level: min(level * 2, 255)), "face_too_bright", "burnt out, at most 30%"),
+        (lambda photo: photo.point(lambda level: min(level * 2, 255)), "face_too_bright", "burnt out, at most 20%"),
         (lambda photo: photo.crop((0, 0, 420, 225)), "face_cut_off", "is cut by the frame"),
     ],
 )
