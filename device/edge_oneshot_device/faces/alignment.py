@@ -66,8 +66,8 @@ def similarity_transform(points: NDArray[np.float64], places: NDArray[np.float64
 def cut_chip(image: Image.Image, matrix: NDArray[np.float64], width: int, height: int) -> NDArray[np.uint8]:
     """Cut the chip that a transform makes of an image; black where the chip reaches beyond the image.
 
-    A face of at least twice the chip's size is averaged down by a whole factor first; the rest of the transform is
-    bilinear. dlib, on whose chips the encoder was trained, halves the image and then does the same.
+    A face of at least twice the chip's size is averaged down by a whole factor first, so that it does not alias; the
+    rest of the transform is bilinear.
 
     Args:
         image: RGB image.

@@ -183,12 +183,12 @@ class _Change(NamedTuple):
 
 
 def _variant(bundle: Bundle, options: InstallOptions, gallery: Gallery | None) -> str:
-    """The variant that was asked for, else the one in use where the bundle has it, else the bundle's first."""
+    """The variant that was asked for, else the one that people are enrolled with, else the bundle's first."""
     if options.variant is None and gallery is not None:
         with gallery.reading() as transaction:
-            in_use = encoders(transaction)[-1:]
+            in_use = [own for own in encoders(transaction)[-1:] if people_of(transaction, own)]
         for one in bundle.manifest.variants:
-            if [one.fingerprint] == in_use:
+            if one.fingerprint in in_use:
                 return one.name
     return choose_variant(bundle.manifest, options.variant)
 

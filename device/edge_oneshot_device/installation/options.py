@@ -13,7 +13,7 @@ class DoorOptions(Options, frozen=True, kw_only=True):
     variant: Annotated[
         str | None,
         option(
-            "variant of the bundle to use (default: the one in use where the bundle has it, else the bundle's first)",
+            "variant of the bundle to use (default: the one that people are enrolled with, else the bundle's first)",
             metavar="V",
         ),
     ] = None
