@@ -104,7 +104,13 @@ def small_face_input(size: int) -> InputSection:
     """The input section of a face encoder that is trained here: ``size x size`` pixels in -1..1."""
     mean = scale = (127.5,) * 3
     return msgspec.structs.replace(
-        face_input(), height=size, width=size, mean=mean, scale=scale, value_range=value_range(mean, scale)
+        face_input(),
+        height=size,
+        width=size,
+        mean=mean,
+        scale=scale,
+        value_range=value_range(mean, scale),
+        face=placed_faces(size, size),
     )
 
 
@@ -135,6 +141,9 @@ def placed_faces(width: int, height: int, eyes: Eyes | None = None) -> FaceSecti
     """
     section = face_input().face
     assert section is not None
+    # detail depends on the chip's size: the limit is that of SFace's
+    limits = msgspec.structs.replace(_LIMITS, min_detail=None)
+    section = msgspec.structs.replace(section, limits=limits)
     if eyes is None:
         return section
     places = [complex(place.x, place.y) for place in section.template]
