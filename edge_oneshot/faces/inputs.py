@@ -141,9 +141,10 @@ def placed_faces(width: int, height: int, eyes: Eyes | None = None) -> FaceSecti
     """
     section = face_input().face
     assert section is not None
-    # detail depends on the chip's size: the limit is that of SFace's
-    limits = msgspec.structs.replace(_LIMITS, min_detail=None)
-    section = msgspec.structs.replace(section, limits=limits)
+    if eyes is None and width == height == sface.SIDE:
+        return section
+    # how much detail a covered face has depends on the chip: the limit is fitted to SFace's
+    section = msgspec.structs.replace(section, limits=msgspec.structs.replace(_LIMITS, min_detail=None))
     if eyes is None:
         return section
     places = [complex(place.x, place.y) for place in section.template]

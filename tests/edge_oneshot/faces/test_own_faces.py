@@ -12,7 +12,7 @@ from edge_oneshot import cli
 from edge_oneshot.bundle_options import EncoderFileOptions
 from edge_oneshot.bundle_recalibration import recalibrate_bundle
 from edge_oneshot.errors import DataError, TrainingError
-from edge_oneshot.faces.inputs import placed_faces
+from edge_oneshot.faces.inputs import face_input, placed_faces
 from edge_oneshot.faces.packages import ASTRONAUT, read_package_file
 from edge_oneshot.faces.tuning import build_tunable
 from edge_oneshot.file_export import export_files
@@ -115,7 +115,13 @@ def test_the_eyes_are_laid_where_the_encoder_has_them():
     assert places[0] == pytest.approx(EYES[:2])
     assert places[1] == pytest.approx(EYES[2:])
     assert places[2] == pytest.approx((0.5, 0.53), abs=0.02)  # the tip of the nose
-    assert placed_faces(112, 112) == placed_faces(56, 56)
+    assert placed_faces(112, 112).template == placed_faces(56, 56).template
+
+
+def test_covered_faces_are_looked_for_where_the_chip_is_sfaces():
+    assert placed_faces(112, 112) == face_input().face
+    assert placed_faces(56, 56).limits.min_detail is None
+    assert placed_faces(112, 112, EYES).limits.min_detail is None
 
 
 def test_an_encoder_of_faces_takes_colours(tmp_path, people, grey_model):
