@@ -15,6 +15,9 @@ STEP: Final = 32
 _STRIDES: Final = (8, 16, 32)  # pixels of a cell's side in each of the net's grids
 _EYES_TO_MOUTH: Final = 0.87  # distance between the eyes of a face from the front by that from eyes to mouth
 _MAX_LOG: Final = 8.0  # of a box's side in cells, so that no output overflows
+_FAR: Final = 1000.0  # cells between a cell and what it sees, likewise
+_CELLS: Final = 1000  # that are decoded; in LFW some ten see a face and 40 at most, so that a crowd of 20 has room
+_FACES: Final = 100  # that are kept: five times as many as are looked at closer
 
 
 class Detection(msgspec.Struct, frozen=True, eq=False):
@@ -86,7 +89,7 @@ class Detector:
 
 
 def decode(raw: NDArray[np.float32], height: int, width: int, min_score: float) -> list[Detection]:
-    """The faces in YuNet's output, one for each cell that sees one.
+    """The faces in YuNet's output, one for each cell that sees one; of the 1,000 best cells, whatever the net says.
 
     Args:
         raw: float32 (cells, 16), the grids of 8, 16 and 32 pixels one after the other, each row by row: probability
@@ -98,12 +101,14 @@ def decode(raw: NDArray[np.float32], height: int, width: int, min_score: float) 
     """
     scores = np.sqrt(np.clip(raw[:, 0], 0.0, 1.0) * np.clip(raw[:, 1], 0.0, 1.0))
     chosen = np.flatnonzero(scores >= min_score)
+    if len(chosen) > _CELLS:
+        chosen = np.sort(chosen[np.argpartition(-scores[chosen], _CELLS)[:_CELLS]])
     counts = [(width // stride) * (height // stride) for stride in _STRIDES]
     grid = np.searchsorted(np.cumsum(counts), chosen, "right")
     stride = np.array(_STRIDES)[grid]
     place = chosen - np.array([0, *np.cumsum(counts)])[grid]
     corner = np.column_stack([place % (width // stride), place // (width // stride)])
-    values = raw[chosen, 2:].astype(np.float64).reshape(-1, 2 + FINDER_POINTS, 2)
+    values = np.clip(raw[chosen, 2:].astype(np.float64), -_FAR, _FAR).reshape(-1, 2 + FINDER_POINTS, 2)
     half = np.exp(np.minimum(values[:, 1], _MAX_LOG)) / 2
     values += corner[:, np.newaxis]
     values[:, 0], values[:, 1] = values[:, 0] - half, values[:, 0] + half
@@ -120,15 +125,15 @@ def suppress(faces: list[Detection], max_overlap: float, *, within: bool = False
         within: Take the share of the smaller box instead, so that a box that lies in a larger one is the same face.
 
     Returns:
-        In descending order of the score.
+        In descending order of the score, 100 at most.
     """
-    left = sorted(faces, key=lambda one: -one.score)
-    boxes = np.array([one.box for one in left]).reshape(-1, 2, 2)
-    kept: list[Detection] = []
-    while left:
-        kept.append(left[0])
-        apart = np.flatnonzero(overlaps(boxes[0], boxes[1:], within=within) <= max_overlap) + 1
-        left, boxes = [left[place] for place in apart], boxes[apart]
+    ranked = sorted(faces, key=lambda one: -one.score)
+    boxes = np.array([one.box for one in ranked]).reshape(-1, 2, 2)
+    left, kept = np.arange(len(ranked)), []
+    while len(left) and len(kept) < _FACES:
+        kept.append(ranked[left[0]])
+        best, left = boxes[left[0]], left[1:]
+        left = left[overlaps(best, boxes[left], within=within) <= max_overlap]
     return kept
 
 
@@ -141,9 +146,10 @@ def overlaps(one: NDArray[np.float64], others: NDArray[np.float64], *, within: b
         within: Divide by the smaller box of each two instead.
 
     Returns:
-        float64 (n,), in 0..1.
+        float64 (n,), in 0..1; a box without area overlaps none.
     """
     shared = np.maximum(np.minimum(one[1], others[:, 1]) - np.maximum(one[0], others[:, 0]), 0.0)
     sides, own = others[:, 1] - others[:, 0], one[1] - one[0]
     both, areas, area = shared[:, 0] * shared[:, 1], sides[:, 0] * sides[:, 1], own[0] * own[1]
-    return np.asarray(both / (np.minimum(areas, area) if within else areas + area - both))
+    whole = np.minimum(areas, area) if within else areas + area - both
+    return np.divide(both, whole, where=whole > 0.0, out=np.zeros_like(both))

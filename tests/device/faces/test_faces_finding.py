@@ -8,7 +8,7 @@ from PIL import Image
 
 from edge_oneshot_device.bundle.face_section import FaceModel, FacePoint, FaceSection
 from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.faces import finding, interpreter
+from edge_oneshot_device.faces import detection, finding, interpreter
 from edge_oneshot_device.faces.detection import STEP, Detection
 from edge_oneshot_device.faces.finding import FaceFinder
 from tests.raising import raises
@@ -149,6 +149,19 @@ def test_a_crowd_is_looked_at_face_by_face_but_no_more_than_twenty(finder_of):
     found = finder.find(picture(*size))
     assert len(found) == net.shapes.count((320, 320)) == 20
     assert min(face.detection.score for face in found) > 0.95
+
+
+@pytest.mark.parametrize("reach", [1.0, 1e3, 1e9, 1e38])
+def test_whatever_the_net_says_no_more_than_twenty_faces_are_returned(monkeypatch, reach):
+    def see(pixels):
+        cells = sum(pixels.shape[0] // side * (pixels.shape[1] // side) for side in (8, 16, 32))
+        raw = np.random.default_rng(cells).uniform(-reach, reach, (cells, 16)).astype(np.float32)
+        raw[:, :2] = 0.93
+        return (raw,)
+
+    monkeypatch.setattr(detection, "FaceNet", lambda *_, **__: SimpleNamespace(run=see))
+    finder = FaceFinder({"faces/finder.tflite": b""}, SimpleNamespace(width=112, height=112), FACE)
+    assert len(finder.find(picture(640, 480))) <= 20
 
 
 def test_a_tilted_head_is_set_upright(finder_of):

@@ -27,9 +27,26 @@ def test_a_cell_is_decoded_by_its_grid():
     assert decode(np.zeros_like(raw), 64, 96, 0.5) == []
 
 
-def test_no_output_of_the_net_overflows():
-    raw = np.full((4 * 4 + 2 * 2 + 1, 16), 1e30, np.float32)
-    assert all(np.isfinite(one.box).all() for one in decode(raw, 32, 32, 0.5))
+@pytest.mark.parametrize("value", [-3e38, -1e30, 1e30, 3e38])
+def test_no_output_of_the_net_overflows(value):
+    raw = np.full((4 * 4 + 2 * 2 + 1, 16), value, np.float32)
+    raw[:, :2] = 1.0
+    faces = decode(raw, 32, 32, 0.5)
+    assert all(np.isfinite(one.box).all() for one in faces)
+    assert 1 <= len(suppress(faces, 0.3)) <= len(faces) == 21
+    assert 1 <= len(suppress(faces, 0.3, within=True)) <= 21
+
+
+def test_a_net_that_sees_a_face_in_each_cell_is_taken_by_its_best_cells():
+    cells = 128**2 + 64**2 + 32**2
+    raw = np.zeros((cells, 16), np.float32)
+    raw[:, 4:6] = -1.0  # small boxes, none of which overlap
+    raw[:, 0] = np.random.default_rng(0).permutation(np.linspace(0.5, 0.99, cells))
+    raw[:, 1] = raw[:, 0]
+    faces = decode(raw, 1024, 1024, 0.4)
+    best = np.sort(raw[:, 0])[::-1]
+    assert sorted((one.score for one in faces), reverse=True) == pytest.approx(best[:1000])
+    assert [one.score for one in suppress(faces, 0.3)] == pytest.approx(best[:100])
 
 
 def test_an_overlap_is_the_intersection_over_the_union():
