@@ -51,6 +51,8 @@ TRANSITIONS: Final[Mapping[tuple[State, Signal], State]] = {
     ("challenged", "rejected"): "refused",
     ("challenged", "left"): "refused",
     ("challenged", "timeout"): "refused",
+    ("unlocked", "accepted"): "unlocked",
+    ("unlocked", "opened"): "unlocked",
     ("unlocked", "timeout"): "idle",
     ("refused", "appeared"): "approaching",
     ("refused", "timeout"): "idle",
