@@ -129,7 +129,8 @@ def suppress(faces: list[Detection], max_overlap: float, *, within: bool = False
     """
     ranked = sorted(faces, key=lambda one: -one.score)
     boxes = np.array([one.box for one in ranked]).reshape(-1, 2, 2)
-    left, kept = np.arange(len(ranked)), []
+    left = np.arange(len(ranked))
+    kept: list[Detection] = []
     while len(left) and len(kept) < _FACES:
         kept.append(ranked[left[0]])
         best, left = boxes[left[0]], left[1:]
@@ -152,4 +153,5 @@ def overlaps(one: NDArray[np.float64], others: NDArray[np.float64], *, within: b
     sides, own = others[:, 1] - others[:, 0], one[1] - one[0]
     both, areas, area = shared[:, 0] * shared[:, 1], sides[:, 0] * sides[:, 1], own[0] * own[1]
     whole = np.minimum(areas, area) if within else areas + area - both
-    return np.divide(both, whole, where=whole > 0.0, out=np.zeros_like(both))
+    result: NDArray[np.float64] = np.divide(both, whole, where=whole > 0.0, out=np.zeros_like(both))
+    return result
