@@ -78,12 +78,6 @@ def resolve_target(
     Returns:
         The target, None where the variant is uncalibrated; and whether its threshold is provisional.
 
-    Args:
-        manifest: Has the calibration.
-        variant: Name of the variant.
-        target_far: Wanted false accept rate of an attempt; None takes the calibration's.
-        strictly: Refuse a target that cannot be kept.
-
     Raises:
         InputError: `strictly`, and the calibration does not support the target even for one person (reason
             ``bad_target_far``), or supports none (``unreachable``); or no target was asked for and the default is above
