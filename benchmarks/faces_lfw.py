@@ -7,21 +7,19 @@ The figures are those of `edge-oneshot evaluate --protocol lfw` and `--protocol 
 each photo is looked at once for all of them, and looks and embeddings are kept in FOLDER.
 """
 
-import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.research.face_arguments import face_parser, write_results
 from benchmarks.research.face_looks import Looks, Remembered, embedded, look
 from edge_oneshot.data.archives import open_archive
 from edge_oneshot.data.lfw import LISTING, read_pairs
 from edge_oneshot.presentation.results import evaluation_text
 from edge_oneshot_device import Bundle, Encoder
-from edge_oneshot_device.files import write_atomically
 from edge_oneshot_export.judging.evaluation import VerificationResult, evaluate_verification
 from edge_oneshot_export.judging.folds import FoldedPairs, evaluate_folds
 from edge_oneshot_export.judging.protocols import LabelledImages
@@ -70,12 +68,7 @@ def sizes(looks: Looks) -> dict[str, NDArray | int]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, metavar="faces.oneshot")
-    parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="LFW or its half, with pairs.txt")
-    parser.add_argument("--kept", type=Path, required=True, metavar="FOLDER", help="for looks and embeddings")
-    parser.add_argument("--out", type=Path, metavar="FILE.json")
-    arguments = parser.parse_args()
+    arguments = face_parser(__doc__, kept=True).parse_args()
     bundle = Bundle.open(arguments.bundle)
     face = bundle.manifest.input.face
     looks = look(bundle, arguments.data, arguments.kept)
@@ -96,8 +89,7 @@ def main() -> int:
         rates, found = evaluate_verification(encoder, people, beside=beside), evaluate_folds(encoder, pairs)
         content["verification"][name], content["folds"][name] = without_curve(rates), asdict(found)
         print(f"{name}\n{evaluation_text(rates)}\n\n{evaluation_text(found)}\n", flush=True)
-        if arguments.out:
-            write_atomically(arguments.out, msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
+        write_results(arguments.out, content)
     return 0
 
 

@@ -11,19 +11,17 @@ step by step (defocus, motion blur, darkness with two levels of noise, glare, cr
 an undegraded photo of the same person: how many are rejected, and how many of them the gate refuses.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.research.face_arguments import face_parser, write_results
 from benchmarks.research.face_looks import MEASURES, Looks, embedded, look
 from edge_oneshot.data.archives import open_archive
 from edge_oneshot_device import Bundle, Encoder
@@ -32,7 +30,6 @@ from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.faces.finding import PHOTO_SIDE
 from edge_oneshot_device.faces.quality import QUALITY_FAULTS
-from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.formatting import align
 from edge_oneshot_export.judging.protocols import Pairs, genuine_and_impostor
 
@@ -320,13 +317,7 @@ def text(limits: list[Refusal], steps: list[Step]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, metavar="faces.oneshot")
-    parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="a folder or zip of people")
-    parser.add_argument("--kept", type=Path, required=True, metavar="FOLDER", help="for looks and embeddings")
-    parser.add_argument("--seed", type=int, default=0, help="of noise, people and bootstrap (0)")
-    parser.add_argument("--out", type=Path, metavar="FILE.json")
-    arguments = parser.parse_args()
+    arguments = face_parser(__doc__, kept=True, seed="noise, people and bootstrap").parse_args()
     bundle = Bundle.open(arguments.bundle)
     encoder, rng = Encoder.open(bundle), np.random.default_rng(arguments.seed)
     looks = look(bundle, arguments.data, arguments.kept)
@@ -350,12 +341,11 @@ def main() -> int:
         "photos": len(looks.found),
         "found": int(looks.found.sum()),
         "refused": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
-        "chosen": msgspec.to_builtins(face.limits),
-        "limits": msgspec.to_builtins(limits),
-        "steps": msgspec.to_builtins(steps),
+        "chosen": face.limits,
+        "limits": limits,
+        "steps": steps,
     }
-    if arguments.out:
-        write_atomically(arguments.out, json.dumps(content, indent=1).encode() + b"\n")
+    write_results(arguments.out, content)
     print(text(limits, steps))
     print(content["refused"])
     return 0

@@ -11,24 +11,21 @@ Photos are left out where the person is turned to the profile, or where OpenCV's
 not; so a false find in a photo itself is rarer here than in the field, one in the room is not.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
+from benchmarks.research.face_arguments import face_parser, write_results
 from edge_oneshot_device import Bundle, console
 from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.faces.finding import PHOTO_SIDE, FaceFinder
-from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.formatting import align
 from edge_oneshot_export.judging.metrics import proportion_interval
 from tests.campaigns.rendering.frames import FILLS, Frame, Kind, People, Person, fits, make_frame
@@ -228,12 +225,8 @@ def text(rows: Sequence[Row]) -> str:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, metavar="faces.oneshot")
-    parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="lfw-half.zip")
+    parser = face_parser(__doc__, seed="people, places and rooms")
     parser.add_argument("--frames", type=int, default=200, metavar="N", help="of each kind (200)")
-    parser.add_argument("--seed", type=int, default=0, help="of people, places and rooms (0)")
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="written after each kind")
     console.add_json(parser)
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
@@ -254,17 +247,16 @@ def main() -> int:
                 seen.append(one)
                 bar.advance(task)
             rows.append(row(kind, seen))
-            if arguments.out is not None:
-                found = {
-                    "command": f"python -m benchmarks.research.finder_frames {arguments.bundle.name} --data DATA"
-                    f" --frames {arguments.frames} --seed {arguments.seed}",
-                    "finder": section.face.finder,
-                    "people": len(people),
-                    "left_out": dict(drawn.left_out),
-                    "totals": totals(rows),
-                    "rows": rows,
-                }
-                write_atomically(arguments.out, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+            found = {
+                "command": f"python -m benchmarks.research.finder_frames {arguments.bundle.name} --data DATA"
+                f" --frames {arguments.frames} --seed {arguments.seed}",
+                "finder": section.face.finder,
+                "people": len(people),
+                "left_out": dict(drawn.left_out),
+                "totals": totals(rows),
+                "rows": rows,
+            }
+            write_results(arguments.out, found)
     console.print_result(rows, arguments.json, text(rows))
     return 0
 

@@ -9,18 +9,16 @@ length 1. Differences to the chip alone are paired (`verification.rate_changes`)
 it, by the best score or the mean score, for people with at least four photos; strangers are all others.
 """
 
-import argparse
 import json
 import sys
-from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.research.face_arguments import face_parser, write_results
 from benchmarks.research.face_looks import embedded, look
 from edge_oneshot_device import Bundle, Encoder
-from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.formatting import align
 from edge_oneshot_export.judging.bounds import mean_interval
 from edge_oneshot_export.judging.metrics import threshold_at
@@ -127,13 +125,7 @@ def _trials(rows, own, count, apart):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, metavar="faces.oneshot")
-    parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="a folder or zip of people")
-    parser.add_argument("--kept", type=Path, required=True, metavar="FOLDER", help="for looks and embeddings")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of photos (0)")
-    parser.add_argument("--out", type=Path, metavar="FILE.json")
-    arguments = parser.parse_args()
+    arguments = face_parser(__doc__, kept=True, seed="the choice of photos").parse_args()
     bundle = Bundle.open(arguments.bundle)
     encoder, rng = Encoder.open(bundle), np.random.default_rng(arguments.seed)
     looks = look(bundle, arguments.data, arguments.kept)
@@ -158,8 +150,7 @@ def main() -> int:
         "views": by_views(parts, labels),
         "templates": by_photos({"chip": (plain, plain), "chip and mirror": (mirrored, plain)}, labels, arguments.seed),
     }
-    if arguments.out:
-        write_atomically(arguments.out, json.dumps(content, indent=1).encode() + b"\n")
+    write_results(arguments.out, content)
     rows = [
         (one["template"], one["probe"], *(f"{rate:.2%}" for rate in one["tpr_at_fpr"].values()))
         for one in content["views"]

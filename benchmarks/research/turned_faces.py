@@ -10,7 +10,6 @@ bundle's threshold for its target FAR, and each with the photos as they are of o
 attempt, that fits others would open a door to anybody.
 """
 
-import argparse
 import io
 import sys
 import zipfile
@@ -23,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
+from benchmarks.research.face_arguments import face_parser, write_results
 from edge_oneshot_device import Bundle, Encoder, console
 from edge_oneshot_device.errors import InputError
-from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.formatting import align
 from edge_oneshot_device.matching.decision import scores
 from edge_oneshot_device.matching.thresholds import calibration_for
@@ -232,12 +231,8 @@ def measure(encoder: Encoder, shown: list[tuple[str, Image.Image]], least: float
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, metavar="faces.oneshot")
-    parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="lfw-half.zip")
+    parser = face_parser(__doc__, seed="people and textures")
     parser.add_argument("--people", type=int, default=200, metavar="N", help="with two photos each (200)")
-    parser.add_argument("--seed", type=int, default=0, help="of people and textures (0)")
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="written after each kind")
     console.add_json(parser)
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
@@ -248,16 +243,15 @@ def main() -> int:
     rows = []
     for one in measure(encoder, shown, least, arguments.seed):
         rows.append(one)
-        if arguments.out is not None:
-            found = {
-                "command": f"python -m benchmarks.research.turned_faces {arguments.bundle.name} --data DATA"
-                f" --people {arguments.people} --seed {arguments.seed}",
-                "fingerprint": encoder.fingerprint,
-                "target_far": calibration.target_far,
-                "threshold": least,
-                "rows": rows,
-            }
-            write_atomically(arguments.out, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+        found = {
+            "command": f"python -m benchmarks.research.turned_faces {arguments.bundle.name} --data DATA"
+            f" --people {arguments.people} --seed {arguments.seed}",
+            "fingerprint": encoder.fingerprint,
+            "target_far": calibration.target_far,
+            "threshold": least,
+            "rows": rows,
+        }
+        write_results(arguments.out, found)
     console.print_result(rows, arguments.json, text(rows))
     return 0
 
