@@ -53,7 +53,7 @@ class Actuator:
         driver: What moves the lock.
 
     Attributes:
-        fault: Why the lock is not known to be as wanted; None: it is, or a first call is still under way.
+        fault: Why the lock is not known to be as wanted; None: it is, or a call is still under way.
     """
 
     def __init__(self, driver: LockDriver) -> None:
@@ -106,31 +106,36 @@ class Actuator:
         try:
             self._current = _Call(self._driver, seconds, now)
         except RuntimeError as error:  # no thread can be started
-            self._fail(str(error), now)
+            self.fault = f"the lock cannot be moved: {error}"
+            self._pause(now)
             return
         self._calls.append(self._current)
 
     def _collect(self, now: float) -> None:
+        overdue = [call for call in self._calls if not call.over and now - call.started > CALL_SECONDS]
         for call in [call for call in self._calls if call.over]:
             self._calls.remove(call)
+            if call.error:
+                self._say(call, call.error)
             if call is self._current:
                 self._current = None
                 if call.error:
-                    self._fail(call.error, now)
+                    self._pause(now)
                 else:
-                    self._settled, self.fault = True, None
+                    self._settled = True
+                    self.fault = None if not overdue else self.fault
             if call.opens and self._until is None:
-                self._lock_again(now)
-        if self._current is not None and now - self._current.started > CALL_SECONDS:
+                # an order to open has ended late: whatever was settled since is not
+                self._settled, self._current, self._next = False, None, now
+        for call in overdue:
+            self._say(call, f"no answer within {CALL_SECONDS:g} seconds")
+        if self._current in overdue:
             self._current = None
-            self._fail(f"no answer within {CALL_SECONDS:g} seconds", now)
+            self._pause(now)
 
-    def _lock_again(self, now: float) -> None:
-        """An order to open has ended late: whatever was settled since is not."""
-        self._settled, self._current, self._next = False, None, now
+    def _say(self, call: _Call, error: str) -> None:
+        self.fault = f"the lock could not be {'unlocked' if call.opens else 'locked'}: {error}"
 
-    def _fail(self, error: str, now: float) -> None:
-        wanted = "locked" if self._until is None else "unlocked"
-        self.fault = f"the lock could not be {wanted}: {error}"
+    def _pause(self, now: float) -> None:
         self._next = now + PAUSES[min(self._failures, len(PAUSES) - 1)]
         self._failures += 1
