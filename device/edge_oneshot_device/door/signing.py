@@ -90,7 +90,7 @@ def require_address(url: str) -> None:
         raise InputError(f"{url[:80]!a} is no address: give an https:// one", reason="bad_url")
     if parts.username is not None or parts.password is not None:
         raise InputError(f"the address of {host} holds a user: requests are signed, leave it out", reason="bad_url")
-    if parts.scheme == "http" and not _is_local(host):
+    if parts.scheme == "http" and not is_local(host):
         message = f"http:// is refused for {host}, where others read along: use https://, or an address of your network"
         raise InputError(message, reason="bad_url")
 
@@ -137,7 +137,12 @@ def post(url: str, body: bytes, secret: bytes, timeout: float) -> None:
     raise MachineError(f"{host} did not take a request: {fault}; check address and receiver", reason="request_failed")
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
+    """Whether a host is in a network of one's own, as `require_address` says.
+
+    Args:
+        host: Its name, or its address without brackets.
+    """
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -208,15 +208,43 @@ def row_at(transaction: Transaction, seq: int | None) -> Row | None:
     return _row(transaction, "SELECT * FROM audit WHERE seq = ?", (seq,))
 
 
-def chunk_after(transaction: Transaction, seq: int) -> list[Row]:
-    """The rows after a number, at most `CHUNK` of them.
+def last_until(transaction: Transaction, at: int) -> Row | None:
+    """The last row that is no newer than a moment; None where all are.
+
+    Args:
+        transaction: A transaction.
+        at: Microseconds since 1970, UTC.
+    """
+    return _row(transaction, "SELECT * FROM audit WHERE at <= ? ORDER BY seq DESC LIMIT 1", (at,))
+
+
+def chunk_after(transaction: Transaction, seq: int, most: int | None = None) -> list[Row]:
+    """The rows after a number.
 
     Args:
         transaction: A transaction.
         seq: Number of a row; 0 for the beginning.
+        most: How many of them, at most; None: `CHUNK`.
     """
     query = "SELECT * FROM audit WHERE seq > ? ORDER BY seq LIMIT ?"
-    return [Row(*row) for row in transaction.execute(query, (seq, CHUNK))]
+    return [Row(*row) for row in transaction.execute(query, (seq, CHUNK if most is None else most))]
+
+
+def require_following(transaction: Transaction, row: Row, before: bytes) -> None:
+    """Check that a row has the digest that belongs to it and to the row before it.
+
+    Args:
+        transaction: A transaction.
+        row: The row.
+        before: The digest of the row before.
+
+    Raises:
+        IntegrityError: Reason ``audit_altered``.
+    """
+    keys = transaction.keyring.chains
+    key = [key for first, key in keys if first <= row.seq or first == keys[0][0]][-1]
+    if not holds(row, key, before):
+        raise altered_row(transaction.path, row.seq, "is not as it was written")
 
 
 def rows(reading: Reading, after: int = 0) -> Iterator[Row]:
@@ -296,17 +324,14 @@ def _insert(
 
 def _verify(transaction: Transaction, row: Row) -> None:
     """Verify one row by the one before it; `audit_check.check` verifies them all."""
-    path, keys = transaction.path, transaction.keyring.chains
     before = GENESIS if row.seq == 1 else transaction.value("SELECT mac FROM audit WHERE seq = ?", (row.seq - 1,))
     if before is None and row.act == "checkpoint":
         # all rows before it were deleted
         through, mac = parse_checkpoint(row.detail) or (0, None)
         before = mac if through == row.seq - 1 else None
     if before is None:
-        raise altered_row(path, row.seq - 1, "is missing")
-    key = [key for first, key in keys if first <= row.seq or first == keys[0][0]][-1]
-    if not holds(row, key, before):
-        raise altered_row(path, row.seq, "is not as it was written")
+        raise altered_row(transaction.path, row.seq - 1, "is missing")
+    require_following(transaction, row, before)
 
 
 def _row(transaction: Transaction, query: str, values: tuple[object, ...]) -> Row | None:
