@@ -18,12 +18,14 @@ from edge_oneshot.faces.sface import DEFAULT_VARIANTS, build_sface
 from edge_oneshot_device.bundle.manifest import Calibration, Provenance
 from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_device.faces.finding import FaceFinder
+from edge_oneshot_export.formats.conversion import spread
 from edge_oneshot_export.keras_export import check_export, export
 from edge_oneshot_export.options import ExportOptions
 from edge_oneshot_export.packing.packer import BundleSpec, ExportReport
 from edge_oneshot_export.variants import VARIANTS
 
 _MEASURED: Final = {"float32": "float32", "float16": "float32"}  # whose thresholds a precision has
+_COMPARED: Final = 4  # images that the ported net is shown beside its ONNX file
 _USED: Final = (packages.SFACE.stored, *packages.FINDING, packages.SMALL_FACES)
 
 
@@ -70,7 +72,7 @@ def export_faces(
     model = build_sface(content)
     equalise(model, scale(images, section))
     say("comparing with ONNX Runtime")
-    check_parity(model, content)
+    check_parity(model, content, spread(images, _COMPARED))
     spec = BundleSpec(
         input=section,
         metric="cosine",

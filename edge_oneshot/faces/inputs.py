@@ -82,16 +82,20 @@ def face_input(weights: Path | None = None) -> InputSection:
         scale=scale,
         value_range=value_range(mean, scale),
         min_contrast=16,
-        face=FaceSection(
-            finder=_model(_FINDER, weights, "yunet", yunet.SIDE, _FINDER_SCORE),
-            mesh=_model(_MESH, weights, "facemesh", 192, _MESH_SCORE),
-            max_overlap=_MAX_OVERLAP,
-            template=tuple(
-                FacePoint(point=point, x=x / sface.SIDE, y=y / sface.SIDE) for point, (x, y) in enumerate(_TEMPLATE)
-            ),
-            min_eye_distance=_MIN_EYE_DISTANCE,
-            limits=_LIMITS,
+        face=_face_section(weights),
+    )
+
+
+def _face_section(weights: Path | None = None) -> FaceSection:
+    return FaceSection(
+        finder=_model(_FINDER, weights, "yunet", yunet.SIDE, _FINDER_SCORE),
+        mesh=_model(_MESH, weights, "facemesh", 192, _MESH_SCORE),
+        max_overlap=_MAX_OVERLAP,
+        template=tuple(
+            FacePoint(point=point, x=x / sface.SIDE, y=y / sface.SIDE) for point, (x, y) in enumerate(_TEMPLATE)
         ),
+        min_eye_distance=_MIN_EYE_DISTANCE,
+        limits=_LIMITS,
     )
 
 
@@ -125,8 +129,7 @@ def renewed(section: InputSection) -> InputSection:
     if section.face.finder.kind != "yunet":
         message = "the run was trained on faces that nets of an earlier release had found; train it again"
         raise DataError(message, reason="former_faces")
-    now = face_input().face
-    assert now is not None
+    now = _face_section()
     face = msgspec.structs.replace(section.face, finder=now.finder, mesh=now.mesh)
     return msgspec.structs.replace(section, face=face)
 
@@ -139,8 +142,7 @@ def placed_faces(width: int, height: int, eyes: Eyes | None = None) -> FaceSecti
         height: Height of its input in pixels.
         eyes: The middles of the eyes in its input; None takes those of SFace.
     """
-    section = face_input().face
-    assert section is not None
+    section = _face_section()
     if eyes is None and width == height == sface.SIDE:
         return section
     # how much detail a covered face has depends on the chip: the limit is fitted to SFace's

@@ -170,10 +170,9 @@ class FaceFinder:
         if distance < least:
             message = f"the face in {name} is too small: {distance:.0f} pixels between the eyes, {least:.0f} are needed"
             raise InputError(f"{message}; come closer, or take a larger picture", reason="face_too_small")
-        matrix = self._matrix(face)
-        chip = cut_chip(photo, matrix, self._section.width, self._section.height)
+        chip = self.cut(photo, face)
         if self._face.limits is not None:
-            quality = measure(face.detection, chip, matrix, photo.size)
+            quality = measure(face.detection, chip, self._matrix(face), photo.size)
             if fault := find_fault(quality, self._face.limits):
                 raise InputError(f"the face in {name} {fault[1]}", reason=fault[0])
         return chip

@@ -144,42 +144,21 @@ def find_fault(quality: Quality, limits: FaceLimits) -> tuple[str, str] | None:
         One of `QUALITY_FAULTS`, with the end of a sentence that says what is wrong and what to do; None when the face
         passes.
     """
-    turned = (
-        (abs(quality.yaw), limits.max_yaw, "to the side"),
-        (abs(quality.pitch), limits.max_pitch, "down" if quality.pitch > 0.0 else "up"),
+    angle, most, where = _turned(quality, limits)
+    words = (
+        f"is cut by the frame: {quality.outside:.0%} of it lies outside, at most {limits.max_outside:.0%} may; "
+        "bring the face to the middle, or step back",
+        f"is turned {where} by {angle:.0f} degrees, at most {most:.0f} are allowed; look into the camera",
+        f"is too dark: its light parts reach {quality.light:.0f} of 255 levels, {limits.min_light:.0f} are needed; "
+        "put light on the face",
+        f"is too bright: {quality.glare:.0%} of it is burnt out, at most {limits.max_glare:.0%} may be; "
+        "go out of the sun or lamp, or expose for less time",
+        "is covered: an eye or a corner of the mouth shows nothing; take off what hides it, or change the light",
+        f"is blurred: {quality.blur:.2f} on a scale to 1, at most {limits.max_blur:.2f} is allowed; "
+        "hold still, focus, or clean the lens",
     )
-    angle, most, where = max(turned, key=lambda one: one[0] / one[1])
-    checks = (
-        (
-            quality.outside > limits.max_outside,
-            f"is cut by the frame: {quality.outside:.0%} of it lies outside, at most {limits.max_outside:.0%} may; "
-            "bring the face to the middle, or step back",
-        ),
-        (
-            angle > most,
-            f"is turned {where} by {angle:.0f} degrees, at most {most:.0f} are allowed; look into the camera",
-        ),
-        (
-            quality.light < limits.min_light,
-            f"is too dark: its light parts reach {quality.light:.0f} of 255 levels, {limits.min_light:.0f} are needed; "
-            "put light on the face",
-        ),
-        (
-            quality.glare > limits.max_glare,
-            f"is too bright: {quality.glare:.0%} of it is burnt out, at most {limits.max_glare:.0%} may be; "
-            "go out of the sun or lamp, or expose for less time",
-        ),
-        (
-            quality.detail < (limits.min_detail or 0.0),
-            "is covered: an eye or a corner of the mouth shows nothing; take off what hides it, or change the light",
-        ),
-        (
-            quality.blur > limits.max_blur,
-            f"is blurred: {quality.blur:.2f} on a scale to 1, at most {limits.max_blur:.2f} is allowed; "
-            "hold still, focus, or clean the lens",
-        ),
-    )
-    return next(((reason, why) for reason, (bad, why) in zip(QUALITY_FAULTS, checks, strict=True) if bad), None)
+    found = zip(QUALITY_FAULTS, _shares(quality, limits), words, strict=True)
+    return next(((reason, why) for reason, share, why in found if share > 1.0), None)
 
 
 def worst_share(quality: Quality, limits: FaceLimits) -> float:
@@ -189,16 +168,29 @@ def worst_share(quality: Quality, limits: FaceLimits) -> float:
         quality: The face's measures.
         limits: The bundle's limits.
     """
+    return max(_shares(quality, limits))
+
+
+def _shares(quality: Quality, limits: FaceLimits) -> list[float]:
+    """How much of its limit each of `QUALITY_FAULTS` reaches, in their order: a fault is above 1."""
     pairs = (
         (quality.outside, limits.max_outside),
-        (abs(quality.yaw), limits.max_yaw),
-        (abs(quality.pitch), limits.max_pitch),
-        (limits.min_detail or 0.0, quality.detail),
+        _turned(quality, limits)[:2],
         (limits.min_light, quality.light),
         (quality.glare, limits.max_glare),
+        (limits.min_detail or 0.0, quality.detail),
         (quality.blur, limits.max_blur),
     )
-    return max(0.0 if value <= 0.0 else value / most if most > 0.0 else math.inf for value, most in pairs)
+    return [0.0 if value <= 0.0 else value / most if most > 0.0 else math.inf for value, most in pairs]
+
+
+def _turned(quality: Quality, limits: FaceLimits) -> tuple[float, float, str]:
+    """The angle that reaches more of its limit, the limit, and where the face is turned to."""
+    turns = (
+        (abs(quality.yaw), limits.max_yaw, "to the side"),
+        (abs(quality.pitch), limits.max_pitch, "down" if quality.pitch > 0.0 else "up"),
+    )
+    return max(turns, key=lambda one: one[0] / one[1])
 
 
 def _detail(
