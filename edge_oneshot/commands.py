@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from edge_oneshot.bundle_options import EncoderFileOptions, EvaluateOptions
 from edge_oneshot.data.options import DataOptions
@@ -31,6 +31,8 @@ def demo(arguments: argparse.Namespace) -> int:
 
     options = options_from(arguments, DemoOptions)
     check_folder(arguments.out)
+    if options.door:
+        _demo_door(arguments)
     if not arguments.json:
         says = "train an encoder on generated drawings, export it, evaluate it, use it on a device, write a report"
         print(f"The demo: {says}; a minute and a half on two idle cores. TensorFlow starts ...", file=sys.stderr)
@@ -44,6 +46,22 @@ def demo(arguments: argparse.Namespace) -> int:
         result = run_demo(arguments.out, options, progress=progress)
     console.print_result(result, arguments.json, demo_text(result))
     return 0
+
+
+def _demo_door(arguments: argparse.Namespace) -> NoReturn:
+    """Make what a door needs; then the device's own program takes the place of this one."""
+    if not arguments.json:
+        says = "make a bundle for faces, enrol one person from one photo, compose a scene, run a door"
+        print(f"The demo of a door: {says}; about a minute at first. TensorFlow starts ...", file=sys.stderr)
+    _import_tensorflow()
+    from edge_oneshot.demo.door import prepare_door
+    from edge_oneshot.presentation.progress import step_progress
+
+    with step_progress(as_json=arguments.json) as progress:
+        files = prepare_door(arguments.out / "door", progress)
+    command = [*files.command, "--json" if arguments.json else "--show"]
+    sys.stdout.flush()
+    os.execv(command[0], command)  # noqa: S606 (no shell is wanted)
 
 
 def train(arguments: argparse.Namespace) -> int:

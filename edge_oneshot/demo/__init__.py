@@ -1,1 +1,1 @@
-"""The demo: every stage from training to the device, on generated drawings."""
+"""The demos: every stage from training to the device, on generated drawings; and a door at work."""

@@ -108,6 +108,17 @@ ASTRONAUT: Final = PackageFile(
         source="https://github.com/scikit-image/scikit-image",
     ),
 )
+HOPPER: Final = PackageFile(
+    "matplotlib",
+    "matplotlib",
+    "mpl-data/sample_data/grace_hopper.jpg",
+    "a8ca6d734765703b09728ab47fe59f473d93ae3967fc24c7c0288c3c7adb7130",
+    Licence(
+        what="stranger in the demo of the door: Grace Hopper (US Navy), of matplotlib",
+        licence="public domain; not in this bundle",
+        source="https://github.com/matplotlib/matplotlib",
+    ),
+)
 FINDING: Final = (YUNET.stored, MESH, ASTRONAUT)
 """What every bundle of faces holds: its two nets, and the photo of the self-test."""
 

@@ -16,8 +16,9 @@ GROUPS: Final = {
 HELP: Final = {
     "demo": HelpText(
         "Run every stage on generated drawings: train, export, evaluate, use the bundle on a\n"
-        "device. Writes a report, demo/report.html.",
-        ("demo", "demo --out /tmp/demo --seed 1"),
+        "device. Writes a report, demo/report.html. With --door, show a door at work instead:\n"
+        "a face is enrolled from one photo, and a composed scene takes the place of the camera.",
+        ("demo", "demo --out /tmp/demo --seed 1", "demo --door"),
     ),
     "train": HelpText(
         "Train a siamese encoder on drawings or photos. The run folder keeps the encoder and\n"

@@ -38,7 +38,7 @@ INPUTS = {
     ("preflight", "model"), ("inspect", "bundle"), ("inspect", "other"), ("deploy", "bundle"), ("deploy", "trust"),
 }  # fmt: skip
 NEITHER = {
-    "demo": "seed",
+    "demo": "door seed",
     "train": "resume minutes images seed size embedding batch held_out augment learning_rate orientations views "
     "framing net objective precision faces strategy tensorboard",
     "export": "pretrained variants mean scale size output faces metric anyway target_far",
