@@ -166,6 +166,10 @@ def _add_rotate_key(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="check also what this configuration of a door names")
+
+
 def _add_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", metavar="NAME.oneshot | compare A.json B.json", nargs="+")
     add_options(parser, BenchOptions)
@@ -224,7 +228,7 @@ _COMMANDS: Final = {
     "backup": _Command(commands.backup, _add_backup),
     "restore": _Command(commands.restore, _add_restore),
     "rotate-key": _Command(commands.rotate_key, _add_rotate_key),
-    "doctor": _Command(commands.doctor, _add_nothing),
+    "doctor": _Command(commands.doctor, _add_doctor),
     "bench": _Command(commands.bench, _add_bench, has_state=False),
     "inspect": _Command(commands.inspect, _add_inspect, has_state=False),
 }

@@ -207,8 +207,13 @@ def rotate_key(arguments: argparse.Namespace) -> int:
 def doctor(arguments: argparse.Namespace) -> int:
     """Check everything that the door needs."""
     from edge_oneshot_device.diagnostics.doctor import examine
+    from edge_oneshot_device.diagnostics.door_check import check_door
+    from edge_oneshot_device.door.config_file import read_config
 
-    diagnosis = examine(arguments.state, arguments.key)
+    if arguments.config is None:
+        diagnosis = examine(arguments.state, arguments.key)
+    else:
+        diagnosis = check_door(read_config(arguments.config), arguments.state, arguments.key)
     console.print_result(diagnosis, arguments.json, results.diagnosis_text(diagnosis))
     return diagnosis.exit_code
 

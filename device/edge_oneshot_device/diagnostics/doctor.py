@@ -13,9 +13,11 @@ from typing import Final
 
 import msgspec
 
+from edge_oneshot_device.bundle.manifest import Manifest
 from edge_oneshot_device.bundle.signature import short_key
 from edge_oneshot_device.diagnostics.equipment import Finding, find_clock, find_edgetpu, find_runtimes
-from edge_oneshot_device.errors import MachineError, OneShotError
+from edge_oneshot_device.diagnostics.health import find_temperature, is_synchronized
+from edge_oneshot_device.errors import InputError, MachineError, OneShotError
 from edge_oneshot_device.files import sync_folder
 from edge_oneshot_device.formatting import count, percent
 from edge_oneshot_device.gallery import audit
@@ -57,12 +59,15 @@ class Diagnosis(msgspec.Struct, frozen=True):
     exit_code: int
 
 
-def examine(state: str | os.PathLike[str] | None = None, key: str | os.PathLike[str] | None = None) -> Diagnosis:
+def examine(
+    state: str | os.PathLike[str] | None = None, key: str | os.PathLike[str] | None = None, *, faces: bool = False
+) -> Diagnosis:
     """Check everything that the door needs. Nothing changes, except that a test file is written and deleted.
 
     Args:
         state: The state folder, see `state_dir`.
         key: The file of the gallery's key, see `find_key`.
+        faces: Whether the bundle has to find faces and to be calibrated, as for a camera at a door.
 
     Returns:
         The findings. A check that fails is a finding, not an error.
@@ -81,11 +86,11 @@ def examine(state: str | os.PathLike[str] | None = None, key: str | os.PathLike[
     run("state", lambda: _owned(folder))
     ours = not codes
     if ours:
-        run("bundle", lambda: _door(folder, key))
+        run("bundle", lambda: _door(folder, key, faces=faces))
     run("zone", lambda: [Finding("zone", "ok", describe_zone(SYSTEM.now()))])
     if folder.is_dir():
         run("disk", lambda: _disk(folder, probe=ours))
-    findings += [*find_runtimes(), *find_edgetpu()]
+    findings += [*find_runtimes(), *find_edgetpu(), *find_temperature()]
     return Diagnosis(str(folder), findings, codes[0] if codes else 0)
 
 
@@ -101,11 +106,13 @@ def _owned(folder: Path) -> list[Finding]:
     return []
 
 
-def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
+def _door(folder: Path, key: str | os.PathLike[str] | None, *, faces: bool) -> list[Finding]:
     source = find_key(key)
     opened = open_installed(folder, key=key)
     manifest = opened.bundle.manifest
     with opened.gallery as gallery:
+        if faces:
+            _require_faces(manifest)
         people = gallery.template_cache(manifest.embedding.metric, manifest.rule).index.people
         outlook = outlook_of(gallery, Policy(manifest, opened.encoder, opened.settings.target_far))
         report = gallery.check_audit()
@@ -117,7 +124,12 @@ def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
         Finding("key", "ok", f"from {source}"),
         Finding("gallery", "ok", f"{people} enrolled, SQLite {sqlite3.sqlite_version}, rollback journal"),
         Finding("audit", "ok", f"{count(report.rows, 'row')} since {report.since} intact, head {report.head.seq}"),
-        find_clock(SYSTEM.now(), datetime.fromtimestamp(last.at / 1e6, UTC), manifest.created),
+        find_clock(
+            SYSTEM.now(),
+            datetime.fromtimestamp(last.at / 1e6, UTC),
+            manifest.created,
+            synchronized=is_synchronized(),
+        ),
     ]
     if outlook is not None:
         good = outlook.people <= outlook.most_people and outlook.frr <= HIGH_FRR
@@ -131,6 +143,20 @@ def _door(folder: Path, key: str | os.PathLike[str] | None) -> list[Finding]:
         text = f"the key {source.path} is in the state folder, so a copy of the folder can be opened: move it elsewhere"
         found.append(Finding("key", "warning", text))
     return found
+
+
+def _require_faces(manifest: Manifest) -> None:
+    """Refuse a bundle with which no camera can decide at a door.
+
+    Raises:
+        InputError: Reason ``no_faces`` or ``uncalibrated``.
+    """
+    if manifest.input.face is None:
+        message = f"{manifest.name} finds no faces: export --pretrained faces makes a bundle for a door"
+        raise InputError(message, reason="no_faces")
+    if not manifest.calibration:
+        message = f"{manifest.name} is uncalibrated, so it lets nobody in: run edge-oneshot calibrate"
+        raise InputError(message, reason="uncalibrated")
 
 
 def _bundle(opened: Installed) -> Finding:

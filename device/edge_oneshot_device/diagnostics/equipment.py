@@ -34,8 +34,9 @@ class Finding(msgspec.Struct, frozen=True):
     """The result of one check.
 
     Attributes:
-        what: ``bundle``, ``settings``, ``key``, ``gallery``, ``audit``, ``disk``, ``state``, ``clock``, ``runtime`` or
-            ``edgetpu``.
+        what: What was checked: ``bundle``, ``settings``, ``key``, ``gallery``, ``audit``, ``threshold``, ``state``,
+            ``clock``, ``zone``, ``disk``, ``runtime``, ``edgetpu``, ``temperature`` or ``supply``; and of a door's
+            configuration ``packages``, ``camera``, ``gpio``, ``keypad``, ``secret`` or ``broker``.
         level: ``ok``, ``note`` (something optional is absent), ``warning`` (act soon) or ``fault`` (the door does not
             work).
         text: One line: what was found, and how to fix it.
@@ -129,7 +130,14 @@ def fits(package: str | None, host: str, host_version: str) -> tuple[Literal["ok
     return "ok", f"{text}; whether it works with {here} shows when it is used"
 
 
-def find_clock(now: datetime, last: datetime | None, created: str, root: Path = Path("/")) -> Finding:
+def find_clock(
+    now: datetime,
+    last: datetime | None,
+    created: str,
+    root: Path = Path("/"),
+    *,
+    synchronized: bool | None = None,
+) -> Finding:
     """Whether the clock can be right, because hours of access and the audit trail depend on it.
 
     Args:
@@ -137,6 +145,7 @@ def find_clock(now: datetime, last: datetime | None, created: str, root: Path = 
         last: When the last row of the audit trail was written.
         created: When the bundle was made, as the manifest says.
         root: The folder that holds run and dev.
+        synchronized: Whether the kernel says that another clock keeps this one right; None: it does not say.
 
     Returns:
         The finding.
@@ -148,10 +157,8 @@ def find_clock(now: datetime, last: datetime | None, created: str, root: Path = 
         text = f"{said} is before {what} ({before}): run timedatectl set-ntp true, or timedatectl set-time"
         return Finding("clock", "warning", text)
     daemon = root / "run/systemd/timesync"
-    if daemon.is_dir() and not (daemon / "synchronized").exists():
-        return Finding(
-            "clock", "warning", f"{said}, not synchronized with the network since the start: run timedatectl"
-        )
+    if synchronized is False or (daemon.is_dir() and not (daemon / "synchronized").exists()):
+        return Finding("clock", "warning", f"{said}, not synchronized with the network: run timedatectl")
     keeps = "" if any(root.glob("dev/rtc*")) else "; there is no battery to keep it running while the power is off"
     return Finding("clock", "ok", f"{said}{keeps}")
 

@@ -106,8 +106,10 @@ HELP: Final = {
     ),
     "doctor": HelpText(
         "Check everything that the door needs: bundle, settings, key, gallery, audit trail,\n"
-        "clock, time zone, disk, runtimes. The exit code is that of the first fault.",
-        ("doctor", "doctor --json"),
+        "clock, time zone, disk, runtimes, temperature; with a door's configuration also camera,\n"
+        "GPIOs, keypad, secrets, packages and broker, which nothing is done with. The exit code is\n"
+        "that of the first fault.",
+        ("doctor", "doctor --config door.toml", "doctor --json"),
     ),
     "bench": HelpText(
         "Measure the latency and memory of a bundle on this machine, or compare two such runs:\n"

@@ -276,7 +276,8 @@ def test_a_clock_that_the_network_has_not_set_yet_is_a_warning(machine):
     daemon.mkdir(parents=True)
     told = find_clock(NOON, None, "2026-01-01T00:00:00Z", machine)
     assert (told.level, told.text) == (
-        "warning", "2026-03-01T12:00:00Z, not synchronized with the network since the start: run timedatectl",
+        "warning", "2026-03-01T12:00:00Z, not synchronized with the network: run timedatectl",
     )  # fmt: skip
     (daemon / "synchronized").touch()
     assert find_clock(NOON, None, "2026-01-01T00:00:00Z", machine).level == "ok"
+    assert find_clock(NOON, None, "2026-01-01T00:00:00Z", machine, synchronized=False).level == "warning"
