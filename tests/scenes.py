@@ -3,6 +3,7 @@
 A photo of LFW's half has 150 pixels, and about 26 between the eyes: who stands near is enlarged and looks soft.
 """
 
+import random
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -40,10 +41,24 @@ def portrait_of(photo: Image.Image, finder: FaceFinder) -> Portrait | None:
     return Portrait(np.asarray(photo), best.detection.points[:2])
 
 
-def people(path: Path, finder: FaceFinder, photos: int = 1) -> Iterator[tuple[str, list[Portrait]]]:
-    """People of LFW with so many photos that the gate takes, in alphabetical order, with the first of these."""
+def people(
+    path: Path, finder: FaceFinder, photos: int = 1, *, most: int | None = None, seed: int = 0
+) -> Iterator[tuple[str, list[Portrait]]]:
+    """People of LFW with so many photos that the gate takes, in an order drawn by the seed, with the first of these.
+
+    Args:
+        path: The zip or folder.
+        finder: Finds and judges the faces.
+        photos: How many of each person.
+        most: Leave out who has more photos than that in the zip.
+        seed: Draws the order.
+    """
     with open_archive(path) as archive:
-        for name, files in photos_by_person(archive).items():
+        by_person = list(photos_by_person(archive).items())
+        random.Random(seed).shuffle(by_person)
+        for name, files in by_person:
+            if most is not None and len(files) > most:
+                continue
             taken: list[Portrait] = []
             for place, file in enumerate(files):
                 if len(taken) + len(files) - place < photos or len(taken) == photos:

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from edge_oneshot_device.door.states import State
@@ -37,8 +35,7 @@ class DoorView(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         seconds: How long that has lasted.
         prompt: What the person at the door is asked to do; None: nothing.
         frame: RGB, the newest of the camera; None: there is none.
-        box: float64 (2, 2), the upper left and the lower right corner of the followed face, in pixels of the frame;
-            None: no face is followed.
+        box: Left, top, right and bottom of the followed face in pixels of the frame; None: no face is followed.
         decisions: The last ones, oldest first.
         stages: Milliseconds that each stage took the last time, by its name.
         faults: What does not work now, a line each.
@@ -49,7 +46,7 @@ class DoorView(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     seconds: float = 0.0
     prompt: str | None = None
     frame: Image.Image | None = None
-    box: NDArray[np.float64] | None = None
+    box: tuple[float, float, float, float] | None = None
     decisions: tuple[ShownDecision, ...] = ()
     stages: Mapping[str, float] = {}
     faults: tuple[str, ...] = ()

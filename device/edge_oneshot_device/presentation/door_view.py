@@ -172,7 +172,8 @@ def _picture(view: DoorView, columns: int, rows: int, style: Style) -> list[str]
     height = max(height // 2 * 2, 2)
     small = view.frame.convert("RGB").resize((width, height), Image.Resampling.BOX)
     if view.box is not None:
-        corners = np.clip(view.box * scale, 0, (width - 1, height - 1)).round().astype(int)
+        places = np.array(view.box).reshape(2, 2) * scale
+        corners = np.clip(places, 0, (width - 1, height - 1)).round().astype(int)
         outline = (255, 255, 255) if style == "plain" else _BOXES.get(view.state, _BOX)
         ImageDraw.Draw(small).rectangle([*corners.ravel().tolist()], outline=outline)
     if style == "plain":

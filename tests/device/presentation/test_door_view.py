@@ -9,7 +9,6 @@ import struct
 import termios
 from fcntl import ioctl
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -35,7 +34,7 @@ VIEW = DoorView(
     seconds=1.2,
     prompt="Turn your head to the left",
     frame=frame(),
-    box=np.array([(200.0, 100.0), (400.0, 350.0)]),
+    box=(200.0, 100.0, 400.0, 350.0),
     decisions=(decision(1), decision(2, "nobody enrolled", "below_threshold")),
     stages={"find": 24.4, "embed": 28.0},
     faults=("the broker does not answer",),
@@ -85,7 +84,7 @@ def test_a_box_is_drawn_around_the_face_in_the_colour_of_the_state():
     assert not re.search(box, draw(without, 80, 40))
     plain = draw(DoorView(name="door", state="idle", frame=frame((0, 0, 0)), box=VIEW.box), 80, 40, "plain")
     assert plain.split("\n")[7][25:51] == "@" * 26
-    outside = DoorView(name="door", state="idle", frame=frame(), box=np.array([(-900.0, -900.0), (9e3, 9e3)]))
+    outside = DoorView(name="door", state="idle", frame=frame(), box=(-900.0, -900.0, 9e3, 9e3))
     assert HALF in draw(outside, 80, 40)
 
 
