@@ -185,6 +185,11 @@ def _add_person(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("person", metavar="PERSON")
 
 
+def _add_pin(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("person", metavar="PERSON")
+    parser.add_argument("--remove", action="store_true", help="take the person's PIN away")
+
+
 def _add_nothing(_parser: argparse.ArgumentParser) -> None:
     pass
 
@@ -224,6 +229,7 @@ _COMMANDS: Final = {
     "lookalikes": _Command(commands.lookalikes, _add_lookalikes),
     "forget": _Command(commands.forget, _add_person),
     "unlock": _Command(commands.unlock, _add_person),
+    "pin": _Command(commands.pin, _add_pin),
     "audit": _Command(commands.audit, _add_audit),
     "backup": _Command(commands.backup, _add_backup),
     "restore": _Command(commands.restore, _add_restore),

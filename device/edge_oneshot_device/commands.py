@@ -137,6 +137,17 @@ def unlock(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def pin(arguments: argparse.Namespace) -> int:
+    """Set a person's PIN, or take it away."""
+    from edge_oneshot_device.door.pins import set_pin
+
+    wanted = None if arguments.remove else console.read_secret("PIN")
+    with _recognizer(arguments) as recognizer:
+        change = set_pin(recognizer.gallery, arguments.person, wanted)
+    console.print_result(change, arguments.json, results.pin_text(change))
+    return 0
+
+
 def audit(arguments: argparse.Namespace) -> int:
     """Show the audit trail, check it, or delete old rows."""
     from edge_oneshot_device.gallery import audit_trail

@@ -170,6 +170,29 @@ def print_result(value: object, as_json: bool, text: str) -> None:
         print(text)
 
 
+def read_secret(name: str) -> str:
+    """A secret that is typed twice, unseen; or a line of stdin where that is no terminal.
+
+    Args:
+        name: What it is, for the prompt.
+
+    Raises:
+        InputError: Reason ``wrong_use``: both times differ, or there is none.
+    """
+    if sys.stdin is None or not sys.stdin.isatty():
+        # shorter than what fills the memory; no secret of ours is that long
+        typed = again = "" if sys.stdin is None else sys.stdin.readline(1000).rstrip("\r\n")
+    else:
+        import getpass
+
+        typed, again = getpass.getpass(f"{name}: "), getpass.getpass(f"{name} again: ")
+    if typed != again:
+        raise InputError(f"the {name} was not the same both times: run the command again", reason="wrong_use")
+    if not typed:
+        raise InputError(f"there is no {name}: type it, or write it to stdin", reason="wrong_use")
+    return typed
+
+
 def run(main: Callable[[], int | None], *, as_json: bool = False) -> int:
     """Run a command and turn its errors into exit codes.
 

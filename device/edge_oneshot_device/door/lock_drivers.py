@@ -23,6 +23,7 @@ from edge_oneshot_device.door.configuration import (
     RelaySection,
     WebhookLockSection,
 )
+from edge_oneshot_device.door.extras import extra_missing
 from edge_oneshot_device.door.signing import post, read_secret, require_address
 from edge_oneshot_device.errors import MachineError
 
@@ -254,13 +255,3 @@ def import_gpiozero() -> Any:
     except ImportError as error:
         raise extra_missing("gpio") from error
     return gpiozero
-
-
-def extra_missing(extra: str) -> MachineError:
-    """The error where a package of an extra is not installed.
-
-    Args:
-        extra: Its name.
-    """
-    message = f"a package is missing that this needs: pip install 'edge-oneshot-device[{extra}]'"
-    return MachineError(message, reason="extra_missing")

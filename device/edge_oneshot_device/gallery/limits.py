@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.gallery.clock import Clock
 from edge_oneshot_device.gallery.transaction import Transaction
 
 MOST_REJECTIONS: Final = 1000
@@ -66,15 +67,25 @@ def refuse_verification(transaction: Transaction, limits: Limits, person: int) -
         person: Number of the claimed person.
     """
     row = _attempts(transaction, person)
-    if row is None:
-        return None
-    failures, boot, since = row
+    return None if row is None else refusal_after(limits, transaction.clock, *row)
+
+
+def refusal_after(limits: Limits, clock: Clock, failures: int, boot: str, since: float) -> Refusal | None:
+    """Why an attempt is refused after so many consecutive failures; None where it is not.
+
+    Args:
+        limits: How often one may try.
+        clock: Its boot clock.
+        failures: How many.
+        boot: The boot at which the delay after the last one began.
+        since: When it began, in seconds of that boot's clock.
+    """
     if failures >= limits.most_failures:
         return Refusal("disabled", None)
     if failures < limits.failures:
         return None
     delay = min(limits.delay * 2.0 ** min(failures - limits.failures, 60), limits.longest_delay)
-    remaining = delay - _elapsed(boot, since, transaction.clock.boot(), transaction.clock.seconds())
+    remaining = delay - _elapsed(boot, since, clock.boot(), clock.seconds())
     return Refusal("delayed", remaining) if remaining > 0.0 else None
 
 

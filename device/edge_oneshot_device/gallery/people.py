@@ -58,15 +58,17 @@ class Resemblance(msgspec.Struct, frozen=True):
 
 
 class Unlocked(msgspec.Struct, frozen=True):
-    """A person who may try 1:1 again.
+    """A person who may try 1:1 and the PIN again.
 
     Attributes:
         person: The name.
-        failures: Consecutive failures until now.
+        failures: Consecutive failures of 1:1 until now.
+        pin_failures: Of the PIN.
     """
 
     person: str
     failures: int
+    pin_failures: int = 0
 
 
 class Enrolment(msgspec.Struct, frozen=True):
@@ -90,6 +92,23 @@ class Enrolment(msgspec.Struct, frozen=True):
     outlook: Outlook | None = None
 
 
+class StoredPin(msgspec.Struct, frozen=True, array_like=True):
+    """A person's PIN, and how often somebody failed to give it.
+
+    Attributes:
+        number: What the person types before the PIN, where it opens without a face; nobody else's.
+        digest: Argon2id of the PIN, as argon2 encodes it, with its salt and parameters.
+        failures: Consecutive failures.
+        boot, since: When the last one was, on the boot clock.
+    """
+
+    number: int
+    digest: str
+    failures: int = 0
+    boot: str = ""
+    since: float = 0.0
+
+
 class PersonDetails(msgspec.Struct, frozen=True, array_like=True):
     """What is sealed about a person, beside their templates.
 
@@ -97,6 +116,7 @@ class PersonDetails(msgspec.Struct, frozen=True, array_like=True):
         name: As it is kept.
         enrolled: When first enrolled or last replaced: UTC, ISO 8601.
         valid_from, valid_until, hours: When they may come in, see `Access`.
+        pin: Their PIN; None: they have none.
     """
 
     name: str
@@ -104,17 +124,19 @@ class PersonDetails(msgspec.Struct, frozen=True, array_like=True):
     valid_from: str | None = None
     valid_until: str | None = None
     hours: str | None = None
+    pin: StoredPin | None = None
 
     @classmethod
-    def of(cls, name: str, enrolled: str, access: Access) -> "PersonDetails":
+    def of(cls, name: str, enrolled: str, access: Access, pin: StoredPin | None) -> "PersonDetails":
         """The details of a person who may come in as `access` says.
 
         Args:
             name: As it is kept.
             enrolled: UTC, ISO 8601.
             access: When they may come in.
+            pin: Their PIN.
         """
-        return cls(name, enrolled, access.valid_from, access.valid_until, access.hours)
+        return cls(name, enrolled, access.valid_from, access.valid_until, access.hours, pin)
 
     @property
     def access(self) -> Access:

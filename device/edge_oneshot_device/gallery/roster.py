@@ -16,6 +16,7 @@ from edge_oneshot_device.gallery.people import (
     Enrolment,
     Person,
     PersonDetails,
+    StoredPin,
     new_name,
     not_enrolled,
     person_name,
@@ -179,7 +180,8 @@ def enrol(transaction: Transaction, new: NewTemplates) -> Enrolment:
     access = ALWAYS if before is None else before.access
     if new.access is not None:
         access = changed(access, new.access)
-    write_person(transaction, number, PersonDetails.of(name, enrolled, access))
+    pin = None if before is None else before.pin
+    write_person(transaction, number, PersonDetails.of(name, enrolled, access, pin))
     for template in stored:
         write_template(transaction, number, template)
     for photo in new.photos:
@@ -193,10 +195,41 @@ def set_access(transaction: Transaction, person: str, access: Access) -> Person:
     number, count = find(transaction, person)
     before = details_of(transaction, number)
     assert before is not None
-    details = PersonDetails.of(before.name, before.enrolled, changed(before.access, access))
+    details = PersonDetails.of(before.name, before.enrolled, changed(before.access, access), before.pin)
     write_person(transaction, number, details)
     audit.append(transaction, "access", number, msgspec.structs.asdict(details.access))
     return details.person(count, transaction.fingerprint)
+
+
+def write_pin(transaction: Transaction, number: int, pin: StoredPin | None) -> StoredPin | None:
+    """Replace a person's PIN, and what is counted of it.
+
+    Args:
+        transaction: A transaction that writes.
+        number: Of a person who is there.
+        pin: From now on; None: they have none.
+
+    Returns:
+        The one before.
+    """
+    details = details_of(transaction, number)
+    assert details is not None
+    write_person(transaction, number, msgspec.structs.replace(details, pin=pin))
+    return details.pin
+
+
+def reset_pin(transaction: Transaction, number: int) -> int:
+    """Let a person try their PIN again; returns how many failures there were.
+
+    Args:
+        transaction: A transaction that writes.
+        number: Of a person who is there.
+    """
+    details = details_of(transaction, number)
+    if details is None or details.pin is None or not details.pin.failures:
+        return 0
+    write_pin(transaction, number, msgspec.structs.replace(details.pin, failures=0))
+    return details.pin.failures
 
 
 def forget(transaction: Transaction, person: str) -> Enrolment:

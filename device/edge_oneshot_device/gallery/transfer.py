@@ -203,8 +203,8 @@ def _collect(gallery: Gallery) -> list[ExportedPerson]:
             details = open_person(transaction, number, sealed)
             rows = transaction.execute(query, (number, transaction.fingerprint)).fetchall()
             templates = tuple(open_template(transaction, number, row[0], details.name) for row in rows)
-            if templates:
-                people.append(ExportedPerson(details, templates))
+            if templates:  # a PIN stays here: its number may be somebody else's there
+                people.append(ExportedPerson(msgspec.structs.replace(details, pin=None), templates))
         audit.append(transaction, "exported", detail={"people": len(people)})
     return sorted(people, key=lambda one: one.details.name)
 

@@ -6,7 +6,7 @@ from edge_oneshot_device.console import HelpText
 
 GROUPS: Final = {
     "set up the door": ("init", "doctor", "rollback"),
-    "manage people and their access": ("enrol", "access", "people", "lookalikes", "forget", "unlock"),
+    "manage people and their access": ("enrol", "access", "people", "lookalikes", "forget", "unlock", "pin"),
     "recognize": ("identify", "verify"),
     "look after the audit trail, keys and backups": ("audit", "backup", "restore", "rotate-key"),
     "look at a bundle": ("inspect", "bench"),
@@ -24,6 +24,7 @@ SUMMARIES: Final = {
     "lookalikes": "list people enrolled who may be accepted as each other",
     "forget": "delete a person",
     "unlock": "let a person verify again after too many failures",
+    "pin": "set a person's PIN for the keypad, or remove it",
     "audit": "show the audit trail of decisions and changes",
     "backup": "copy the gallery while it is in use",
     "restore": "replace the gallery with a backup",
@@ -87,6 +88,12 @@ HELP: Final = {
     ),
     "forget": HelpText("Delete a person and everything that the gallery's file holds of them.", ("forget ada",)),
     "unlock": HelpText("Let a person verify again at once, after too many failures.", ("unlock ada",)),
+    "pin": HelpText(
+        "Set a person's PIN for the door's keypad, 4 to 12 digits, typed twice or read from\n"
+        "stdin. It prints the number that the person types first where a PIN opens without a\n"
+        "face; that takes 6 digits or more.",
+        ("pin ada", "pin ada --remove"),
+    ),
     "audit": HelpText(
         "Show the audit trail of every decision and change, verify the whole of it, or print\n"
         "its head, to be kept elsewhere.",

@@ -9,6 +9,7 @@ from edge_oneshot_device.text import printable
 
 if TYPE_CHECKING:
     from edge_oneshot_device.diagnostics.doctor import Diagnosis
+    from edge_oneshot_device.door.pins import PinChange
     from edge_oneshot_device.gallery.audit_check import AuditReport
     from edge_oneshot_device.gallery.audit_trail import AuditEntry, PrunedAudit
     from edge_oneshot_device.gallery.people import Enrolment, Person, Unlocked
@@ -261,7 +262,14 @@ def _facts(detail: dict[str, Any]) -> str:
 
 def unlocked_text(unlocked: "Unlocked") -> str:
     """Who was unlocked."""
-    return f"unlocked  {unlocked.person}  after {count(unlocked.failures, 'failure')} in a row"
+    text = f"unlocked  {unlocked.person}  after {count(unlocked.failures, 'failure')} in a row"
+    return f"{text}, and {unlocked.pin_failures} of the PIN" if unlocked.pin_failures else text
+
+
+def pin_text(change: "PinChange") -> str:
+    """Whose PIN was set or removed, and the number that goes with it."""
+    done = change.reason.replace("_", " ")
+    return f"{done}  {change.person}" if change.number is None else f"{done}  {change.person}  number {change.number}"
 
 
 def pruned_text(pruned: "PrunedAudit") -> str:

@@ -205,12 +205,22 @@ def _decide_verification(transaction: Transaction, attempt: Attempt) -> Verdict:
     return Verdict(_within_hours(transaction, details, decision), number, decision.accepted)
 
 
-def _within_hours(transaction: Transaction, details: PersonDetails, decision: Decision) -> Decision:
-    """The decision, or a rejection because the person may not come in now."""
+def refuse_now(transaction: Transaction, details: PersonDetails) -> str | None:
+    """Why a person may not come in now, as `refuse_access` says; None where they may.
+
+    Args:
+        transaction: It is only read.
+        details: Of the person.
+    """
     now = transaction.clock.now()
     # a clock that was set back lets nobody in whose time is over
     newest = max(now, datetime.fromtimestamp(audit.newest(transaction).at / 1e6, UTC))
-    reason = refuse_access(details.access, now) or refuse_access(details.access, newest)
+    return refuse_access(details.access, now) or refuse_access(details.access, newest)
+
+
+def _within_hours(transaction: Transaction, details: PersonDetails, decision: Decision) -> Decision:
+    """The decision, or a rejection because the person may not come in now."""
+    reason = refuse_now(transaction, details)
     return decision if reason is None else _reject(decision, reason)
 
 

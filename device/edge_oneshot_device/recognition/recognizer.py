@@ -19,7 +19,7 @@ from edge_oneshot_device.gallery.access import Access
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, Refusal
 from edge_oneshot_device.gallery.people import Enrolment, Person, Unlocked, new_name, person_name
-from edge_oneshot_device.gallery.roster import NewTemplates, act_of, find
+from edge_oneshot_device.gallery.roster import NewTemplates, act_of, find, reset_pin
 from edge_oneshot_device.gallery.template_cache import TemplateCache
 from edge_oneshot_device.gallery.transaction import TRIES, ChangedError, with_reserve
 from edge_oneshot_device.matching.decision import Decision, join, scores
@@ -287,7 +287,7 @@ class Recognizer:
 
     @with_reserve
     def unlock(self, person: str) -> Unlocked:
-        """Let a person try 1:1 again at once, after too many failures.
+        """Let a person try 1:1 and the PIN again at once, after too many failures.
 
         Raises:
             InputError: Reason ``not_enrolled`` or ``bad_name``.
@@ -296,8 +296,9 @@ class Recognizer:
         with self.gallery.writing() as transaction:
             number = find(transaction, person)[0]
             failures = limits.unlock(transaction, number)
-            audit.append(transaction, "unlocked", number, {"failures": failures})
-        return Unlocked(person_name(person), failures)
+            pin_failures = reset_pin(transaction, number)
+            audit.append(transaction, "unlocked", number, {"failures": failures, "pin_failures": pin_failures})
+        return Unlocked(person_name(person), failures, pin_failures)
 
     def _cache(self) -> TemplateCache:
         return self.gallery.template_cache(self._policy.metric, self._policy.rule)
