@@ -1,7 +1,7 @@
 """From a photo to the encoder's chip: find the only face and align its points to the template."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Final
 
@@ -110,7 +110,15 @@ class FaceFinder:
         Raises:
             MachineError: ``runtime_failed`` or ``out_of_memory``.
         """
-        return [face for face in self._search(photo) if not face.turned]
+        return [face for face in self.search(photo) if not face.turned]
+
+    def search(self, photo: Image.Image) -> list[Face]:
+        """Every face of a photo, upright or turned, in descending order of the score; otherwise as `find`."""
+        seen = [face for pixels, corner, scale in self._inputs(photo) for face in self._seen(pixels, corner, scale)]
+        best = suppress(seen, self._face.max_overlap)[:_MOST]
+        closely = [face for one in best if (face := self._look(photo, one)) is not None]
+        kept = suppress([face.detection for face in closely], _WITHIN, within=True)
+        return [face for one in kept for face in closely if face.detection is one]
 
     def chip(self, photo: Image.Image, name: str = "the image") -> NDArray[np.uint8]:
         """The chip of the only face of a photo: aligned, of the size of the encoder's input.
@@ -130,14 +138,13 @@ class FaceFinder:
 
     def _only(self, photo: Image.Image, name: str) -> Face:
         """The largest face; the others have to be far behind it, or too small to be embedded."""
-        found = self._search(photo)
-        faces = sorted((face for face in found if not face.turned), key=lambda face: -face.detection.size)
-        face = faces[0] if faces else None
-        least = max(self._face.min_eye_distance, _BEHIND * face.detection.size) if face else 0.0
-        if (near := sum(one.detection.size >= least for one in faces)) > 1:
-            message = f"{name} shows {near} faces, one is needed; take a picture of one person, or cut it out"
+        found = self.search(photo)
+        near = self.near(found)
+        face = near[0] if near else None
+        if len(near) > 1:
+            message = f"{name} shows {len(near)} faces, one is needed; take a picture of one person, or cut it out"
             raise InputError(message, reason="several_faces")
-        if (face is None and found) or self._is_turned(photo, face):
+        if (face is None and found) or self.is_turned(photo, face):
             message = f"{name} shows a face on its side or upside down; turn the picture upright"
             raise InputError(message, reason="photo_turned")
         if face is None:
@@ -145,8 +152,17 @@ class FaceFinder:
             raise InputError(message, reason="no_face")
         return face
 
-    def _is_turned(self, photo: Image.Image, face: Face | None) -> bool:
-        """Whether a photo without a face that is surely upright shows one, or a clearer one, when it is turned."""
+    def near(self, faces: Sequence[Face]) -> list[Face]:
+        """The largest upright face of a photo's, and those that are neither far behind it nor too small to embed."""
+        upright = sorted((face for face in faces if not face.turned), key=lambda face: -face.detection.size)
+        least = max(self._face.min_eye_distance, _BEHIND * upright[0].detection.size) if upright else 0.0
+        return upright[:1] + [face for face in upright[1:] if face.detection.size >= least]
+
+    def is_turned(self, photo: Image.Image, face: Face | None) -> bool:
+        """Whether a photo without a face that is surely upright shows one, or a clearer one, when it is turned.
+
+        That takes up to three searches of the photo, unless `face`, which is one of the photo's, is surely upright.
+        """
         score = 0.0 if face is None else face.detection.score
         return score < _SURE and any(
             one.detection.score > score for turn in _TURNS for one in self.find(photo.transpose(turn))
@@ -249,14 +265,6 @@ class FaceFinder:
     def _matrix(self, face: Face) -> NDArray[np.float64]:
         """Transform from pixels of the photo to pixels of the chip."""
         return similarity_transform(face.detection.points[self._chosen], self._places)
-
-    def _search(self, photo: Image.Image) -> list[Face]:
-        """Every face of a photo, upright or turned, in descending order of the score."""
-        seen = [face for pixels, corner, scale in self._inputs(photo) for face in self._seen(pixels, corner, scale)]
-        best = suppress(seen, self._face.max_overlap)[:_MOST]
-        closely = [face for one in best if (face := self._look(photo, one)) is not None]
-        kept = suppress([face.detection for face in closely], _WITHIN, within=True)
-        return [face for one in kept for face in closely if face.detection is one]
 
     def _seen(self, pixels: NDArray[np.uint8], corner: NDArray[np.int64], scale: int) -> list[Detection]:
         """What the detector finds in a part of the photo, reduced by a whole number, in pixels of the photo."""

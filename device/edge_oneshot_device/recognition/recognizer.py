@@ -1,6 +1,5 @@
 """Enrol, verify, identify: the encoder, the gallery and the calibration brought together."""
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,10 +21,11 @@ from edge_oneshot_device.gallery.people import Enrolment, Person, Unlocked, new_
 from edge_oneshot_device.gallery.roster import NewTemplates, act_of, find, reset_pin
 from edge_oneshot_device.gallery.template_cache import TemplateCache
 from edge_oneshot_device.gallery.transaction import TRIES, ChangedError, with_reserve
-from edge_oneshot_device.matching.decision import Decision, join, scores
+from edge_oneshot_device.matching.decision import Decision
 from edge_oneshot_device.matching.thresholds import Outlook, threshold_for
-from edge_oneshot_device.recognition.attempts import Attempt, Comparison, decide_and_record, reject_changing
+from edge_oneshot_device.recognition.attempts import Attempt, decide_and_record, reject_changing
 from edge_oneshot_device.recognition.choosing import Choice, choose
+from edge_oneshot_device.recognition.comparing import check_probe, compare_with, compare_with_all
 from edge_oneshot_device.recognition.enrolment import check_fit, most_templates
 from edge_oneshot_device.recognition.lookalikes import LookAlikes, find_look_alikes
 from edge_oneshot_device.recognition.outlook import outlook_of
@@ -201,7 +201,7 @@ class Recognizer:
         attempt = None
         for _ in range(TRIES):
             cache = self._cache()
-            compared = self._compare_with(person, probe, cache)
+            compared = compare_with(gallery, self._policy, person, probe, cache)
             if compared is None:
                 cache.clear()  # forgotten this very moment, or in the file without a row of the audit trail
                 continue
@@ -223,14 +223,35 @@ class Recognizer:
             IntegrityError: The gallery is damaged, or of another encoder.
             MachineError: The disk or the runtime failed.
         """
+        return self._identify(lambda: self._encoder.embed_image(image))
+
+    def identify_probe(self, probe: NDArray[np.float32], frames: int) -> Decision:
+        """`identify` for a probe that is there already, such as the mean of the embeddings of several frames.
+
+        Args:
+            probe: float32 (d,); for ``cosine`` of length 1.
+            frames: How many frames it is made from, at least 1.
+
+        Raises:
+            InputError: ``bad_probe``: no such probe; ``uncalibrated``.
+            IntegrityError: The gallery is damaged, or of another encoder.
+            MachineError: The disk or the runtime failed.
+        """
+        check_probe(probe, self._encoder.embedding)
+        if frames < 1:
+            raise ValueError(f"frames {frames}: must be at least 1")
+        return self._identify(lambda: probe)
+
+    def _identify(self, make_probe: Callable[[], NDArray[np.float32]]) -> Decision:
+        """Decide 1:N; the probe is made unless the attempt is refused."""
         gallery, refusal = self.gallery, None
         if self._limits is not None:
             with gallery.reading() as transaction:
                 refusal = limits.refuse_identification(transaction, self._limits)
-        probe = None if refusal else self._encoder.embed_image(image)
+        probe = None if refusal else make_probe()
         for _ in range(TRIES):
             cache = self._cache()
-            attempt = Attempt("identify", self._compare_with_all(probe, cache), cache, self._limits, refusal)
+            attempt = Attempt("identify", compare_with_all(self._policy, probe, cache), cache, self._limits, refusal)
             with suppress(ChangedError):
                 return decide_and_record(gallery, attempt)
         return reject_changing(gallery, attempt)
@@ -250,9 +271,17 @@ class Recognizer:
         """
         from edge_oneshot_device.recognition.challenges import draw
 
+        return draw(self.gallery, self._encoder, self.least_score, self._limits)
+
+    @property
+    def least_score(self) -> float:
+        """The threshold of 1:1 with one template: two looks at a face with a lower score show two people.
+
+        Raises:
+            InputError: Reason ``uncalibrated``.
+        """
         calibration = self._policy.calibration(1)
-        threshold = threshold_for(calibration, self._policy.metric, self._policy.target(calibration))
-        return draw(self.gallery, self._encoder, threshold.value, self._limits)
+        return threshold_for(calibration, self._policy.metric, self._policy.target(calibration)).value
 
     def people(self) -> list[Person]:
         """Everybody enrolled, by name.
@@ -312,27 +341,6 @@ class Recognizer:
             if self._keep_photos:
                 photos.append(picture.content)
         return np.stack(templates), photos
-
-    def _compare_with_all(self, probe: NDArray[np.float32] | None, cache: TemplateCache) -> Comparison:
-        """Everybody compared with a probe; without one, what there is to compare with."""
-        calibration = self._policy.calibration(cache.most, cache.fewest)
-        best, runner_up, *_ = [*([] if probe is None else cache.index.search(probe)), None, None]
-        target = self._policy.target(calibration)
-        return Comparison(best, runner_up, cache.index.people, calibration, target, self._encoder)
-
-    def _compare_with(self, person: str, probe: NDArray[np.float32] | None, cache: TemplateCache) -> Comparison | None:
-        """A person compared with a probe, if there is one; None where no template of theirs is in memory."""
-        with self.gallery.reading() as transaction:
-            number = find(transaction, person)[0]
-        own = cache.index.templates_of(number)
-        if not len(own):
-            return None
-        calibration = self._policy.calibration(len(own))
-        score = -math.inf
-        if probe is not None:
-            every = scores(probe, own, self._policy.metric)
-            score = float(join(every, np.zeros(len(own), dtype=np.int64), 1, calibration.rule)[0])
-        return Comparison((number, score), None, 1, calibration, self._policy.target(calibration), self._encoder)
 
 
 def _file_of(image: ImageSource | Picture) -> str | None:
