@@ -47,6 +47,7 @@ class Guard:
         self._reports: deque[Report] = deque(maxlen=_MOST_REPORTS)
         self._failures = 0
         self._closed = False
+        self._died: str | None = None
         self._start()
         deadline = time.monotonic() + START_SECONDS
         while not self._reports and self._died is None and time.monotonic() < deadline:
@@ -105,18 +106,24 @@ class Guard:
         return reports
 
     def close(self) -> None:
-        """End the guard, which locks first, and wait until it has, 15 seconds at most."""
+        """End the guard, which locks first, and wait until it has, 15 seconds at most; `fault` says what came of it."""
         if self._closed:
             return
         self._closed = True
+        if self._died is not None:
+            return
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(LEAVE_SECONDS + 5.0)
         self._hear()
-        self._end("the lock's guard was ended")
+        self._end("the lock's guard did not end")
+        self._died = "the lock's guard has ended"
+        if self._process.returncode != 0:
+            self._died = "the lock's guard ended, and could not lock: look after the door, it may be open"
+            self._reports.append(Report("fault", self._died))
 
     def _start(self) -> None:
-        self._died: str | None = None
+        self._died = None
         self._answered = False
         self._faults: tuple[str, ...] = ()
         self._buffer = b""

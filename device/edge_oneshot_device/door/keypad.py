@@ -7,7 +7,7 @@ A USB keypad is a keyboard: what is typed there goes to the console too, unless 
 import fcntl
 import os
 import struct
-from typing import Final
+from typing import Final, Self
 
 from edge_oneshot_device.text import one_line
 
@@ -35,7 +35,7 @@ _SHIFTED: Final = {4: DONE, 9: CLEAR}  # 3 and 8 of an American keyboard, as whi
 
 
 class Keypad:
-    """A keypad. It is opened when it is first read, and again after it was away.
+    """A keypad, a context manager. It is opened when it is first read, and again after it was away.
 
     Args:
         path: The input device, such as /dev/input/event0.
@@ -50,6 +50,14 @@ class Keypad:
         self._shifts: set[int] = set()
         self._part = b""
         self.fault: str | None = None
+
+    def __enter__(self) -> Self:
+        """The keypad."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close it."""
+        self.close()
 
     def keys(self) -> list[str]:
         """The keys that were pressed since the last call, without waiting: digits, `DONE` and `CLEAR`."""

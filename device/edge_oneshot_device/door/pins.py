@@ -2,9 +2,11 @@
 
 A PIN is hashed with Argon2id (RFC 9106) and sealed with the person's details, so that key rotation, backup and
 `forget` take care of it. The limits are those of NIST SP 800-63B-4 for 1:1, counted for the PIN alone: after five
-failures in a row each further attempt has to wait, after fifty the PIN is off until `unlock`. Alone, number and PIN are
-compared with one hash, and a failure counts as a rejection of the whole door too, or else one PIN could be tried with
-everybody's number.
+failures in a row each further attempt has to wait, after fifty the PIN is off until `unlock`.
+
+Alone, number and PIN are entered in one go. The first digit says how long the number is: 4 digits, or 8 where it is a
+9. So one hash is compared, whoever else has a PIN; and a failure counts as a rejection of the whole door too, or else
+one PIN could be tried with everybody's number.
 """
 
 import secrets
@@ -31,7 +33,7 @@ FEWEST_ALONE: Final = 6
 MOST_DIGITS: Final = 12
 
 _MEMORY_KIB, _PASSES = 19 * 1024, 2  # OWASP's Password Storage Cheat Sheet: what a device with little memory can bear
-_NUMBER_DIGITS: Final = (4, 6, 9)  # of a person's number: more where many are taken
+_NUMBERS: Final = (range(1000, 9000), range(90_000_000, 100_000_000))  # the second where many of the first are taken
 _DRAWS: Final = 100
 
 Claim = Callable[[Transaction], int | None]
@@ -124,21 +126,23 @@ def check_pin(gallery: Gallery, person: str, pin: str, attempts: Limits | None =
     return _check(gallery, _Attempt(lambda transaction: find(transaction, person)[0], pin, attempts or Limits(), False))
 
 
-def check_pin_alone(gallery: Gallery, number: str, pin: str, attempts: Limits | None = None) -> PinVerdict:
-    """Check the PIN of somebody who typed their number and shows no face, and record that.
+def check_number_and_pin(gallery: Gallery, entered: str, attempts: Limits | None) -> PinVerdict:
+    """Check number and PIN of somebody who shows no face, and record that.
 
     A PIN of fewer than six digits opens nothing so, and a number that nobody has is a wrong PIN.
 
     Args:
         gallery: Where the people are enrolled.
-        number: What was typed as the number.
-        pin: What was typed as the PIN.
-        attempts: How often one may try, and how many rejections a minute the door takes.
+        entered: What was typed: the number, and the PIN right behind it.
+        attempts: How often one may try, and how many rejections a minute the door takes, see `Recognizer.limits`;
+            None: the limits of 1:1, and ten.
 
     Raises:
         IntegrityError: The gallery is damaged.
         MachineError: As of `check_pin`.
     """
+    digits = 8 if entered.startswith("9") else 4
+    number, pin = entered[:digits], entered[digits:]
     return _check(gallery, _Attempt(lambda transaction: _owner(transaction, number), pin, attempts or Limits(), True))
 
 
@@ -276,7 +280,7 @@ def _write(gallery: Gallery, person: str, digest: str | None) -> PinChange:
 
 def _owner(transaction: Transaction, typed: str) -> int | None:
     """The person whose number was typed; None where nobody, or more than one, has it."""
-    if not (typed.isascii() and typed.isdigit()) or len(typed) > _NUMBER_DIGITS[-1]:
+    if not (typed.isascii() and typed.isdigit()):
         return None
     owners = [person for person, number in _numbers(transaction).items() if number == int(typed)]
     return owners[0] if len(owners) == 1 else None
@@ -294,13 +298,12 @@ def _numbers(transaction: Transaction) -> dict[int, int]:
 
 def _new_number(transaction: Transaction) -> int:
     taken = set(_numbers(transaction).values())
-    for digits in _NUMBER_DIGITS:
-        least = int(10 ** (digits - 1))
+    for numbers in _NUMBERS:
         for _ in range(_DRAWS):
-            number = least + secrets.randbelow(9 * least)
+            number = secrets.choice(numbers)
             if number not in taken:
                 return number
-    raise AssertionError("of a thousand million numbers none is free")
+    raise AssertionError("of ten million numbers none is free")
 
 
 def _is_pin(pin: str) -> bool:

@@ -305,6 +305,11 @@ class Recognizer:
         """
         return outlook_of(self.gallery, self._policy)
 
+    @property
+    def limits(self) -> Limits | None:
+        """How often one may try; None: there is no limit."""
+        return self._limits
+
     def forget(self, person: str) -> Enrolment:
         """Delete a person and all of their templates.
 

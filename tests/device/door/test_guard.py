@@ -129,6 +129,8 @@ def test_closing_the_guard_locks_and_ends_it(board: Board) -> None:
     guard.close()
     assert board.levels(RELAY)[-1] == 0
     assert not is_alive(guard._process.pid)
+    assert guard.fault == "the lock's guard has ended"
+    assert [report.kind for report in guard.reports()][-1] == "locked"
     guard.close()
 
 
@@ -225,11 +227,21 @@ def test_a_lock_without_its_board_is_a_fault(monkeypatch: pytest.MonkeyPatch) ->
     guard = Guard(CONFIG)
     assert "could not be locked" in str(guard.fault)
     assert kinds(guard) == ["fault"]
-    guard._process.kill()
+    monkeypatch.setattr("edge_oneshot_device.door.guard.LEAVE_SECONDS", -4.9)  # of waiting for what cannot lock
     guard.close()
+    assert "could not lock" in str(guard.fault)
+    assert kinds(guard) == ["fault"]
 
 
-def test_locking_without_a_guard_drives_the_lock(board: Board) -> None:
+def test_after_loop_and_guard_were_both_killed_the_lock_is_locked_without_them(
+    board: Board, loop: Callable[..., Loop]
+) -> None:
+    door = loop(act="guard.hold()")
+    wait_until(lambda: board.levels(RELAY)[-1] == 1)
+    os.kill(door.guard, signal.SIGKILL)
+    door.process.kill()
+    wait_until(lambda: not is_alive(door.guard))
+    assert board.levels(RELAY)[-1] == 1  # nobody was left to lock
     program = (
         "import sys, msgspec\nfrom edge_oneshot_device.door.configuration import DoorConfig\n"
         "from edge_oneshot_device.door.guard import lock_now\n"

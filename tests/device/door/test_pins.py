@@ -10,7 +10,7 @@ import pytest
 
 from edge_oneshot_device import cli
 from edge_oneshot_device.door import pins
-from edge_oneshot_device.door.pins import check_pin, check_pin_alone, set_pin
+from edge_oneshot_device.door.pins import check_number_and_pin, check_pin, set_pin
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.gallery import roster
 from edge_oneshot_device.gallery.access import ALWAYS, Access
@@ -204,7 +204,7 @@ def test_outside_of_their_hours_nobody_is_let_in(gallery: Gallery) -> None:
     number = str(set_pin(gallery, "ada", PIN).number)
     gallery.set_access("ada", Access(valid_until="2026-01-01T00:00:00Z"))
     assert answer(gallery, "ada", PIN) == "expired"
-    assert check_pin_alone(gallery, number, PIN).reason == "expired"
+    assert check_number_and_pin(gallery, number + PIN, None).reason == "expired"
     gallery.set_access("ada", ALWAYS)
     assert answer(gallery, "ada", PIN) == "match"
 
@@ -212,44 +212,52 @@ def test_outside_of_their_hours_nobody_is_let_in(gallery: Gallery) -> None:
 def test_number_and_pin_open_alone(gallery: Gallery) -> None:
     ada, ben = (set_pin(gallery, person, PIN).number for person in ("ada", "ben"))
     assert ada != ben
-    assert (check_pin_alone(gallery, str(ada), PIN).person, check_pin_alone(gallery, str(ben), PIN).person) == (
-        "ada",
-        "ben",
-    )
-    for number in ("", "0", "1" * 100, "٣" * 4, f"{ada} ", str(ada) + "0"):
-        assert check_pin_alone(gallery, number, PIN).reason == "wrong_pin"
+    assert check_number_and_pin(gallery, f"{ada}{PIN}", None).person == "ada"
+    assert check_number_and_pin(gallery, f"{ben}{PIN}", None).person == "ben"
+    for entered in ("", PIN, f"0999{PIN}", "1" * 100, "٣" * 10, f"{ada} {PIN}", f"{ada}0{PIN}"):
+        assert check_number_and_pin(gallery, entered, None).reason == "wrong_pin"
+
+
+def test_where_short_numbers_are_taken_long_ones_open_too(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pins, "_NUMBERS", (range(1000, 1001), range(90_000_000, 100_000_000)))
+    assert set_pin(gallery, "ada", PIN).number == 1000
+    number = set_pin(gallery, "ben", OTHER_PIN).number
+    assert number is not None
+    assert number >= 90_000_000
+    assert check_number_and_pin(gallery, f"{number}{OTHER_PIN}", None).person == "ben"
+    assert check_number_and_pin(gallery, f"1000{PIN}", None).person == "ada"
 
 
 def test_a_short_pin_opens_nothing_alone(gallery: Gallery) -> None:
     number = str(set_pin(gallery, "ada", "27182").number)
     assert answer(gallery, "ada", "27182") == "match"
-    assert check_pin_alone(gallery, number, "27182").reason == "wrong_pin"
+    assert check_number_and_pin(gallery, f"{number}27182", None).reason == "wrong_pin"
 
 
 def test_alone_failures_slow_the_whole_door_whoever_they_name(gallery: Gallery, machine: Machine) -> None:
     number = str(set_pin(gallery, "ada", PIN).number)
     attempts = Limits(rejections_per_minute=3)
-    for named in ("1", number, "2"):
-        assert check_pin_alone(gallery, named, WRONG, attempts).reason == "wrong_pin"
-    verdict = check_pin_alone(gallery, number, PIN, attempts)
+    for named in ("0001", number, "0002"):
+        assert check_number_and_pin(gallery, named + WRONG, attempts).reason == "wrong_pin"
+    verdict = check_number_and_pin(gallery, number + PIN, attempts)
     assert verdict.reason == "rate_limited"
     assert verdict.retry_after is not None
     machine.seconds += 61
-    assert check_pin_alone(gallery, number, PIN, attempts).accepted
+    assert check_number_and_pin(gallery, number + PIN, attempts).accepted
 
 
 def test_alone_failures_count_for_the_person_too(gallery: Gallery) -> None:
     number = str(set_pin(gallery, "ada", PIN).number)
     for _ in range(5):
-        check_pin_alone(gallery, number, WRONG)
-    assert check_pin_alone(gallery, number, PIN).reason == "delayed"
+        check_number_and_pin(gallery, number + WRONG, None)
+    assert check_number_and_pin(gallery, number + PIN, None).reason == "delayed"
 
 
 def test_every_change_and_check_is_in_the_audit_trail_without_a_digit(gallery: Gallery) -> None:
     number = set_pin(gallery, "ada", PIN).number
     check_pin(gallery, "ada", PIN)
     check_pin(gallery, "ada", WRONG)
-    check_pin_alone(gallery, "1", PIN)
+    check_number_and_pin(gallery, f"0001{PIN}", None)
     set_pin(gallery, "ada", None)
     assert rows(gallery) == [
         ("pin_set", {}),
@@ -288,7 +296,7 @@ def test_a_pin_survives_what_it_has_to_and_leaves_with_the_person(tmp_path: Path
     restore(gallery, tmp_path / "copy")
     assert answer(gallery, "ada", PIN) == "match"
     gallery.forget("ada")
-    assert check_pin_alone(gallery, str(number), PIN).reason == "wrong_pin"
+    assert check_number_and_pin(gallery, f"{number}{PIN}", None).reason == "wrong_pin"
     gallery.enrol("ada", vectors(seed=5))
     assert answer(gallery, "ada", PIN) == "no_pin"
 
@@ -337,7 +345,7 @@ def test_the_command_reads_the_pin_from_stdin_and_prints_the_number(
     assert cli.main(["pin", "ada", "--json", *where]) == 0
     change = msgspec.json.decode(capsys.readouterr().out)
     assert (change["person"], change["reason"]) == ("ada", "pin_set")
-    assert 1000 <= change["number"] <= 9999
+    assert 1000 <= change["number"] <= 8999
     assert cli.main(["pin", "ada", "--remove", *where]) == 0
     assert capsys.readouterr().out == "pin removed  ada\n"
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
