@@ -29,7 +29,7 @@ from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_export.options import ExportOptions
 
 ENROLLED: Final = "Eileen Collins"
-SECONDS: Final = 19.0
+SECONDS: Final = 20.0
 VARIANT: Final = "dynamic"
 
 _RATE: Final = 15.0  # frames a second
@@ -98,7 +98,7 @@ def prepare_door(folder: Path, progress: Callable[[str], None]) -> DoorFiles:
     visits = [
         Visit(known, start=1.0, seconds=4.5, near=90.0, seed=1),
         Visit(stranger, start=7.0, seconds=4.5, near=80.0, seed=2),
-        Visit(stranger, start=13.0, seconds=5.0, near=55.0, aside=0.27, seed=3),
+        Visit(stranger, start=13.5, seconds=3.5, near=55.0, aside=0.27, seed=3),
         Visit(known, start=13.0, seconds=5.0, near=80.0, aside=-0.14, seed=4),
     ]
     scene = play(visits, plain_room(700, 525), SECONDS, frames_per_second=_RATE)
