@@ -10,7 +10,6 @@ from edge_oneshot.data.catalogue import DATASETS, names_in
 from edge_oneshot.data.loading import load_data
 from edge_oneshot.errors import DataError, TrainingError
 from edge_oneshot.faces import tuning
-from edge_oneshot.faces.equalisation import equalise
 from edge_oneshot.faces.inputs import face_files, open_finder
 from edge_oneshot.faces.packages import FINDING
 from edge_oneshot.faces.representative import golden_faces
@@ -20,7 +19,7 @@ from edge_oneshot.training.runs import Run
 from edge_oneshot.training.trainable import encoder_of
 from edge_oneshot.unseen_data import published_data, published_names
 from edge_oneshot_device.bundle.manifest import Provenance
-from edge_oneshot_device.encoding.preprocessing import has_content, scale
+from edge_oneshot_device.encoding.preprocessing import has_content
 from edge_oneshot_export.keras_export import check_export, export
 from edge_oneshot_export.options import ExportOptions
 from edge_oneshot_export.packing.packer import BundleSpec, ExportReport
@@ -79,14 +78,11 @@ def export_run(
         golden=golden_faces(finder) if finder else None,
         files=face_files() if finder else {},
     )
-    encoder, images = run.encoder(), trained.images[chosen]
-    if record.settings.net == tuning.NET:
-        equalise(encoder, scale(images, section))
     return export(
-        encoder,
+        run.encoder(),
         out,
         spec,
-        images=images,
+        images=trained.images[chosen],
         calibration=held_out.labelled(),
         options=options,
         progress=progress,

@@ -16,7 +16,6 @@ import msgspec
 import numpy as np
 
 from edge_oneshot.data.loading import load_data
-from edge_oneshot.faces.equalisation import equalise
 from edge_oneshot.faces.inputs import face_files, face_input
 from edge_oneshot.faces.packages import SFACE, read_net
 from edge_oneshot.faces.representative import representative_faces
@@ -47,16 +46,14 @@ def main() -> int:
     chips = people.images[np.random.default_rng(0).permutation(shown)[: arguments.most]]
     images = scale(representative_faces(section, lenient).images, section)
     model = build_sface(read_net(SFACE))
-    files = {f"{name}, as it is": to_tflite(model, VARIANTS[name], images) for name in ("dynamic", "int8")}
-    equalise(model, images)
     names = ("float32", "float16", "dynamic", "int8")
-    files |= {f"{name}, equalised": to_tflite(model, VARIANTS[name], images) for name in names}
+    files = {name: to_tflite(model, VARIANTS[name], images) for name in names}
     embedding = EmbeddingSection(size=EMBEDDING, metric="cosine")
     encoders = {
         name: Encoder(open_model("tflite", content), section, embedding, variant=name, fingerprint="")
         for name, content in files.items()
     }
-    exact = encoders["float32, equalised"].embed_many(chips)
+    exact = encoders["float32"].embed_many(chips)
     found = {}
     for name, encoder in encoders.items():
         cosines = (encoder.embed_many(chips) * exact).sum(axis=1)

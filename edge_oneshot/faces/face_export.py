@@ -10,13 +10,11 @@ import msgspec
 
 from edge_oneshot.errors import DataError
 from edge_oneshot.faces import packages
-from edge_oneshot.faces.equalisation import equalise
 from edge_oneshot.faces.inputs import face_files, face_input
 from edge_oneshot.faces.parity import check_parity
 from edge_oneshot.faces.representative import golden_faces, representative_faces
 from edge_oneshot.faces.sface import DEFAULT_VARIANTS, build_sface
 from edge_oneshot_device.bundle.manifest import Calibration, Provenance
-from edge_oneshot_device.encoding.preprocessing import scale
 from edge_oneshot_device.faces.finding import FaceFinder
 from edge_oneshot_export.formats.conversion import spread
 from edge_oneshot_export.keras_export import check_export, export
@@ -70,7 +68,6 @@ def export_faces(
     finder = FaceFinder(files, section, section.face)
     images = representative_faces(section, finder).images
     model = build_sface(content)
-    equalise(model, scale(images, section))
     say("comparing with ONNX Runtime")
     check_parity(model, content, spread(images, _COMPARED))
     spec = BundleSpec(
