@@ -5,7 +5,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from edge_oneshot_device import commands, console
+from edge_oneshot_device import commands, console, door_commands
+from edge_oneshot_device.door.options import DoorOptions, RunOptions
 from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_device.measuring.options import BenchOptions
 from edge_oneshot_device.options import add_options
@@ -181,6 +182,15 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="show everything, not only one screen")
 
 
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    add_options(parser, RunOptions)
+
+
+def _add_door(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", metavar="init | check | lock", choices=("init", "check", "lock"))
+    add_options(parser, DoorOptions)
+
+
 def _add_person(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("person", metavar="PERSON")
 
@@ -230,6 +240,8 @@ _COMMANDS: Final = {
     "forget": _Command(commands.forget, _add_person),
     "unlock": _Command(commands.unlock, _add_person),
     "pin": _Command(commands.pin, _add_pin),
+    "run": _Command(door_commands.run, _add_run),
+    "door": _Command(door_commands.door, _add_door),
     "audit": _Command(commands.audit, _add_audit),
     "backup": _Command(commands.backup, _add_backup),
     "restore": _Command(commands.restore, _add_restore),

@@ -1,7 +1,7 @@
 """The states of a door, and what leads from one to another.
 
 The table is all there is: `Machine` looks a signal up and keeps the time of the state. What has to happen in a state
-(the lock, the event) follows from the state in `edge_oneshot_device.door.loop`.
+(the lock, the row of the audit trail) follows from it in `edge_oneshot_device.door.loop`.
 """
 
 from collections.abc import Mapping
@@ -103,24 +103,25 @@ class Machine:
         self.state: State = "idle"
         self._ends: float | None = None
 
-    def handle(self, signal: Signal, now: float) -> Change | None:
-        """Take a signal.
+    def next(self, signal: Signal) -> Change | None:
+        """Where a signal leads from the present state; None where it changes nothing."""
+        after = TRANSITIONS.get((self.state, signal))
+        return None if after is None else Change(self.state, signal, after)
+
+    def enter(self, change: Change, now: float) -> None:
+        """Go where a signal leads.
 
         Args:
-            signal: What happened.
+            change: What `next` said.
             now: Seconds of a monotonic clock.
-
-        Returns:
-            The change; None where the signal changes nothing in this state.
         """
-        after = TRANSITIONS.get((self.state, signal))
-        if after is None:
-            return None
-        change = Change(self.state, signal, after)
-        self.state = after
-        self._ends = now + self._limits[after] if after in self._limits else None
-        return change
+        self.state = change.after
+        self._ends = now + self._limits[change.after] if change.after in self._limits else None
 
-    def tick(self, now: float) -> Change | None:
-        """End the state if its time is over; arguments and result as of `handle`."""
-        return self.handle("timeout", now) if self._ends is not None and now >= self._ends else None
+    def is_over(self, now: float) -> bool:
+        """Whether the state has lasted as long as it may.
+
+        Args:
+            now: Seconds of the same clock.
+        """
+        return self._ends is not None and now >= self._ends

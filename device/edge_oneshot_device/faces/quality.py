@@ -158,7 +158,7 @@ def find_fault(quality: Quality, limits: FaceLimits) -> tuple[str, str] | None:
         "hold still, focus, or clean the lens",
     )
     found = zip(QUALITY_FAULTS, _shares(quality, limits), words, strict=True)
-    return next(((reason, why) for reason, share, why in found if share > 1.0), None)
+    return next(((reason, why) for reason, share, why in found if not share <= 1.0), None)  # so that NaN fails
 
 
 def worst_share(quality: Quality, limits: FaceLimits) -> float:

@@ -8,6 +8,7 @@ GROUPS: Final = {
     "set up the door": ("init", "doctor", "rollback"),
     "manage people and their access": ("enrol", "access", "people", "lookalikes", "forget", "unlock", "pin"),
     "recognize": ("identify", "verify"),
+    "run the door": ("door", "run"),
     "look after the audit trail, keys and backups": ("audit", "backup", "restore", "rotate-key"),
     "look at a bundle": ("inspect", "bench"),
 }
@@ -20,6 +21,8 @@ SUMMARIES: Final = {
     "access": "change when a person may come in",
     "verify": "decide whether an image shows a person (1:1)",
     "identify": "decide who of the people enrolled an image shows (1:N)",
+    "door": "write the door's configuration, try it, or lock the door",
+    "run": "run the door: camera, decision, lock",
     "people": "list the people enrolled, or move them to another device",
     "lookalikes": "list people enrolled who may be accepted as each other",
     "forget": "delete a person",
@@ -74,6 +77,18 @@ HELP: Final = {
         "Decide who of the people enrolled an image shows, or that it shows none of them (1:N).\n"
         "After ten rejections in a minute everybody has to wait.",
         ("identify probe.jpg", "identify probe.jpg --json"),
+    ),
+    "door": HelpText(
+        "init writes a configuration in which every key is a comment with its default. check\n"
+        "tries camera, lock, keypad and broker; it never opens. lock locks the door at once and\n"
+        "is what the service does after everything else has ended.",
+        ("door init --config door.toml", "door check --config door.toml", "door lock --config door.toml"),
+    ),
+    "run": HelpText(
+        "Run the door until Ctrl-C or SIGTERM: find faces in front of the camera, join the best\n"
+        "frames of each to one decision, ask for the second factor, and open the lock. One line\n"
+        "tells of each change. The lock is closed at the start, at the end, and after any fault.",
+        ("run --config door.toml", "run --config door.toml --show", "run --config door.toml --json"),
     ),
     "people": HelpText(
         "List the people enrolled, or write them to a sealed file for another device with the\n"

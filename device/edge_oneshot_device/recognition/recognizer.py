@@ -57,6 +57,7 @@ class Recognizer:
         keep_photos: Keep the images that people are enrolled from, sealed.
 
     Attributes:
+        encoder: As given.
         gallery: Who is enrolled, and the audit trail.
         most_templates: How many templates a person may have: as many as the bundle is calibrated for.
     """
@@ -72,7 +73,7 @@ class Recognizer:
         keep_photos: bool = False,
     ) -> None:
         self.gallery = gallery
-        self._encoder = encoder
+        self.encoder = encoder
         self._policy = Policy(manifest, encoder, target_far)
         self._limits = limits
         self._keep_photos = keep_photos
@@ -178,7 +179,7 @@ class Recognizer:
             InputError: No image can be used.
             MachineError: The disk or the runtime failed.
         """
-        return choose(self._encoder, images, self.most_templates)
+        return choose(self.encoder, images, self.most_templates)
 
     def verify(self, person: str, image: ImageSource) -> Decision:
         """Decide 1:1 whether the image shows `person`, and record it.
@@ -197,7 +198,7 @@ class Recognizer:
             number = find(transaction, person)[0]
             if self._limits is not None:
                 refusal = limits.refuse_verification(transaction, self._limits, number)
-        probe = None if refusal else self._encoder.embed_image(image)
+        probe = None if refusal else self.encoder.embed_image(image)
         attempt = None
         for _ in range(TRIES):
             cache = self._cache()
@@ -223,23 +224,23 @@ class Recognizer:
             IntegrityError: The gallery is damaged, or of another encoder.
             MachineError: The disk or the runtime failed.
         """
-        return self._identify(lambda: self._encoder.embed_image(image))
+        return self._identify(lambda: self.encoder.embed_image(image))
 
     def identify_probe(self, probe: NDArray[np.float32], frames: int) -> Decision:
         """`identify` for a probe that is there already, such as the mean of the embeddings of several frames.
 
-        The threshold is that of single probes, see `edge_oneshot_device.door.approach.fuse`.
-
         Args:
-            probe: float32 (d,); for ``cosine`` of length 1, as the mean of several frames of length 1 at most.
-            frames: How many frames it is made from.
+            probe: float32 (d,); for ``cosine`` of length 1.
+            frames: How many frames it is made from, at least 1.
 
         Raises:
             InputError: ``bad_probe``: no such probe; ``uncalibrated``.
             IntegrityError: The gallery is damaged, or of another encoder.
             MachineError: The disk or the runtime failed.
         """
-        check_probe(probe, frames, self._encoder.embedding)
+        check_probe(probe, self.encoder.embedding)
+        if frames < 1:
+            raise ValueError(f"frames {frames}: must be at least 1")
         return self._identify(lambda: probe)
 
     def _identify(self, make_probe: Callable[[], NDArray[np.float32]]) -> Decision:
@@ -271,7 +272,7 @@ class Recognizer:
         """
         from edge_oneshot_device.recognition.challenges import draw
 
-        return draw(self.gallery, self._encoder, self.least_score, self._limits)
+        return draw(self.gallery, self.encoder, self.least_score, self._limits)
 
     @property
     def least_score(self) -> float:
@@ -342,7 +343,7 @@ class Recognizer:
         templates, photos = [], []
         for image in images:
             picture = take_file(image) if self._keep_photos else take_picture(image)
-            templates.append(self._encoder.embed_image(picture))
+            templates.append(self.encoder.embed_image(picture))
             if self._keep_photos:
                 photos.append(picture.content)
         return np.stack(templates), photos

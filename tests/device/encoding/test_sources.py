@@ -33,7 +33,7 @@ def recognizer(make_bundle: MakeBundle, tmp_path: Path) -> Iterator[Recognizer]:
 
 @pytest.fixture
 def encoder(recognizer: Recognizer) -> Encoder:
-    return recognizer._encoder
+    return recognizer.encoder
 
 
 @pytest.fixture

@@ -154,6 +154,11 @@ def test_a_fault_says_what_is_wrong_and_what_to_do(change, reason, words):
     assert found[1].startswith(words)
 
 
+def test_a_measure_that_is_no_number_is_refused():
+    unknown = Quality(**{name: getattr(GOOD, name) for name in Quality.__slots__} | {"outside": float("nan")})
+    assert find_fault(unknown, LIMITS)[0] == "face_cut_off"
+
+
 def test_at_its_limits_a_face_is_taken():
     edge = Quality(outside=0.25, yaw=-25.0, pitch=20.0, detail=0.12, light=40.0, glare=0.3, blur=0.7)
     assert find_fault(edge, LIMITS) is None

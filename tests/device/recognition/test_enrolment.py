@@ -161,7 +161,7 @@ def test_somebody_who_is_alike_by_a_loose_target_alone_is_enrolled_with_a_hint(o
 
     with open_recognizer(target_far=0.4) as recognizer:
         recognizer.enrol("ada", people["ada"][0])
-        encoder = recognizer._encoder
+        encoder = recognizer.encoder
         first = encoder.embed_image(people["ada"][0])
         # a score between the threshold in use and that for 1 %
         image = next(

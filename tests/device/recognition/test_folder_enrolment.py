@@ -247,7 +247,7 @@ def test_of_more_photos_of_a_face_the_best_are_taken_and_those_without_one_left_
     photos = [tmp_path / f"{index}.jpg" for index in range(8)]
     for photo in photos:
         photo.write_bytes(photo.name.encode())
-    monkeypatch.setattr(recognizer._encoder, "faces", faces)
+    monkeypatch.setattr(recognizer.encoder, "faces", faces)
     choice = recognizer.choose(photos)
     assert (choice.taken, choice.by) == ([4, 1, 3, 6, 5], "quality")
     # each was read once: what is enrolled is what was rated

@@ -184,7 +184,7 @@ def test_an_enrolment_says_what_lookalikes_says_of_the_pair(recognizer, people):
 def test_somebody_who_is_alike_in_1_to_1_alone_is_enrolled_with_a_warning(recognizer, people, tmp_path, capsys):
     file = tmp_path / "ada.png"
     file.write_bytes(people["ada"][0])
-    template = recognizer._encoder.embed_image(people["ada"][0])
+    template = recognizer.encoder.embed_image(people["ada"][0])
     aside = np.random.default_rng(0).standard_normal(SIZE).astype(np.float32)
     aside -= (aside @ template) * template
     sibling = 0.5 * template + 0.75**0.5 * aside / np.linalg.norm(aside)

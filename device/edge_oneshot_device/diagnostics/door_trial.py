@@ -1,0 +1,69 @@
+"""Try a door before it runs: what `door_check` looks at, a frame of the camera, and the lock, which is not opened."""
+
+import time
+from collections.abc import Callable
+from os import PathLike
+from typing import Final
+
+from edge_oneshot_device.diagnostics.doctor import Diagnosis
+from edge_oneshot_device.diagnostics.door_check import check_door
+from edge_oneshot_device.diagnostics.equipment import Finding
+from edge_oneshot_device.door.camera import Camera
+from edge_oneshot_device.door.configuration import DoorConfig
+from edge_oneshot_device.door.guard import lock_now
+from edge_oneshot_device.errors import MachineError, OneShotError
+
+_FRAME_SECONDS: Final = 10.0  # for the first frame; a network camera takes seconds
+_FACTORS: Final = {
+    "off": "none: a printed photo of somebody enrolled opens; set second_factor.mode",
+    "challenge": "challenge: a picture does not pass; a screen that shows the person may",
+    "challenge_when_close": "challenge near the threshold only: a good photo of somebody enrolled opens",
+    "pin": "PIN",
+}
+
+
+def try_door(
+    config: DoorConfig, state: str | PathLike[str] | None = None, key: str | PathLike[str] | None = None
+) -> Diagnosis:
+    """Try a door; it must not run meanwhile, because camera and lock serve one program at a time.
+
+    Args:
+        config: The configuration.
+        state: The state folder, see `examine`.
+        key: The file of the gallery's key, see `examine`.
+
+    Returns:
+        The findings. A check that fails is a finding, not an error.
+    """
+    looked = check_door(config, state, key)
+    findings, code = [*looked.findings, _factor(config)], looked.exit_code
+    checks: dict[str, Callable[[], Finding]] = {"camera": lambda: _camera(config), "lock": lambda: _lock(config)}
+    for what, check in checks.items():
+        try:
+            findings.append(check())
+        except OneShotError as error:
+            findings.append(Finding(what, "fault", str(error), error.reason))
+            code = code or error.exit_code
+    return Diagnosis(looked.state, findings, code)
+
+
+def _factor(config: DoorConfig) -> Finding:
+    mode = config.second_factor.mode
+    return Finding("factor", "ok" if mode in ("pin", "challenge") else "warning", _FACTORS[mode])
+
+
+def _camera(config: DoorConfig) -> Finding:
+    with Camera(config.camera) as camera:
+        ends = time.monotonic() + _FRAME_SECONDS
+        while time.monotonic() < ends:
+            if (frame := camera.newest(0.2)) is not None:
+                return Finding("camera", "ok", f"frames of {frame.image.width} x {frame.image.height} pixels")
+        fault = camera.fault or f"no frame within {_FRAME_SECONDS:g} s"
+    raise MachineError(f"{config.camera.source}: {fault}", reason="no_camera")
+
+
+def _lock(config: DoorConfig) -> Finding:
+    if config.lock.kind == "none":
+        return Finding("lock", "warning", "none is configured, so that nothing opens: set lock.kind")
+    lock_now(config)
+    return Finding("lock", "ok", f"{config.lock.kind}: locked")
