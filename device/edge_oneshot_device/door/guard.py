@@ -48,6 +48,7 @@ class Guard:
         self._failures = 0
         self._closed = False
         self._died: str | None = None
+        self._shown: State = "idle"
         self._start()
         deadline = time.monotonic() + START_SECONDS
         while not self._reports and self._died is None and time.monotonic() < deadline:
@@ -85,7 +86,8 @@ class Guard:
         self._send(Command("lock", time.monotonic()))
 
     def show(self, state: State) -> None:
-        """Show a state with LEDs and buzzer."""
+        """Show a state with LEDs and buzzer; a guard that is started again shows it too."""
+        self._shown = state
         self._send(Command("show", time.monotonic(), state=state))
 
     def beat(self) -> None:
@@ -124,7 +126,7 @@ class Guard:
 
     def _start(self) -> None:
         self._died = None
-        self._answered = False
+        self._answered = self._greeted = False
         self._faults: tuple[str, ...] = ()
         self._buffer = b""
         self._started = time.monotonic()
@@ -179,6 +181,9 @@ class Guard:
     def _take(self, message: Message) -> None:
         self._heard = time.monotonic()
         self._faults = message.faults
+        if not self._greeted:
+            self._greeted = True
+            self.show(self._shown)
         if message.report is not None:
             self._answered = self._answered or message.report.kind in ("locked", "unlocked")
             self._reports.append(message.report)

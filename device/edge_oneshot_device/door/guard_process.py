@@ -201,10 +201,9 @@ def guard() -> int:
         _watch(watch, pipe, stopped)
     finally:
         deadline = time.monotonic() + LEAVE_SECONDS
-        watch.leave(time.monotonic())
         while not watch.is_locked and time.monotonic() < deadline:
-            time.sleep(TURN_SECONDS)
             watch.leave(time.monotonic())
+            time.sleep(TURN_SECONDS)
     pipe.send(Message(watch.faults, Report("locked", "the lock is locked") if watch.is_locked else None))
     return 0 if watch.is_locked else 1
 

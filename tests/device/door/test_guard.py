@@ -20,7 +20,7 @@ from tests.device.door.board import Board
 from tests.device.door.waiting import wait_until
 from tests.raising import raises
 
-RELAY, EXIT, EMERGENCY = 17, 5, 6
+RELAY, EXIT, EMERGENCY, RED = 17, 5, 6, 21
 LONG = 60.0  # of a pulse that does not end by itself while a test runs
 CONFIG = DoorConfig(lock=LockSection(kind="gpio", pulse=LONG, relay=RelaySection(pin=RELAY)))
 LETS_OUT = InputsSection(exit_button=EXIT, emergency_release=EMERGENCY)
@@ -176,6 +176,8 @@ def test_a_guard_that_hangs_is_killed_and_the_next_one_locks(board: Board, monke
         wait_until(lambda: board.levels(RELAY)[-1] == 1)
         former = guard._process.pid
         os.kill(former, signal.SIGSTOP)
+        wait_until(lambda: guard.fault is not None)
+        assert "no sign of life" in str(guard.fault)
         wait_until(lambda: (guard.beat(), board.levels(RELAY)[-1] == 0)[-1])
         assert not is_alive(former)
         wait_until(lambda: (guard.beat(), guard.fault is None)[-1])
@@ -310,6 +312,15 @@ def test_the_time_under_way_is_part_of_the_pulse() -> None:
     assert lock.open
     watch.turn(11.0)
     assert not lock.open
+
+
+def test_a_guard_that_is_started_again_shows_what_was_shown(board: Board) -> None:
+    with Guard(with_inputs(InputsSection(red=RED))) as guard:
+        guard.show("refused")
+        wait_until(lambda: board.levels(RED)[-1] == 1)
+        guard._process.kill()
+        wait_until(lambda: guard.fault is not None)
+        wait_until(lambda: (guard.beat(), len(board.processes(RED)) == 2 and board.levels(RED)[-1] == 1)[-1])
 
 
 def test_what_is_no_command_locks(board: Board) -> None:

@@ -54,6 +54,7 @@ def test_a_contact_counts_when_it_has_kept_its_level(pins: MockFactory) -> None:
     assert contacts.read(1.02).exit_pressed is False
     pins.pin(5).drive_low()
     contacts.read(1.03)
+    assert contacts.read(1.04).exit_pressed is False
     assert contacts.read(1.1).exit_pressed is True
     assert contacts.read(1.1).door_closed is None
 

@@ -144,6 +144,24 @@ def test_an_attempt_that_has_to_wait_is_neither_compared_nor_counted(
         assert check_pin(gallery, "ada", PIN).retry_after == 30.0
 
 
+def test_a_delay_that_ends_between_reading_and_recording_is_no_wrong_pin(
+    gallery: Gallery, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_pin(gallery, "ada", PIN)
+    for _ in range(5):
+        answer(gallery, "ada", WRONG)
+    record, calls = pins._record, []
+
+    def record_late(*arguments: object) -> pins.PinVerdict:
+        calls.append(True)
+        machine.seconds += 31
+        return record(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pins, "_record", record_late)
+    assert answer(gallery, "ada", PIN) == "match"
+    assert len(calls) == 2
+
+
 def test_failures_are_one_person_s_own_and_none_of_their_face(gallery: Gallery) -> None:
     set_pin(gallery, "ada", PIN)
     set_pin(gallery, "ben", PIN)
