@@ -80,6 +80,13 @@ soak: setup ## long campaigns, whole: how often bounds hold, what a gallery live
 	$(BIN)/python -m tests.campaigns.durable contention --out benchmarks/results/durability-contention.json
 	$(BIN)/edge-oneshot export --pretrained base --out build/base.oneshot
 	$(BIN)/python benchmarks/day.py build/base.oneshot --out benchmarks/results/day.json
+	@if [ -f "$$EDGE_ONESHOT_TEST_DATA/lfw/lfw-half.zip" ]; then \
+		$(BIN)/edge-oneshot export --pretrained faces --out build/faces.oneshot \
+		&& $(BIN)/python -m tests.campaigns.door build/faces.oneshot --data "$$EDGE_ONESHOT_TEST_DATA/lfw/lfw-half.zip" \
+			--out benchmarks/results/door-approaches.json; \
+	else \
+		echo "make: the approaches to a door are skipped: set EDGE_ONESHOT_TEST_DATA to the folder with lfw/lfw-half.zip" >&2; \
+	fi
 
 schema: setup ## renew docs/reference/bundle.schema.json from the manifest's types
 	$(BIN)/python -c "import json; from edge_oneshot_device.bundle.schema import manifest_schema; \

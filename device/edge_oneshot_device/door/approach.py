@@ -39,7 +39,7 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     Attributes:
         signal: ``appeared``: a face is looked at; ``ready``: its probe is there; ``unusable``: no frame of it could be
             used for too long; ``left``: it is gone. None: nothing new.
-        probe: float32 (d,), with ``ready``.
+        probe: float32 (d,), with ``ready``; see `fuse`.
         frames: How many frames of the face are joined so far.
         reason: Why this frame is not usable: a code of `edge_oneshot_device.faces.finding.FACE_FAULTS`, or
             ``no_content``; with ``unusable`` the commonest of the approach. None: it is usable, or nobody is there.
@@ -284,18 +284,24 @@ class Approaches:
 
 
 def fuse(views: Sequence[NDArray[np.float32]], metric: Metric) -> NDArray[np.float32]:
-    """The probe of several frames of a face: the mean of their embeddings.
+    """The probe of several frames of a face.
+
+    For ``cosine`` the mean of their embeddings. It is not brought to length 1, so that its score is the mean of the
+    frames' scores, and the thresholds of single probes hold; docs/experiments/faces.md has the figures. For
+    ``euclidean``, where a mean comes nearer to everybody, it is the embedding that is most like all others.
 
     Args:
         views: float32 (d,) each, at least one.
-        metric: How embeddings are compared; for ``cosine`` the mean is brought to length 1.
+        metric: How embeddings are compared.
 
     Returns:
-        float32 (d,).
+        float32 (d,), for ``cosine`` of length 1 at most.
     """
-    mean: NDArray[np.float32] = np.mean(np.stack(views), axis=0, dtype=np.float32)
-    length = float(np.linalg.norm(mean))
-    return mean / np.float32(length) if metric == "cosine" and length > 0.0 else mean
+    every = np.stack(views)
+    if metric == "cosine":
+        mean: NDArray[np.float32] = every.mean(axis=0, dtype=np.float32)
+        return mean
+    return views[int(np.argmax([float(scores(view, every, metric).sum()) for view in views]))]
 
 
 def _corners(face: Face) -> tuple[float, float, float, float]:

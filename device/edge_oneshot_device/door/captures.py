@@ -10,16 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.door.configuration import CameraSection
+from edge_oneshot_device.door.extras import extra_missing
 from edge_oneshot_device.errors import InputError, MachineError
 
 Kind = Literal["picamera", "rtsp", "device", "file"]
 
 _OPENING: Final = 5000  # milliseconds until a connection is given up
 _NANOSECOND: Final = 1e-9
-_READERS: Final = {
-    "cv2": ("OpenCV", "pip install 'edge-oneshot-device[camera]'"),
-    "picamera2": ("picamera2", "apt install python3-picamera2, in an environment that sees the system's packages"),
-}
 
 
 class Capture(Protocol):
@@ -127,12 +124,19 @@ def require_reader(source: str) -> None:
         InputError: As `kind_of`.
         MachineError: ``extra_missing``.
     """
-    module = "picamera2" if kind_of(source) == "picamera" else "cv2"
+    if kind_of(source) != "picamera":
+        try:
+            importlib.import_module("cv2")
+        except ImportError as error:
+            raise extra_missing("camera") from error
+        return
     try:
-        importlib.import_module(module)
+        importlib.import_module("picamera2")
     except ImportError as error:
-        name, install = _READERS[module]
-        message = f"{name}, which reads the camera {shown(source)}, cannot be loaded ({error}); run: {install}"
+        message = (
+            f"picamera2, which reads the Pi camera, cannot be loaded ({error}); run: apt install python3-picamera2"
+        )
+        message = f"{message}, in an environment that sees the system's packages"
         raise MachineError(message, reason="extra_missing") from error
 
 

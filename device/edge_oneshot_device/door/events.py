@@ -14,7 +14,7 @@ from edge_oneshot_device.gallery.audit import Row
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.people import person_name
 from edge_oneshot_device.gallery.transaction import with_reserve
-from edge_oneshot_device.text import one_line, spelt_out
+from edge_oneshot_device.text import one_line
 
 Command = Literal["unlock", "hold", "release"]
 """A command that a broker may pass on."""
@@ -68,7 +68,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def encode(self) -> bytes:
         """The event as JSON."""
-        return msgspec.json.encode(spelt_out(msgspec.to_builtins(self)))
+        return msgspec.json.encode(self)
 
 
 class Status(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from edge_oneshot_device.door.events import Command, Event, Status
 from edge_oneshot_device.door.signing import is_local, read_secret
 from edge_oneshot_device.door.waker import Waker
 from edge_oneshot_device.errors import InputError, MachineError
-from edge_oneshot_device.text import one_line, spelt_out
+from edge_oneshot_device.text import one_line
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
@@ -29,6 +29,7 @@ _KEEPALIVE: Final = 20  # seconds; without a word for half as long again, a brok
 _PATIENCE: Final = 5.0  # seconds for a connection, and for an acknowledgement
 _FAREWELL: Final = 1.0
 _MOST_BYTES: Final = 4096  # of a message that the broker may send
+_MOST_CHARACTERS: Final = 200  # of a fault
 _COMMAND_BYTES: Final = 16
 _COMMANDS: Final = 5  # taken in so many seconds, at most
 _WINDOW: Final = 10.0
@@ -109,9 +110,9 @@ class MqttReceiver:
         self._publish(f"{self._topic}/event", event.encode())
         last = {"id": event.id, "at": event.at, "person": event.person, "reason": event.reason}
         if event.state == "unlocked" and event.person is not None:
-            self._publish(f"{self._topic}/last_person", _json(last), retain=True)
+            self._publish(f"{self._topic}/last_person", msgspec.json.encode(last), retain=True)
         elif event.state == "refused":
-            self._publish(f"{self._topic}/last_refusal", _json(last), retain=True)
+            self._publish(f"{self._topic}/last_refusal", msgspec.json.encode(last), retain=True)
 
     def rest(self, seconds: float) -> None:
         """Serve the connection until `wake` is called, so many seconds at most; raises what `open` does."""
@@ -202,8 +203,9 @@ class MqttReceiver:
         if self._client is None or not self._connected or status is None or status == self._shown:
             return
         lock = "unlocked" if status.state in ("unlocked", "held") else "locked"
-        content = {"state": status.state, "lock": lock, "fault": status.fault, "contact": status.contact}
-        self._client.publish(f"{self._topic}/state", _json(content), qos=0, retain=True)
+        fault = None if status.fault is None else one_line(status.fault)[:_MOST_CHARACTERS]
+        content = {"state": status.state, "lock": lock, "fault": fault, "contact": status.contact}
+        self._client.publish(f"{self._topic}/state", msgspec.json.encode(content), qos=0, retain=True)
         self._shown = status
 
     def _new_client(self) -> "Client":
@@ -255,7 +257,9 @@ class MqttReceiver:
 
     def _away(self, fault: str) -> MachineError:
         broker = f"{self._section.host}:{self._section.port}"
-        message = f"the broker {broker} is away: {one_line(fault)[:200]}; what happens meanwhile is sent later"
+        message = (
+            f"the broker {broker} is away: {one_line(fault)[:_MOST_CHARACTERS]}; what happens meanwhile is sent later"
+        )
         return MachineError(message, reason="broker_away")
 
 
@@ -284,7 +288,3 @@ def _limits() -> Any:
     limits = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     limits.MaximumPacketSize = _MOST_BYTES
     return limits
-
-
-def _json(content: dict[str, Any]) -> bytes:
-    return msgspec.json.encode(spelt_out(content))

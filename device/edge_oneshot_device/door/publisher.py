@@ -154,7 +154,7 @@ class _Courier:
         while not self._stopping.is_set():
             begun, sent = time.monotonic(), self.health.sent
             try:
-                self._look()  # before all else, since the outbox begins where it is first looked at
+                self._look(connected=False)  # before all else, since the outbox begins where it is first looked at
                 self.receiver.open()
                 while not self._stopping.is_set():
                     self._deliver()
@@ -169,7 +169,7 @@ class _Courier:
 
     def _deliver(self) -> None:
         """Send the next event, or wait for one."""
-        waiting = self._look()
+        waiting = self._look(connected=True)
         if waiting is None:
             self.receiver.rest(_POLL)
             return
@@ -177,14 +177,16 @@ class _Courier:
         self._outbox.acknowledge(waiting)
         self._set(sent=self.health.sent + 1)
 
-    def _look(self) -> Waiting | None:
+    def _look(self, *, connected: bool) -> Waiting | None:
         """The next row that is to be sent; what keeps it from being read is no fault of the receiver's."""
         try:
             waiting, left = self._outbox.next(), self._outbox.left()
         except OneShotError as error:
             self._note(error)
             return None
-        self._set(waiting=left, fault=self.receiver.fault or self._outbox.fault)
+        self._set(waiting=left)
+        if connected:
+            self._set(fault=self.receiver.fault or self._outbox.fault)
         return waiting
 
     def _note(self, error: Exception) -> None:

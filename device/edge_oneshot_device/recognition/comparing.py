@@ -15,25 +15,27 @@ from edge_oneshot_device.matching.decision import join, scores
 from edge_oneshot_device.recognition.attempts import Comparison
 from edge_oneshot_device.recognition.policy import Policy
 
-_LENGTH: Final = 1e-3  # by which a probe's length may differ from 1
+_ROUNDING: Final = 1e-3  # of a probe's length
 
 
-def check_probe(probe: NDArray[np.float32], embedding: EmbeddingSection) -> None:
+def check_probe(probe: NDArray[np.float32], frames: int, embedding: EmbeddingSection) -> None:
     """Refuse a probe that was not made as embeddings are: a longer one would score higher with everybody.
 
     Args:
-        probe: float32 (d,); for ``cosine`` of length 1.
+        probe: float32 (d,); for ``cosine`` of length 1, as the mean of several frames of length 1 at most.
+        frames: How many frames it is made from.
         embedding: How embeddings are compared.
 
     Raises:
         InputError: ``bad_probe``.
     """
     fits = probe.shape == (embedding.size,) and probe.dtype == np.float32 and bool(np.isfinite(probe).all())
-    if fits and embedding.metric == "cosine":
-        fits = abs(float(np.linalg.norm(probe)) - 1.0) <= _LENGTH
-    if not fits:
-        message = f"the probe is {probe.dtype} {probe.shape} of length {float(np.linalg.norm(probe)):g}"
-        message = f"{message}; give a finite float32 ({embedding.size},), for cosine of length 1"
+    length = float(np.linalg.norm(probe.astype(np.float64)))
+    if embedding.metric == "cosine":
+        fits = fits and (1.0 if frames == 1 else 2 * _ROUNDING) - _ROUNDING <= length <= 1.0 + _ROUNDING
+    if not fits or frames < 1:
+        message = f"the probe of {frames} frames is {probe.dtype} {probe.shape} of length {length:g}; give a finite"
+        message = f"{message} float32 ({embedding.size},), for cosine of length 1 or, of several frames, their mean"
         raise InputError(message, reason="bad_probe")
 
 

@@ -229,18 +229,18 @@ class Recognizer:
     def identify_probe(self, probe: NDArray[np.float32], frames: int) -> Decision:
         """`identify` for a probe that is there already, such as the mean of the embeddings of several frames.
 
+        The threshold is that of single probes, see `edge_oneshot_device.door.approach.fuse`.
+
         Args:
-            probe: float32 (d,); for ``cosine`` of length 1.
-            frames: How many frames it is made from, at least 1.
+            probe: float32 (d,); for ``cosine`` of length 1, as the mean of several frames of length 1 at most.
+            frames: How many frames it is made from.
 
         Raises:
             InputError: ``bad_probe``: no such probe; ``uncalibrated``.
             IntegrityError: The gallery is damaged, or of another encoder.
             MachineError: The disk or the runtime failed.
         """
-        check_probe(probe, self.encoder.embedding)
-        if frames < 1:
-            raise ValueError(f"frames {frames}: must be at least 1")
+        check_probe(probe, frames, self.encoder.embedding)
         return self._identify(lambda: probe)
 
     def _identify(self, make_probe: Callable[[], NDArray[np.float32]]) -> Decision:

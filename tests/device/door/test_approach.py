@@ -51,7 +51,7 @@ class Door:
 
     def __init__(self, **section):
         self.rng = np.random.default_rng(0)
-        self.sights, self.embedded, self.now = [], [], 0.0
+        self.sights, self.embedded, self.looks, self.now = [], [], [], 0.0
         finder = SimpleNamespace(
             search=lambda _: [person.face for person in self.people],
             take=self.take,
@@ -73,7 +73,8 @@ class Door:
     def embed(self, person):
         self.embedded.append(person.number)
         look = np.eye(8, dtype=np.float32)[person.number] + person.noise * self.rng.normal(size=8) / np.sqrt(8)
-        return (look / np.linalg.norm(look)).astype(np.float32)
+        self.looks.append((look / np.linalg.norm(look)).astype(np.float32))
+        return self.looks[-1]
 
     def see(self, *people, seconds=1 / 15, rate=15):
         """Show people for some seconds; returns the signals."""
@@ -104,7 +105,7 @@ def test_a_face_appears_is_ready_once_and_leaves():
     (ready,) = (sight for sight in door.sights if sight.signal == "ready")
     assert ready.frames == 5
     assert ready.probe.dtype == np.float32
-    assert np.linalg.norm(ready.probe) == pytest.approx(1, abs=1e-6)
+    assert ready.probe == pytest.approx(np.mean(door.looks[:5], axis=0), abs=1e-6)
     assert ready.usable_since == pytest.approx(2 / 15)
     assert ready.box == pytest.approx((580, 270, 700, 390), abs=1)
     assert set(ready.stages) == {"find", "gate", "embed"}
@@ -315,8 +316,14 @@ def test_a_bundle_without_faces_is_refused():
         Approaches(SimpleNamespace(faces=None), ApproachSection(), LEAST)
 
 
-def test_the_mean_of_euclidean_embeddings_keeps_its_length():
-    views = [np.array([3, 0], np.float32), np.array([0, 4], np.float32)]
-    assert fuse(views, "euclidean").tolist() == [1.5, 2.0]
-    assert fuse(views, "cosine") == pytest.approx([0.6, 0.8])
-    assert fuse([np.zeros(2, np.float32)], "cosine").tolist() == [0, 0]
+def test_the_score_of_a_cosine_probe_is_the_mean_of_its_frames_scores():
+    rng = np.random.default_rng(0)
+    views = [one / np.linalg.norm(one) for one in rng.normal(size=(5, 8)).astype(np.float32)]
+    others = rng.normal(size=(9, 8)).astype(np.float32)
+    assert others @ fuse(views, "cosine") == pytest.approx(np.mean([others @ view for view in views], axis=0), abs=1e-5)
+    assert np.linalg.norm(fuse(views, "cosine")) < 1
+
+
+def test_a_euclidean_probe_is_the_frame_that_is_most_like_all_others():
+    views = [np.array(one, np.float32) for one in ((0, 0), (9, 9), (1, 0), (2, 0))]
+    assert fuse(views, "euclidean").tolist() == [1, 0]
