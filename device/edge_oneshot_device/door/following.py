@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_oneshot_device.faces.finding import Face
 
 _MOST: Final = 40  # faces that are followed: twice as many as a frame has
-_REACH: Final = (1.0, 8.0, 0.25)  # sizes that a face moves at most: always, a second, and seconds that count
+_REACH: Final = (1.5, 15.0, 0.25)  # sizes that a face moves at most: always, a second, and seconds that count
 _GROWTH: Final = 1.6  # largest change of a face's size from frame to frame
 _KNOWN: Final = 8  # looks of a face that are kept
 

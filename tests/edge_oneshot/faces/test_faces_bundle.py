@@ -13,12 +13,16 @@ from edge_oneshot import cli
 from edge_oneshot.bundle_evaluation import evaluate
 from edge_oneshot.bundle_options import EvaluateOptions
 from edge_oneshot.bundle_recalibration import recalibrate_bundle
+from edge_oneshot.demo.door_scenes import Portrait, Visit, plain_room, play, write_video
 from edge_oneshot.errors import DataError
 from edge_oneshot.faces.face_export import export_faces
 from edge_oneshot.faces.packages import ASTRONAUT, read_package_file
 from edge_oneshot.presentation.results import evaluation_text
-from edge_oneshot_device import Bundle
+from edge_oneshot_device import Bundle, Encoder, Recognizer
 from edge_oneshot_device import cli as device
+from edge_oneshot_device.door.approach import Approaches
+from edge_oneshot_device.door.camera import Camera
+from edge_oneshot_device.door.configuration import ApproachSection, CameraSection
 from edge_oneshot_export.judging.folds import FoldsResult
 from edge_oneshot_export.options import ExportOptions
 from tests.raising import raises
@@ -196,3 +200,35 @@ def test_a_rate_without_a_provisional_threshold_is_refused_before_any_work(tmp_p
     with raises(DataError, reason="unsupported_target"):
         export_faces(tmp_path / "faces.oneshot", ExportOptions(variants=("dynamic",), target_far=0.003))
     assert not (tmp_path / "faces.oneshot").exists()
+
+
+def approached(camera, encoder, least_score):
+    """What a video brings that is not nothing."""
+    approaches = Approaches(encoder, ApproachSection(patience=1.0), least_score)
+    sights = []
+    while not camera.ended:
+        frame = camera.newest(60.0)
+        assert frame is not None
+        sights.append(approaches.see(frame))
+    return [sight for sight in sights if sight.signal]
+
+
+def test_who_comes_to_the_door_is_decided_on_once_whichever_way_the_camera_hangs(state, photo, bundle, tmp_path, call):
+    call(device.main, "enrol", "ada", photo, "--state", state)
+    with Image.open(photo) as image:
+        ada = Portrait(np.asarray(image.convert("RGB")), np.array([(204.0, 102.0), (248.0, 106.0)]))
+    frames = [frame for _, frame in play([Visit(ada, 0.1, 1.6)], plain_room(700, 525), 3.5)]
+    # a camera that hangs on its side and mirrors
+    write_video(tmp_path / "hung.avi", (np.ascontiguousarray(np.rot90(frame)[:, ::-1]) for frame in frames), 15.0)
+    hung = CameraSection(source=str(tmp_path / "hung.avi"), mirrored=True, rotation=90)
+    encoder = Encoder.open(Bundle.open(bundle))
+    with Recognizer.open(state) as recognizer:
+        least = recognizer.least_score
+        with Camera(hung, paced=False) as camera:
+            appeared, ready, left = approached(camera, encoder, least)
+        assert [one.signal for one in (appeared, ready, left)] == ["appeared", "ready", "left"]
+        assert ready.frames == 5
+        assert recognizer.identify_probe(ready.probe, ready.frames).person == "ada"
+    # not told so, it sees faces on their side, of which none is embedded
+    with Camera(CameraSection(source=hung.source), paced=False) as camera:
+        assert "ready" not in [one.signal for one in approached(camera, encoder, least)]
