@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any, Final, Self, get_args
 
+from edge_oneshot_device.door.extras import extra_missing
 from edge_oneshot_device.door.states import State
 from edge_oneshot_device.errors import MachineError
 
@@ -36,8 +37,7 @@ class Metrics:
             import prometheus_client as prometheus
             from prometheus_client import core, process_collector
         except ImportError as error:
-            message = "metrics need a package: pip install 'edge-oneshot-device[metrics]', or leave metrics.port out"
-            raise MachineError(message, reason="extra_missing") from error
+            raise extra_missing("metrics") from error
         registry = prometheus.CollectorRegistry()
         self._text: Callable[[], bytes] = lambda: prometheus.generate_latest(registry)
         self._decisions = prometheus.Counter(

@@ -16,6 +16,7 @@ import msgspec
 from edge_oneshot_device.door.configuration import DoorConfig, MqttSection
 from edge_oneshot_device.door.discovery import discovery, door_id
 from edge_oneshot_device.door.events import Command, Event, Status
+from edge_oneshot_device.door.extras import extra_missing
 from edge_oneshot_device.door.signing import is_local, read_secret
 from edge_oneshot_device.door.waker import Waker
 from edge_oneshot_device.errors import InputError, MachineError
@@ -213,8 +214,7 @@ class MqttReceiver:
             from paho.mqtt.client import Client
             from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
         except ImportError as error:
-            message = "the broker needs a package: pip install 'edge-oneshot-device[mqtt]', or leave mqtt.host out"
-            raise MachineError(message, reason="extra_missing") from error
+            raise extra_missing("mqtt") from error
         section = self._section
         # the same name each time, so that the broker ends a connection that is left over, and only then takes the new
         client = Client(

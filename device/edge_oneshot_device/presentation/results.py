@@ -253,7 +253,21 @@ def diagnosis_text(diagnosis: "Diagnosis") -> str:
 
 
 def _facts(detail: dict[str, Any]) -> str:
-    shown = ["reason", "score", "threshold", "templates", "people", "failures", "valid_from", "valid_until", "hours"]
+    shown = [
+        "state",
+        "alarm",
+        "text",
+        "command",
+        "reason",
+        "score",
+        "threshold",
+        "templates",
+        "people",
+        "failures",
+        "valid_from",
+        "valid_until",
+        "hours",
+    ]
     if "encoders" in detail:  # of an init
         shown += ["variant", "target_far", "rejections_per_minute"]
     facts = [(key, detail[key]) for key in shown if detail.get(key) is not None]

@@ -7,15 +7,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import pytest
-from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from edge_oneshot_device.door.events import record_change
 from edge_oneshot_device.door.states import Change
@@ -26,8 +23,13 @@ from edge_oneshot_device.gallery.keys import KeySource, create_key
 from tests.device.door.waiting import wait_until
 from tests.samples.galleries import MINE, SIZE, vectors
 
+if TYPE_CHECKING:
+    from paho.mqtt.client import MQTTMessage
+
 MOSQUITTO: Final = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
-needs_broker = pytest.mark.skipif(MOSQUITTO is None, reason="no broker is installed")
+needs_broker = pytest.mark.skipif(
+    MOSQUITTO is None or find_spec("paho") is None, reason="no broker, or no client, is installed"
+)
 
 TOPIC: Final = "edge-oneshot/door"
 OPENED: Final = Change("approaching", "accepted", "unlocked")
@@ -138,12 +140,25 @@ def a_broker(folder: Path, lines: str = "allow_anonymous true", listener: str = 
 
 
 class Listener:
-    """Somebody who hears everything, and misses nothing while the broker is away."""
+    """Somebody who hears everything, and misses nothing while the broker is away.
 
-    def __init__(self, broker: Broker) -> None:
+    Args:
+        broker: The broker.
+        user: With the password ``abc``; None: anonymous.
+    """
+
+    def __init__(self, broker: Broker, user: str | None = None) -> None:
+        from paho.mqtt.client import Client
+        from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+        from paho.mqtt.packettypes import PacketTypes
+        from paho.mqtt.properties import Properties
+
         self.heard: list[MQTTMessage] = []
         self._subscribed = threading.Event()
-        self._client = Client(CallbackAPIVersion.VERSION2, "listener", protocol=MQTTProtocolVersion.MQTTv5)
+        name = user or "listener"
+        self._client = Client(CallbackAPIVersion.VERSION2, name, protocol=MQTTProtocolVersion.MQTTv5)
+        if user is not None:
+            self._client.username_pw_set(user, "abc")
         self._client.on_message = lambda _client, _data, message: self.heard.append(message)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
@@ -173,9 +188,9 @@ class Listener:
 
 
 @contextmanager
-def a_listener(broker: Broker) -> Iterator[Listener]:
-    """A listener that is connected, and ends at the end."""
-    listener = Listener(broker)
+def a_listener(broker: Broker, user: str | None = None) -> Iterator[Listener]:
+    """A listener that is connected, and ends at the end; arguments as of `Listener`."""
+    listener = Listener(broker, user)
     try:
         yield listener
     finally:

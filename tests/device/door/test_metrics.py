@@ -7,19 +7,19 @@ import urllib.request
 from contextlib import closing
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from edge_oneshot_device.door.metrics import Metrics, MetricsServer, serve
 from edge_oneshot_device.door.publisher import Health
 from edge_oneshot_device.errors import MachineError
 from tests.raising import raises
 
+parser = pytest.importorskip("prometheus_client.parser", reason="the client of Prometheus is not installed")
 PREFIX = "edge_oneshot_door"
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
     """All values, by name and labels."""
-    families = text_string_to_metric_families(metrics.text().decode())
+    families = parser.text_string_to_metric_families(metrics.text().decode())
     return {(one.name, *sorted(one.labels.values())): one.value for family in families for one in family.samples}
 
 

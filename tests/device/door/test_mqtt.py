@@ -430,7 +430,37 @@ def test_what_is_no_broker_is_a_fault_and_no_end(door: Door, content: bytes) -> 
             wait_until(lambda: events.health()[0].fault not in (None, "has not begun"))
 
 
-# TLS and password
+# TLS, password and rights
+
+
+def test_the_rights_that_docs_door_events_gives_are_enough_and_no_more(door: Door, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "reference" / "door-events.md").read_text()
+    rights = page.partition("```text\n")[2].partition("```")[0]
+    assert rights.startswith("user door\n")
+    (tmp_path / "acl").write_text(f"{rights}\nuser anybody\ntopic read #\n")
+    (tmp_path / "passwords").write_text("door:open sesame\nhomeassistant:abc\nanybody:abc\n")
+    subprocess.run(["mosquitto_passwd", "-U", tmp_path / "passwords"], check=True)
+    lines = f"allow_anonymous false\npassword_file {tmp_path}/passwords\nacl_file {tmp_path}/acl"
+    (tmp_path / "password").write_text("open sesame")
+    (tmp_path / "password").chmod(0o600)
+    with a_broker(tmp_path, lines) as strict:
+        keys: dict[str, Any] = {"user": "door", "password_file": str(tmp_path / "password"), "commands": ("unlock",)}
+        with (
+            a_listener(strict, "homeassistant") as assistant,
+            a_listener(strict, "anybody") as anybody,
+            told(door, config(strict, **keys)) as events,
+        ):
+            record_change(door.gallery, OPENED, reason="match", person="ada")
+            record_change(door.gallery, REFUSED, reason="ambiguous", person=None)
+            events.tell(Status("refused"))
+            wait_until(lambda: assistant.on("last_person") and assistant.on("last_refusal") and assistant.on("state"))
+            assert [one for one in list(assistant.heard) if one.topic.startswith("homeassistant/device/")]
+            anybody.say(f"{TOPIC}/command", b"unlock")
+            settle()
+            assert events.commands() == []
+            assistant.say(f"{TOPIC}/command", b"unlock")
+            got: list[str] = []
+            wait_until(lambda: got.extend(events.commands()) or got)
 
 
 def certify(folder: Path) -> None:

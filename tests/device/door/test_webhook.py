@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,6 +17,7 @@ from edge_oneshot_device.door.events import Status
 from edge_oneshot_device.door.publisher import Publisher
 from edge_oneshot_device.door.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
 from edge_oneshot_device.errors import InputError, IntegrityError
+from tests import ROOT
 from tests.device.door.outgoing import SECRET_FACTS, Door, a_door
 from tests.device.door.waiting import wait_until
 from tests.raising import raises
@@ -111,6 +113,19 @@ def test_what_happens_while_it_is_away_arrives_when_it_is_back_even_after_a_rest
     with a_webhook(port) as webhook, Publisher(config(tmp_path, port), door.open):
         wait_until(lambda: len(webhook.events) == 4)
     assert [event["number"] for event in webhook.events] == door.numbers()
+
+
+def test_a_receiver_checks_the_signature_as_docs_door_events_says() -> None:
+    page = (ROOT / "docs" / "reference" / "door-events.md").read_text()
+    made: dict[str, Any] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], made)  # noqa: S102 (this project's own page)
+    check, now = made["is_from_the_door"], str(int(time.time()))
+    signed = signature(SECRET, now, b"{}")
+    assert check(SECRET, now, signed, b"{}")
+    old = str(int(time.time()) - 3600)
+    assert not check(SECRET, old, signature(SECRET, old, b"{}"), b"{}")
+    for other in ((SECRET[1:], now, signed, b"{}"), (SECRET, old, signed, b"{}"), (SECRET, now, signed, b"{ }")):
+        assert not check(*other)
 
 
 def test_a_webhook_that_is_not_allowed_is_refused_before_anything_starts(door: Door, tmp_path: Path) -> None:
