@@ -29,6 +29,7 @@ _LEAST: Final = 6  # rows of a picture that still shows something
 _DECISIONS: Final = 5
 _RAMP: Final = np.array(list(" .:-=+*#%@"))  # from dark to light
 _HALF: Final = "\u2580"  # the upper half of a cell in the foreground's colour, the lower in the background's
+_STEPS: Final = (48, 115, 155, 195, 235)  # between the six levels of the colour cube: 0, 95, 135, 175, 215, 255
 _BOXES: Final[Mapping[State, tuple[int, int, int]]] = {"unlocked": (0, 220, 0), "refused": (255, 60, 60)}
 _BOX: Final = (255, 220, 0)
 _GREEN, _RED, _BOLD, _RESET = "\x1b[1;32m", "\x1b[1;31m", "\x1b[1m", "\x1b[0m"
@@ -191,7 +192,7 @@ def _codes(pixels: NDArray[np.uint8], style: Style) -> NDArray[np.int64]:
     if style == "colours":
         codes = levels @ np.array((1 << 16, 1 << 8, 1))
     else:
-        codes = (levels * 5 + 127) // 255 @ np.array((36, 6, 1)) + 16
+        codes = np.digitize(levels, _STEPS) @ np.array((36, 6, 1)) + 16
     return codes
 
 

@@ -74,7 +74,7 @@ def test_the_picture_keeps_its_shape_and_its_colours():
     assert len(rows) == 30
     assert {line.count(HALF) for line in rows} == {80}  # 80 x 60 pixels, as 640 x 480
     assert "\x1b[38;2;200;40;40m" in rows[0]
-    assert "\x1b[38;5;167m" in draw(VIEW, 80, 40, "256")  # 16 + 36 * 4 + 6 * 1 + 1
+    assert "\x1b[38;5;160m" in draw(VIEW, 80, 40, "256")  # 16 + 36 * 4, which is (215, 0, 0)
 
 
 def test_a_box_is_drawn_around_the_face_in_the_colour_of_the_state():
