@@ -21,7 +21,7 @@ from tests.samples.tiny import MakeBundle, People, sign_bundle
 
 PROGRAM = "edge-oneshot-device"
 COMMANDS = ["init", "rollback", "enrol", "access", "verify", "identify", "people", "lookalikes", "forget", "unlock",
-            "pin", "audit", "backup", "restore", "rotate-key", "doctor", "bench", "inspect"]  # fmt: skip
+            "pin", "run", "door", "audit", "backup", "restore", "rotate-key", "doctor", "bench", "inspect"]  # fmt: skip
 DECISION = ["person", "accepted", "score", "similarity", "threshold", "target_far", "kept_far", "runner_up", "reason",
             "provisional", "variant", "runtime", "fingerprint", "candidate", "retry_after", "fault", "likeness",
             "likeness_needed", "likeness_of_runner_up"]  # fmt: skip

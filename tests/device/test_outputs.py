@@ -330,7 +330,7 @@ def test_a_state_folder_is_known_by_its_content(state: Path, tmp_path: Path) -> 
 # every option of every command is known to be an output, an input or neither
 
 OUTPUTS = {("backup", "file"), ("people", "file"), ("people", "transfer_key"), ("rotate-key", "new_key"),
-           ("init", "key")}  # fmt: skip
+           ("init", "key"), ("door", "config")}  # fmt: skip
 INPUTS = {
     *((name, "state") for name in cli._COMMANDS if cli._COMMANDS[name].has_state),
     *((name, "key") for name in cli._COMMANDS if cli._COMMANDS[name].has_state and name != "init"),
@@ -340,6 +340,7 @@ INPUTS = {
     *(("restore", name) for name in ("file", "backup_key")),
     *(("inspect", name) for name in ("bundle", "other")),
     ("bench", "what"),
+    *((name, "config") for name in ("run", "doctor")),
 }
 NEITHER = {
     *((name, option) for name in ("init", "bench") for option in ("variant", "runtime", "threads")),
@@ -361,6 +362,8 @@ NEITHER = {
     ("verify", "scores"),
     ("identify", "scores"),
     ("inspect", "all"),
+    ("door", "action"),
+    ("run", "show"),
 }
 
 
