@@ -88,7 +88,8 @@ soak: setup ## long campaigns, whole: how often bounds hold, what a gallery live
 		echo "make: the approaches to a door are skipped: set EDGE_ONESHOT_TEST_DATA to the folder with lfw/lfw-half.zip" >&2; \
 	fi
 
-schema: setup ## renew docs/reference/bundle.schema.json from the manifest's types
+schema: setup ## renew what is made of the code: docs/reference/bundle.schema.json, docs/reference/door.md
+	$(BIN)/python -m tools.door_reference > docs/reference/door.md
 	$(BIN)/python -c "import json; from edge_oneshot_device.bundle.schema import manifest_schema; \
 	  print(json.dumps(manifest_schema(), indent=1))" > docs/reference/bundle.schema.json
 

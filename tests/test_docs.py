@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tools import door_reference
+
 ROOT = Path(__file__).parents[1]
 INDEX = ROOT / "docs" / "README.md"
 PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "device" / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -90,3 +92,7 @@ def test_each_worked_example_is_short_and_touches_at_most_three_files_of_the_pro
         assert len(lines) <= 40, title
         assert 1 <= len(files) <= 3, title
         assert not any("tests/" in file for file in files), title
+
+
+def test_the_page_of_the_door_is_what_the_code_declares():
+    assert (ROOT / "docs/reference/door.md").read_text() == door_reference.page(), "run make schema"

@@ -1,7 +1,7 @@
 """The configuration of a door: one TOML file, whose sections and keys are declared here and nowhere else.
 
-A key's type, default, bounds and help stand in its field; `door init` writes them as comments, and
-`docs/reference/door.md` is made of them.
+A key's type, default, bounds and help stand in its field; `door init` writes them as comments, and `make schema` makes
+docs/reference/door.md of them.
 """
 
 from typing import Annotated, Literal

@@ -1,0 +1,104 @@
+"""Print docs/reference/door.md, made of what the code declares: `python -m tools.door_reference`."""
+
+import json
+
+import msgspec
+
+from edge_oneshot_device.door.config_file import Key, all_keys
+from edge_oneshot_device.door.configuration import DoorConfig
+from edge_oneshot_device.door.loop import state_limits
+from edge_oneshot_device.door.states import SIGNALS, STATES, TRANSITIONS
+
+_TEXT = """\
+# The door: states and configuration
+
+This page says in which states a door is, what leads from one to another, and what each key of its configuration means.
+It is for people who run a door or change one. [guides/door.md](../guides/door.md) is the way to a working door.
+`make schema` makes this page from the code.
+
+## States
+```mermaid
+stateDiagram-v2
+    [*] --> idle
+{arrows}
+```
+
+| state | what it means | ends by itself after |
+|---|---|---|
+{states}
+
+| signal | what happened |
+|---|---|
+{signals}
+
+A signal that has no arrow in a state changes nothing there. `failed` and `opened` lead from nearly everywhere, so that
+a fault locks and who is inside gets out; a door that is open is not locked early by a lost camera or a full disk, only
+by a fault of the lock's guard ([lock.md](lock.md)).
+
+## How a face becomes a decision
+- **An approach** is one face from its appearance to its leaving. Its usable frames, those that pass the
+  [quality gate](faces.md#quality-gate), become one probe, the mean of their embeddings; it is decided once, by the 1:N
+  threshold and margin of single images ([experiments/faces.md](../experiments/faces.md) has what that costs).
+- Frames that do not show the same person are not joined: another face begins another approach.
+- A face that was refused, or let in, gets no further attempt until it has left for `approach.leaves_after` seconds,
+  wherever in the picture it is. A stranger who stays makes one attempt.
+- What opens is recorded in the [audit trail](gallery.md#audit-trail) first. What cannot be recorded, because the disk
+  is full, does not open; the exit button and the emergency release always do.
+- Somebody who comes while the lock is open is decided at once where the face alone decides, else when it is locked.
+
+## Second factor
+| `second_factor.mode` | who is let in |
+|---|---|
+| `off` | whoever looks like somebody enrolled: a printed photo does |
+| `challenge` | whose face fits, and who then passes the [challenge](liveness.md) with the same face |
+| `challenge_when_close` | like `off` where the score is `close` above the threshold or more, else like `challenge` |
+| `pin` | whose face fits, and who then types their PIN |
+
+The default is `challenge`, because a photo of somebody enrolled is easy to get. What a screen shows passes it: only a
+second factor that is known or carried tells that apart, so give a door that has to withstand more `pin`. A challenge or
+PIN that fails is a refusal, and counts as a rejection.
+
+## Configuration
+One TOML file: `door init` writes it with every key as a comment, `door check` tries it. A key that is not listed here,
+or a value that is not allowed, ends the command with a line that names the key and what is allowed.
+{tables}"""
+
+
+def page() -> str:
+    """The page."""
+    limits = state_limits(DoorConfig())
+    named = {
+        "approaching": "`approach.patience` + `approach.window` + 2 s",
+        "challenged": "`second_factor.seconds`",
+        "unlocked": "`lock.pulse`",
+        "refused": "`show_refusal`",
+        "held": "`lock.hold_at_most`",
+    }
+    assert set(named) == set(limits)
+    return _TEXT.format(
+        arrows="\n".join(f"    {before} --> {after}: {signal}" for (before, signal), after in TRANSITIONS.items()),
+        states="\n".join(f"| `{state}` | {text} | {named.get(state, '')} |" for state, text in STATES.items()),
+        signals="\n".join(f"| `{signal}` | {text} |" for signal, text in SIGNALS.items()),
+        tables="".join(_tables()),
+    )
+
+
+def _tables() -> list[str]:
+    sections: dict[str, list[Key]] = {}
+    for key in all_keys():
+        sections.setdefault(key.section, []).append(key)
+    parts = []
+    for name, keys in sections.items():
+        heading = f"`[{name}]`" if name else "Keys at the top"
+        head = ["| key | default | allowed | what it is |", "|---|---|---|---|"]
+        rows = [f"| `{key.name}` | {_default(key)} | {key.allowed} | {key.help} |" for key in keys]
+        parts.append("\n".join([f"\n### {heading}", *head, *rows, ""]))
+    return parts
+
+
+def _default(key: Key) -> str:
+    return "none" if key.default is None else f"`{json.dumps(msgspec.to_builtins(key.default))}`"
+
+
+if __name__ == "__main__":
+    print(page(), end="")
