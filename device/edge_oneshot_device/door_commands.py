@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+import subprocess
 import sys
 import threading
 from datetime import UTC, datetime
@@ -26,6 +27,12 @@ def run(arguments: argparse.Namespace) -> int:
     options = options_from(arguments, RunOptions)
     if options.show and arguments.json:
         raise InputError("--show draws a screen, --json prints lines: give one of them", reason="wrong_use")
+    if options.demo:
+        from edge_oneshot_device.door.demo import demo_command
+
+        return subprocess.run(demo_command(as_json=arguments.json), check=False).returncode  # noqa: S603
+    if options.config is None:
+        raise InputError("run needs --config FILE, which door init writes; or --demo", reason="wrong_use")
     config = read_config(options.config)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -364,6 +364,7 @@ NEITHER = {
     ("inspect", "all"),
     ("door", "action"),
     ("run", "show"),
+    ("run", "demo"),
 }
 
 

@@ -12,7 +12,13 @@ class DoorOptions(Options, frozen=True, kw_only=True):
     config: Annotated[Path, option("the door's configuration, see door init", metavar="FILE")]
 
 
-class RunOptions(DoorOptions, frozen=True, kw_only=True):
+class RunOptions(Options, frozen=True, kw_only=True):
     """Options of `run`."""
 
+    config: Annotated[
+        Path | None, option("the door's configuration, see door init", metavar="FILE", exclusive="door")
+    ] = None
+    demo: Annotated[
+        bool, option("show a door at work, without camera, bundle or lock; needs the workstation", exclusive="door")
+    ] = False
     show: Annotated[bool, option("show camera, state and decisions on the terminal")] = False

@@ -88,7 +88,7 @@ HELP: Final = {
         "Run the door until Ctrl-C or SIGTERM: find faces in front of the camera, join the best\n"
         "frames of each to one decision, ask for the second factor, and open the lock. One line\n"
         "tells of each change. The lock is closed at the start, at the end, and after any fault.",
-        ("run --config door.toml", "run --config door.toml --show", "run --config door.toml --json"),
+        ("run --config door.toml", "run --config door.toml --show", "run --demo"),
     ),
     "people": HelpText(
         "List the people enrolled, or write them to a sealed file for another device with the\n"

@@ -39,6 +39,13 @@ def test_a_wrong_key_ends_run_with_one_line(tmp_path, capsys):
     assert told.count("\n") == 1
 
 
+def test_run_needs_a_configuration_or_the_demo(tmp_path, capsys):
+    assert cli.main(["run"]) == 2
+    assert "--config FILE" in capsys.readouterr().err
+    assert cli.main(["run", "--demo", "--config", str(tmp_path / "door.toml")]) == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
 def test_run_says_that_nothing_is_installed(tmp_path, capsys):
     path = tmp_path / "door.toml"
     path.write_text("")
