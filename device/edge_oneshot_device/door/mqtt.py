@@ -71,7 +71,7 @@ class MqttReceiver:
         self._new_client()  # password and certificates are there
 
     def open(self) -> None:
-        """Connect, and say that the door is there.
+        """Connect, and say that the door is there, once it is known how it is.
 
         Raises:
             MachineError: Reason ``broker_away`` or ``broker_refused``.
@@ -104,7 +104,6 @@ class MqttReceiver:
             topic, content = discovery(self._config)
             self._publish(topic, content, retain=True)
         self._show()
-        self._publish(f"{self._topic}/availability", b"online", retain=True)
 
     def send(self, event: Event) -> None:
         """Send an event, and wait until the broker has it; raises what `open` does."""
@@ -207,6 +206,9 @@ class MqttReceiver:
         fault = None if status.fault is None else one_line(status.fault)[:_MOST_CHARACTERS]
         content = {"state": status.state, "lock": lock, "fault": fault, "contact": status.contact}
         self._client.publish(f"{self._topic}/state", msgspec.json.encode(content), qos=0, retain=True)
+        if self._shown is None:
+            # not before: the broker may still have a state of before the start
+            self._client.publish(f"{self._topic}/availability", b"online", qos=1, retain=True)
         self._shown = status
 
     def _new_client(self) -> "Client":

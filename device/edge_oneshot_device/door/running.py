@@ -72,12 +72,15 @@ def run_door(
         door = Door(config, parts)
         notify.ready("at work")
         stack.callback(notify.stopping)
-        alive = time.monotonic()
+        alive, shown = time.monotonic(), None
         while not (stop.is_set() or (camera.ended and door.machine.state == "idle")):
             frame = door.turn()
             for told in news:
                 tell(told)
-                publisher.tell(Status(door.machine.state, door.fault, door.contact))
+            status = Status(door.machine.state, door.fault, door.contact)
+            if news or status != shown:
+                publisher.tell(status)
+                shown = status
             measure(door, news, frame is not None)
             news.clear()
             show(door, frame)
