@@ -6,8 +6,8 @@ from typing import Any, Final
 import msgspec
 
 from edge_oneshot_device.door.configuration import InputsSection
+from edge_oneshot_device.door.gpio import open_contact, open_output
 from edge_oneshot_device.door.guard_messages import Report
-from edge_oneshot_device.door.lock_drivers import import_gpiozero
 from edge_oneshot_device.door.states import State
 from edge_oneshot_device.text import one_line
 
@@ -110,8 +110,7 @@ class Contacts:
         return self.levels
 
     def _open(self) -> dict[str, Any]:
-        gpiozero = import_gpiozero()
-        return {name: gpiozero.InputDevice(pin, pull_up=True) for name, pin in self._wanted.items()}
+        return {name: open_contact(pin) for name, pin in self._wanted.items()}
 
     def _read(self, devices: dict[str, Any], now: float) -> None:
         for name, device in devices.items():
@@ -211,8 +210,7 @@ class Signals:
             self._pins.use(lambda devices: _drive(devices, lit), now)
 
     def _open(self) -> dict[str, Any]:
-        gpiozero = import_gpiozero()
-        return {name: gpiozero.OutputDevice(pin) for name, pin in self._wanted.items()}
+        return {name: open_output(pin) for name, pin in self._wanted.items()}
 
 
 def _drive(devices: dict[str, Any], lit: dict[str, bool]) -> None:

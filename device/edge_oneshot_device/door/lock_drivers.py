@@ -24,6 +24,7 @@ from edge_oneshot_device.door.configuration import (
     WebhookLockSection,
 )
 from edge_oneshot_device.door.extras import extra_missing
+from edge_oneshot_device.door.gpio import open_output
 from edge_oneshot_device.door.signing import post, read_secret, require_address
 from edge_oneshot_device.errors import MachineError
 
@@ -91,11 +92,7 @@ class Relay:
 
     def _drive(self, act: Callable[[Any], None]) -> None:
         if self._device is None:
-            gpiozero = import_gpiozero()
-            # locked from the first moment that it is an output
-            self._device = gpiozero.OutputDevice(
-                self._section.pin, active_high=self._section.active_high, initial_value=False
-            )
+            self._device = open_output(self._section.pin, active_high=self._section.active_high)
         try:
             act(self._device)
         except Exception:
@@ -242,16 +239,3 @@ def driver_of(config: DoorConfig) -> LockDriver:
             return WebhookLock(lock.webhook)
         case "mqtt":
             return MqttLock(lock.mqtt, config.mqtt)
-
-
-def import_gpiozero() -> Any:
-    """The package gpiozero.
-
-    Raises:
-        MachineError: Reason ``extra_missing``.
-    """
-    try:
-        import gpiozero
-    except ImportError as error:
-        raise extra_missing("gpio") from error
-    return gpiozero

@@ -1,6 +1,7 @@
 """What moves a lock: signed requests and messages through a broker, which are there or not."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -28,6 +29,7 @@ from edge_oneshot_device.door.guard import Guard
 from edge_oneshot_device.door.lock_drivers import MqttLock, WebhookLock, driver_of
 from edge_oneshot_device.door.signing import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
 from edge_oneshot_device.errors import MachineError
+from tests import ROOT
 from tests.device.door.waiting import wait_until
 from tests.raising import raises
 
@@ -93,6 +95,20 @@ def test_a_request_says_what_to_do_for_how_long_and_is_no_copy_of_another(
     assert (locked["action"], locked["seconds"]) == ("lock", 0.0)
     assert opened["nonce"] != locked["nonce"]
     assert abs(opened["at"] - time.time()) < 60
+
+
+def test_the_receiver_on_the_page_takes_genuine_requests_alone() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "reference" / "lock.md").read_text(), re.DOTALL)
+    receiver: dict[str, Any] = {}
+    exec(block, receiver)  # noqa: S102 (our own page)
+    now, body = str(int(time.time())), b'{"action":"unlock"}'
+    genuine = signature(SECRET, now, body)
+    assert receiver["is_genuine"](SECRET, now, genuine, body)
+    assert not receiver["is_genuine"](SECRET, now, genuine, body + b" ")
+    assert not receiver["is_genuine"](SECRET[::-1], now, genuine, body)
+    old = str(int(time.time()) - 3600)
+    assert not receiver["is_genuine"](SECRET, old, signature(SECRET, old, body), body)
+    assert not receiver["is_genuine"](SECRET, "", signature(SECRET, "", body), body)
 
 
 def test_a_lock_that_refuses_is_an_error(controller: LockController, secret: str) -> None:
