@@ -1,4 +1,6 @@
-"""Try a door before it runs: what `door_check` looks at, a frame of the camera, and the lock, which is not opened."""
+"""Try a door before it runs: what `door_check` looks at, a frame of the camera, the lock, which is not opened, and the
+receivers of events.
+"""
 
 import time
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from edge_oneshot_device.diagnostics.equipment import Finding
 from edge_oneshot_device.door.camera import Camera
 from edge_oneshot_device.door.configuration import DoorConfig
 from edge_oneshot_device.door.guard import lock_now
+from edge_oneshot_device.door.publisher import receivers_of
 from edge_oneshot_device.errors import MachineError, OneShotError
 
 _FRAME_SECONDS: Final = 10.0  # for the first frame; a network camera takes seconds
@@ -37,7 +40,11 @@ def try_door(
     """
     looked = check_door(config, state, key)
     findings, code = [*looked.findings, _factor(config)], looked.exit_code
-    checks: dict[str, Callable[[], Finding]] = {"camera": lambda: _camera(config), "lock": lambda: _lock(config)}
+    checks: dict[str, Callable[[], Finding]] = {
+        "camera": lambda: _camera(config),
+        "lock": lambda: _lock(config),
+        "events": lambda: _events(config),
+    }
     for what, check in checks.items():
         try:
             findings.append(check())
@@ -67,3 +74,21 @@ def _lock(config: DoorConfig) -> Finding:
         return Finding("lock", "warning", "none is configured, so that nothing opens: set lock.kind")
     lock_now(config)
     return Finding("lock", "ok", f"{config.lock.kind}: locked")
+
+
+def _events(config: DoorConfig) -> Finding:
+    """Whether the receivers of events are allowed, and the broker lets the door in; a webhook is not asked."""
+    receivers = receivers_of(config)
+    for receiver in receivers:
+        try:
+            receiver.open()
+        except MachineError as error:
+            if error.reason != "broker_away":
+                raise
+            return Finding("events", "warning", str(error), error.reason)
+        finally:
+            receiver.close()
+        if receiver.fault is not None:
+            raise MachineError(receiver.fault, reason="broker_refused")
+    names = " and ".join(receiver.name for receiver in receivers)
+    return Finding("events", "ok", f"told to {names}" if names else "nobody is told")

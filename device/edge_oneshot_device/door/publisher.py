@@ -12,7 +12,9 @@ import msgspec
 
 from edge_oneshot_device.door.configuration import DoorConfig
 from edge_oneshot_device.door.events import Command, Event, Status, event_of, is_event
+from edge_oneshot_device.door.mqtt import MqttReceiver
 from edge_oneshot_device.door.outbox import Outbox, Waiting
+from edge_oneshot_device.door.webhook import WebhookReceiver
 from edge_oneshot_device.errors import OneShotError
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.text import one_line
@@ -77,24 +79,12 @@ class Publisher:
         open_gallery: Opens the gallery once more; called in the threads that read from it.
 
     Raises:
-        InputError: The configuration of a receiver is not allowed: ``bad_url``, ``bad_topic``, ``bad_ca_file`` or
-            ``unsafe_commands``.
-        IntegrityError: A file with a secret or a password is refused, see `signing.read_secret`.
-        MachineError: Such a file cannot be read; or ``extra_missing``.
+        InputError, IntegrityError, MachineError: As of `receivers_of`.
     """
 
     def __init__(self, config: DoorConfig, open_gallery: Callable[[], Gallery]) -> None:
-        self._mqtt = None
-        receivers: list[Receiver] = []
-        if config.mqtt.host:
-            from edge_oneshot_device.door.mqtt import MqttReceiver
-
-            self._mqtt = MqttReceiver(config)
-            receivers.append(self._mqtt)
-        if config.webhook.url:
-            from edge_oneshot_device.door.webhook import WebhookReceiver
-
-            receivers.append(WebhookReceiver(config.webhook))
+        receivers = receivers_of(config)
+        self._mqtt = next((one for one in receivers if isinstance(one, MqttReceiver)), None)
         self._couriers = [_Courier(one, Outbox(open_gallery, one.name, is_event), config.name) for one in receivers]
 
     def __enter__(self) -> Self:
@@ -133,6 +123,26 @@ class Publisher:
     def health(self) -> list[Health]:
         """How the receivers are."""
         return [courier.health for courier in self._couriers]
+
+
+def receivers_of(config: DoorConfig) -> list[Receiver]:
+    """The receivers of a configuration, not connected.
+
+    Args:
+        config: Of the door.
+
+    Raises:
+        InputError: The configuration of a receiver is not allowed: ``bad_url``, ``bad_topic``, ``bad_ca_file`` or
+            ``unsafe_commands``.
+        IntegrityError: A file with a secret or a password is refused, see `signing.read_secret`.
+        MachineError: Such a file cannot be read; or ``extra_missing``.
+    """
+    receivers: list[Receiver] = []
+    if config.mqtt.host:
+        receivers.append(MqttReceiver(config))
+    if config.webhook.url:
+        receivers.append(WebhookReceiver(config.webhook))
+    return receivers
 
 
 class _Courier:
