@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_oneshot.completion import SHELLS, complete_device
+from edge_oneshot.deploying.door import DoorNeeds, door_needs
 from edge_oneshot.deploying.options import DeployOptions
 from edge_oneshot.deploying.wheels import download_dependencies, pack_device, requirements
 from edge_oneshot_device.bundle.bundle import Bundle
@@ -32,7 +33,8 @@ _README = """Edge One-Shot, release {release}: {bundle}, for {machine} with Pyth
 
 installs it without a network: the program in /opt/edge-oneshot/current, the bundle and the gallery in
 /var/lib/edge-oneshot, the gallery's key in /etc/edge-oneshot.key (keep a copy of it elsewhere), and a service that
-checks the door at boot. If the door does not work afterwards, install.sh restores what was in use before.
+checks the door at boot; with door.toml also the service edge-oneshot-door, which runs the door. If the door does not
+work afterwards, install.sh restores what was in use before.
 
     sudo edge-oneshot-device doctor
     sudo edge-oneshot-device enrol ada /tmp/ada.jpg
@@ -86,20 +88,24 @@ def build_archive(
         What was written.
 
     Raises:
-        InputError: The bundle, the variant, the key or `out` is refused.
+        InputError: The bundle, the variant, the key, the door's configuration or `out` is refused.
         IntegrityError: The bundle is damaged, or not signed by the key that the device is to trust.
         DeployError: Reason ``no_wheels``.
         MachineError: The disk does not allow it.
     """
     options = DeployOptions() if options is None else options
-    check_output(out, inputs=[bundle, options.trust])
+    inputs = [bundle, options.trust, options.door]
+    check_output(out, inputs=inputs)
     words = _init_options(options)
     key = None if options.trust is None else load_public_key(options.trust)
     opened = Bundle.open(bundle, trust=key)
-    members = _wheels(opened, options, say)
+    door = None if options.door is None else door_needs(options.door, opened.manifest)
+    members = _wheels(opened, options, () if door is None else door.extras, say)
     members["bundle.oneshot"] = opened.content
     if options.trust is not None:
         members["trusted.pub"] = options.trust.read_bytes()
+    if door is not None:
+        members["door.toml"] = door.content
     for one in files("edge_oneshot.deploying").joinpath("files").iterdir():
         members[one.name] = one.read_bytes()
     for shell in SHELLS:
@@ -108,6 +114,7 @@ def build_archive(
     release = _release(members, words)
     name, machine, python = opened.manifest.name, options.machine, options.python
     facts = {"RELEASE": release, "MACHINE": machine, "PYTHON_VERSION": python, "INIT_OPTIONS": " ".join(words)}
+    facts |= _door_facts(door)
     members["release.env"] = "".join(f"{name}={value}\n" for name, value in facts.items()).encode()
     top = f"edge-oneshot-{release}"
     text = _README.format(release=release, bundle=name, machine=machine, python=python, folder=top)
@@ -115,13 +122,23 @@ def build_archive(
     sums = (f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(members.items()))
     members["SHA256SUMS"] = "".join(sums).encode()
     content = _tar(top, members)
-    write_atomically(out, content, check=lambda: check_output(out, inputs=[bundle, options.trust]))
+    write_atomically(out, content, check=lambda: check_output(out, inputs=inputs))
     wheels = [Path(member).name for member in members if member.startswith("wheels/")]
     digest = hashlib.sha256(content).hexdigest()
     return DeviceArchive(str(out), release, name, machine, python, wheels, len(content), digest)
 
 
-def _wheels(bundle: Bundle, options: DeployOptions, say: Callable[[str], None]) -> dict[str, bytes]:
+def _door_facts(door: DoorNeeds | None) -> dict[str, str]:
+    """What install.sh has to know of the door's loop."""
+    if door is None:
+        return {}
+    packages = {"SYSTEM_PACKAGES": "yes"} if door.system_packages else {}
+    return {"DOOR_GROUPS": " ".join(door.groups)} | packages
+
+
+def _wheels(
+    bundle: Bundle, options: DeployOptions, extras: tuple[str, ...], say: Callable[[str], None]
+) -> dict[str, bytes]:
     """The wheels of the device's program and of what it needs, and the requirements file that pins them."""
     variant = choose_variant(bundle.manifest, options.variant)
     onnx = any(one.name == variant and one.format == "onnx" for one in bundle.manifest.variants)
@@ -130,7 +147,8 @@ def _wheels(bundle: Bundle, options: DeployOptions, say: Callable[[str], None]) 
         say("packing the device's program")
         wheel = pack_device(folder)
         say(f"downloading what it needs on {options.machine} with Python {options.python}")
-        download_dependencies(wheel, folder, options.machine, options.python, ("onnx",) if onnx else ())
+        wanted = (*extras, *(("onnx",) if onnx else ()))
+        download_dependencies(wheel, folder, options.machine, options.python, wanted)
         members = {f"wheels/{one.name}": one.read_bytes() for one in sorted(folder.glob("*.whl"))}
         members["requirements.txt"] = requirements(folder).encode()
     return members

@@ -1,5 +1,6 @@
 """The options of `deploy`."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from edge_oneshot_device.installation.options import DoorOptions
@@ -17,3 +18,11 @@ class DeployOptions(DoorOptions, frozen=True, kw_only=True):
             " before it 3.11"
         ),
     ] = "3.13"
+    door: Annotated[
+        Path | None,
+        option(
+            "install the loop as a service that runs with this configuration of a door, and the packages that it needs"
+            " (none: install the commands alone)",
+            metavar="FILE",
+        ),
+    ] = None

@@ -9,6 +9,7 @@ from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from typing import Final
 
+from packaging.requirements import Requirement
 from packaging.utils import parse_wheel_filename
 
 import edge_oneshot_device
@@ -66,15 +67,33 @@ def download_dependencies(wheel: Path, folder: Path, machine: str, python: str, 
     Raises:
         DeployError: Reason ``no_wheels``: the package index cannot be reached, or has no wheel for such a device.
     """
-    wanted = f"{wheel}[{','.join(extras)}]" if extras else str(wheel)
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in reversed(_GLIBC)] + [f"manylinux2014_{machine}"]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     command += ["--dest", str(folder), "--only-binary=:all:", "--implementation", "cp", "--python-version", python]
-    command += [*(f"--platform={platform}" for platform in platforms), wanted]
+    command += [*(f"--platform={platform}" for platform in platforms), str(wheel)]
+    command += needed(distribution("edge-oneshot-device").requires or [], machine, python, extras)
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (pip itself)
     if done.returncode:
         told = pip_error(done.stderr) or f"pip ended with {done.returncode}"
         raise DeployError(f"no wheels for {machine} and Python {python}: {told}", reason="no_wheels")
+
+
+def needed(requires: list[str], machine: str, python: str, extras: tuple[str, ...]) -> list[str]:
+    """What a distribution requires on a device; pip itself reads markers as if they were of this machine.
+
+    Args:
+        requires: Its requirements, with markers.
+        machine: As of `download_dependencies`.
+        python: The same.
+        extras: The same.
+    """
+    device = {"platform_machine": machine, "python_version": python, "sys_platform": "linux"}
+    wanted = []
+    for requirement in map(Requirement, requires):
+        marker, requirement.marker = requirement.marker, None
+        if marker is None or any(marker.evaluate({**device, "extra": extra}) for extra in ("", *extras)):
+            wanted.append(str(requirement))
+    return wanted
 
 
 def pip_error(stderr: str) -> str:

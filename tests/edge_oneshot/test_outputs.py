@@ -36,6 +36,7 @@ INPUTS = {
     ("calibrate", "bundle"), ("calibrate", "data"), ("calibrate", "sign"), ("calibrate", "data_dir"),
     ("evaluate", "bundle"), ("evaluate", "data"), ("evaluate", "data_dir"),
     ("preflight", "model"), ("inspect", "bundle"), ("inspect", "other"), ("deploy", "bundle"), ("deploy", "trust"),
+    ("deploy", "door"),
 }  # fmt: skip
 NEITHER = {
     "demo": "door seed",

@@ -40,9 +40,13 @@ for folder in /etc /run; do
 done
 say() { sed -n "s/^$1=//p" "$unit"; }
 user=$(say User)
+start=$(say ExecStart)
+case $2 in *-door.service) # it is ready where what it needs is there
+    start=$(echo "$start" | sed 's/ run --config \(.*\) --json/ doctor --config \1/') ;;
+esac
 install -d -o "$user" -m 0700 /run/credentials
 install -o "$user" -m 0400 "$(say LoadCredential | cut -d: -f2)" /run/credentials/edge-oneshot.key
-set -- setpriv --reuid "$user" --regid "$user" --clear-groups $(say ExecStart)
+set -- setpriv --reuid "$user" --regid "$user" --init-groups $start
 exec env -i CREDENTIALS_DIRECTORY=/run/credentials "$@"
 """
 

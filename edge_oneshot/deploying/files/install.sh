@@ -11,7 +11,8 @@ usage: sudo ./install.sh [--python PYTHON]
        ./install.sh --no-service --prefix DIR --state DIR --key FILE [--python PYTHON]
 
 Installs a door: the program in /opt/edge-oneshot, the gallery in /var/lib/edge-oneshot, its key in
-/etc/edge-oneshot.key, a service, and the command edge-oneshot-device in /usr/local/bin.
+/etc/edge-oneshot.key, a service, and the command edge-oneshot-device in /usr/local/bin; with an archive of
+deploy --door also /etc/edge-oneshot/door.toml and the service that runs the door.
 
   --no-service     install without a service, for the user who runs this, in these places:
   --prefix DIR       folder of the program
@@ -29,6 +30,8 @@ key=
 service=yes
 python=
 unit=/etc/systemd/system/edge-oneshot.service
+door_unit=/etc/systemd/system/edge-oneshot-door.service
+door=/etc/edge-oneshot/door.toml
 rules=/etc/udev/rules.d/99-edge-oneshot-coral.rules
 command=/usr/local/bin/edge-oneshot-device
 bash_completion=/usr/local/share/bash-completion/completions/edge-oneshot-device
@@ -118,6 +121,8 @@ release=
 machine=
 version=
 options=
+groups=
+packages=
 while IFS='=' read -r name value; do
     case $value in
         *[!A-Za-z0-9._+\ -]*) fail "$damaged" 3 ;;
@@ -127,6 +132,8 @@ while IFS='=' read -r name value; do
         MACHINE) machine=$value ;;
         PYTHON_VERSION) version=$value ;;
         INIT_OPTIONS) options=$value ;;
+        DOOR_GROUPS) groups=$value ;;
+        SYSTEM_PACKAGES) packages=$value ;;
         *) fail "$damaged" 3 ;;
     esac
 done <release.env
@@ -151,6 +158,11 @@ python=$(command -v "${python:-python$version}") ||
     fail "python$version is missing: deploy --python with the version that python3 --version prints" 2
 "$python" -I -c 'import venv, ensurepip' 2>/dev/null ||
     fail "$python cannot make environments: apt install python$version-venv" 2
+had_door=no
+if [ "$service" = yes ] && [ -e "$door_unit" ]; then
+    had_door=yes
+    [ -e door.toml ] || fail "a door runs here, and this archive has none: deploy --door, or remove $door_unit" 2
+fi
 target=$prefix/releases/$release
 before=$prefix/releases/$(basename "$(readlink "$prefix/current" || :)")
 [ -x "$before/bin/edge-oneshot-device" ] || before=
@@ -192,13 +204,22 @@ fit() {
     fi
 }
 
-# whether the door works as it is installed now
+# fit_door RELEASE CONFIG: whether camera, lock and what else the configuration names are there for the door's user
+fit_door() {
+    device "$1" doctor --config "$2" >"$kept/said" 2>&1
+}
+
+# whether the door works as it is installed now; where systemd runs, its service has to say that it is ready
 works() {
     if [ "$service" = yes ] && [ -d /run/systemd/system ]; then
-        { systemctl daemon-reload && systemctl restart edge-oneshot.service; } >"$kept/said" 2>&1
-    else
-        fit "$prefix/current" "$unit"
+        { systemctl daemon-reload && systemctl restart edge-oneshot.service; } >"$kept/said" 2>&1 || return 1
+        [ -e "$door_unit" ] || return 0
+        systemctl restart edge-oneshot-door.service >"$kept/said" 2>&1 && return
+        journalctl --quiet --unit edge-oneshot-door.service --lines 20 --output cat >>"$kept/said" 2>/dev/null || :
+        return 1
     fi
+    fit "$prefix/current" "$unit" || return 1
+    [ "$service" = no ] || [ ! -e "$door_unit" ] || fit_door "$prefix/current" "$door"
 }
 
 # one rename, so that there is always a program
@@ -207,11 +228,11 @@ use() {
     mv -T "$prefix/current.new" "$prefix/current"
 }
 
-# place FILE WHERE: by one rename; the former file is kept for put_back
+# place FILE WHERE [MODE GROUP]: by one rename; the former file is kept for put_back
 place() {
     if [ -e "$2" ] || [ -L "$2" ]; then cp -pP "$2" "$kept/${2##*/}"; fi
     : >"$kept/${2##*/}.placed"
-    install -D -m 0644 "$1" "$2.new"
+    install -D -m "${3:-0644}" -g "${4:-root}" "$1" "$2.new"
     mv -T "$2.new" "$2"
 }
 
@@ -242,7 +263,10 @@ put_back() {
         if [ -n "$before" ]; then use "$before"; else rm -f "$prefix/current"; fi
         if [ "$service" = yes ]; then
             [ -n "$before" ] || tell systemctl disable --quiet --now edge-oneshot.service
+            [ "$had_door" = yes ] || tell systemctl disable --quiet --now edge-oneshot-door.service || :
             replace "$unit"
+            replace "$door_unit"
+            replace "$door"
             replace "$rules"
             replace "$bash_completion"
             replace "$zsh_completion"
@@ -274,6 +298,9 @@ if [ "$service" = yes ]; then
     getent group "$user" >/dev/null || groupadd --system "$user"
     getent passwd "$user" >/dev/null ||
         useradd --system --gid "$user" --home-dir "$state" --no-create-home --shell /usr/sbin/nologin "$user"
+    for group in $groups; do # those that this system has
+        if getent group "$group" >/dev/null; then usermod --append --groups "$group" "$user"; fi
+    done
     as_user "$python" -I -c pass ||
         fail "$user cannot run $python, which other users cannot open: apt install python$version, or --python another" 2
     install -d -o root -g root -m 0755 "$prefix" "$prefix/releases"
@@ -288,7 +315,7 @@ clean() {
 }
 if [ ! -e "$target/complete" ]; then
     rm -rf "$target"
-    clean "$python" -I -m venv "$target" || fail "$python cannot create an environment in $target"
+    clean "$python" -I -m venv ${packages:+--system-site-packages} "$target" || fail "$python cannot create an environment in $target"
     clean "$target/bin/python" -I -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-index \
         --find-links wheels --require-hashes -r requirements.txt ||
         fail "the wheels of this archive cannot be installed: nothing was changed"
@@ -315,6 +342,7 @@ if [ "$service" = yes ]; then
     offered=$target # where that user may read it
     install -m 0644 bundle.oneshot "$target/bundle.oneshot"
     [ ! -e trusted.pub ] || install -m 0644 trusted.pub "$target/trusted.pub"
+    [ ! -e door.toml ] || install -m 0640 -g "$user" door.toml "$target/door.toml"
 fi
 cd "$offered"
 # shellcheck disable=SC2086 # words, split on purpose
@@ -326,12 +354,20 @@ fi
 cd "$here"
 grep -q '"replaced":false' "$kept/init" || replaced=$installed
 fit "$target" edge-oneshot.service || fail "the door does not work"
+if [ "$service" = yes ] && [ -e door.toml ]; then
+    fit_door "$target" "$target/door.toml" || fail "the door does not work with door.toml"
+fi
 
 switched=yes
 use "$target"
 if [ "$service" = yes ]; then
     place edge-oneshot.service "$unit"
     place 99-edge-oneshot-coral.rules "$rules"
+    if [ -e door.toml ]; then
+        if [ -e "$door" ] && ! cmp -s door.toml "$door"; then cp -p "$door" "$door.former"; fi
+        place door.toml "$door" 0640 "$user"
+        place edge-oneshot-door.service "$door_unit"
+    fi
     place completion.bash "$bash_completion" || : # no door is given up for a comfort
     place completion.zsh "$zsh_completion" || :
     install -d "$(dirname "$command")"
@@ -340,8 +376,9 @@ if [ "$service" = yes ]; then
     tell udevadm control --reload || :
     tell systemctl daemon-reload
     tell systemctl enable --quiet edge-oneshot.service
+    [ ! -e door.toml ] || tell systemctl enable --quiet edge-oneshot-door.service
     works || fail "the service does not start"
-    rm -f "$target/bundle.oneshot" "$target/trusted.pub"
+    rm -f "$target/bundle.oneshot" "$target/trusted.pub" "$target/door.toml"
 fi
 
 # Keep this release and the one before it; leave alone what is not a release of ours.
@@ -353,7 +390,9 @@ for old in "$prefix/releases"/*; do
         rm -rf "$old" || :
     fi
 done
-if [ "$service" = yes ]; then
+if [ "$service" = yes ] && [ -e door.toml ]; then
+    echo "installed $release: the door runs, see journalctl --follow --unit edge-oneshot-door"
+elif [ "$service" = yes ]; then
     echo "installed $release: sudo edge-oneshot-device identify IMAGE"
 else
     echo "installed $release: $prefix/current/bin/edge-oneshot-device identify IMAGE --state $state --key $key"
