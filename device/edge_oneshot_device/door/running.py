@@ -70,6 +70,7 @@ def run_door(
         news: list[Told] = []
         parts = Parts(recognizer, Journal(gallery), camera, approaches, guard, publisher.commands, keypad, news.append)
         door = Door(config, parts)
+        publisher.tell(Status(door.machine.state))  # a broker still shows what was before the start
         notify.ready("at work")
         stack.callback(notify.stopping)
         alive, shown = time.monotonic(), None
