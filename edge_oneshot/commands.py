@@ -50,15 +50,17 @@ def demo(arguments: argparse.Namespace) -> int:
 
 def _demo_door(arguments: argparse.Namespace) -> NoReturn:
     """Make what a door needs; then the device's own program takes the place of this one."""
-    if not arguments.json:
-        says = "make a bundle for faces, enrol one person from one photo, compose a scene, run a door"
-        print(f"The demo of a door: {says}; about a minute at first. TensorFlow starts ...", file=sys.stderr)
-    _import_tensorflow()
-    from edge_oneshot.demo.door import prepare_door
+    from edge_oneshot.demo.door import has_bundle, prepare_door
     from edge_oneshot.presentation.progress import step_progress
 
+    folder = arguments.out / "door"
+    if not has_bundle(folder):
+        if not arguments.json:
+            says = "make a bundle for faces, enrol one person from one photo, compose a scene, run a door"
+            print(f"The demo of a door: {says}; about a minute. TensorFlow starts ...", file=sys.stderr)
+        _import_tensorflow()
     with step_progress(as_json=arguments.json) as progress:
-        files = prepare_door(arguments.out / "door", progress)
+        files = prepare_door(folder, progress)
     command = [*files.command, "--json" if arguments.json else "--show"]
     sys.stdout.flush()
     os.execv(command[0], command)  # noqa: S606 (no shell is wanted)

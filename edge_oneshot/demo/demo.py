@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from edge_oneshot.data import glyphs
 from edge_oneshot.demo import device_commands
+from edge_oneshot.demo.folder import MARKER, clear_state
 from edge_oneshot.demo.measurements import BundleMeasurements, measure_bundle
 from edge_oneshot.demo.options import DemoOptions
 from edge_oneshot.demo.stages import StageClock, Watch
@@ -40,7 +41,6 @@ BATCH: Final = 32
 VARIANT: Final = "int8"
 FRESH_ALPHABETS: Final = 4
 STAGES: Final = ("train", "export", "judge", "use", "report")
-MARKER: Final = ".edge-oneshot-demo"
 
 _TITLE: Final = "Edge One-Shot: from training to the device"
 _SUMMARY: Final = (
@@ -131,7 +131,7 @@ def _demo(out: Path, clock: StageClock, run: "Run") -> DemoResult:
     clock.start("use", "enrolling from one drawing each")
     paths = device_commands.SessionPaths(bundle_path, images=out / "images", state=out / "state", key=out / "key")
     device_commands.write_drawings(paths.images, drawings)
-    device_commands.clear_state(paths)
+    clear_state(paths.state, paths.key)
     steps = device_commands.run_session(paths)
 
     clock.start("report", "drawing the figures")

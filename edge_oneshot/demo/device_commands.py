@@ -14,10 +14,7 @@ from PIL import Image
 
 from edge_oneshot.report.report import CommandResult, SessionStep
 from edge_oneshot_device import cli
-from edge_oneshot_device.errors import MachineError
 from edge_oneshot_device.files import write_atomically
-from edge_oneshot_device.state.bundle_files import remove_bundles
-from edge_oneshot_device.state_names import GALLERY, RESERVE
 
 TARGET_FAR: Final = 0.05
 """Larger than the smallest that the calibration supports, where an encoder that was trained for a minute or two
@@ -52,23 +49,6 @@ def write_drawings(folder: Path, alphabets: Sequence[NDArray[np.uint8]]) -> None
             buffer = io.BytesIO()
             Image.fromarray(drawings[drawer - 1]).save(buffer, "PNG", optimize=True)
             write_atomically(folder / file_name(name, drawer), buffer.getvalue())
-
-
-def clear_state(paths: SessionPaths) -> None:
-    """Remove the state and the key that an earlier session left, and nothing else.
-
-    Raises:
-        MachineError: It cannot be removed.
-    """
-    folder = paths.state
-    names = (GALLERY, f"{GALLERY}-journal", RESERVE)
-    try:
-        for path in [paths.key, *(folder / name for name in names)]:
-            path.unlink(missing_ok=True)
-        if folder.is_dir():
-            remove_bundles(folder, keep=())
-    except OSError as error:
-        raise MachineError(f"cannot clear {folder}: {error.strerror}", reason="cannot_write") from error
 
 
 def run_session(paths: SessionPaths) -> tuple[SessionStep, ...]:

@@ -13,9 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from edge_oneshot.demo.demo import MARKER
-from edge_oneshot.demo.device_commands import SessionPaths, clear_state
 from edge_oneshot.demo.door_scenes import Portrait, Visit, plain_room, play, write_video
+from edge_oneshot.demo.folder import MARKER, clear_state
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.faces.packages import ASTRONAUT, HOPPER, read_package_file
 from edge_oneshot_device import Bundle, Recognizer
@@ -29,6 +28,7 @@ from edge_oneshot_device.installation.options import InstallOptions
 from edge_oneshot_export.options import ExportOptions
 
 ENROLLED: Final = "Eileen Collins"
+BUNDLE: Final = "faces.oneshot"
 SECONDS: Final = 20.0
 VARIANT: Final = "dynamic"
 
@@ -67,6 +67,19 @@ class DoorFiles:
         return [sys.executable, "-m", "edge_oneshot_device", "run", "--config", str(self.config), *place]
 
 
+def has_bundle(folder: Path) -> bool:
+    """Whether the bundle of an earlier demo is there and intact; else `prepare_door` makes one, with TensorFlow.
+
+    Args:
+        folder: As of `prepare_door`.
+    """
+    bundle = folder / BUNDLE
+    try:
+        return bundle.exists() and Bundle.open(bundle).manifest.input.face is not None
+    except IntegrityError:
+        return False
+
+
 def prepare_door(folder: Path, progress: Callable[[str], None]) -> DoorFiles:
     """Make all that the demo of a door needs; a bundle that is there from before is used again.
 
@@ -80,14 +93,14 @@ def prepare_door(folder: Path, progress: Callable[[str], None]) -> DoorFiles:
         MachineError: The disk does not allow it.
     """
     _make_room(folder)
-    files = DoorFiles(*(folder / name for name in ("faces.oneshot", "state", "key", "door.avi", "door.toml")))
+    files = DoorFiles(*(folder / name for name in (BUNDLE, "state", "key", "door.avi", "door.toml")))
     photos = [read_package_file(file) for file in (ASTRONAUT, HOPPER)]
-    if not _is_usable(files.bundle):
-        from edge_oneshot.faces.face_export import export_faces  # TensorFlow
+    if not has_bundle(folder):
+        from edge_oneshot.faces.face_export import export_faces
 
         export_faces(files.bundle, ExportOptions(variants=(VARIANT,)), progress=progress)
     progress(f"enrolling {ENROLLED} from one photo")
-    clear_state(SessionPaths(files.bundle, images=folder, state=files.state, key=files.key))
+    clear_state(files.state, files.key)
     install(files.bundle, files.state, InstallOptions(), key=files.key)
     with Recognizer.open(files.state, key=files.key) as recognizer:
         recognizer.enrol(ENROLLED, photos[0])
@@ -117,14 +130,6 @@ def _make_room(folder: Path) -> None:
         write_atomically(marker, b"'edge-oneshot demo --door' made this folder and may replace its files\n")
     except OSError as error:
         raise MachineError(f"cannot write in {folder}: {error.strerror}", reason="cannot_write") from error
-
-
-def _is_usable(bundle: Path) -> bool:
-    """Whether the bundle of an earlier demo is there and intact."""
-    try:
-        return bundle.exists() and Bundle.open(bundle).manifest.input.face is not None
-    except IntegrityError:
-        return False
 
 
 def _portrait(photo: bytes, finder: FaceFinder) -> Portrait:

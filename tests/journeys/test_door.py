@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from edge_oneshot.demo.demo import MARKER
 from edge_oneshot.demo.door import ENROLLED
 from edge_oneshot.demo.door_scenes import Portrait, Visit, plain_room, play, write_video
+from edge_oneshot.demo.folder import MARKER
 from edge_oneshot.faces.inputs import face_files, face_input
 from edge_oneshot.faces.packages import ASTRONAUT, HOPPER, read_package_file
 from edge_oneshot_device import Recognizer

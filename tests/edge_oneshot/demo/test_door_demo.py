@@ -1,7 +1,9 @@
 """What the demo of a door prepares; tests/journeys/test_door.py runs it."""
 
+import pytest
+
 from edge_oneshot import cli
-from edge_oneshot.demo.door import DoorFiles, prepare_door
+from edge_oneshot.demo.door import BUNDLE, DoorFiles, has_bundle, prepare_door
 from edge_oneshot.errors import TrainingError
 from tests.raising import raises
 
@@ -28,3 +30,10 @@ def test_the_program_gives_way_to_that_of_the_device(tmp_path, monkeypatch):
     assert folder == tmp_path / "door"
     place = ["--config", files.config, "--state", files.state, "--key", files.key]
     assert command == [program, "-m", "edge_oneshot_device", "run", *map(str, place), "--json"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 of a copy that was broken off"])
+def test_a_bundle_that_is_missing_or_broken_is_made_anew(tmp_path, content):
+    if content is not None:
+        (tmp_path / BUNDLE).write_bytes(content)
+    assert not has_bundle(tmp_path)
