@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge_oneshot_device import cli
+from edge_oneshot_device import Recognizer, cli
 from edge_oneshot_device.door import pins
 from edge_oneshot_device.door.pins import check_number_and_pin, check_pin, set_pin
 from edge_oneshot_device.errors import InputError, MachineError
@@ -364,6 +364,13 @@ def test_the_command_reads_the_pin_from_stdin_and_prints_the_number(
     change = msgspec.json.decode(capsys.readouterr().out)
     assert (change["person"], change["reason"]) == ("ada", "pin_set")
     assert 1000 <= change["number"] <= 8999
+    with Recognizer.open(where[1], key=where[3]) as door:
+        for _ in range(5):
+            check_pin(door.gallery, "ada", WRONG)
+        assert check_pin(door.gallery, "ada", PIN).reason == "delayed"
+        assert cli.main(["unlock", "ada", *where]) == 0
+        assert capsys.readouterr().out == "unlocked  ada  after 0 failures in a row, and 5 of the PIN\n"
+        assert check_pin(door.gallery, "ada", PIN).accepted
     assert cli.main(["pin", "ada", "--remove", *where]) == 0
     assert capsys.readouterr().out == "pin removed  ada\n"
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
