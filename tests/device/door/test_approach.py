@@ -136,7 +136,7 @@ def test_one_frame_is_enough_where_that_is_configured():
 
 def test_a_stranger_who_stands_there_for_ten_minutes_makes_one_attempt():
     door = Door()
-    assert door.see(Person(1), seconds=600) == ["appeared", "ready"]
+    assert door.see(Person(1), seconds=600, rate=6) == ["appeared", "ready"]
     assert len(door.embedded) < 600 * 2 + 6
 
 

@@ -17,6 +17,7 @@ from edge_oneshot_device.door.captures import kind_of, open_capture, shown
 from edge_oneshot_device.door.configuration import CameraSection
 from edge_oneshot_device.errors import InputError, MachineError
 from tests.raising import raises
+from tests.samples.rtsp import RtspCamera
 
 SIZE = (160, 120)
 PATIENCE = 60.0  # seconds; nothing here is expected to take a tenth of one
@@ -382,6 +383,31 @@ def test_the_pi_camera_is_read_by_picamera2(monkeypatch):
     with pytest.raises(RuntimeError):
         captures.open_capture(CameraSection(source="picamera"))
     assert released[-1] == "all"
+
+
+def test_a_camera_in_the_network_is_read_lost_and_found(monkeypatch, capfd):
+    monkeypatch.setattr(module, "_PAUSES", (0.01, 0.02))
+    with RtspCamera() as server:
+        camera = Camera(CameraSection(source=server.url, lost_after=60.0))
+        for _ in range(3):
+            frame = camera.newest(PATIENCE)
+            assert frame.image.size == (160, 120)
+            assert np.ptp(np.asarray(frame.image)) <= 2
+    wait_for(lambda: camera.fault)
+    camera.newest(0.0)
+    with RtspCamera(server.port):
+        assert camera.newest(PATIENCE) is not None
+        assert camera.fault is None
+        camera.close()
+    assert "secret" not in "".join(capfd.readouterr())
+
+
+def test_an_address_that_answers_nothing_is_given_up_and_tried_again(monkeypatch):
+    monkeypatch.setattr(module, "_PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(captures, "_OPENING", 100)
+    with RtspCamera(silent=True) as server, Camera(CameraSection(source=server.url, lost_after=60.0)) as camera:
+        wait_for(lambda: len(server._connections) > 1)
+        assert camera.fault.startswith("the camera at 127.0.0.1 cannot be opened")
 
 
 def test_a_device_that_is_not_there_cannot_be_opened():
