@@ -138,8 +138,6 @@ class Approaches:
             if stays and _NEARER * active.face.detection.size >= nearest.face.detection.size:
                 return None
         running = active is not None and not active.over
-        if running and active is not None:
-            active.begin(now)
         self._active = nearest
         if nearest.over:
             return "left" if running else None

@@ -175,6 +175,32 @@ def test_somebody_nearer_takes_over_and_nothing_is_mixed():
     assert ready.probe[2] > 0.95
 
 
+def test_somebody_hardly_nearer_does_not_take_over():
+    door = Door()
+    door.see(Person(1, 400, 60))
+    door.see(Person(1, 400, 60), Person(2, 800, 66), seconds=0.4)
+    assert door.attempts == [1]
+
+
+def test_whoever_was_passed_over_begins_anew():
+    door = Door(window=1.0)
+    door.see(Person(1, 400, 60), seconds=0.2)
+    door.see(Person(1, 400, 60), Person(2, 800, 90), seconds=2)
+    began = door.now
+    door.see(Person(1, 400, 60), seconds=3)
+    assert door.attempts == [2, 1]
+    assert [sight.usable_since > began for sight in door.sights if sight.signal == "ready"] == [False, True]
+
+
+def test_somebody_behind_gets_no_attempt_while_a_face_is_hidden_for_a_moment():
+    door = Door(patience=30.0)
+    door.see(Person(1, 400, 80, fault="face_covered"), Person(2, 800, 40), seconds=0.5)
+    for _ in range(5):
+        door.see(Person(2, 800, 40), seconds=0.8)
+        door.see(Person(1, 400, 80, fault="face_covered"), Person(2, 800, 40), seconds=0.2)
+    assert door.embedded == []
+
+
 def test_with_several_people_nobody_is_looked_at_where_that_is_configured():
     door = Door(several="refuse", patience=2.0)
     assert door.see(Person(1, 400, 60), Person(2, 800, 50), seconds=3) == ["appeared", "unusable"]
@@ -223,12 +249,19 @@ def test_another_face_in_the_same_place_gets_its_own_attempt():
 
 
 def test_a_look_that_is_unlike_for_a_moment_makes_no_further_attempt():
-    door = Door()
+    door, rng = Door(), np.random.default_rng(0)
     door.see(Person(1), seconds=2)
     for _ in range(50):
-        door.see(Person(2))
-        door.see(Person(1), seconds=1)
+        door.see(Person(2), seconds=2 / 15)
+        door.see(Person(1), seconds=rng.uniform(0.3, 0.7))
+    assert set(door.embedded) == {1, 2}
     assert door.attempts == [1]
+
+
+def test_a_face_of_quite_another_size_in_the_same_place_is_another():
+    door = Door()
+    door.see(Person(1, size=60), seconds=2)
+    assert door.see(Person(2, size=120)) == ["appeared"]
 
 
 def test_somebody_in_another_place_who_looks_the_same_is_the_same_unless_both_are_there():

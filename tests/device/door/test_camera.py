@@ -333,6 +333,18 @@ def test_times_rise_whatever_the_camera_says(monkeypatch, stamp):
         assert seconds[-1] <= time.monotonic()
 
 
+def test_no_frame_has_an_earlier_time_than_one_before(monkeypatch):
+    fake = FakeCamera(monkeypatch)
+    fake.hanging.set()
+    with Camera(CameraSection()) as camera:
+        seconds = []
+        for taken in (5.0, 5.0, 4.0):
+            camera._keep(shade(1), taken)
+            seconds.append(camera.newest(0.0).seconds)
+        fake.hanging.clear()
+    assert seconds[0] < seconds[1] < seconds[2] < 5.1
+
+
 def test_so_many_frames_a_second_are_kept():
     for rate, least in ((14.9, 145), (15.0, 145), (15.1, 145), (20.0, 100), (30.0, 145), (60.0, 140)):
         pace, rng = module._Pace(15.0), np.random.default_rng(0)
