@@ -38,7 +38,7 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     Attributes:
         signal: ``appeared``: a face is looked at; ``ready``: its probe is there; ``unusable``: no frame of it could be
-            used for too long; ``left``: it is gone. None: nothing new.
+            used for too long; ``left``: it is gone, or one that was decided on already. None: nothing new.
         probe: float32 (d,), with ``ready``; see `fuse`.
         frames: How many frames of the face are joined so far.
         reason: Why this frame is not usable: a code of `edge_oneshot_device.faces.finding.FACE_FAULTS`, or
@@ -144,11 +144,11 @@ class Approaches:
         nearest.begin(now)
         return "appeared"
 
-    def _collect(self, frame: Frame, active: Followed, faces: Sequence[Face]) -> tuple[str | None, bool]:
+    def _collect(self, frame: Frame, active: Followed, faces: Sequence[Face]) -> tuple[str | None, Signal | None]:
         """Embed the active face, if the frame is usable and its turn has come.
 
         Returns:
-            Why the frame is not usable; whether the approach began anew, because it shows somebody else.
+            Why the frame is not usable; ``appeared`` where it shows somebody else, ``left`` where that is known.
         """
         now, section = frame.seconds, self._section
         if active.missing_since is not None:
@@ -159,27 +159,36 @@ class Approaches:
         elif active.views and (
             len(active.views) >= section.frames or now - active.embedded < _SPACING * section.window / section.frames
         ):
-            return None, False
+            return None, None
         else:
             view, reason = self._embed(frame, active)
             if view is not None:
                 return None, self._add(active, view, now)
         active.reasons[reason or ""] += 1
-        return reason, False
+        return reason, None
 
-    def _add(self, active: Followed, view: NDArray[np.float32], now: float) -> bool:
-        """Add a view to an approach; whether it began anew with it."""
-        if active.views and not self._agrees(view, active.views[:1]):
-            active.begin(now, view)
-            return True
+    def _add(self, active: Followed, view: NDArray[np.float32], now: float) -> Signal | None:
+        """Add a view to an approach, which begins anew where it shows somebody else, and ends where that is known."""
+        is_another = bool(active.views) and not self._agrees(view, active.views[:1])
+        if is_another:
+            active.begin(now)
         if not active.views:
+            if self._is_known(active, view):
+                active.latest, active.over = view, True
+                return "left"
             active.usable_since = now
-            for other in self._followed:
-                if other.over and other.missing_since is not None and self._agrees(view, other.looks):
-                    self._followed.remove(other)  # it is this one, in another place
-                    active.known, active.latest, active.over = other.known, view, True
-                    return False
         active.views.append(view)
+        return "appeared" if is_another else None
+
+    def _is_known(self, active: Followed, view: NDArray[np.float32]) -> bool:
+        """Whether a view shows somebody who was decided on: in the same place, or in one where nobody is any more."""
+        if self._agrees(view, active.known):
+            return True
+        for other in self._followed:
+            if other.over and other.missing_since is not None and self._agrees(view, other.looks):
+                self._followed.remove(other)
+                active.known.extend(other.known)
+                return True
         return False
 
     def _decide(
@@ -220,8 +229,8 @@ class Approaches:
         active.strange += 1
         if active.strange < _STRANGE:
             return False
-        active.begin(now, view)
-        return True
+        active.begin(now)
+        return self._add(active, view, now) is None
 
     def _embed(self, frame: Frame, active: Followed) -> tuple[NDArray[np.float32] | None, str | None]:
         """The embedding of the active face, or why there is none."""

@@ -53,11 +53,10 @@ class Followed(msgspec.Struct, eq=False):
         """What it looked like when its approach was over, and since then."""
         return [*self.known, *([] if self.latest is None else [self.latest])]
 
-    def begin(self, now: float, view: NDArray[np.float32] | None = None) -> None:
-        """Begin an approach, with its first view or without."""
+    def begin(self, now: float) -> None:
+        """Begin an approach."""
         self.since, self.over, self.latest, self.strange = now, False, None, 0
-        self.views, self.reasons = [] if view is None else [view], Counter()
-        self.usable_since = None if view is None else now
+        self.views, self.usable_since, self.reasons = [], None, Counter()
 
 
 def follow(followed: Sequence[Followed], faces: Sequence[Face], now: float, leaves_after: float) -> list[Followed]:
