@@ -83,7 +83,10 @@ soak: setup ## long campaigns, whole: how often bounds hold, what a gallery live
 	@if [ -f "$$EDGE_ONESHOT_TEST_DATA/lfw/lfw-half.zip" ]; then \
 		$(BIN)/edge-oneshot export --pretrained faces --out build/faces.oneshot \
 		&& $(BIN)/python -m tests.campaigns.door build/faces.oneshot --data "$$EDGE_ONESHOT_TEST_DATA/lfw/lfw-half.zip" \
-			--out benchmarks/results/door-approaches.json; \
+			--out benchmarks/results/door-approaches.json \
+		&& $(BIN)/python -m tests.campaigns.door_latency build/faces.oneshot \
+			--data "$$EDGE_ONESHOT_TEST_DATA/lfw/lfw-half.zip" --out benchmarks/results/door-latency.json \
+		&& $(BIN)/python -m tests.campaigns.door_memory build/faces.oneshot --out benchmarks/results/door-memory.json; \
 	else \
 		echo "make: the approaches to a door are skipped: set EDGE_ONESHOT_TEST_DATA to the folder with lfw/lfw-half.zip" >&2; \
 	fi
