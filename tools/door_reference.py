@@ -38,13 +38,23 @@ by a fault of the lock's guard ([lock.md](lock.md)).
 ## How a face becomes a decision
 - **An approach** is one face from its appearance to its leaving. Its usable frames, those that pass the
   [quality gate](faces.md#quality-gate), become one probe, the mean of their embeddings; it is decided once, by the 1:N
-  threshold and margin of single images ([experiments/faces.md](../experiments/faces.md) has what that costs).
+  threshold and margin of single images, which accept fewer strangers then, not more
+  ([experiments/faces.md](../experiments/faces.md#probes-of-several-frames)).
+- The nearest face is looked at, and another one once it is nearer by a quarter. Somebody behind is not looked at as
+  long as that face is in sight. With `approach.several = "refuse"` nobody is, until one person is there alone.
 - Frames that do not show the same person are not joined: another face begins another approach.
 - A face that was refused, or let in, gets no further attempt until it has left for `approach.leaves_after` seconds,
-  wherever in the picture it is. A stranger who stays makes one attempt.
+  wherever in the picture it is, whatever it shows between. A stranger who stays makes one attempt.
 - What opens is recorded in the [audit trail](gallery.md#audit-trail) first. What cannot be recorded, because the disk
   is full, does not open; the exit button and the emergency release always do.
 - Somebody who comes while the lock is open is decided at once where the face alone decides, else when it is locked.
+
+## Camera
+A thread reads the camera and keeps the newest frame; the others are dropped. V4L2 devices, RTSP and video files are
+read by OpenCV, a Pi camera by picamera2. A frame has the camera's own time. A camera that cannot be opened, or that
+gives no frame for `camera.lost_after` seconds, makes the door faulty; it is opened again after 1 second, then after
+pauses that double up to 30. A video file is played once, in real time. Messages name of an address its host alone,
+because the rest may hold a password.
 
 ## Second factor
 | `second_factor.mode` | who is let in |
