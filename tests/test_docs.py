@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_oneshot_device.faces.finding import FACE_FAULTS
+from edge_oneshot_device.liveness.watcher import FAILURES
 from tools import door_reference
 
 ROOT = Path(__file__).parents[1]
@@ -79,6 +81,14 @@ def test_every_page_that_the_code_names_is_there():
     named = {page for path in code for page in re.findall(r"(?<![\w/.])(docs/[\w/-]+\.\w+)", path.read_text())}
     assert named
     assert [page for page in sorted(named) if not (ROOT / page).exists()] == []
+
+
+def test_the_guide_of_a_door_says_what_to_do_about_every_refusal_of_a_face_and_of_a_challenge():
+    section = (ROOT / "docs" / "guides" / "door.md").read_text().partition("## What each refusal means\n")[2]
+    rows = [line.split("|")[1] for line in section.partition("\n## ")[0].splitlines() if line.startswith("| ")]
+    named = set(re.findall(r"`(\w+)`", "".join(rows)))
+    assert set(FACE_FAULTS) | set(FAILURES) <= named
+    assert {"below_threshold", "ambiguous", "outside_hours", "rate_limited", "wrong_pin", "audit_unavailable"} <= named
 
 
 def test_each_worked_example_is_short_and_touches_at_most_three_files_of_the_product():

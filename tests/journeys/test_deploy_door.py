@@ -15,12 +15,9 @@ import pytest
 
 from edge_oneshot.deploying.archive import build_archive
 from edge_oneshot.deploying.options import DeployOptions
-from edge_oneshot.deploying.wheels import needed
 from edge_oneshot.errors import DeployError
-from edge_oneshot_device.errors import InputError
 from tests import ROOT
 from tests.journeys.test_deploy_as_root import LATER, SYSTEMCTL, USER, copy, pristine  # noqa: F401 (a fixture)
-from tests.raising import raises
 
 UNIT = "/etc/systemd/system/edge-oneshot-door.service"
 CONFIG = "/etc/edge-oneshot/door.toml"
@@ -138,22 +135,6 @@ def test_a_door_is_not_ended_by_an_archive_without_one(machine, later):
     sums = later / "SHA256SUMS"
     sums.write_text("".join(line for line in sums.read_text().splitlines(keepends=True) if "door.toml" not in line))
     assert "a door runs here, and this archive has none: deploy --door" in machine.install(later, code=2)
-
-
-def test_a_door_needs_a_bundle_that_finds_faces(bundle, tmp_path):
-    (tmp_path / "door.toml").write_text("")
-    with raises(InputError, match="finds no faces", reason="no_faces"):
-        build_archive(bundle, tmp_path / "door.tar.gz", DeployOptions(door=tmp_path / "door.toml"))
-
-
-def test_requirements_are_read_as_on_the_device():
-    boards = "python_version >= '3.13' and platform_machine != 'x86_64'"
-    requires = ["numpy>=1", "lgpio; python_version < '3.13' and extra == 'gpio'", "torch; extra == 'other'"]
-    requires.append(f"adafruit-lgpio; {boards} and extra == 'gpio'")
-    assert needed(requires, "aarch64", "3.13", ()) == ["numpy>=1"]
-    assert needed(requires, "aarch64", "3.13", ("gpio",)) == ["numpy>=1", "adafruit-lgpio"]
-    assert needed(requires, "aarch64", "3.11", ("gpio",)) == ["numpy>=1", "lgpio"]
-    assert needed(requires, "x86_64", "3.13", ("gpio",)) == ["numpy>=1"]
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")

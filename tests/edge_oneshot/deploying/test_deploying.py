@@ -4,15 +4,21 @@ import os
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edge_oneshot import cli
 from edge_oneshot.deploying import archive
+from edge_oneshot.deploying.door import door_needs
 from edge_oneshot.deploying.options import DeployOptions
 from edge_oneshot.deploying.remote import check_host
+from edge_oneshot.deploying.wheels import needed
 from edge_oneshot.errors import DeployError
+from edge_oneshot_device.bundle.bundle import Bundle
+from edge_oneshot_device.errors import InputError
 from tests import ROOT
 from tests.raising import raises
+from tests.samples.tiny import bundle_maker, draw_people, tiny_section
 
 PAGE = ROOT / "docs" / "guides" / "deploy.md"
 USERLAND = ROOT / "tests" / "arm64" / "userland.py"
@@ -103,3 +109,39 @@ def test_the_default_is_todays_raspberry_pi_os_and_the_name_says_for_what(monkey
     assert set(re.findall(r"door-[\w.-]+\.tar\.gz", page)) == {built[0]}
     assert f"Debian 13 (trixie) | {DeployOptions().python}, the default |" in page
     assert f"Debian 12 (bookworm) | {pythons['bookworm']} |" in page
+
+
+def test_a_door_needs_a_bundle_that_finds_faces(tmp_path):
+    bundle = bundle_maker(tmp_path, draw_people(), tiny_section())()
+    (tmp_path / "door.toml").write_text("")
+    with raises(InputError, match="finds no faces", reason="no_faces"):
+        archive.build_archive(bundle, tmp_path / "door.tar.gz", DeployOptions(door=tmp_path / "door.toml"))
+
+
+def test_requirements_are_read_as_on_the_device():
+    boards = "python_version >= '3.13' and platform_machine != 'x86_64'"
+    requires = ["numpy>=1", "lgpio; python_version < '3.13' and extra == 'gpio'", "torch; extra == 'other'"]
+    requires.append(f"adafruit-lgpio; {boards} and extra == 'gpio'")
+    assert needed(requires, "aarch64", "3.13", ()) == ["numpy>=1"]
+    assert needed(requires, "aarch64", "3.13", ("gpio",)) == ["numpy>=1", "adafruit-lgpio"]
+    assert needed(requires, "aarch64", "3.11", ("gpio",)) == ["numpy>=1", "lgpio"]
+    assert needed(requires, "x86_64", "3.13", ("gpio",)) == ["numpy>=1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "extras", "groups", "system_packages"),
+    [
+        ('[lock]\nkind = "gpio"\n[pin]\nkeypad = "/dev/input/event0"', ("camera", "gpio", "pin"),
+         ("video", "gpio", "input"), False),
+        ('[camera]\nsource = "picamera"\n[second_factor]\nprompt_command = ["say"]', (), ("video", "audio"), True),
+        ('[camera]\nsource = "rtsp://camera/1"\n[mqtt]\nhost = "broker"', ("camera", "mqtt"), (), False),
+    ],
+)  # fmt: skip
+def test_a_door_gets_the_packages_and_groups_of_what_its_configuration_names(
+    tmp_path, text, extras, groups, system_packages
+):
+    manifest = Bundle.open(bundle_maker(tmp_path, draw_people(), tiny_section())()).manifest
+    face = msgspec.structs.replace(manifest.input, face=object())
+    (tmp_path / "door.toml").write_text(text)
+    needs = door_needs(tmp_path / "door.toml", msgspec.structs.replace(manifest, input=face))
+    assert (needs.extras, needs.groups, needs.system_packages) == (extras, groups, system_packages)
