@@ -1,8 +1,8 @@
 """What the commands of the door do: `run` and `door`."""
 
 import argparse
+import os
 import signal
-import subprocess
 import sys
 import threading
 from datetime import UTC, datetime
@@ -30,7 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     if options.demo:
         from edge_oneshot_device.door.demo import demo_command
 
-        return subprocess.run(demo_command(as_json=arguments.json), check=False).returncode  # noqa: S603
+        command = demo_command(as_json=arguments.json)
+        os.execv(command[0], command)  # noqa: S606 (in its place, so that Ctrl-C reaches the one that draws)
     if options.config is None:
         raise InputError("run needs --config FILE, which door init writes; or --demo", reason="wrong_use")
     config = read_config(options.config)
