@@ -31,7 +31,6 @@ _PATIENCE: Final = 5.0  # seconds for a connection, and for an acknowledgement
 _FAREWELL: Final = 1.0
 _MOST_BYTES: Final = 4096  # of a message that the broker may send
 _MOST_CHARACTERS: Final = 200  # of a fault
-_COMMAND_BYTES: Final = 16
 _COMMANDS: Final = 5  # taken in so many seconds, at most
 _WINDOW: Final = 10.0
 _FRESH: Final = 5.0  # seconds after which a command that nobody fetched is dropped
@@ -248,7 +247,7 @@ class MqttReceiver:
     def _take(self, message: "MQTTMessage") -> None:
         """Take a command. One that the broker keeps for later would open the door at the next connection."""
         permitted: dict[bytes, Command] = {name.encode(): name for name in self._section.commands}
-        command = permitted.get(bytes(message.payload)) if len(message.payload) <= _COMMAND_BYTES else None
+        command = permitted.get(bytes(message.payload))
         now = time.monotonic()
         if command is None or message.retain or message.topic != f"{self._topic}/command":
             return
