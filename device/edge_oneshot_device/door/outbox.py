@@ -145,8 +145,8 @@ class Outbox:
         if row is None or row.mac.hex() != position.mac:
             rest = audit.chunk_after(transaction, 0, 1)
             first = rest[0].seq if rest else 1
-            # by the dates, because a restored copy counts anew; of pruned rows, no later one can have their date
-            found = audit.last_until(transaction, position.at - 1 if first > position.seq else position.at)
+            # by the dates, because a restored copy counts anew; rows of one date are pruned together
+            found = audit.last_until(transaction, position.at)
             self._position = Position(first - 1, "", position.at) if found is None else Position.of(found)
         return self._position
 
