@@ -24,7 +24,7 @@ def door(opener: Callable[..., Recognizer], people: People) -> Iterator[Recogniz
 
 
 def embedding(door: Recognizer, image: bytes) -> np.ndarray:
-    return door._encoder.embed_image(image).copy()
+    return door.encoder.embed_image(image).copy()
 
 
 def test_a_probe_is_decided_and_recorded_as_its_image_is(door, people):
@@ -92,5 +92,5 @@ def test_probes_as_encoders_make_them_are_taken():
 
 def test_a_bad_probe_is_no_attempt(door):
     with raises(InputError, reason="bad_probe"):
-        door.identify_probe(np.full(door._encoder.embedding.size, 9.0, np.float32), 5)
+        door.identify_probe(np.full(door.encoder.embedding.size, 9.0, np.float32), 5)
     assert [row for row in door.gallery.rows() if row.act == "identify"] == []
