@@ -99,7 +99,8 @@ class Approaches:
         now, before = frame.seconds, self._before
         self._before = now
         with self._timed("find"):
-            faces = self._finder.search(frame.image)
+            found = self._finder.search(frame.image)
+            faces = [face for face in found if face.detection.size >= self._section.nearness]
         self._followed = follow(self._followed, faces, now, self._section.leaves_after)
         active = self._active
         if active is not None and active not in self._followed:

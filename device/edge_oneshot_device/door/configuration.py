@@ -47,6 +47,14 @@ class ApproachSection(Section, frozen=True):
     patience: Annotated[
         float, option("seconds without a usable frame after which a face is refused with the reason", ge=1, le=30)
     ] = 4.0
+    nearness: Annotated[
+        int,
+        option(
+            "pixels between the eyes from which a face is at the door; who is farther away is not looked at",
+            ge=20,
+            le=400,
+        ),
+    ] = 40
     leaves_after: Annotated[float, option("seconds out of sight after which a face is gone", ge=0.2, le=10)] = 1.5
     several: Annotated[
         Literal["nearest", "refuse"], option("with several people in view: the nearest is looked at, or nobody")

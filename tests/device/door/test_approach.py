@@ -369,3 +369,10 @@ def test_the_score_of_a_cosine_probe_is_the_mean_of_its_frames_scores():
 def test_a_euclidean_probe_is_the_frame_that_is_most_like_all_others():
     views = [np.array(one, np.float32) for one in ((0, 0), (9, 9), (1, 0), (2, 0))]
     assert fuse(views, "euclidean").tolist() == [1, 0]
+
+
+def test_who_is_far_away_is_not_looked_at_and_who_comes_near_is():
+    door = Door(nearness=50)
+    assert door.see(Person(1, size=45.0), seconds=3) == []
+    assert door.embedded == []
+    assert door.see(Person(1, size=55.0), seconds=2) == ["appeared", "ready"]
