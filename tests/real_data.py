@@ -26,6 +26,7 @@ def needs(path: Path) -> pytest.MarkDecorator:
 
 CORAL: Final = real_data("coral")
 CASES: Final = real_data("cases")
+LFW: Final = real_data("lfw/lfw-half.zip")
 OLIVETTI: Final = real_data("olivetti/olivetti.zip")
 OMNIGLOT: Final = Path(os.environ.get("EDGE_ONESHOT_DATA") or real_data("omniglot"))
 """EDGE_ONESHOT_DATA, as the program takes it, comes first."""

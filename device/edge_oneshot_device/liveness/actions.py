@@ -6,14 +6,15 @@ import msgspec
 import numpy as np
 
 from edge_oneshot_device.liveness.challenge import Action
+from edge_oneshot_device.liveness.headshape import Movement, head_shape
 from edge_oneshot_device.liveness.parallax import ReferenceView, View
 
 # How they were chosen is in docs/experiments/liveness.md. Lengths are in distances between the eyes of the reference.
 _LEANING: Final = 0.04  # lean of a head that is turned
 _FORESHORTENED: Final = 0.8  # flatness: a turning head is as deep as it is wide, and foreshortens little
-_RELIEF: Final = 0.04  # relief of a head that is turned
-_TURNED_FRAMES: Final = 3  # that show it
-_STRAIGHT: Final = 0.02  # relief below which a head is not turned yet
+_TURN: Final = 0.13  # `Movement.turn` of a head that is turned
+_TURNED_FRAMES: Final = (3, 8)  # that show it: at least, and the latest that are looked at
+_STRAIGHT: Final = 0.05  # `Movement.turn` below which a head is not turned yet
 _MAX_STEP: Final = 0.5  # share of the whole turn
 _STEP_SECONDS: Final = 0.1  # within which a step is measured, or from one frame to the next at lower frame rates
 _CLOSE: Final = 1.6  # times the reference's size, from which perspective is measured
@@ -82,9 +83,9 @@ class Evidence:
         self.action, self.asked = action, asked
         self.contrary = False
         self._reference, self._likeness = reference, likeness
-        self._path = [(asked, 0.0)]  # seconds and relief since the head last looked straight ahead
-        self._step = 0.0  # the largest step of relief on this path
-        self._turned = 0
+        self._path = [(asked, 0.0)]  # seconds and `Movement.turn` since the head last looked straight ahead
+        self._step = 0.0  # the largest step on this path
+        self._turned: list[Movement] = []  # on this path
         self._nearness: list[float] = []
         self._opened = False
         self._closed: float | None = None
@@ -99,19 +100,25 @@ class Evidence:
 
     def _has_turned(self, seen: Sighting, side: float) -> bool:
         """Whether a head turned continuously: two photos that are exchanged show no view between them."""
-        found = self._reference.relief(seen.view)
-        if seen.flatness < _FORESHORTENED or not found.found:
+        found = None if seen.flatness < _FORESHORTENED else self._reference.movement(seen.view)
+        if found is None:
             return False
-        relief, turned = side * found.least, found.round and abs(seen.lean) > _LEANING
-        self.contrary |= turned and relief <= -_RELIEF
-        if relief < _STRAIGHT:
-            self._path, self._step, self._turned = [(seen.seconds, max(relief, 0.0))], 0.0, 0
+        turn, leans = side * found.turn, abs(seen.lean) > _LEANING
+        if leans and turn <= -_TURN:
+            self.contrary |= head_shape(self._reference.head, [found]).head
+        if turn < _STRAIGHT:
+            self._path, self._step, self._turned = [(seen.seconds, max(turn, 0.0))], 0.0, []
             return False
         recent = [before for seconds, before in self._path if seen.seconds - seconds < _STEP_SECONDS]
-        self._step = max(self._step, relief - min(recent or [self._path[-1][1]]))
-        self._path.append((seen.seconds, relief))
-        self._turned += turned and relief >= _RELIEF
-        return self._turned >= _TURNED_FRAMES and self._step < _MAX_STEP * max(relief for _, relief in self._path)
+        self._step = max(self._step, turn - min(recent or [self._path[-1][1]]))
+        self._path.append((seen.seconds, turn))
+        if not leans or turn < _TURN:
+            return False
+        least, most = _TURNED_FRAMES
+        self._turned = [*self._turned[1 - most :], found]
+        if len(self._turned) < least or self._step >= _MAX_STEP * max(turn for _, turn in self._path):
+            return False
+        return head_shape(self._reference.head, self._turned).head
 
     def _neared(self, seen: Sighting) -> bool:
         """Whether the face came closer: perspective enlarges the nose more than the ears."""

@@ -6,11 +6,12 @@ would be. Therefore its points only say where to search; patches of the first vi
 
 from typing import Final
 
-import msgspec
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
+
+from edge_oneshot_device.liveness.headshape import HEAD, Movement, movement
 
 # Points of the mesh.
 _EYES: Final = ((33, 133), (362, 263))  # corners
@@ -32,16 +33,13 @@ _NEAR: Final = 0.1  # standard deviation of the weights of mesh points for the p
 _AROUND: Final = 0.3  # likewise for the affine map of its surroundings
 _STEP: Final = 0.03  # between the pixels of a patch
 _HALF: Final = 8  # steps from the middle of a patch to its edge
-_NOSE_HALF: Final = 6  # likewise for relief: a larger patch holds more of what lies behind the tip
+_HEAD_HALF: Final = 6  # likewise in a turn: a larger patch holds more of what lies behind an edge
 _REACH: Final = 7  # steps to either side in which a patch is searched
 _EYE_STEP: Final = 0.02
 _EYE_HALF: Final = (5, 9)  # up and down, to the left and to the right: the opening between the lids
 _EYE_REACH: Final = 4
 _DISTANCE_COST: Final = 0.01  # of correlation, for a tenth of a distance between the eyes from where the mesh points
 _NOISE: Final = 3.2  # levels of contrast of a patch that are noise
-_TRUSTED: Final = 0.8  # correlation from which a place counts as found
-_ROUND: Final = 0.3  # of its largest bump that a nose has in every direction; a crease has almost none along itself
-_PLAIN: Final = 0.07  # a bump larger than any crease had along itself
 _OUTLIER: Final = 0.02  # residual from which a found point is weighted less
 _ROUNDS: Final = 4  # of the robust fit
 
@@ -71,26 +69,15 @@ class View:
         self.aside = float((points[_TIP] - (left + right) / 2) @ self.across) / self.eye_distance
 
 
-class Relief(msgspec.Struct, frozen=True):
-    """How far the nose moved against its surroundings, in distances between the eyes of the reference, at its size.
-
-    Attributes:
-        least: Movement to the right of the frame against two places on opposite sides of the tip, in the direction of
-            the least movement; 0 when the directions disagree about the side.
-        round: Whether the tip moved about as far in all directions: a nose does, a crease does not.
-        found: Whether most of these places were found in the view.
-    """
-
-    least: float
-    round: bool
-    found: bool
-
-
 class ReferenceView:
     """The frontal view of a face that later views are compared with.
 
     Its coordinates have their origin at the tip of the nose and their x axis along the line through the eyes; the unit
     is the distance between the eyes.
+
+    Attributes:
+        view: As given.
+        head: float64 (n, 2), where the places of `headshape.HEAD` are.
     """
 
     def __init__(self, view: View) -> None:
@@ -101,6 +88,7 @@ class ReferenceView:
         angles = np.pi / _DIRECTIONS * np.arange(_DIRECTIONS)
         half = _RADIUS * np.column_stack([np.cos(angles), np.sin(angles)])
         self._nose = np.concatenate([np.zeros((1, 2)), half, -half])  # the tip, and two opposite places per direction
+        self.head = self._places[list(HEAD)]
         self._terms = np.column_stack([self._places, np.ones(len(self._places))])
 
     def shape(self, view: View) -> tuple[float, float]:
@@ -110,25 +98,23 @@ class ReferenceView:
         return float(longer), float(shorter / longer)
 
     def lean(self, view: View) -> float:
-        """`Relief.least` from the mesh alone: fast, but a picture can counterfeit it."""
+        """How far the tip of the nose moved to the right against its surroundings, by the mesh alone.
+
+        That is fast, but a picture can counterfeit it. Of all lines through the tip the one counts on which it moved
+        the least against the others; 0 when they disagree about the side.
+        """
         weights = self._weights(self._nose, _NEAR)
         moved = weights @ _normalised(self._places, view) / weights.sum(axis=1, keepdims=True)
         return _least(_bumps(moved, np.array([1.0, 0.0])))
 
-    def relief(self, view: View) -> Relief:
-        """How far the nose moved against its surroundings.
-
-        Paper bends in one direction only: a straight line runs through each of its points, and of three points on a
-        line none moves against the other two. Therefore the direction of the least movement counts.
+    def movement(self, view: View) -> Movement | None:
+        """How the places of a head moved; None when too few are found in the view.
 
         Args:
             view: A later view of the same face.
         """
-        found, likeness = self._search(view, self._nose, (_NOSE_HALF, _NOSE_HALF), _REACH, _STEP, _DISTANCE_COST)
-        bumps = _bumps(found / self._height(view), view.across)
-        least = _least(bumps)
-        nose = abs(least) > _PLAIN or abs(least) > _ROUND * float(np.abs(bumps).max())
-        return Relief(least, nose, float(np.median(likeness)) > _TRUSTED)
+        found, likeness = self._search(view, self.head, (_HEAD_HALF, _HEAD_HALF), _REACH, _STEP, _DISTANCE_COST)
+        return movement(self.head, found, likeness)
 
     def nearness(self, view: View) -> float:
         """How much more the near parts of a face grew than the far parts, which is how a head comes closer.
@@ -167,11 +153,6 @@ class ReferenceView:
         """Likeness of the eyes to those of the reference: the mean of both correlations, -1..1."""
         middles = np.array([self._places[list(lids)].mean(axis=0) for lids in _LIDS])
         return float(self._search(view, middles, _EYE_HALF, _EYE_REACH, _EYE_STEP, 0.0)[1].mean())
-
-    def _height(self, view: View) -> float:
-        """Pixels of the view per distance between the eyes of the reference, measured vertically: a turn keeps it."""
-        down = _affine(self._places, view.points, np.ones(len(self._places)))[1]
-        return float(np.hypot(*down))
 
     def _weights(self, places: NDArray[np.float64], near: float) -> NDArray[np.float64]:
         """Weight of each point of the mesh for each place (n, 468), 0..1."""

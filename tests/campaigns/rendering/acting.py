@@ -2,12 +2,12 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 import numpy as np
 
-from tests.campaigns.rendering.people import Person, seen_from
+from tests.campaigns.rendering.people import Person, Shape, seen_from
 
 _LASTS, _AGAIN = 1.6, 2.4  # seconds of trying, and until the next try
 _BLINK: Final = (0.0, 0.5, 1.0, 1.0, 0.6, 0.2, 0.0)  # closure in the course of a blink
@@ -25,13 +25,29 @@ class Pose:
     y: float = 0.0
     z: float = 60.0
     closure: float = 0.0
+    size: float = 1.0
     bend: float = 0.0
     along: float = 0.0
     fold: float = 0.0
-    size: float = 1.0
+    pleat: float = 0.0
+    pleats: int = 1
+    oval: float = 0.0
+    dome: float = 0.0
+    ridge: float = 0.0
+    beak: float = 0.0
+    sides: float = 0.0
+    warped: bool = False
+
+    @property
+    def shape(self) -> Shape:
+        """What is done to a sheet."""
+        return Shape(*(getattr(self, field.name) for field in fields(Shape)))
 
 
-RATES: Final = {"yaw": 50.0, "pitch": 60.0, "x": 20.0, "z": 22.0, "bend": 0.12, "fold": 1.2, "size": 0.8}
+RATES: Final = {
+    "yaw": 50.0, "pitch": 60.0, "x": 20.0, "z": 22.0, "bend": 0.12, "fold": 1.2, "size": 0.8,
+    "pleat": 0.4, "dome": 0.1, "ridge": 0.8, "beak": 0.5, "sides": 2.0,
+}  # fmt: skip
 """How fast a hand or a neck changes each, a second, at most."""
 
 
@@ -200,6 +216,48 @@ def folded(numbers: random.Random, people: list[Person], eyes: bool = False) -> 
     return _paper(numbers, people, rest, acts, eyes)
 
 
+def _shaped(numbers: random.Random, people: list[Person], eyes: bool, name: str, size: float, **more: Any) -> Actor:
+    """A sheet that has a shape all the time, or takes more of it when a turn or coming closer is asked."""
+    rest = _held(numbers, **{name: size * numbers.choice((0.0, 0.5, 1.0, 1.0))}, warped=numbers.random() < 0.3, **more)
+    acts = _sheet_acts(numbers, rest)
+    for ask in ("turn_left", "turn_right", "come_closer"):
+        acts[ask][name] = size
+    return _paper(numbers, people, rest, acts, eyes)
+
+
+def pleated(numbers: random.Random, people: list[Person], eyes: bool = False) -> Actor:
+    """A photo with one pleat from the tip of the nose to its edge, which takes away 14 to 60 degrees."""
+    return _shaped(numbers, people, eyes, "pleat", numbers.uniform(0.3, 0.65), along=numbers.uniform(-180, 180))
+
+
+def pleated_twice(numbers: random.Random, people: list[Person], eyes: bool = False) -> Actor:
+    """A photo with two pleats opposite each other, and the cone that they make pressed flatter on two sides."""
+    more = {"along": numbers.uniform(-180, 180), "pleats": 2, "oval": numbers.uniform(-0.5, 0.5)}
+    return _shaped(numbers, people, eyes, "pleat", numbers.uniform(0.3, 0.65), **more)
+
+
+def domed(numbers: random.Random, people: list[Person], eyes: bool = False) -> Actor:
+    """A photo pressed over a ball."""
+    return _shaped(numbers, people, eyes, "dome", 1 / numbers.uniform(8, 18))
+
+
+def ridged(numbers: random.Random, people: list[Person], eyes: bool = False) -> Actor:
+    """A photo with a ridge folded along the nose, that widens from between the eyes; bent backwards or not."""
+    bend = numbers.choice((0.0, 1 / numbers.uniform(8, 16)))
+    return _shaped(numbers, people, eyes, "ridge", numbers.uniform(0.5, 1.3), bend=bend)
+
+
+def beaked(numbers: random.Random, people: list[Person], eyes: bool = False) -> Actor:
+    """A photo whose nose is pushed out to a cone, on a sheet that is bent to a cylinder: already half a mask."""
+    return _shaped(numbers, people, eyes, "beak", numbers.uniform(0.3, 0.8), bend=1 / numbers.uniform(8, 16))
+
+
+def boxed(numbers: random.Random, people: list[Person], eyes: bool = False) -> Actor:
+    """A photo whose sides are folded back beside the face, and whose nose is a cone, a ridge, pushed out, or flat."""
+    nose = numbers.choice(({}, {"pleat": 0.4}, {"ridge": 0.9}, {"beak": 0.6}))
+    return _shaped(numbers, people, eyes, "sides", numbers.uniform(0.8, 2.5), **nose)
+
+
 def zoomed(numbers: random.Random, people: list[Person], eyes: bool = False) -> Actor:
     """A picture that is enlarged where it is, as on a screen, and tilted."""
     rest = _held(numbers)
@@ -210,7 +268,8 @@ def zoomed(numbers: random.Random, people: list[Person], eyes: bool = False) -> 
 
 def cut_out_eyes(numbers: random.Random, people: list[Person]) -> Actor:
     """Any of the sheets with eyes that blink: in its plane, which real eyes behind holes cannot do as well."""
-    return numbers.choice((moved, tilted, bent, bending, folded, zoomed))(numbers, people, eyes=True)
+    kinds = (moved, tilted, bent, bending, folded, pleated, pleated_twice, domed, ridged, beaked, boxed, zoomed)
+    return numbers.choice(kinds)(numbers, people, eyes=True)
 
 
 def swapped(numbers: random.Random, people: list[Person]) -> Actor:
@@ -256,13 +315,23 @@ def exchanged(numbers: random.Random, people: list[Person]) -> Actor:
     return actor
 
 
-ATTACKS: Final[dict[str, Callable[[random.Random, list[Person]], Actor]]] = {
+SHEETS: Final[dict[str, Callable[[random.Random, list[Person]], Actor]]] = {
     "moved": moved,
     "tilted": tilted,
     "bent": bent,
     "bending": bending,
     "folded": folded,
+    "pleated": pleated,
+    "pleated twice": pleated_twice,
+    "domed": domed,
+    "ridged": ridged,
+    "beaked": beaked,
+    "boxed": boxed,
     "zoomed": zoomed,
+}
+"""One photo on one sheet, whose eyes do not blink."""
+
+ATTACKS: Final = SHEETS | {
     "cut-out eyes": cut_out_eyes,
     "swapped": swapped,
     "other photos": other_photos,

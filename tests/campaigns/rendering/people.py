@@ -1,5 +1,6 @@
 """A photo of a face as a head in space, and as a sheet of paper."""
 
+import random
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,11 @@ _FAR: Final = 60.0  # centimetres from which a photo is taken
 _GRID: Final = 45
 _SKULL: Final = 1.34  # where the head ends, in distances of the oval of the mesh from its middle
 _DEPTH: Final = 7.5  # centimetres from the oval to the widest part of the head
+_TIP: Final = 4  # of the nose, a point of the mesh
+_BRIDGE: Final = 4.0  # centimetres from the tip of the nose up to where a ridge begins
+_WIDENING: Final = 0.4  # of a ridge to either side, as it runs down
+_SIDES: Final = 5.0  # centimetres beside the tip of the nose
+_BEAK: Final = 3.0  # centimetres around the tip of the nose
 OVAL: Final = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
@@ -47,36 +53,53 @@ class Person:
         head: In centimetres, about the point between the eyes.
         faces: The texture of the head, uint8 (SIDE, SIDE, 4), by `CLOSURES`.
         photos: The same as a printed photo, opaque to its edges.
+        tip: Where in these the tip of the nose is, float64 (2,).
     """
 
     name: str
     head: Surface
     faces: tuple[NDArray[np.uint8], ...]
     photos: tuple[NDArray[np.uint8], ...]
+    tip: NDArray[np.float64]
 
 
-def person_of(name: str, photo: Image.Image, face: Mesh, depth: float = 1.0) -> Person:
+def person_of(name: str, photo: Image.Image, face: Mesh) -> Person:
     """A person from one photo.
 
     Args:
         name: Whom it shows.
         photo: Of mode RGB.
         face: The mesh of the face in it.
-        depth: The depths of its mesh are multiplied by it.
     """
     eyes = np.array([face.points[[33, 133]].mean(axis=0), face.points[[362, 263]].mean(axis=0)])
     middle = SIDE / 2
     matrix = similarity_transform(eyes, np.array([(middle - EYES / 2, middle - 24), (middle + EYES / 2, middle - 24)]))
     upright = cut_chip(photo, matrix, SIDE, SIDE)
     places = face.points @ matrix[:, :2].T + matrix[:, 2]
-    z = face.depths * (np.hypot(*matrix[:, 0]) * depth)
+    z = face.depths * np.hypot(*matrix[:, 0])
     between = np.array([middle, middle - 24])
     z -= z[[33, 133, 362, 263]].mean()
     head, opaque = _head(places, z, between)
     printed = np.dstack([upright, np.full((SIDE, SIDE), 255, np.uint8)])
     photos = tuple(_blinked(printed, places, closure) for closure in CLOSURES)
     faces = tuple(np.dstack([one[..., :3], opaque]) for one in photos)
-    return Person(name, head, faces, photos)
+    return Person(name, head, faces, photos, places[_TIP])
+
+
+def varied(face: Mesh, numbers: random.Random) -> Mesh:
+    """The mesh with depths of its own: real heads differ more than what a net computes of photos.
+
+    Depth as a whole by 15 %, the nose by 0.15 of the distance between the eyes, and four bumps or dents of 0.05.
+    """
+    points = face.points
+    unit = float(np.hypot(*(points[[362, 263]].mean(axis=0) - points[[33, 133]].mean(axis=0))))
+    depths = face.depths * numbers.uniform(0.85, 1.15)
+    bumps = [(_TIP, numbers.uniform(-0.15, 0.15), 0.25)]
+    bumps += [(numbers.randrange(len(points)), numbers.gauss(0.0, 0.05), 0.4) for _ in range(4)]
+    for point, height, width in bumps:
+        away = np.hypot(*(points - points[point]).T) / unit
+        depths = depths - unit * height * np.exp(-(away**2) / (2 * width**2))
+    return Mesh(face.presence, points, depths)
 
 
 def seen_from(person: Person, yaw: float) -> Person:
@@ -88,7 +111,7 @@ def seen_from(person: Person, yaw: float) -> Person:
         frame = np.full((SIDE, SIDE, 3), 120, np.float32)
         draw(frame, Surface(points, person.head.places), face, camera)
         photos.append(np.dstack([frame.astype(np.uint8), np.full((SIDE, SIDE), 255, np.uint8)]))
-    return Person(person.name, person.head, person.faces, tuple(photos))
+    return Person(person.name, person.head, person.faces, tuple(photos), person.tip)
 
 
 def _head(
@@ -142,33 +165,92 @@ def _blinked(texture: NDArray[np.uint8], places: NDArray[np.float64], closure: f
     return cv2.remap(texture, x, y, cv2.INTER_LINEAR)
 
 
-def sheet(
-    width: float, height: float, bend: float = 0.0, along: float = 0.0, fold: float = 0.0, cells: int = 24
-) -> Surface:
-    """A printed photo, flat, bent to a part of a cylinder or folded at a crease.
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is done to a printed photo, around the tip of the nose on it; 0 is flat.
+
+    Attributes:
+        bend: One over the radius of a cylinder, per centimetre; positive: its middle is nearest.
+        along: Direction that is bent or folded, in degrees: 0 from left to right, 90 from top to bottom.
+        fold: Slope of both sides of a crease.
+        pleat: Slope of a cone, which is what pleats from the tip to the edge make of a sheet.
+        pleats: How many there are.
+        oval: How much steeper the cone is in direction `along`, which two pleats allow.
+        dome: One over the radius of a ball, per centimetre.
+        ridge: Slope of both sides of a ridge that widens from between the eyes downwards; paper beside it stays flat.
+        beak: Slope of a cone that ends 3 cm around the tip, as in crumpled paper.
+        sides: Slope of what is folded back beside the face, from 5 cm beside the tip on.
+        warped: Whether the print was distorted beforehand, so that from the front it looks as if it were flat.
+    """
+
+    bend: float = 0.0
+    along: float = 0.0
+    fold: float = 0.0
+    pleat: float = 0.0
+    pleats: int = 1
+    oval: float = 0.0
+    dome: float = 0.0
+    ridge: float = 0.0
+    beak: float = 0.0
+    sides: float = 0.0
+    warped: bool = False
+
+
+def sheet(side: float, tip: NDArray[np.float64], shape: Shape, cells: int = 40) -> Surface:
+    """A printed photo in space.
 
     Args:
-        width: In centimetres.
-        height: Likewise.
-        bend: One over the radius, per centimetre; positive: its middle is nearest.
-        along: Direction that is bent, in degrees: 0 from left to right, 90 from top to bottom.
-        fold: Slope of both sides of a crease through the middle between the eyes and the mouth.
+        side: In centimetres.
+        tip: Where in the texture the tip of the nose is, in pixels.
+        shape: What is done to the paper.
         cells: Of the grid, a side.
     """
     u, v = np.meshgrid(np.linspace(0, SIDE, cells), np.linspace(0, SIDE, cells))
-    x, y = (u / SIDE - 0.5) * width, (v / SIDE - 0.5) * height
-    cosine, sine = np.cos(np.radians(along)), np.sin(np.radians(along))
+    x, y = (u - tip[0]) / SIDE * side, (v - tip[1]) / SIDE * side
+    cosine, sine = np.cos(np.radians(shape.along)), np.sin(np.radians(shape.along))
     across, down = x * cosine + y * sine, -x * sine + y * cosine
     z = np.zeros_like(x)
-    if bend:
+    if shape.pleat:
+        # a cone about the tip: the pleats, at the edges of equal sectors, hide what a cone has no room for
+        sector, radius = np.pi / shape.pleats, np.hypot(across, down)
+        angle = np.arctan2(down, across) % (2.0 * sector) - sector
+        share = 1.0 / np.hypot(1.0, shape.pleat)
+        left = np.maximum(np.abs(angle) / sector - (1.0 - share), 0.0) / share * np.sign(angle) * sector
+        angle = np.arctan2(down, across) - angle + left
+        slope = shape.pleat * (1.0 + shape.oval * np.cos(2.0 * angle))
+        z += radius * slope / np.hypot(1.0, slope)
+        across, down = (radius / np.hypot(1.0, slope) * turned(angle) for turned in (np.cos, np.sin))
+    if shape.bend:
         # not further than to a half of a cylinder
-        angle = np.clip(across * bend, -np.pi / 2, np.pi / 2)
-        straight = np.abs(across - angle / bend)
-        z = (1.0 - np.cos(angle)) / bend + np.sign(bend) * straight
-        across = np.sin(angle) / bend
-    if fold:
-        z = z + np.abs(across) * fold / np.hypot(1.0, fold)
-        across = across / np.hypot(1.0, fold)
-    return Surface(
-        np.dstack([across * cosine - down * sine, across * sine + down * cosine, z]), np.dstack([u, v]), two_sided=True
-    )
+        angle = np.clip(across * shape.bend, -np.pi / 2, np.pi / 2)
+        straight = np.abs(across - angle / shape.bend)
+        z += (1.0 - np.cos(angle)) / shape.bend + np.sign(shape.bend) * straight
+        across = np.sin(angle) / shape.bend
+    if shape.fold:
+        z += np.abs(across) * shape.fold / np.hypot(1.0, shape.fold)
+        across = across / np.hypot(1.0, shape.fold)
+    if shape.sides:
+        folded = np.maximum(np.abs(across) - _SIDES, 0.0)
+        z += folded * shape.sides / np.hypot(1.0, shape.sides)
+        across = across - np.sign(across) * folded * (1.0 - 1.0 / np.hypot(1.0, shape.sides))
+    points = np.dstack([across * cosine - down * sine, across * sine + down * cosine, z])
+    points[..., 2] += _crumpled(points[..., 0], points[..., 1], shape)
+    places = np.dstack([u, v])
+    if shape.warped:
+        places = points[..., :2] * (SIDE / side) + tip
+    points[..., :2] += (tip - SIDE / 2) * (side / SIDE)
+    return Surface(points, places, two_sided=True)
+
+
+def _crumpled(x: NDArray[np.float64], y: NDArray[np.float64], shape: Shape) -> NDArray[np.float64]:
+    """Depth of what no sheet becomes without being creased all over or cut."""
+    z = np.zeros_like(x)
+    if shape.dome:
+        radius = 1.0 / shape.dome
+        z += radius - np.sqrt(np.maximum(radius**2 - np.minimum(np.hypot(x, y), 0.95 * radius) ** 2, 0.0))
+    if shape.ridge:
+        fallen = np.maximum(y + _BRIDGE, 0.0)  # below the point between the eyes
+        z -= shape.ridge * np.maximum(_WIDENING * fallen - np.abs(x), 0.0)
+    if shape.beak:
+        z -= shape.beak * np.maximum(_BEAK - np.hypot(x, y), 0.0)
+    return z

@@ -48,7 +48,7 @@ class Scene:
             points = (person.head.points - NECK) @ rotation.T + NECK + at
             draw(frame, Surface(points, person.head.places), person.faces[closure], self._camera)
         else:
-            paper = sheet(PRINT * pose.size, PRINT * pose.size, pose.bend, pose.along, pose.fold)
+            paper = sheet(PRINT * pose.size, person.tip, pose.shape)
             points = (paper.points + _BETWEEN * pose.size) @ rotation.T + at
             draw(frame, Surface(points, paper.places, two_sided=True), person.photos[closure], self._camera)
         cv2.multiply(frame, self._light, frame, 1.0 + self._drift * float(np.sin(0.9 * seconds + self._phase)))
