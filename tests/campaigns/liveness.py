@@ -91,7 +91,7 @@ def meshes(photo: Image.Image, finder: FaceFinder) -> list[Mesh]:
 
 
 def lfw_people(archive: Path, first: int, finder: FaceFinder) -> Iterator[Person]:
-    """People of LFW who are seen alone and from the front, from the --first on."""
+    """People of LFW who are seen alone and from the front, but for the first of them."""
     with zipfile.ZipFile(archive) as files:
         names = sorted(name for name in files.namelist() if name.endswith("_0001.jpg"))
         random.Random(7).shuffle(names)
@@ -102,8 +102,10 @@ def lfw_people(archive: Path, first: int, finder: FaceFinder) -> Iterator[Person
             faces = meshes(photo, finder)
             if len(faces) == 1 and from_the_front(photo, faces[0]):
                 known += 1
+                if known <= first:
+                    continue
                 person = person_of(Path(name).stem, photo, varied(faces[0], random.Random(name)))
-                if known > first and len(finder.find(Image.fromarray(person.photos[0][..., :3]))) == 1:
+                if len(finder.find(Image.fromarray(person.photos[0][..., :3]))) == 1:
                     yield person
 
 
