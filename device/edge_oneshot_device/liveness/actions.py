@@ -12,9 +12,9 @@ from edge_oneshot_device.liveness.parallax import ReferenceView, View
 # How they were chosen is in docs/experiments/liveness.md. Lengths are in distances between the eyes of the reference.
 _LEANING: Final = 0.04  # lean of a head that is turned
 _FORESHORTENED: Final = 0.8  # flatness: a turning head is as deep as it is wide, and foreshortens little
-_TURN: Final = 0.13  # `Movement.turn` of a head that is turned
+_TURN: Final = 0.2  # `Movement.turn` of a head that is turned
 _TURNED_FRAMES: Final = (3, 8)  # that show it: at least, and the latest that are looked at
-_STRAIGHT: Final = 0.05  # `Movement.turn` below which a head is not turned yet
+_STRAIGHT: Final = 0.08  # `Movement.turn` below which a head is not turned yet
 _MAX_STEP: Final = 0.5  # share of the whole turn
 _STEP_SECONDS: Final = 0.1  # within which a step is measured, or from one frame to the next at lower frame rates
 _CLOSE: Final = 1.6  # times the reference's size, from which perspective is measured

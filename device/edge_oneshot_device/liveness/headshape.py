@@ -34,9 +34,9 @@ _LEAST: Final = 30  # places that are found
 _OUTLIER: Final = 0.04  # residual from which a found place is weighted less
 _ROUNDS: Final = 4  # of the robust fit
 _WHOLE: Final = 0.85  # correlation of the profile with a head's
-_DETAIL: Final = 0.6  # likewise, without what a surface of the second degree has
+_DETAIL: Final = 0.55  # likewise, without what a surface of the second degree has
 _FINE: Final = 0.5  # likewise, without what paper has that is bent upright in any way, or pleated at the nose
-_AMOUNT: Final = 0.33  # of a head's detail, where the whole is as deep as a head
+_AMOUNT: Final = 0.3  # of a head's detail, where the whole is as deep as a head
 _RIGID: Final = 0.85  # share of the movement that is of rank 1
 _TINY: Final = 1e-9
 
@@ -49,7 +49,7 @@ class Movement(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         moved: float64 (n, 2), in the coordinates of the reference view.
         weights: float64 (n,), 0..1: 0 where a place was not found.
-        turn: About the tangent of the angle by which a head turned, by its detail; positive to the right of the frame.
+        turn: About the tangent of the angle by which a head turned, if it is one; positive to the right of the frame.
     """
 
     moved: NDArray[np.float64]
@@ -103,7 +103,8 @@ def movement(
         root = np.sqrt(weights)[:, np.newaxis]
         solution = np.linalg.lstsq(basis * root, moved * root)[0]
         weights = seen / (1.0 + (((moved - basis @ solution) / _OUTLIER) ** 2).sum(axis=1))
-    return Movement(moved, weights, -float(solution[-1, 0]))
+    rows = _without(basis[:, :3], np.stack([moved[:, 0], _DEPTHS]), weights)
+    return Movement(moved, weights, -_agreement(*rows)[1])
 
 
 def head_shape(places: NDArray[np.float64], movements: Sequence[Movement]) -> HeadShape:
