@@ -78,6 +78,7 @@ soak: setup ## long campaigns, whole: how often bounds hold, what a gallery live
 	$(BIN)/python -m tests.campaigns.durable disks --out benchmarks/results/durability-disks.json
 	$(BIN)/python -m tests.campaigns.durable faults --out benchmarks/results/durability-faults.json
 	$(BIN)/python -m tests.campaigns.durable contention --out benchmarks/results/durability-contention.json
+	$(BIN)/python -m tests.campaigns.liveness --people 60 --seed 17 --out benchmarks/results/liveness.json
 	$(BIN)/edge-oneshot export --pretrained base --out build/base.oneshot
 	$(BIN)/python benchmarks/day.py build/base.oneshot --out benchmarks/results/day.json
 	@if [ -f "$$EDGE_ONESHOT_TEST_DATA/lfw/lfw-half.zip" ]; then \

@@ -234,6 +234,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, metavar="N")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json")
     given = parser.parse_args(arguments)
+    if not given.photos.exists():
+        print(f"skipped: there is no {given.photos}", file=sys.stderr)
+        return 0
     encoder = open_encoder()
     people = list(islice(lfw_people(given.photos, given.first, encoder.faces), given.people))
     each, more = divmod(given.attacks, len(ATTACKS))

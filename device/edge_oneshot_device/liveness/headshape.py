@@ -96,12 +96,12 @@ def movement(
         return None
     basis = np.column_stack([_second_degree(places), _DEPTHS])
     kept = seen > 0.0
-    plane = np.linalg.lstsq(basis[kept, :3], found[kept])[0]
+    plane = np.linalg.lstsq(basis[kept, :3], found[kept], rcond=None)[0]
     moved = (found - plane[0]) @ np.linalg.pinv(plane[1:]) - places
     weights = seen
     for _ in range(_ROUNDS):
         root = np.sqrt(weights)[:, np.newaxis]
-        solution = np.linalg.lstsq(basis * root, moved * root)[0]
+        solution = np.linalg.lstsq(basis * root, moved * root, rcond=None)[0]
         weights = seen / (1.0 + (((moved - basis @ solution) / _OUTLIER) ** 2).sum(axis=1))
     rows = _without(basis[:, :3], np.stack([moved[:, 0], _DEPTHS]), weights)
     return Movement(moved, weights, -_agreement(*rows)[1])

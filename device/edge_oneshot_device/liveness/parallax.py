@@ -145,7 +145,7 @@ class ReferenceView:
         wanted = back.T.ravel()
         weights = np.ones(len(wanted))
         for _ in range(_ROUNDS):
-            solution = np.linalg.lstsq(rows * weights[:, np.newaxis], wanted * weights)[0]
+            solution = np.linalg.lstsq(rows * weights[:, np.newaxis], wanted * weights, rcond=None)[0]
             weights = 1.0 / np.sqrt(1.0 + ((wanted - rows @ solution) / _OUTLIER) ** 2)
         return -float(solution[-1])
 

@@ -5,8 +5,6 @@ import random
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.interpolate import RBFInterpolator
-from scipy.ndimage import map_coordinates
 
 from edge_oneshot_device.liveness.actions import Evidence, Sighting
 from edge_oneshot_device.liveness.challenge import ACTIONS, Challenge
@@ -52,17 +50,29 @@ def mesh_places():
 PLACES = mesh_places()
 
 
-STEP = 0.5  # centimetres between the points of RELIEF
-RELIEF = RBFInterpolator(UNIT * np.array(list(AT.values())), -UNIT * np.array(list(HEAD.values())))(
-    np.mgrid[-7.0:7.5:STEP, -8.0:8.0:STEP].reshape(2, -1).T
-).reshape(29, 32)
+def thin_plate(places, values, at):
+    """The smoothest surface through values at places, where it is asked for (Duchon 1977)."""
+
+    def bending(ones, others):
+        squares = ((ones[:, np.newaxis] - others) ** 2).sum(axis=-1)
+        return squares * np.log(np.maximum(squares, 1e-12))
+
+    plane = np.column_stack([np.ones(len(places)), places])
+    system = np.block([[bending(places, places), plane], [plane.T, np.zeros((3, 3))]])
+    solved = np.linalg.solve(system, np.concatenate([values, np.zeros(3)]))
+    return bending(at, places) @ solved[:-3] + np.column_stack([np.ones(len(at)), at]) @ solved[-3:]
+
+
+GRID = np.stack(np.meshgrid(np.arange(-70, 71), np.arange(-80, 76), indexing="ij"), axis=-1)  # millimetres
+RELIEF = thin_plate(
+    UNIT * np.array(list(AT.values())), -UNIT * np.array(list(HEAD.values())), GRID.reshape(-1, 2) / 10.0
+).reshape(GRID.shape[:2])
 
 
 def head(x, y):
     """Centimetres that a mean head stands out at a place; beside it, what its edge does."""
-    return map_coordinates(
-        RELIEF, np.stack(np.broadcast_arrays((x + 7.0) / STEP, (y + 8.0) / STEP)), order=1, mode="nearest"
-    )
+    column, row = np.rint(10.0 * np.clip(x, -7.0, 7.0)) + 70, np.rint(10.0 * np.clip(y, -8.0, 7.5)) + 80
+    return RELIEF[column.astype(int), row.astype(int)]
 
 
 def flat(x, y):
