@@ -105,7 +105,8 @@ def find_camera(config: DoorConfig, root: Path = Path("/")) -> Iterator[Finding]
             text = f"there is no {node}: {_cameras(root)}; name one as camera.source, or plug the camera in again"
             yield Finding("camera", "fault", text, "no_camera")
             return
-    yield from _permitted("camera", nodes, "no_camera")
+    is_video = nodes[0].is_file()
+    yield from _permitted("camera", nodes, "no_camera", os.R_OK if is_video else os.R_OK | os.W_OK)
 
 
 def find_gpio(config: DoorConfig, root: Path = Path("/")) -> Iterator[Finding]:
@@ -117,7 +118,7 @@ def find_gpio(config: DoorConfig, root: Path = Path("/")) -> Iterator[Finding]:
         text = "there is no /dev/gpiochip: the lock and the contacts need a board with GPIOs, such as a Raspberry Pi"
         yield Finding("gpio", "fault", text, "no_gpio")
         return
-    yield from _permitted("gpio", chips, "no_gpio")
+    yield from _permitted("gpio", chips, "no_gpio", os.R_OK | os.W_OK)
 
 
 def find_keypad(config: DoorConfig, root: Path = Path("/")) -> Iterator[Finding]:
@@ -174,7 +175,7 @@ def _reached(what: str, host: str, port: int, level: Literal["warning", "fault"]
     return Finding(what, "ok", f"{host} answers on port {port}")
 
 
-def _permitted(what: str, nodes: list[Path], reason: str, mode: int = os.R_OK | os.W_OK) -> Iterator[Finding]:
+def _permitted(what: str, nodes: list[Path], reason: str, mode: int) -> Iterator[Finding]:
     closed = [node for node in nodes if not os.access(node, mode)]
     if not closed:
         yield Finding(what, "ok", ", ".join(map(str, nodes[:3])) + (" ..." if len(nodes) > 3 else ""))

@@ -1,5 +1,6 @@
 """What doctor says of what a door's configuration names, on machines laid out as folders."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -59,6 +60,12 @@ def test_a_camera_that_is_there_is_named(tmp_path, source):
     put(tmp_path, "dev/video2")
     (found,) = find_camera(camera(source), tmp_path)
     assert (found.level, found.text) == ("ok", str(tmp_path / "dev/video2"))
+
+
+def test_a_video_file_has_to_be_readable_and_no_more(tmp_path, monkeypatch):
+    put(tmp_path, "srv/scene.mp4")
+    monkeypatch.setattr("os.access", lambda _, mode: mode == os.R_OK)
+    assert said(find_camera(camera("/srv/scene.mp4"), tmp_path)) == [("camera", "ok", None)]
 
 
 def test_a_camera_that_is_not_there_is_a_fault_that_says_which_are(tmp_path):
