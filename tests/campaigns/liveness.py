@@ -32,8 +32,9 @@ from edge_oneshot.faces import inputs, packages
 from edge_oneshot.faces.sface import build_sface
 from edge_oneshot_device import Encoder
 from edge_oneshot_device.bundle.manifest import EmbeddingSection
+from edge_oneshot_device.encoding.preprocessing import load_photo
 from edge_oneshot_device.encoding.runtimes import open_model
-from edge_oneshot_device.faces.finding import FaceFinder
+from edge_oneshot_device.faces.finding import PHOTO_SIDE, FaceFinder
 from edge_oneshot_device.faces.mesh import Mesh
 from edge_oneshot_device.files import write_atomically
 from edge_oneshot_device.liveness import actions
@@ -89,6 +90,12 @@ def from_the_front(photo: Image.Image, face: Mesh) -> bool:
 def meshes(photo: Image.Image, finder: FaceFinder) -> list[Mesh]:
     """The mesh of each face of a photo."""
     return [mesh for face in finder.find(photo) if (mesh := finder.mesh(photo, face)) is not None]
+
+
+def person_in(name: str, content: bytes, finder: FaceFinder) -> Person:
+    """The person on a photo."""
+    photo = load_photo(content, PHOTO_SIDE)
+    return person_of(name, photo, meshes(photo, finder)[0])
 
 
 def lfw_people(archive: Path, first: int, finder: FaceFinder) -> Iterator[Person]:

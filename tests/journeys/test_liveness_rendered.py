@@ -3,7 +3,6 @@
 import random
 from importlib import util
 from itertools import islice
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -16,7 +15,6 @@ from edge_oneshot_device.liveness.parallax import ReferenceView, View
 from edge_oneshot_device.liveness.watcher import FAILURES, PROMPTS, Watcher
 from tests.campaigns import liveness as campaign
 from tests.campaigns.rendering.acting import Pose
-from tests.campaigns.rendering.people import person_of
 from tests.raising import raises
 from tests.real_data import LFW, needs
 
@@ -37,12 +35,8 @@ def encoder():
 
 @pytest.fixture(scope="module")
 def people(encoder):
-    samples = Path(next(iter(util.find_spec("matplotlib").submodule_search_locations))) / "mpl-data" / "sample_data"
-    photos = {
-        "astronaut": load_photo(packages.read_package_file(packages.ASTRONAUT), 1000),
-        "hopper": load_photo(samples / "grace_hopper.jpg", 1000),
-    }
-    return [person_of(name, photo, campaign.meshes(photo, encoder.faces)[0]) for name, photo in photos.items()]
+    photos = {"astronaut": packages.ASTRONAUT, "hopper": packages.HOPPER}
+    return [campaign.person_in(name, packages.read_package_file(file), encoder.faces) for name, file in photos.items()]
 
 
 def numbers(*of):
