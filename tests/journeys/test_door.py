@@ -129,8 +129,8 @@ def entered(lines: list[dict[str, Any]], state: str) -> list[dict[str, Any]]:
 def test_the_lock_opens_for_who_is_enrolled_and_not_for_a_stranger(walk, portraits, board, listener, place):
     known, stranger = portraits
     heard, port = listener
-    visits = [Visit(known, 1.0, 4.0, seed=1), Visit(stranger, 7.5, 4.0, seed=2)]
-    lines = walk(visits, 13.0, port=port)
+    visits = [Visit(known, 1.0, 6.0, seed=1), Visit(stranger, 9.0, 6.0, seed=2)]
+    lines = walk(visits, 17.5, port=port)
     opened, refused = entered(lines, "unlocked"), entered(lines, "refused")
     assert [(line["person"], line["reason"]) for line in opened] == [(ENROLLED, "match")]
     assert {(line["person"], line["reason"]) for line in refused} == {(None, "below_threshold")}
