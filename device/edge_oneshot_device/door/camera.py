@@ -17,7 +17,7 @@ from edge_oneshot_device.door.configuration import CameraSection
 from edge_oneshot_device.errors import InputError
 
 _SIDES: Final = (64, 4096)  # pixels of a frame
-_PAUSES: Final = (1.0, 30.0)  # seconds before a lost camera is opened again, at first and at most
+_PAUSES: Final = (1.0, 3.0)  # seconds before a lost camera is opened again, at first and at most: soon at work again
 _EARLY: Final = 0.25  # of the time between two frames, by which one may come too soon: the clock of a camera jitters
 _LATEST: Final = 1.0  # seconds that a frame may be old by the camera's clock; beyond, it is compared with ours again
 _LONGEST_STEP: Final = 10.0  # seconds between two frames of a file
@@ -46,7 +46,7 @@ class Frame(msgspec.Struct, frozen=True, eq=False):
 class Camera:
     """Reads frames in a thread of its own and keeps the newest; a context manager.
 
-    A camera that cannot be opened or gives no frames is opened again, after pauses that grow from 1 to 30 seconds. A
+    A camera that cannot be opened or gives no frames is opened again, after pauses that grow from 1 to 3 seconds. A
     video file is played once, in real time by its own time stamps.
 
     Args:
