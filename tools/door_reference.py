@@ -46,14 +46,16 @@ by a fault of the lock's guard ([lock.md](lock.md)).
 - A face that was refused, or let in, gets no further attempt until it has left for `approach.leaves_after` seconds,
   wherever in the picture it is, whatever it shows between. A stranger who stays makes one attempt.
 - What opens is recorded in the [audit trail](gallery.md#audit-trail) first. What cannot be recorded, because the disk
-  is full, does not open; the exit button and the emergency release always do.
+  is full, does not open; the exit button and the emergency release always do, and are recorded when there is room.
+- Nobody is let in by what was seen before the camera or the program hung: no decision takes effect that is based on a
+  frame older than 5 seconds, and an approach without a usable frame for longer than it takes to leave begins anew.
 - Somebody who comes while the lock is open is decided at once where the face alone decides, else when it is locked.
 
 ## Camera
 A thread reads the camera and keeps the newest frame; the others are dropped. V4L2 devices, RTSP and video files are
 read by OpenCV, a Pi camera by picamera2. A frame has the camera's own time. A camera that cannot be opened, or that
 gives no frame for `camera.lost_after` seconds, makes the door faulty; it is opened again after 1 second, then after
-pauses that double up to 30. A video file is played once, in real time. Messages name of an address its host alone,
+2, then every 3. A video file is played once, in real time. Messages name of an address its host alone,
 because the rest may hold a password.
 
 ## Second factor

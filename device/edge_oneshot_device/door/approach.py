@@ -201,6 +201,8 @@ class Approaches:
         box: tuple[float, float, float, float] | None,
     ) -> Sight:
         """The end of the approach, if it has come."""
+        if active.views and now - active.embedded > max(self._section.window, self._section.leaves_after):
+            active.begin(now)  # camera or program hung: whom the views show may have gone meanwhile
         if active.usable_since is not None:
             # decided before the next frame would be too late
             late = now + step > active.usable_since + self._section.window

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from edge_oneshot_device.door.configuration import DoorConfig
+from edge_oneshot_device.door.guard_messages import BEAT_SECONDS
 from edge_oneshot_device.door.second_factor import ChallengeFactor, Outcome, PinEntry, PinFactor, SecondFactor
 from edge_oneshot_device.door.states import Change, Machine, Signal, State
 from edge_oneshot_device.errors import OneShotError
@@ -131,15 +132,15 @@ class Door:
             self._guarded(lambda: self._look(frame))
         return frame
 
-    def _signal(self, signal: Signal, reason: str, person: str | None = None) -> None:
-        """Go where a signal leads, and do what the new state asks for."""
+    def _signal(self, signal: Signal, reason: str, person: str | None = None, *, is_open: bool = False) -> None:
+        """Go where a signal leads, and do what the new state asks for; `is_open`: the guard has opened already."""
         change = self.machine.next(signal)
         if change is None:
             return
         opens = change.after in _OPEN
         if change.before in _OPEN and not opens:
             self._parts.guard.lock()  # before all else
-        if not self._journal.change(change, reason, person) and opens:
+        if not self._journal.change(change, reason, person) and opens and not is_open:
             self._journal.withdraw()
             self._check()
             return
@@ -162,7 +163,7 @@ class Door:
             "emergency_over": "released",
         }
         if (signal := signals.get(report.kind)) is not None:
-            self._signal(signal, report.kind)
+            self._signal(signal, report.kind, is_open=True)
             return
         if report.kind in ("forced", "held_open"):
             self._journal.alarm(report.kind, report.text)
@@ -223,7 +224,9 @@ class Door:
     def _look(self, frame: "Frame") -> None:
         """What a frame brings."""
         if (factor := self.factor) is not None:
-            self._end(factor, factor.see(frame))
+            outcome = factor.see(frame)
+            if not self._is_late(frame):
+                self._end(factor, outcome)
             return
         sight = self.sight = self._parts.approaches.see(frame)
         self._usable_since = sight.usable_since
@@ -238,7 +241,7 @@ class Door:
         if (waiting := self._waiting) is not None and self._may_decide():
             self._waiting = None
             self._signal("appeared", "appeared")
-            self._decide(waiting)
+            self._decide(waiting, frame)
 
     def _may_decide(self) -> bool:
         """Whether a probe is of use now: it waits while the lock is open, unless the face alone decides."""
@@ -246,11 +249,17 @@ class Door:
             return self._config.second_factor.mode == "off"
         return self.machine.state in ("idle", "approaching", "refused")
 
-    def _decide(self, sight: "Sight") -> None:
+    def _is_late(self, frame: "Frame") -> bool:
+        """Whether the program hung over a frame for so long that whoever it shows may have gone."""
+        return self._clock() - frame.seconds > BEAT_SECONDS
+
+    def _decide(self, sight: "Sight", frame: "Frame") -> None:
         """One decision for the approach."""
         assert sight.probe is not None
         decision = self._parts.recognizer.identify_probe(sight.probe, frames=sight.frames)
-        if not decision.accepted:
+        if self._is_late(frame):
+            self._signal("rejected", "timeout")
+        elif not decision.accepted:
             if self.machine.state == "unlocked":
                 self._parts.tell(Told(None, decision.reason, None))
             self._signal("rejected", decision.reason)

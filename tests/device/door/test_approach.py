@@ -128,6 +128,16 @@ def test_the_probe_is_ready_within_the_window_at_any_rate(rate, frames, late):
     assert door.sights[ready].frames <= 5
 
 
+@pytest.mark.parametrize("then", [(), (Person(1, fault="blurred"),)])
+def test_nobody_is_decided_on_by_what_was_seen_before_camera_or_program_hung(then):
+    door = Door()
+    door.see(seconds=1)
+    assert door.see(Person(1), seconds=2 / 15) == ["appeared"]
+    door.now += 3.0
+    assert door.see(*then, seconds=1) == []
+    assert door.see(Person(1), seconds=1) == ["ready"]
+
+
 def test_one_frame_is_enough_where_that_is_configured():
     door = Door(frames=1, window=0.0)
     assert door.see(Person(1), seconds=1) == ["appeared", "ready"]

@@ -101,16 +101,14 @@ class World:
 
 class Journal:
     def __init__(self, world):
-        self.world, self.fault = world, None
+        self.world, self.fault, self.waiting = world, None, []
 
     def change(self, change, reason, person):
         if "approaching" in (change.after, change.after == "idle" and change.before):
             return True
-        if self.world.disk_full:
-            self.fault = "the disk is full"
-            return False
-        self.world.log.append(f"recorded {change.after} {reason} {person}")
-        return True
+        self.waiting.append(f"recorded {change.after} {reason} {person}")
+        self.flush()
+        return not self.waiting
 
     def alarm(self, kind, _text):
         self.world.log.append(f"alarm {kind}")
@@ -120,9 +118,12 @@ class Journal:
 
     def flush(self):
         self.fault = "the disk is full" if self.world.disk_full else None
+        if self.fault is None:
+            self.world.log += self.waiting
+            self.waiting = []
 
     def withdraw(self):
-        self.world.log.append("withdrawn")
+        self.waiting.pop()
 
 
 class Camera:
@@ -274,6 +275,30 @@ def test_the_exit_button_opens_in_a_faulty_door_too():
     assert world.turn() == "faulty"
 
 
+def test_the_exit_button_opens_on_a_full_disk_and_is_recorded_when_there_is_room():
+    world = World(lock=LockSection(pulse=3.0))
+    world.disk_full = True
+    world.said = [Said("exit_pressed")]
+    assert world.turn() == "unlocked"
+    assert world.turn(seconds=3.1) in ("idle", "faulty")
+    world.disk_full = False
+    world.turn()
+    assert "recorded unlocked exit_pressed None" in world.log
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(4.0, "unlocked"), (6.0, "refused")])
+def test_nobody_is_let_in_by_what_was_seen_before_the_program_hung(seconds, state):
+    world = World()
+
+    def hang(_probe, **_):
+        world.now += seconds
+        return ADA
+
+    world.identify_probe = hang
+    assert world.turn(Seen("appeared"), READY) == state
+    assert opened(world) == (["unlock 3.0"] if state == "unlocked" else [])
+
+
 def test_a_door_is_held_and_released_by_command_and_not_for_ever():
     world = World(lock=LockSection(hold_at_most=60.0))
     world.commanded = ["hold"]
@@ -332,6 +357,18 @@ def test_a_challenge_that_is_passed_opens(challenged):
     challenged.factor.outcomes = [Outcome(True, "passed")]
     assert challenged.turn() == "unlocked"
     assert "recorded unlocked passed ada" in challenged.log
+
+
+def test_a_challenge_over_which_the_program_hung_lets_nobody_in(challenged):
+    def hang(_frame):
+        challenged.now += 6.0
+        return Outcome(True, "passed")
+
+    challenged.factor.see = hang
+    challenged.turn()
+    challenged.guard_fault = "the loop gave no sign of life for 5 seconds: the lock is locked"
+    assert challenged.turn() == "faulty"
+    assert opened(challenged) == []
 
 
 def test_a_challenge_that_fails_refuses_with_its_reason(challenged):
