@@ -48,10 +48,10 @@ def _renew(image: Path) -> None:
 
 
 @contextmanager
-def tmpfs(folder: Path) -> Iterator[Path]:
-    """A file system in memory, of `TMPFS_BYTES`."""
+def tmpfs(folder: Path, size: int = TMPFS_BYTES) -> Iterator[Path]:
+    """A file system in memory, of so many bytes."""
     folder.mkdir(exist_ok=True)
-    _run("mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "tmpfs", folder)
+    _run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder)
     try:
         yield folder
     finally:

@@ -6,10 +6,11 @@ output is a line of the file ``outputs``; an input is low while a file ``NUMBER.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 FACTORY: Final = """
 import os
+import time
 from pathlib import Path
 from gpiozero.pins.mock import MockFactory, MockPin
 
@@ -20,7 +21,7 @@ class FolderPin(MockPin):
         changed = super()._change_state(value)
         if self.function == "output":
             with (FOLDER / "outputs").open("a") as file:
-                file.write(f"{self.info.name} {int(value)} {os.getpid()}\\n")
+                file.write(f"{self.info.name} {int(value)} {os.getpid()} {time.monotonic()}\\n")
         return changed
 
     def _get_state(self):
@@ -32,6 +33,20 @@ class FolderFactory(MockFactory):
     def __init__(self):
         super().__init__(pin_class=FolderPin)
 """
+
+
+class Change(NamedTuple):
+    """A level that an output was set to.
+
+    Attributes:
+        at: When, by `time.monotonic` of the process that set it.
+        level: 0 or 1.
+        process: Which process.
+    """
+
+    at: float
+    level: int
+    process: int
 
 
 class Board:
@@ -56,14 +71,18 @@ class Board:
 
     def levels(self, pin: int) -> list[int]:
         """The levels that an output was set to, one after the other, by whichever process."""
-        outputs = self._folder / "outputs"
-        lines = outputs.read_text().splitlines() if outputs.exists() else []
-        return [int(level) for name, level, _ in (line.split() for line in lines) if name == f"GPIO{pin}"]
+        return [change.level for change in self.changes(pin)]
 
     def processes(self, pin: int) -> set[int]:
         """The processes that have set an output."""
-        lines = (self._folder / "outputs").read_text().splitlines()
-        return {int(process) for name, _, process in (line.split() for line in lines) if name == f"GPIO{pin}"}
+        return {change.process for change in self.changes(pin)}
+
+    def changes(self, pin: int) -> list[Change]:
+        """What an output was set to, one after the other."""
+        outputs = self._folder / "outputs"
+        lines = outputs.read_text().splitlines(keepends=True) if outputs.exists() else []
+        words = [line.split() for line in lines if line.endswith("\n")]
+        return [Change(float(at), int(level), int(own)) for name, level, own, at in words if name == f"GPIO{pin}"]
 
     def close(self, pin: int, *, closed: bool = True) -> None:
         """Close a contact to ground, or open it."""

