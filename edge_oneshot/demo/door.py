@@ -40,7 +40,8 @@ name = "Demo"
 [camera]
 source = {source}
 
-# the face alone opens here, because a face in a composed scene cannot do what the challenge asks for
+# the face alone opens here, because a face in a composed scene cannot do what the challenge asks for; whoever is
+# enrolled walks up with the very photo, so that the demo shows the loop and says nothing of accuracy
 [second_factor]
 mode = "off"
 """

@@ -47,7 +47,7 @@ SAMPLES: Final = 200
 class Reel:
     """A camera that plays the same frames again and again, as fast as they are taken; they are kept as JPEG."""
 
-    fault = None
+    fault, ended = None, False
 
     def __init__(self, pictures: Iterable[NDArray[np.uint8]]) -> None:
         self._pictures = []

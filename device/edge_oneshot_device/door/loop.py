@@ -130,6 +130,8 @@ class Door:
         frame = self._parts.camera.newest(_FRAME_WAIT)
         if frame is not None and self._resting is None:
             self._guarded(lambda: self._look(frame))
+        elif frame is None and self._parts.camera.ended:
+            self._signal("left", "left")
         return frame
 
     def _signal(self, signal: Signal, reason: str, person: str | None = None, *, is_open: bool = False) -> None:

@@ -55,7 +55,7 @@ class World:
         self.now, self.log, self.told = 0.0, [], []
         self.sights, self.decisions, self.said, self.commanded, self.typed = [], [], [], [], []
         self.camera_fault = self.guard_fault = self.fault = None
-        self.disk_full = False
+        self.disk_full = self.ended = False
         config = DoorConfig(**{"second_factor": SecondFactorSection(mode="off"), **sections})
         parts = Parts(
             recognizer=self,
@@ -134,7 +134,13 @@ class Camera:
     def fault(self):
         return self.world.camera_fault
 
+    @property
+    def ended(self):
+        return self.world.ended
+
     def newest(self, _timeout):
+        if self.world.ended:
+            return None
         return msgspec.defstruct("Frame", ["image", "seconds"])(None, self.world.now)
 
 
@@ -422,3 +428,11 @@ def test_a_face_that_is_followed_too_long_is_refused():
     world.turn(Seen("appeared"))
     assert world.turn(seconds=3.3) == "refused"
     assert world.log == ["recorded refused timeout None"]
+
+
+def test_whoever_is_in_view_when_a_video_ends_has_left():
+    world = World()
+    world.turn(Seen("appeared"))
+    world.ended = True
+    assert world.turn() == "idle"
+    assert world.log == []
