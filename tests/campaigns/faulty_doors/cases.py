@@ -88,7 +88,7 @@ def _killed_in(state: str) -> Callable[[Rig, int], Done]:
 def _killed_deciding(rig: Rig, _number: int) -> Done:
     """Killed between the first frame of a face and a moment after the lock opened."""
     rig.show("known", "approaching")
-    time.sleep(rig.rng.uniform(0.0, 1.5))
+    time.sleep(rig.rng.uniform(0.0, 0.9))
     return _killed(rig)
 
 
@@ -125,7 +125,7 @@ def _terminated(rig: Rig, _number: int) -> Done:
 def _camera_lost(rig: Rig, number: int) -> Done:
     """The camera is unplugged, or goes silent, in every state that it can be lost in, for 2 to 20 seconds."""
     states = ("idle", "approaching", "unlocked", "refused")
-    state, silent = states[number % len(states)], number % 2 == 1
+    state, silent = states[number % len(states)], number // len(states) % 2 == 1
     _drive(rig, state)
     after = len(rig.seen)
     if silent:
@@ -315,7 +315,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         for state in STATES
     },
     "kill -9, deciding": Kind(_killed_deciding, _plain(Setting())),
-    "SIGTERM, unlocked": Kind(_terminated, _plain(Setting(pulse=20.0))),
+    "SIGTERM, unlocked": Kind(_terminated, _plain(Setting(pulse=8.0))),
     "camera lost": Kind(_camera_lost, _plain(Setting())),
     "broker lost": Kind(_broker_lost, _plain(Setting())),
     "disk full": Kind(_disk_full, lambda *given: _FullDisk(given[0], given[1], Setting(has_exit=True), seed=given[2])),

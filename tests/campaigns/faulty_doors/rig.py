@@ -271,11 +271,13 @@ class Rig:
         return self.reach(*states, after=after)
 
     def clear(self) -> None:
-        """Nobody stands there any more: wait until the door has rested."""
+        """Nobody stands there any more: wait until the door has rested for longer than `leaves_after`."""
         self.camera.shown = "nobody"
-        self.wait("idle", lambda: self._state == "idle")
-        time.sleep(0.8)  # for a face to be gone, `leaves_after`
-        self.wait("idle", lambda: self._state == "idle")
+        seen = -1
+        while seen != len(self.seen):
+            self.wait("idle", lambda: self._state == "idle")
+            seen = len(self.seen)
+            time.sleep(1.0)
 
     def press_exit(self) -> None:
         """Press the exit button, and let go once it opened."""
