@@ -210,6 +210,7 @@ class Door:
         faults = (guard, self._journal.fault, self._parts.camera.fault, resting and resting[0], keypad and keypad.fault)
         self.fault = next((fault for fault in faults if fault), None)
         if self.fault is not None:
+            self._waiting = None
             if self.machine.state not in _OPEN or guard is not None:  # what somebody opened ends by itself
                 self._signal("failed", self.fault)
         elif self.machine.state == "faulty":
@@ -240,7 +241,8 @@ class Door:
             self._signal("left", "left")
         elif sight.signal == "unusable":
             self._signal("rejected", sight.reason or "no_face")
-        if (waiting := self._waiting) is not None and self._may_decide():
+        # a probe that waits is of use only while its face is in view
+        if (waiting := self._waiting) is not None and sight.box is not None and self._may_decide():
             self._waiting = None
             self._signal("appeared", "appeared")
             self._decide(waiting, frame)

@@ -36,6 +36,7 @@ class Seen(msgspec.Struct, frozen=True):
     frames: int = 0
     reason: str | None = None
     usable_since: float | None = None
+    box: tuple[float, float, float, float] | None = (0.0, 0.0, 1.0, 1.0)
 
 
 READY = Seen("ready", PROBE, 3, usable_since=0.0)
@@ -436,3 +437,19 @@ def test_whoever_is_in_view_when_a_video_ends_has_left():
     world.ended = True
     assert world.turn() == "idle"
     assert world.log == []
+
+
+def test_a_probe_that_waited_through_a_fault_or_out_of_sight_opens_nothing():
+    world = World()
+    world.commanded = ["hold"]
+    world.turn(Seen("appeared"), READY)
+    world.commanded = ["release"]
+    world.turn(Seen(box=None), decisions=[ADA])
+    assert world.turn(Seen(box=None)) == "idle"
+    world.commanded = ["hold"]
+    world.turn(Seen("appeared"), READY)
+    world.camera_fault = "no frame for 3 s"
+    world.turn()
+    world.camera_fault, world.commanded = None, ["release"]
+    assert world.turn() == "idle"
+    assert [entry for entry in world.log if entry.startswith(("unlock", "decided"))] == []
