@@ -15,6 +15,7 @@ from edge_oneshot_device.door.events import Status
 from edge_oneshot_device.door.guard import Guard
 from edge_oneshot_device.door.journal import Journal
 from edge_oneshot_device.door.loop import Door, Parts, Told
+from edge_oneshot_device.door.prompter import Prompter
 from edge_oneshot_device.door.publisher import Publisher
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.recognition.recognizer import Recognizer
@@ -54,7 +55,7 @@ def run_door(
 
     Raises:
         InputError: The configuration does not fit the machine or the bundle: ``no_faces``, ``uncalibrated``,
-            ``no_camera`` and others.
+            ``no_camera``, ``no_program`` and others.
         IntegrityError: As of `Recognizer.open`; or a file with a secret is refused.
         MachineError: Something that the door needs cannot be opened, or an extra is not installed.
     """
@@ -65,6 +66,7 @@ def run_door(
         publisher = stack.enter_context(Publisher(config, lambda: Gallery.open(gallery.path, key=gallery.source)))
         measure = _open_metrics(config, publisher, stack)
         keypad = _open_keypad(config, stack)
+        prompter = stack.enter_context(Prompter(config.second_factor.prompt_command))
         camera = stack.enter_context(Camera(config.camera))
         guard = stack.enter_context(Guard(config))
         news: list[Told] = []
@@ -82,6 +84,7 @@ def run_door(
             if news or status != shown:
                 publisher.tell(status)
                 shown = status
+            prompter.say(None if door.factor is None else door.factor.prompt)
             measure(door, news, frame is not None)
             news.clear()
             show(door, frame)
