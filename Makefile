@@ -47,7 +47,7 @@ pytest: setup
 bundles: setup
 	$(BIN)/python -m tests.tflite_runtime.make_bundles build/bundles
 
-# the tests of the door need its extras, and no runtime
+# without the tests that no runtime and no numpy touches: those of the gallery, and of the door, which needs its extras
 test-tflite-runtime: setup bundles ## bundles and the device's tests in tflite-runtime 2.14, which needs Python 3.11 and numpy 1
 	@if ! "$(TFLITE_PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then \
 		echo "make: test-tflite-runtime is skipped: $(TFLITE_PYTHON) is no Python 3.11; say TFLITE_PYTHON=/path/to/python3.11" >&2; \
@@ -62,7 +62,8 @@ test-tflite-runtime: setup bundles ## bundles and the device's tests in tflite-r
 		$(TFLITE_BIN)/pip install --quiet --no-deps --no-build-isolation -e ./device; \
 		echo "$$stamp" > .venv-tflite-runtime/.stamp; \
 	fi; \
-	$(TFLITE_BIN)/pytest tests/tflite_runtime tests/device --ignore=tests/device/door
+	$(TFLITE_BIN)/pytest tests/tflite_runtime tests/device \
+		--ignore=tests/device/door --ignore=tests/device/gallery --ignore=tests/device/presentation
 
 test-arm64: setup bundles ## the device's tests on emulated Raspberry Pis 4 and 5, ten minutes; needs root and qemu-user-static
 	$(BIN)/python tests/arm64/stage.py build/bundles build/arm64

@@ -1,6 +1,5 @@
 """A share of the campaign against doors at work; whole it is part of `make soak`."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -27,17 +26,18 @@ def device(tmp_path_factory: pytest.TempPathFactory, faces_bundle: Path) -> Devi
     return prepare(tmp_path_factory.mktemp("device"), faces_bundle)
 
 
-@pytest.mark.parametrize("name", KINDS)
+# a case takes a quarter of a minute; the campaign has all kinds
+SHARE = ("kill -9, deciding", "kill -9, unlocked", "SIGTERM, unlocked", "broker lost", "disk full", "program stopped")
+
+
+@pytest.mark.parametrize("name", SHARE)
 def test_nothing_opens_undecided_no_event_is_lost_and_the_door_works_again(device, name, tmp_path):
     if name == "disk full" and (why := mounts.why_not(tmp_path)) is not None:
         pytest.skip(why)
-    if name == "clock set back" and shutil.which("cc") is None:
-        pytest.skip("there is no C compiler")
     tally = door_faults.part(KINDS[name], device, tmp_path, [0], 1, lambda: None)
     assert tally.failures == []
     assert sum(tally.outcomes.values()) == 1
-    if name not in ("kill -9, challenged", "kill -9, idle"):
-        assert tally.facts["openings"] >= 1
+    assert tally.facts["openings"] >= 1
     assert tally.facts["events"] >= 1
 
 
