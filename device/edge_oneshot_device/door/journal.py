@@ -1,7 +1,7 @@
 """What the door records: changes of state and alarms, as rows of the audit trail, once and in order.
 
-What opens is recorded first, or does not open. All else that a full disk keeps from being recorded waits in memory, in
-order, and is recorded when there is room again.
+What opens is recorded first, or does not open. All else that a full disk or a damaged gallery keeps from being recorded
+waits in memory, in order, and is recorded when that is over.
 """
 
 from collections import deque
@@ -10,7 +10,7 @@ from typing import Final
 
 from edge_oneshot_device.door.events import Command, record_alarm, record_change, record_command
 from edge_oneshot_device.door.states import Change
-from edge_oneshot_device.errors import MachineError
+from edge_oneshot_device.errors import OneShotError
 from edge_oneshot_device.gallery.gallery import Gallery
 
 _MOST_WAITING: Final = 1000
@@ -71,7 +71,7 @@ class Journal:
         while self._waiting:
             try:
                 self._waiting[0]()
-            except MachineError as error:
+            except OneShotError as error:
                 self.fault = str(error)
                 return False
             self._waiting.popleft()
