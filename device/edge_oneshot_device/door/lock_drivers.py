@@ -9,7 +9,6 @@ nonce that it has had, and locks by itself after ``seconds``: the request that l
 """
 
 import secrets
-import ssl
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -23,8 +22,8 @@ from edge_oneshot_device.door.configuration import (
     RelaySection,
     WebhookLockSection,
 )
-from edge_oneshot_device.door.extras import extra_missing
 from edge_oneshot_device.door.gpio import open_output
+from edge_oneshot_device.door.mqtt_client import new_client
 from edge_oneshot_device.door.signing import post, read_secret, require_address
 from edge_oneshot_device.errors import MachineError
 
@@ -191,9 +190,9 @@ class MqttLock:
     def _connected(self) -> Any:
         if self._client is not None and self._client.is_connected():
             return self._client
-        client, broker = new_client(self._broker), self._broker
+        broker = self._broker
+        client = new_client(broker, f"edge-oneshot-lock-{secrets.token_hex(6)}", REQUEST_SECONDS)
         client.will_set(self._section.topic, self._section.lock, qos=1)
-        client.connect_timeout = REQUEST_SECONDS
         client.connect(broker.host, broker.port, keepalive=10)
         client.loop_start()
         deadline = time.monotonic() + REQUEST_SECONDS
@@ -204,27 +203,6 @@ class MqttLock:
             time.sleep(0.02)
         self._client = client
         return client
-
-
-def new_client(broker: MqttSection) -> Any:
-    """A client of MQTT 5 for a broker, with a random name, not connected.
-
-    Raises:
-        MachineError: Reason ``extra_missing``.
-    """
-    try:
-        from paho.mqtt.client import Client
-        from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-    except ImportError as error:
-        raise extra_missing("mqtt") from error
-    name = f"edge-oneshot-lock-{secrets.token_hex(6)}"
-    client = Client(CallbackAPIVersion.VERSION2, name, protocol=MQTTProtocolVersion.MQTTv5, reconnect_on_failure=False)
-    if broker.tls:
-        client.tls_set_context(ssl.create_default_context(cafile=broker.ca_file or None))
-    if broker.user:
-        password = read_secret(broker.password_file, 1).decode() if broker.password_file else None
-        client.username_pw_set(broker.user, password)
-    return client
 
 
 def driver_of(config: DoorConfig) -> LockDriver:

@@ -16,8 +16,8 @@ import msgspec
 from edge_oneshot_device.door.configuration import DoorConfig, MqttSection
 from edge_oneshot_device.door.discovery import discovery, door_id
 from edge_oneshot_device.door.events import Command, Event, Status
-from edge_oneshot_device.door.extras import extra_missing
-from edge_oneshot_device.door.signing import is_local, read_secret
+from edge_oneshot_device.door.mqtt_client import new_client
+from edge_oneshot_device.door.signing import is_local
 from edge_oneshot_device.door.waker import Waker
 from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.text import one_line
@@ -211,25 +211,8 @@ class MqttReceiver:
         self._shown = status
 
     def _new_client(self) -> "Client":
-        try:
-            from paho.mqtt.client import Client
-            from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-        except ImportError as error:
-            raise extra_missing("mqtt") from error
-        section = self._section
         # the same name each time, so that the broker ends a connection that is left over, and only then takes the new
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            door_id(self._topic),
-            protocol=MQTTProtocolVersion.MQTTv5,
-            reconnect_on_failure=False,
-        )
-        client.connect_timeout = _PATIENCE
-        if section.tls:
-            client.tls_set_context(_tls(section.ca_file))
-        password = read_secret(section.password_file, 1).decode(errors="replace") if section.password_file else None
-        if section.user or password is not None:
-            client.username_pw_set(section.user or None, password)
+        client = new_client(self._section, door_id(self._topic), _PATIENCE)
         client.will_set(f"{self._topic}/availability", b"offline", qos=1, retain=True)
         client.on_connect = lambda _client, _data, _flags, code, _properties: self._answer("connect", code)
         client.on_publish = lambda _client, _data, number, code, _properties: self._answer(number, code)
@@ -273,13 +256,6 @@ def require_section(section: MqttSection) -> None:
     if section.commands and not section.tls and not is_local(section.host):
         message = "mqtt.commands without mqtt.tls: anybody on the way to the broker could open; set tls = true"
         raise InputError(message, reason="unsafe_commands")
-
-
-def _tls(ca_file: str) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_file or None)
-    except OSError as error:  # also what is no certificate
-        raise InputError(f"mqtt.ca_file {ca_file} cannot be used: {error}", reason="bad_ca_file") from error
 
 
 def _limits() -> Any:
