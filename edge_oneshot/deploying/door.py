@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_oneshot_device.bundle.manifest import Manifest
+from edge_oneshot_device.diagnostics.doctor import require_faces
 from edge_oneshot_device.diagnostics.door_check import door_extras
 from edge_oneshot_device.door.config_file import read_config
-from edge_oneshot_device.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,7 @@ def door_needs(file: Path, manifest: Manifest) -> DoorNeeds:
         MachineError: It cannot be read.
     """
     config = read_config(file)
-    if manifest.input.face is None:
-        message = f"{manifest.name} finds no faces: export --pretrained faces makes a bundle for a door"
-        raise InputError(message, reason="no_faces")
+    require_faces(manifest)
     extras = door_extras(config)
     groups = {
         "video": not config.camera.source.startswith("rtsp"),

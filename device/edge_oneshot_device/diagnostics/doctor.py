@@ -112,7 +112,7 @@ def _door(folder: Path, key: str | os.PathLike[str] | None, *, faces: bool) -> l
     manifest = opened.bundle.manifest
     with opened.gallery as gallery:
         if faces:
-            _require_faces(manifest)
+            _require_door(manifest)
         people = gallery.template_cache(manifest.embedding.metric, manifest.rule).index.people
         outlook = outlook_of(gallery, Policy(manifest, opened.encoder, opened.settings.target_far))
         report = gallery.check_audit()
@@ -145,15 +145,27 @@ def _door(folder: Path, key: str | os.PathLike[str] | None, *, faces: bool) -> l
     return found
 
 
-def _require_faces(manifest: Manifest) -> None:
+def require_faces(manifest: Manifest) -> None:
+    """Refuse a bundle that finds no faces, for a door.
+
+    Args:
+        manifest: The bundle's.
+
+    Raises:
+        InputError: Reason ``no_faces``.
+    """
+    if manifest.input.face is None:
+        message = f"{manifest.name} finds no faces: export --pretrained faces makes a bundle for a door"
+        raise InputError(message, reason="no_faces")
+
+
+def _require_door(manifest: Manifest) -> None:
     """Refuse a bundle with which no camera can decide at a door.
 
     Raises:
         InputError: Reason ``no_faces`` or ``uncalibrated``.
     """
-    if manifest.input.face is None:
-        message = f"{manifest.name} finds no faces: export --pretrained faces makes a bundle for a door"
-        raise InputError(message, reason="no_faces")
+    require_faces(manifest)
     if not manifest.calibration:
         message = f"{manifest.name} is uncalibrated, so it lets nobody in: run edge-oneshot calibrate"
         raise InputError(message, reason="uncalibrated")

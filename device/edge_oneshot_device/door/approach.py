@@ -81,11 +81,6 @@ class Approaches:
         self._before: float | None = None
         self._stages: dict[str, float] = {}
 
-    def finish(self) -> None:
-        """End the approach: nothing more is made of this face until it has left."""
-        if self._active is not None:
-            self._end(self._active)
-
     def see(self, frame: Frame) -> Sight:
         """Look at a frame.
 

@@ -345,16 +345,6 @@ def test_what_was_usable_counts_though_the_face_is_out_of_sight():
 # the end
 
 
-def test_an_approach_that_is_finished_gets_nothing_more():
-    door = Door()
-    door.see(Person(1))
-    door.approaches.finish()
-    assert door.see(Person(1), seconds=10) == []
-    assert door.see(seconds=3) == ["left"]
-    door.approaches.finish()
-    assert door.see(Person(1), seconds=10) == ["appeared", "ready"]
-
-
 def test_time_without_frames_is_no_time_out_of_sight():
     door = Door()
     door.see(Person(1, 400), seconds=2)
