@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from edge_oneshot_device.bundle.audio_section import AudioSection
 from edge_oneshot_device.bundle.drift_section import Drift
 from edge_oneshot_device.bundle.face_section import FINDER_POINTS, FaceSection
 from edge_oneshot_device.bundle.fields import MIN_SCALE
@@ -35,6 +36,7 @@ _MAX_TOLERANCE_STEPS = 16
 _MAX_TOLERANCE_SHARE = 0.05  # of the largest value of a float output
 # Smallest score, largest score, largest scale of the tail and largest margin, each with an allowance for rounding.
 _SCORES = {"cosine": (-1.001, 1.001, 10.0, 2.002), "euclidean": (-1e9, 0.001, 1e9, 1e9)}
+_MAX_SECONDS = 10
 _MAX_GOLDEN_IMAGES = 16
 _MAX_GOLDEN_BYTES = 4 << 20
 
@@ -82,6 +84,8 @@ def _check_consistent(manifest: Manifest) -> None:
     members = {member.path: member for member in manifest.members}
     if manifest.input.face is not None:
         _check_face(manifest.input, manifest.input.face, members)
+    if manifest.input.audio is not None:
+        _check_audio(manifest.input, manifest.input.audio)
     if len(members) != len(manifest.members):
         raise ValueError("a member is listed twice")
     if MANIFEST_NAME in members:
@@ -157,6 +161,15 @@ def _check_face(section: InputSection, face: FaceSection, members: dict[str, Mem
         raise ValueError(f"input.face.template: point {max(points)}; yunet's are 0 to {FINDER_POINTS - 1}")
     if len(set(points)) != len(points) or len({(place.x, place.y) for place in face.template}) < 2:
         raise ValueError("input.face.template: a point is named twice, or all lie in one place")
+
+
+def _check_audio(section: InputSection, audio: AudioSection) -> None:
+    if section.colour != "grey" or section.framing != "whole" or section.face is not None:
+        raise ValueError("input.audio needs an input of grey that is framed whole, without input.face")
+    if not audio.low_hz < audio.high_hz <= audio.sample_rate / 2:
+        raise ValueError(f"input.audio: bands from {audio.low_hz:g} to {audio.high_hz:g} Hz of {audio.sample_rate}")
+    if audio.samples(section.width) > _MAX_SECONDS * audio.sample_rate:
+        raise ValueError(f"input.audio: {section.width} frames are longer than {_MAX_SECONDS} s")
 
 
 def _check_variant(variant: Variant, manifest: Manifest, members: dict[str, Member]) -> None:

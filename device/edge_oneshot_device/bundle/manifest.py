@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from edge_oneshot_device.bundle.audio_section import AudioSection
 from edge_oneshot_device.bundle.drift_section import Drift
 from edge_oneshot_device.bundle.face_section import FaceSection
 from edge_oneshot_device.bundle.fields import (
@@ -46,7 +47,7 @@ class Member(Section, frozen=True):
 
 
 class InputSection(Section, frozen=True, omit_defaults=True):
-    """How an image becomes the model's input, in enough detail to repeat it bit for bit.
+    """How an image or a recording becomes the model's input, in enough detail to repeat it bit for bit.
 
     The image is decoded, turned upright by its EXIF tag, converted to `colour`, framed, stretched to `width` x `height`
     with Pillow's filter `resize`, and scaled: ``(pixel - mean) / scale`` per channel, for pixels in 0..255. A negative
@@ -61,6 +62,8 @@ class InputSection(Section, frozen=True, omit_defaults=True):
             templates keep their fingerprint.
         face: The model's input is the aligned face of a photo, of this size and colour; then `resize` is used for the
             images of the self-test only, which are aligned already. Absent when the input is the whole image.
+        audio: The model's input is the spectrogram of a recording, of this size; then `resize` is used for the images
+            of the self-test only, which are spectrograms already. Absent when the input is an image.
     """
 
     height: Annotated[int, msgspec.Meta(ge=8, le=1024)]
@@ -73,6 +76,7 @@ class InputSection(Section, frozen=True, omit_defaults=True):
     min_contrast: Annotated[int, msgspec.Meta(ge=1, le=255)]
     framing: Literal["whole", "ink"] = "whole"
     face: FaceSection | None = None
+    audio: AudioSection | None = None
 
     @property
     def channels(self) -> int:

@@ -24,7 +24,7 @@ more in a deeper net (measured: 1 to 2 steps for four layers, 5 for seven), so t
 def golden_images(images: NDArray[np.uint8], section: InputSection) -> dict[str, bytes]:
     """Up to three of the images as PNG members, enlarged to twice the size so that the device has to resize them.
 
-    Images of faces are not enlarged.
+    Images of faces and spectrograms are not enlarged.
 
     Args:
         images: uint8 (n, h, w, c), preprocessed.
@@ -41,7 +41,7 @@ def golden_images(images: NDArray[np.uint8], section: InputSection) -> dict[str,
         message = f"no calibration image has a contrast of at least {section.min_contrast}: give images with content"
         raise ModelError(message, reason="no_content")
     chosen = full[np.unique(np.linspace(0, len(full) - 1, GOLDEN_IMAGES).astype(int))]
-    enlarged = 1 if section.face else 2
+    enlarged = 1 if section.face or section.audio else 2
     return {f"golden/{number}.png": _png(images[index], enlarged) for number, index in enumerate(chosen)}
 
 
