@@ -1,4 +1,4 @@
-"""The encoder: from an image to its embedding, through one variant of a bundle."""
+"""The encoder: from an image or a recording to its embedding, through one variant of a bundle."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.manifest import EmbeddingSection, InputSection, Manifest, Variant
 from edge_oneshot_device.bundle.runtime_kinds import runtimes_of
 from edge_oneshot_device.encoding.lookup import input_flip, input_tables, output_values
-from edge_oneshot_device.encoding.preprocessing import load_image, require_content, start_decoder
+from edge_oneshot_device.encoding.preprocessing import load_golden, load_image, require_content, start_decoder
 from edge_oneshot_device.encoding.runtimes import EDGE_TPU, Model, TfliteModel, open_model
 from edge_oneshot_device.encoding.sources import ImageSource, Picture, take_picture
 from edge_oneshot_device.errors import InputError, IntegrityError, MachineError
@@ -23,7 +23,7 @@ _GOLDEN_PIXELS: Final = 1 << 23
 
 
 class Encoder:
-    """A model with its preprocessing, which embeds images; for one thread at a time.
+    """A model with its preprocessing, which embeds images or recordings; for one thread at a time.
 
     Args:
         model: The model in its runtime.
@@ -196,18 +196,19 @@ class Encoder:
         return embeddings
 
     def embed_image(self, source: ImageSource | Picture) -> NDArray[np.float32]:
-        """The embedding of an image.
+        """The embedding of an image, or of a recording where the bundle takes recordings (`input.audio`).
 
         Args:
-            source: An image file by its path, its content or an open file, a Pillow image, or uint8 pixels
-                (height, width, 3) in RGB or (height, width) grey; see `edge_oneshot_device.encoding.sources`.
+            source: An image file or a recording (WAV or FLAC) by its path, its content or an open file, a Pillow image,
+                or uint8 pixels (height, width, 3) in RGB or (height, width) grey; see
+                `edge_oneshot_device.encoding.sources`.
 
         Returns:
             float32 (size,), see `embed`.
 
         Raises:
-            InputError: It cannot be read as an image (see `load_image`), has ``no_content``, or shows no face that can
-                be embedded (see `edge_oneshot_device.faces.finding.FaceFinder.chip`).
+            InputError: It cannot be read (see `load_image`), has ``no_content``, or shows no face that can be embedded
+                (see `edge_oneshot_device.faces.finding.FaceFinder.chip`).
             MachineError: The file cannot be read, or the runtime failed.
         """
         picture = take_picture(source)
@@ -304,7 +305,7 @@ def self_test(encoder: Encoder, bundle: Bundle) -> None:
     tolerance = test.tolerance[encoder.variant]
     for path, expected in zip(test.images, test.outputs[encoder.variant], strict=True):
         try:
-            output = encoder.raw(load_image(bundle.read(path), encoder.input, _GOLDEN_PIXELS))
+            output = encoder.raw(load_golden(bundle.read(path), encoder.input, _GOLDEN_PIXELS))
         except InputError as error:
             raise IntegrityError(
                 f"the self-test image {path} cannot be used: {error}", reason="self_test_failed"

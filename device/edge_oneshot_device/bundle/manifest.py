@@ -58,7 +58,7 @@ class InputSection(Section, frozen=True, omit_defaults=True):
         min_contrast: Smallest difference, in 8-bit levels, between the lightest and the darkest pixel after resizing;
             an image with less contrast has no content.
         framing: ``whole``: the whole image. ``ink``: the square around the drawing, see
-            `edge_oneshot_device.encoding.preprocessing.frame_ink`. ``whole`` is the default and omitted, so that older
+            `edge_oneshot_device.encoding.framing.frame_ink`. ``whole`` is the default and omitted, so that older
             templates keep their fingerprint.
         face: The model's input is the aligned face of a photo, of this size and colour; then `resize` is used for the
             images of the self-test only, which are aligned already. Absent when the input is the whole image.

@@ -1,4 +1,4 @@
-"""From the content of an image file to its pixels: what the worker process does.
+"""From the content of an image file or a recording to the model's input: what the worker process does.
 
 The limits of that process (`edge_oneshot_device.encoding.bounded`) hold for any file. The checks here refuse what
 already a file's header shows, so that the error says what is wrong.
@@ -28,11 +28,15 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from edge_oneshot_device.audio.sound_file import read_sound
+from edge_oneshot_device.audio.spectrogram import speech_pixels
+from edge_oneshot_device.audio.speech import require_speech
+from edge_oneshot_device.bundle.audio_section import AudioSection
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.encoding.eight_bit import DECODER_FAULTS, check_size, too_large_error, upright_photo
 from edge_oneshot_device.encoding.heif import MAX_HEIF_PIXELS, Kind, heif_kind, open_heif
 from edge_oneshot_device.encoding.jpeg_check import check_jpeg, check_memory
-from edge_oneshot_device.encoding.preprocessing import DETAIL, DecodeRequest, DecodeResult, prepare
+from edge_oneshot_device.encoding.preprocessing import DETAIL, DecodeRequest, DecodeResult, nameless, prepare
 from edge_oneshot_device.errors import InputError
 
 FORMATS: Final = "PNG, JPEG, HEIC, AVIF, WebP or BMP"
@@ -53,11 +57,11 @@ _JPEG_FACTORS: Final = (1, 2, 4, 8)
 
 
 def work(message: bytes, content: bytes) -> tuple[bytes, bytes | bytearray]:
-    """Decode an image file, as `edge_oneshot_device.encoding.bounded` calls it.
+    """Decode an image file or a recording, as `edge_oneshot_device.encoding.bounded` calls it.
 
     Args:
         message: A `DecodeRequest`.
-        content: The image file.
+        content: The file.
 
     Returns:
         A `DecodeResult` and the pixels' bytes.
@@ -78,23 +82,34 @@ def decode_image(content: bytes, section: InputSection) -> NDArray[np.uint8]:
     """`load_image` in this process, for a file that is known to be harmless: a quarter faster for small images.
 
     Args:
-        content: The image file.
+        content: The image file or recording.
         section: The bundle's input section.
 
     Raises:
         InputError: As `load_image`.
         MemoryError: There is not enough of it.
     """
-    _, pixels = _decode_input(DecodeRequest(b"the image"), section, content)
+    _, pixels = _decode_input(DecodeRequest(os.fsencode(nameless(section))), section, content)
     return np.frombuffer(bytearray(pixels), np.uint8).reshape(section.shape)
 
 
 def _decode_input(request: DecodeRequest, section: InputSection, content: bytes) -> tuple[DecodeResult, bytes]:
     name, mode = os.fsdecode(request.name), "L" if section.colour == "grey" else "RGB"
+    if section.audio is not None:
+        return _decode_recording(content, section, section.audio, name)
     min_side = DETAIL * max(section.height, section.width)
     with _decoded(content, name, mode, min_side, request.max_pixels) as image:
         decoded_at = time.perf_counter_ns()
         return DecodeResult(section.shape, decoded_at), prepare(image, section, name).tobytes()
+
+
+def _decode_recording(
+    content: bytes, section: InputSection, audio: AudioSection, name: str
+) -> tuple[DecodeResult, bytes]:
+    samples = read_sound(content, audio.sample_rate, name)
+    decoded_at = time.perf_counter_ns()
+    require_speech(samples, audio, name)
+    return DecodeResult(section.shape, decoded_at), speech_pixels(samples, section).tobytes()
 
 
 def _decode_photo(request: DecodeRequest, content: bytes) -> tuple[DecodeResult, bytearray]:

@@ -1,7 +1,8 @@
-"""The one preprocessing, from an image file to pixels to the model's input: the same in training and at the door.
+"""The one preprocessing, from an image file or a recording to the model's input: the same in training and at the door.
 
-Image files are decoded and resized in a worker process with limits (`edge_oneshot_device.encoding.bounded`), because
-what a file costs cannot be seen before it is decoded. Pixels that the caller already has are prepared in this process.
+Files are decoded and brought to the model's size in a worker process with limits
+(`edge_oneshot_device.encoding.bounded`), because what a file costs cannot be seen before it is decoded. Pixels that the
+caller already has are prepared in this process.
 """
 
 import math
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_oneshot_device.audio.sound_file import MAX_SECONDS, SOUND_FORMATS
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.encoding.bounded import (
     MEMORY_BYTES,
@@ -25,21 +27,20 @@ from edge_oneshot_device.encoding.bounded import (
     Work,
 )
 from edge_oneshot_device.encoding.eight_bit import MAX_PIXELS, to_eight_bit
-from edge_oneshot_device.encoding.sources import ImageSource, Picture, take_picture
+from edge_oneshot_device.encoding.framing import frame_ink
+from edge_oneshot_device.encoding.sources import NAMELESS, ImageSource, Picture, take_picture
 from edge_oneshot_device.errors import InputError
 
 DETAIL: Final = 8
 """A JPEG is decoded at a reduced size, as long as its shorter side keeps this many times the model's longer side."""
 
-Box = tuple[float, float, float, float]
-
 
 class DecodeRequest(msgspec.Struct, frozen=True):
-    """What to make of an image file.
+    """What to make of an image file or a recording.
 
     Attributes:
-        name: What an error calls the image, encoded as a path.
-        section: Prepare the image for this input; None: return it as a photo.
+        name: What an error calls the file, encoded as a path.
+        section: Prepare it for this input; None: return it as a photo.
         min_side: Pixels that the shorter side of a photo keeps when it is reduced.
         max_pixels: Most pixels that are decoded; a JPEG may have four times as many.
     """
@@ -67,22 +68,25 @@ class DecodeResult(msgspec.Struct, frozen=True):
 
 
 def load_image(source: ImageSource | Picture, section: InputSection, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Decode an image and bring it to the model's size and colour.
+    """Decode an image, or a recording where the section has an audio part, and bring it to the model's input.
 
     Args:
-        source: An image file (PNG, JPEG, WebP, BMP; HEIC and AVIF where their decoders are installed) or pixels, see
-            `edge_oneshot_device.encoding.sources`. The first frame of an animation is used, and the primary picture of
-            a HEIC.
+        source: A recording: a file (WAV or FLAC, see `edge_oneshot_device.audio.sound_file`), whose spectrogram is
+            taken. An image: a file (PNG, JPEG, WebP, BMP; HEIC and AVIF where their decoders are installed) or pixels,
+            see `edge_oneshot_device.encoding.sources`. The first frame of an animation is used, and the primary picture
+            of a HEIC.
         section: The bundle's input section.
         max_pixels: Most pixels that are decoded. A JPEG may have four times as many, because it is decoded at a part of
             its size.
 
     Returns:
-        uint8 array (height, width, channels), see `prepare`.
+        uint8 array (height, width, channels), see `prepare` and `speech_pixels`.
 
     Raises:
-        InputError: A reason of `take_picture`, ``not_an_image``, ``decoder_missing``, ``image_too_large`` (seen before
-            anything is decoded), ``image_truncated``, ``image_too_costly`` or ``decoder_crashed``.
+        InputError: A reason of `take_picture`, ``decoder_missing`` or ``decoder_crashed``. Of an image also
+            ``not_an_image``, ``image_too_large`` (seen before anything is decoded), ``image_truncated`` or
+            ``image_too_costly``. Of a recording also ``not_a_recording``, ``recording_truncated``,
+            ``recording_too_long``, ``recording_too_costly``, ``no_speech``, or ``wrong_type`` (pixels were given).
         MachineError: The file cannot be read, or ``no_decoder``.
     """
     return load_timed(source, section, max_pixels)[0]
@@ -103,12 +107,41 @@ def load_timed(
         MachineError: As `load_image`.
     """
     picture = take_picture(source)
+    if section.audio is not None and picture.pixels is not None:
+        message = f"{picture.name} has pixels, but this bundle takes recordings; give a {SOUND_FORMATS} file"
+        raise InputError(message, reason="wrong_type")
     if picture.pixels is not None:
         decoded_at = time.perf_counter_ns()
         return prepare(picture.pixels, section, picture.name), decoded_at
+    if picture.name == NAMELESS:
+        picture = picture._replace(name=nameless(section))
     request = DecodeRequest(os.fsencode(picture.name), section, max_pixels=max_pixels)
     result, pixels = _decode(picture, request, math.prod(section.shape))
     return np.frombuffer(pixels, np.uint8).reshape(section.shape), result.decoded_at
+
+
+def load_golden(content: bytes, section: InputSection, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """`load_image` of an image of a bundle's self-test, which for recordings is the picture of a spectrogram.
+
+    Args:
+        content: The image file.
+        section: The bundle's input section.
+        max_pixels: As of `load_image`.
+
+    Raises:
+        InputError: As `load_image`.
+        MachineError: As `load_image`.
+    """
+    return load_image(content, msgspec.structs.replace(section, audio=None), max_pixels)
+
+
+def nameless(section: InputSection) -> str:
+    """What an error calls a file that has no name.
+
+    Args:
+        section: Says whether the bundle takes images or recordings.
+    """
+    return NAMELESS if section.audio is None else "the recording"
 
 
 def load_photo(source: ImageSource | Picture, min_side: int) -> Image.Image:
@@ -182,51 +215,6 @@ def prepare(image: Image.Image, section: InputSection, name: str = "the image") 
     return np.array(resized, dtype=np.uint8).reshape(section.shape)
 
 
-def frame_ink(image: Image.Image) -> tuple[Image.Image, Box]:
-    """Find the square around a drawing, so that its place and size on the paper do not matter.
-
-    Ink is what is darker than the middle between the darkest and the lightest pixel. With the bounding box alone one
-    stray stroke would move all of the rest, so the mass of the ink counts as much (moment normalisation, Casey 1970).
-    The square's centre lies half-way between the centres of the box and of the mass. Its side is 5/8 of the sum of the
-    box's longer side and three times the spread of the mass (root mean square distance from its centre), but at least
-    5/8 of the image's longer side, so that a dot stays small, and large enough to hold all ink. Pixels outside the
-    image are as light as its lightest pixel. Centre and side are integers in 1/16 of a pixel, the same on every
-    machine. When the square would have more than `MAX_PIXELS`, as for a long thin strip, the image is halved first.
-
-    Args:
-        image: Image of mode L or RGB.
-
-    Returns:
-        The image, padded where the square reaches beyond it, and the square in it (left, top, right, bottom), whose
-        edges lie between pixels. An image of a single level comes back as it is, with its own borders.
-    """
-    grey = np.asarray(image.convert("L"))
-    darkest, lightest = int(grey.min()), int(grey.max())
-    ink = grey < (darkest + lightest + 1) // 2
-    # the narrowest dtype that holds the counts makes this four times as fast as count_nonzero
-    counts = np.min_scalar_type(max(ink.shape))
-    across, down = (np.add.reduce(ink, axis=axis, dtype=counts) for axis in (0, 1))
-    if not across.any():
-        return image, (0.0, 0.0, float(image.width), float(image.height))
-    left, right, x, square_x = _profile(across)
-    top, bottom, y, square_y = _profile(down)
-    mass = int(across.sum())
-    spread = math.isqrt(mass * (square_x + square_y) - x * x - y * y)  # times the mass
-    middles = [4 * (left + right) + 8 * x // mass + 4, 4 * (top + bottom) + 8 * y // mass + 4]
-    reach = max(max(middle - 16 * low, 16 * high - middle) for middle, low, high in
-                zip(middles, (left, top), (right, bottom), strict=True))  # fmt: skip
-    side = max(10 * (max(right - left, bottom - top) * mass + 3 * spread) // mass, 10 * max(image.size), 2 * reach)
-    if side * side > MAX_PIXELS << 8:
-        return frame_ink(image.reduce(2))
-    starts = [middle - side // 2 for middle in middles]
-    margins = [-(start >> 4) for start in starts]
-    width, height = (((start + side + 15) >> 4) + margin for start, margin in zip(starts, margins, strict=True))
-    paper = Image.new(image.mode, (width, height), (lightest,) * len(image.getbands()))
-    paper.paste(image, (margins[0], margins[1]))
-    near, upper = (start / 16 + margin for start, margin in zip(starts, margins, strict=True))
-    return paper, (near, upper, near + side / 16, upper + side / 16)
-
-
 def has_content(images: NDArray[np.uint8], section: InputSection) -> NDArray[np.bool_]:
     """Which images show something: those with a channel of at least the required contrast.
 
@@ -275,34 +263,33 @@ def scale(pixels: NDArray[np.uint8], section: InputSection) -> NDArray[np.float3
     return (pixels.astype(np.float32) - mean) / divisor
 
 
-def _profile(counts: NDArray[np.unsignedinteger]) -> tuple[int, int, int, int]:
-    """First index with ink, the index behind the last, and sums of the indices and of their squares over all ink."""
-    indices = np.arange(len(counts))
-    inked = np.flatnonzero(counts)
-    return int(inked[0]), int(inked[-1]) + 1, int(counts @ indices), int(counts @ (indices * indices))
-
-
 def _decode(picture: Picture, request: DecodeRequest, max_bytes: int) -> tuple[DecodeResult, bytearray]:
     """The worker's result, and its pixels of at most so many bytes."""
     try:
         header, pixels = _decoder.run(msgspec.msgpack.encode(request), picture.content, max_bytes)
     except EndedError as error:
-        raise _refusal(picture.name, error.code) from error
+        heard = request.section is not None and request.section.audio is not None
+        raise _refusal(picture.name, error.code, heard) from error
     result = msgspec.msgpack.decode(header, type=DecodeResult)
     if result.reason:
         raise InputError(os.fsdecode(result.error), reason=result.reason)
     return result, pixels
 
 
-def _refusal(name: str, code: int) -> InputError:
+def _refusal(name: str, code: int, heard: bool) -> InputError:
+    """The error for a file that ended its worker; `heard`: it was taken for a recording."""
+    another = "recording" if heard else "picture"
     if code == -signal.SIGPROF:
         limit = f"{PROCESSOR_SECONDS:g} s"
     elif code in (NO_MEMORY, -signal.SIGKILL):  # the worker's own limit, or the machine's
         limit = f"{MEMORY_BYTES >> 20} MiB"
     else:
         cause = signal.Signals(-code).name if code < 0 else f"code {code}"
-        message = f"{name} crashes its decoder ({cause}): it is damaged, or made to do so; use another picture"
+        message = f"{name} crashes its decoder ({cause}): it is damaged, or made to do so; use another {another}"
         return InputError(message, reason="decoder_crashed")
+    if heard:
+        message = f"{name} takes more than {limit} to decode: save it as a WAV of 16 bits, {MAX_SECONDS} s at most"
+        return InputError(message, reason="recording_too_costly")
     message = f"{name} takes more than {limit} to decode: save it smaller, as a plain JPEG or PNG"
     return InputError(message, reason="image_too_costly")
 

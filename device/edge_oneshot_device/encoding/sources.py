@@ -19,10 +19,12 @@ from edge_oneshot_device.files import read_file
 MAX_FILE_BYTES: Final = 64 << 20
 
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[np.uint8]
-"""An image file (its path, its content, or a file open for reading bytes), a Pillow image, or uint8 pixels
-(height, width, 3) in RGB or (height, width) grey."""
+"""An image file or a recording (its path, its content, or a file open for reading bytes), a Pillow image, or uint8
+pixels (height, width, 3) in RGB or (height, width) grey."""
 
-_NAMELESS: Final = "the image"
+NAMELESS: Final = "the image"
+"""What an error calls a source without a name."""
+
 _TAKEN: Final = (
     "give a path, bytes, a file open for reading bytes, a Pillow image, or a uint8 array (height, width, 3) in RGB or"
     " (height, width) grey"
@@ -30,11 +32,11 @@ _TAKEN: Final = (
 
 
 class Picture(NamedTuple):
-    """An image as the caller gave it: a file's content, or pixels.
+    """An image or a recording as the caller gave it: a file's content, or pixels.
 
     Attributes:
         name: What an error calls it.
-        content: Content of the image file; empty for pixels.
+        content: Content of the file; empty for pixels.
         pixels: Upright image of mode L or RGB; None for a file.
     """
 
@@ -58,7 +60,7 @@ def take_picture(source: ImageSource | Picture) -> Picture:
     if isinstance(source, Picture):
         return source
     if isinstance(source, bytes | bytearray | memoryview):
-        return Picture(_NAMELESS, _bounded(bytes(source), _NAMELESS))
+        return Picture(NAMELESS, _bounded(bytes(source), NAMELESS))
     if isinstance(source, str | os.PathLike):
         return Picture(str(source), read_file(source, MAX_FILE_BYTES))
     if isinstance(source, Image.Image):
@@ -67,7 +69,7 @@ def take_picture(source: ImageSource | Picture) -> Picture:
         return _from_array(source)
     if callable(getattr(source, "read", None)):
         name = getattr(source, "name", None)
-        name = name if isinstance(name, str) and name.isprintable() else _NAMELESS
+        name = name if isinstance(name, str) and name.isprintable() else NAMELESS
         return Picture(name, _read(source, name))
     raise _refusal(source)
 
@@ -91,7 +93,7 @@ def _from_pillow(image: Image.Image) -> Picture:
     from PIL import ImageFile
 
     name = getattr(image, "filename", None)
-    name = name if isinstance(name, str) and name else _NAMELESS
+    name = name if isinstance(name, str) and name else NAMELESS
     if isinstance(image, ImageFile.ImageFile):
         if image.tell():
             message = f"{name} is at frame {image.tell()} of its file, not the first; give image.copy()"
@@ -119,8 +121,8 @@ def _is_decoded(image: Image.Image) -> bool:
 def _from_array(array: NDArray[Any]) -> Picture:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)) or not array.size:
         raise _refusal(array)
-    check_size(_NAMELESS, (array.shape[1], array.shape[0]))
-    return _pixels(Image.fromarray(np.asarray(array)), _NAMELESS)
+    check_size(NAMELESS, (array.shape[1], array.shape[0]))
+    return _pixels(Image.fromarray(np.asarray(array)), NAMELESS)
 
 
 def _pixels(image: Image.Image, name: str) -> Picture:

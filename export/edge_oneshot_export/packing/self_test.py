@@ -10,7 +10,7 @@ from PIL import Image
 
 from edge_oneshot_device.bundle.manifest import InputSection, SelfTest
 from edge_oneshot_device.encoder import Encoder
-from edge_oneshot_device.encoding.preprocessing import has_content, load_image
+from edge_oneshot_device.encoding.preprocessing import has_content, load_golden
 from edge_oneshot_export.errors import ModelError
 from edge_oneshot_export.variants import VARIANTS
 
@@ -71,7 +71,7 @@ def self_test(goldens: Mapping[str, bytes], encoders: Iterable[tuple[Encoder, En
 
 
 def _raw(encoder: Encoder, goldens: Mapping[str, bytes]) -> NDArray[Any]:
-    return np.stack([encoder.raw(load_image(content, encoder.input)) for content in goldens.values()])
+    return np.stack([encoder.raw(load_golden(content, encoder.input)) for content in goldens.values()])
 
 
 def _png(pixels: NDArray[np.uint8], enlarged: int) -> bytes:

@@ -8,7 +8,8 @@ from PIL import Image, ImageDraw
 
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.encoding.eight_bit import MAX_PIXELS, MAX_SIDE
-from edge_oneshot_device.encoding.preprocessing import frame_ink, prepare
+from edge_oneshot_device.encoding.framing import frame_ink
+from edge_oneshot_device.encoding.preprocessing import prepare
 
 SECTION = InputSection(
     height=48, width=48, colour="grey", resize="bilinear", mean=(0.0,), scale=(1.0,), value_range=(0.0, 255.0),
