@@ -1,9 +1,9 @@
-"""The data sets of drawings that go by a name; each is imported when it is loaded."""
+"""The data sets that go by a name; each is imported when it is loaded."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from edge_oneshot_device.bundle.manifest import InputSection, Licence
 
@@ -15,16 +15,22 @@ Loader = Callable[[InputSection, Path | None, "Progress | None"], "Dataset"]
 """From the encoder's input, the user's data folder and a progress callback to the data set."""
 
 
+Kind = Literal["drawings", "speech"]
+"""What an encoder's input is made of; data sets of one kind can be joined."""
+
+
 @dataclass(frozen=True, slots=True)
 class NamedDataset:
-    """A data set of drawings.
+    """A data set that goes by a name.
 
     Attributes:
+        kind: What it consists of.
         load: Loads what is trained on.
         load_evaluation: Loads what its publishers keep apart for evaluation, if they do.
         licence: What a bundle says of it; None where there is nothing to say.
     """
 
+    kind: Kind
     load: Loader
     load_evaluation: Loader | None = None
     licence: Licence | None = None
@@ -48,9 +54,22 @@ def _omniglot_evaluation(section: InputSection, data_dir: Path | None, progress:
     return omniglot.load_evaluation(section, data_dir, progress=progress)
 
 
+def _words(section: InputSection, _data_dir: Path | None, progress: "Progress | None") -> "Dataset":
+    from edge_oneshot.data import speech
+
+    return speech.load_words(section, progress=progress)
+
+
+def _voices(section: InputSection, _data_dir: Path | None, progress: "Progress | None") -> "Dataset":
+    from edge_oneshot.data import speech
+
+    return speech.load_voices(section, progress=progress)
+
+
 DATASETS: Final = {
-    "glyphs": NamedDataset(_glyphs),
+    "glyphs": NamedDataset("drawings", _glyphs),
     "omniglot": NamedDataset(
+        "drawings",
         _omniglot,
         _omniglot_evaluation,
         Licence(
@@ -59,6 +78,8 @@ DATASETS: Final = {
             source="https://github.com/brendenlake/omniglot",
         ),
     ),
+    "words": NamedDataset("speech", _words),
+    "voices": NamedDataset("speech", _voices),
 }
 
 

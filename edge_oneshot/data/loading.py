@@ -1,4 +1,4 @@
-"""Labelled images to train and judge on: Omniglot, drawn glyphs, or a folder of folders."""
+"""What is trained and judged on: data sets of the catalogue, or a folder of folders."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,9 +6,10 @@ from typing import Literal
 import numpy as np
 
 from edge_oneshot.data.archives import ImageArchive, Progress, Skipped, Unreadable, decode, open_archive
-from edge_oneshot.data.catalogue import DATASETS, Loader, names_in
+from edge_oneshot.data.catalogue import DATASETS, Kind, Loader, names_in
 from edge_oneshot.data.dataset import Dataset, joined
 from edge_oneshot.data.photos import cut_middle_faces
+from edge_oneshot.data.recordings import speech_input
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.encoding.preprocessing import load_image
@@ -31,8 +32,20 @@ def is_named(name_or_path: str) -> bool:
     return bool(names_in(name_or_path))
 
 
+def kind_of(name_or_path: str) -> Literal[Kind, "photos"]:
+    """What a data set consists of.
+
+    Raises:
+        DataError: Reason ``bad_mix``: drawings and speech are joined.
+    """
+    kinds = {DATASETS[name].kind for name in names_in(name_or_path)}
+    if len(kinds) > 1:
+        raise DataError(f"{name_or_path}: joins drawings and speech; give data of one kind", reason="bad_mix")
+    return kinds.pop() if kinds else "photos"
+
+
 def default_input(name_or_path: str, size: int = 48, framing: Literal["whole", "ink"] | None = None) -> InputSection:
-    """How images of a data set become the encoder's input: size x size, grey.
+    """How images or recordings of a data set become the encoder's input: size x size, grey; `speech_input` for speech.
 
     The ink of drawings becomes 1 and their paper 0; the pixels of photos become -1..1. Of Pillow's filters, bilinear
     keeps the 1-bit strokes of Omniglot even; box and hamming make steps, because 105 is no multiple of 48.
@@ -41,8 +54,14 @@ def default_input(name_or_path: str, size: int = 48, framing: Literal["whole", "
         name_or_path: As `load_data` takes it.
         size: Side in pixels.
         framing: What is seen of an image; by default the ink of drawings, and all of a photo.
+
+    Raises:
+        DataError: As for `kind_of`.
     """
-    drawn = is_named(name_or_path)
+    kind = kind_of(name_or_path)
+    if kind == "speech":
+        return speech_input()
+    drawn = kind == "drawings"
     return InputSection(
         height=size,
         width=size,
@@ -83,11 +102,15 @@ def load_data(
         gate: As for `load_folder`.
 
     Raises:
-        DataError: It is missing, broken or too small, or holds drawings where photos of faces are needed.
+        DataError: It is missing, broken or too small, or of another kind than the encoder's input.
     """
     names = names_in(name_or_path)
+    kind = kind_of(name_or_path)
     if faces is not None and names:
-        raise DataError(f"{name_or_path}: drawings; name a folder of photos of people", reason="no_faces")
+        raise DataError(f"{name_or_path}: {kind}; name a folder of photos of people", reason="no_faces")
+    if names and (section.audio is not None) != (kind == "speech"):
+        message = f"{name_or_path}: {kind}, but the encoder takes {'images' if kind == 'speech' else 'recordings'}"
+        raise DataError(f"{message}; give data of its kind", reason="wrong_kind")
     if names:
         parts = [_loader(name, subset)(section, data_dir, progress) for name in names]
         return parts[0] if len(parts) == 1 else joined(parts)

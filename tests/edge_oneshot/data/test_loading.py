@@ -233,7 +233,8 @@ def test_of_data_sets_with_a_name_nothing_is_passed_over() -> None:
 
 @pytest.mark.parametrize("name", ["omniglott", "/no/such/folder"])
 def test_an_unknown_data_set_is_refused_with_what_there_is(name: str) -> None:
-    with raises(DataError, match="no such data set or folder; name glyphs, omniglot, or a folder", reason="not_found"):
+    known = "name glyphs, omniglot, words, voices, or a folder"
+    with raises(DataError, match=f"no such data set or folder; {known}", reason="not_found"):
         load_data(name, SMALL)
 
 
