@@ -1,12 +1,12 @@
-"""Tell which files of a folder are images and which are litter: one list for all commands of both programs.
+"""Tell which files of a folder are images or recordings, and which are litter: one list for both programs.
 
-Files are judged by name, not by content. A damaged image, or one in a format that is not read, is not litter: the
+Files are judged by name, not by content. A damaged one, or one in a format that is not read, is not litter: the
 decoder refuses it by name, and commands that take a whole folder list it with the decoder's reason.
 """
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -17,15 +17,23 @@ IMAGE_SUFFIXES: Final = (
 )  # fmt: skip
 """Suffixes of the formats that are read; HEIC and AVIF where their decoders are installed."""
 
+SOUND_SUFFIXES: Final = (".flac", ".wav")
+"""Suffixes of the formats of recordings that are read."""
+
+SourceKind = Literal["image", "recording"]
+"""What an encoder takes."""
+
 LITTER: Final = "litter"
 NO_IMAGE: Final = "no_image"
+NO_RECORDING: Final = "no_recording"
 TOO_DEEP: Final = "too_deep"
 NO_PERSON: Final = "no_person"
 
-# images in formats that are not read: better refused by name than left out
+# formats that are not read: better refused by name than left out
 _FOREIGN_SUFFIXES: Final = (
     ".cr2", ".cr3", ".dng", ".gif", ".jp2", ".jxl", ".nef", ".arw", ".pgm", ".ppm", ".tif", ".tiff",
 )  # fmt: skip
+_FOREIGN_SOUNDS: Final = (".aac", ".aif", ".aiff", ".amr", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wma")
 
 # what operating systems, file servers, cameras and archivers leave behind, in lower case
 _LITTER: Final = frozenset(
@@ -48,9 +56,10 @@ class PassedOver(msgspec.Struct, frozen=True):
 
     Attributes:
         name: The path within the folder; that of a folder ends in a slash.
-        reason: ``litter``; ``no_image`` (not an image by name, or a folder without images); ``too_deep`` (a folder
-            inside a person's folder); ``no_person`` (an image beside the folders of people); ``not_among_best`` (see
-            `edge_oneshot_device.recognition.choosing`); or the reason for which an image cannot be used.
+        reason: ``litter``; ``no_image`` (not an image by name, or a folder without images); ``no_recording`` (the same
+            where the encoder takes recordings); ``too_deep`` (a folder inside a person's folder); ``no_person`` (an
+            image beside the folders of people); ``not_among_best`` (see `edge_oneshot_device.recognition.choosing`); or
+            the reason for which an image or recording cannot be used.
     """
 
     name: str
@@ -60,6 +69,16 @@ class PassedOver(msgspec.Struct, frozen=True):
 def is_image(name: str) -> bool:
     """Whether a file is an image by its name, including formats that are not read."""
     return name.lower().endswith(IMAGE_SUFFIXES + _FOREIGN_SUFFIXES)
+
+
+def is_recording(name: str) -> bool:
+    """Whether a file is a recording by its name, including formats that are not read."""
+    return name.lower().endswith(SOUND_SUFFIXES + _FOREIGN_SOUNDS)
+
+
+def is_source(name: str, kind: SourceKind) -> bool:
+    """Whether a file is what an encoder takes, by its name, see `is_image` and `is_recording`."""
+    return is_image(name) if kind == "image" else is_recording(name)
 
 
 def is_litter(name: str) -> bool:

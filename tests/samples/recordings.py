@@ -22,6 +22,15 @@ def speech_section(bands: int = 40, frames: int = 64) -> InputSection:
     )  # fmt: skip
 
 
+def tiny_speech_section() -> InputSection:
+    """The input of the tiny models, 8 x 8, as 8 mel bands by 8 frames: 1.2 s of a recording."""
+    audio = AudioSection(sample_rate=RATE, window=512, hop=2560, low_hz=60.0, high_hz=7600.0, range_db=60.0)
+    return InputSection(
+        height=8, width=8, colour="grey", resize="box", mean=(127.5,), scale=(127.5,), value_range=(-1.0, 1.0),
+        min_contrast=16, audio=audio,
+    )  # fmt: skip
+
+
 def word(seed: int, seconds: float = 1.0, rate: int = RATE, speaking: int = 0) -> NDArray[np.float32]:
     """float32 (n,): three syllables of a seed between silences, in faint noise; `speaking` is another utterance."""
     rng = np.random.default_rng(seed)

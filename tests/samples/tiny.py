@@ -34,7 +34,7 @@ from edge_oneshot_device.bundle.manifest import (
 )
 from edge_oneshot_device.bundle.signature import SIGNATURE_NAME, Signature, encode_signature, signed_bytes
 from edge_oneshot_device.encoder import Encoder
-from edge_oneshot_device.encoding.preprocessing import load_image
+from edge_oneshot_device.encoding.preprocessing import load_golden
 from edge_oneshot_device.encoding.runtimes import open_model
 from tests import MODELS
 from tests.samples.pictures import members, png
@@ -197,7 +197,7 @@ def _golden_outputs(
 ) -> tuple[tuple[float, ...], ...]:
     model = open_model(variant.format, models[variant.file])
     encoder = Encoder(model, section, embedding, variant=variant.name, fingerprint=variant.fingerprint)
-    return tuple(tuple(map(float, encoder.raw(load_image(image, section)))) for image in goldens.values())
+    return tuple(tuple(map(float, encoder.raw(load_golden(image, section)))) for image in goldens.values())
 
 
 def _calibration(variant: str, templates: int, metric: str, rule: str) -> Calibration:

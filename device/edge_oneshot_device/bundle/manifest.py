@@ -27,6 +27,7 @@ from edge_oneshot_device.bundle.fields import (
     Text,
     Word,
 )
+from edge_oneshot_device.image_files import SourceKind
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
@@ -82,6 +83,11 @@ class InputSection(Section, frozen=True, omit_defaults=True):
     def channels(self) -> int:
         """1 for grey, 3 for RGB."""
         return 1 if self.colour == "grey" else 3
+
+    @property
+    def kind(self) -> SourceKind:
+        """What the encoder takes: ``image`` or ``recording``."""
+        return "image" if self.audio is None else "recording"
 
     @property
     def shape(self) -> tuple[int, int, int]:

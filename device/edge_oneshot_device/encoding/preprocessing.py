@@ -141,7 +141,7 @@ def nameless(section: InputSection) -> str:
     Args:
         section: Says whether the bundle takes images or recordings.
     """
-    return NAMELESS if section.audio is None else "the recording"
+    return f"the {section.kind}"
 
 
 def load_photo(source: ImageSource | Picture, min_side: int) -> Image.Image:

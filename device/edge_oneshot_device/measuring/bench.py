@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_oneshot_device.audio.sound_file import read_sound
+from edge_oneshot_device.bundle.audio_section import AudioSection
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.encoder import Encoder, load_encoder, self_test
 from edge_oneshot_device.encoding.options import choose_variant
-from edge_oneshot_device.encoding.preprocessing import load_image
+from edge_oneshot_device.encoding.preprocessing import load_golden
 from edge_oneshot_device.encoding.sources import MAX_FILE_BYTES
 from edge_oneshot_device.files import read_file
 from edge_oneshot_device.measuring.machine import Health, Machine, disk_of, look_at_health, look_at_machine
@@ -42,7 +44,7 @@ class BenchResult(msgspec.Struct, frozen=True):
         samples_ms: Time of each timed run, in order.
         stages: Times of the stages of an identification; empty where no folder was given.
         disk: File system and device of the stage ``audit``.
-        image: Format and size of the image that the stages processed.
+        image: Format and size of the image or recording that the stages processed.
     """
 
     variant: str
@@ -100,7 +102,8 @@ def bench(bundle: Bundle, options: BenchOptions | None = None, *, folder: Path |
     encoder, init_ms, times = _time_embeddings(bundle, name, options, golden)
     warm, timed = times[:_WARMUP], times[_WARMUP:]
     p5, median, p95, p99 = map(float, np.percentile(timed, (5, 50, 95, 99)))
-    shown = golden if image is None and encoder.faces is None else image
+    whole = encoder.faces is None and encoder.input.audio is None
+    shown = golden if image is None and whole else image
     stages: list[StageTimes] = []
     if folder is not None and shown is not None:
         stages = time_stages(encoder, bundle.manifest, shown, folder, options.runs)
@@ -132,7 +135,7 @@ def bench(bundle: Bundle, options: BenchOptions | None = None, *, folder: Path |
         samples_ms=timed.tolist(),
         stages=stages,
         disk=disk_of(folder) if folder is not None and stages else None,
-        image=_describe(shown) if shown is not None and stages else None,
+        image=_describe(shown, encoder.input.audio) if shown is not None and stages else None,
     )
 
 
@@ -140,7 +143,7 @@ def _time_embeddings(
     bundle: Bundle, variant: str, options: BenchOptions, image: bytes
 ) -> tuple[Encoder, float, NDArray[np.float64]]:
     """The encoder, the milliseconds that it took to open, and those of each embedding, warm-up included."""
-    pixels = load_image(image, bundle.manifest.input)
+    pixels = load_golden(image, bundle.manifest.input)
     start = time.perf_counter_ns()
     encoder = load_encoder(bundle, variant, runtime=options.runtime, threads=options.threads)
     ready = time.perf_counter_ns()
@@ -153,6 +156,9 @@ def _time_embeddings(
     return encoder, (ready - start) / 1e6, times / 1e6
 
 
-def _describe(image: bytes) -> str:
+def _describe(image: bytes, audio: AudioSection | None) -> str:
+    if audio is not None:
+        seconds = len(read_sound(image, audio.sample_rate, "the recording")) / audio.sample_rate
+        return f"a recording of {seconds:.1f} s, {len(image):,} bytes"
     with Image.open(io.BytesIO(image)) as opened:
         return f"{opened.format} {opened.width} x {opened.height}, {len(image):,} bytes"

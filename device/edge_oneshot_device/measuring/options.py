@@ -17,6 +17,7 @@ class BenchOptions(Options, frozen=True, kw_only=True):
     image: Annotated[
         Path | None,
         option(
-            "image file for the stages (default: a golden image; an encoder of faces needs a photo)", metavar="FILE"
+            "file for the stages (default: a golden image; faces need a photo, speech a recording)",
+            metavar="FILE",
         ),
     ] = None

@@ -1,4 +1,4 @@
-"""Measure each stage of an identification, from the image file to the synced row of the audit trail."""
+"""Measure each stage of an identification, from the image file or recording to the synced row of the audit trail."""
 
 import tempfile
 import time
@@ -27,7 +27,8 @@ class StageTimes(msgspec.Struct, frozen=True):
     """The times of one stage in milliseconds.
 
     Attributes:
-        name: ``decode``, ``preprocess`` (for faces: detection and alignment), ``embed``, ``match``, ``audit``, or
+        name: ``decode``, ``preprocess`` (for faces: detection and alignment; for recordings:
+            the spectrogram), ``embed``, ``match``, ``audit``, or
             ``total``, the sum of the stages in each run.
         median_ms, p95_ms: Median and 95th percentile.
         samples_ms: Time of each run, in order.
@@ -45,7 +46,7 @@ def time_stages(encoder: Encoder, manifest: Manifest, image: bytes, folder: Path
     Args:
         encoder: The encoder of the bundle.
         manifest: The manifest of the bundle.
-        image: The bytes of an image file; for an encoder of faces a photo of a face.
+        image: The bytes of an image file; for an encoder of faces a photo of a face, for one of speech a recording.
         folder: A folder on the disk to measure; a temporary gallery is written in it.
         runs: Number of timed runs, at least 1; two more run before them for warm-up.
 
@@ -53,7 +54,7 @@ def time_stages(encoder: Encoder, manifest: Manifest, image: bytes, folder: Path
         One entry for each stage, and one for the total.
 
     Raises:
-        InputError: The image cannot be read, or shows no face.
+        InputError: The file cannot be read, or shows no face.
         MachineError: The disk or the runtime failed.
     """
     rng, size = np.random.default_rng(0), encoder.embedding.size

@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from edge_oneshot_device.bundle.audio_section import AudioSection
 from edge_oneshot_device.bundle.bundle import Bundle
 from edge_oneshot_device.bundle.drift_section import Change
 from edge_oneshot_device.bundle.face_section import FaceSection
@@ -55,7 +56,7 @@ def describe(summary: Summary) -> str:
         ("sha256", summary.sha256),
         ("signed by", summary.signed_by or UNSIGNED),
         ("encoder", f"{_size(summary.input)} to {_values(summary)}; default variant {summary.default_variant}"),
-        *([("faces", _faces(summary.input.face))] if summary.input.face is not None else []),
+        *_special(summary.input),
         ("data", _data(summary.provenance)),
         *(("calibrated", data) for data in list(dict.fromkeys(one.data for one in summary.calibration))[:1]),
     ]
@@ -81,7 +82,7 @@ def describe_all(summary: Summary) -> str:
             "input",
             f"{_size(section)}, {section.resize}, {scaling}: {low:g}..{high:g}",
         ),
-        *([("faces", _faces(section.face))] if section.face is not None else []),
+        *_special(section),
         ("embedding", _values(summary)),
         ("default", f"{summary.default_variant}, the first variant"),
         ("data", _data(provenance)),
@@ -205,11 +206,28 @@ def _wrapped(name: str, value: str) -> list[tuple[str, str]]:
 
 
 def _size(section: InputSection) -> str:
+    if section.audio is not None:
+        return f"recordings of {section.audio.samples(section.width) / section.audio.sample_rate:.1f} s"
     return f"{section.width} x {section.height} {section.colour}"
 
 
 def _values(summary: Summary) -> str:
     return f"{summary.embedding.size} values, {summary.embedding.metric}"
+
+
+def _special(section: InputSection) -> list[tuple[str, str]]:
+    """What the input is made from, where that is not the whole of an image."""
+    if section.face is not None:
+        return [("faces", _faces(section.face))]
+    return [] if section.audio is None else [("speech", _speech(section, section.audio))]
+
+
+def _speech(section: InputSection, audio: AudioSection) -> str:
+    return (
+        f"{section.height} mel bands of {audio.low_hz:g} to {audio.high_hz:g} Hz by {section.width} frames of"
+        f" {1e3 * audio.window / audio.sample_rate:g} ms, one each {1e3 * audio.hop / audio.sample_rate:g} ms,"
+        f" {audio.range_db:g} dB, {audio.sample_rate} Hz"
+    )
 
 
 def _faces(face: FaceSection) -> str:

@@ -58,8 +58,8 @@ def check_fit(
             return None
         if own_score is not None and other.score > own_score:
             name = gallery.name_of(other.person) or "somebody else"
-            image = _image(position, new.person, files)
-            message = f"{image} is nearer to {name} than to {new.person}'s other images: check it"
+            image, kind = _image(position, policy, new.person, files), policy.encoder.input.kind
+            message = f"{image} is nearer to {name} than to {new.person}'s other {kind}s: check it"
             raise InputError(message, reason="fits_another")
         if nearest is None or other.score > nearest.score:
             nearest, which = other, position
@@ -70,7 +70,7 @@ def check_fit(
     target, people = policy.target(calibration), cache.index.people
     strict = threshold_for(calibration, policy.metric, min(target, LOOSE_FAR), people).value
     if nearest.score >= strict and not even_if_alike:
-        raise _already_known(_image(which, new.person, files), known)
+        raise _already_known(_image(which, policy, new.person, files), known)
     return _resemblance(cache, policy, new, number, nearest.person, known)
 
 
@@ -105,14 +105,15 @@ def _resemblance(
     return None if pair is None else Resemblance(name, pair.score, pair.verify, pair.identify)
 
 
-def _image(position: int, person: str, files: Sequence[str | None]) -> str:
+def _image(position: int, policy: Policy, person: str, files: Sequence[str | None]) -> str:
     file = files[position] if position < len(files) else None
-    return f"image {position + 1} of {person}" if file is None else f"{file}, image {position + 1} of {person},"
+    which = f"{policy.encoder.input.kind} {position + 1} of {person}"
+    return which if file is None else f"{file}, {which},"
 
 
 def _already_known(image: str, known: str) -> InputError:
     message = f"{image} would be taken for {known}, who is enrolled, and one person under two names is rejected under"
-    message += f" both: add it to {known} (enrol {known} IMAGE --add), or, if they are two people, say --even-if-alike"
+    message += f" both: add it to {known} (enrol {known} FILE --add), or, if they are two people, say --even-if-alike"
     return InputError(message, reason="already_known")
 
 

@@ -1,4 +1,4 @@
-"""Enrol all people of a folder that holds one image file, or one folder of image files, for each person."""
+"""Enrol all people of a folder that holds one file, or one folder of files, for each person: images or recordings."""
 
 import os
 from collections.abc import Callable
@@ -13,10 +13,12 @@ from edge_oneshot_device.gallery.people import Enrolment, person_name
 from edge_oneshot_device.image_files import (
     LITTER,
     NO_IMAGE,
+    NO_RECORDING,
     TOO_DEEP,
     PassedOver,
-    is_image,
+    SourceKind,
     is_litter,
+    is_source,
     passed_over_text,
 )
 from edge_oneshot_device.recognition.recognizer import Recognizer
@@ -85,7 +87,8 @@ def enrol_folder(
     Args:
         recognizer: The recognizer to enrol them in.
         folder: Holds an image file for each person, named after the person, or a folder of images, of which the best
-            are used (see `Recognizer.choose`). Files that are not images are left out.
+            are used (see `Recognizer.choose`). Files that are not images are left out. Where the bundle takes
+            recordings, these are recordings.
         report: Called with the number of the current person and the number of people.
         access: When the people who are enrolled now may come in; None for always.
 
@@ -97,7 +100,7 @@ def enrol_folder(
         IntegrityError: The gallery is damaged, or of another encoder.
         MachineError: The disk or the runtime failed; people who were enrolled before that stay enrolled.
     """
-    people, passed = _people(Path(folder))
+    people, passed = _people(Path(folder), recognizer.encoder.input.kind)
     known = {person.person for person in recognizer.people()}
     enrolled: list[Enrolment] = []
     skipped: list[str] = []
@@ -122,9 +125,10 @@ def enrol_folder(
     return FolderEnrolment(str(folder), enrolled, skipped, refused, chosen, passed)
 
 
-def _people(folder: Path) -> tuple[list[tuple[str, list[Path]]], list[PassedOver]]:
+def _people(folder: Path, kind: SourceKind) -> tuple[list[tuple[str, list[Path]]], list[PassedOver]]:
     """The people with their images, in order of their names, and what was left out."""
     people: list[tuple[str, list[Path]]] = []
+    none = NO_IMAGE if kind == "image" else NO_RECORDING
     passed: list[PassedOver] = []
     try:
         for entry in sorted(folder.iterdir()):
@@ -132,34 +136,34 @@ def _people(folder: Path) -> tuple[list[tuple[str, list[Path]]], list[PassedOver
                 passed.append(PassedOver(_name(entry, folder), LITTER))
             elif entry.is_dir():
                 files = sorted(entry.iterdir())
-                passed += [_why(file, folder) for file in files if not _is_photo(file)]
-                if images := [file for file in files if _is_photo(file)]:
+                passed += [_why(file, folder, none) for file in files if not _is_usable(file, kind)]
+                if images := [file for file in files if _is_usable(file, kind)]:
                     people.append((entry.name, images))
                 else:
-                    passed.append(PassedOver(_name(entry, folder), NO_IMAGE))
-            elif is_image(entry.name):
+                    passed.append(PassedOver(_name(entry, folder), none))
+            elif is_source(entry.name, kind):
                 people.append((entry.stem, [entry]))
             else:
-                passed.append(PassedOver(entry.name, NO_IMAGE))
+                passed.append(PassedOver(entry.name, none))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(
-            f"{folder} is not a folder: give a folder with an image of each person", reason="not_found"
+            f"{folder} is not a folder: give a folder with {kind}s of each person", reason="not_found"
         ) from error
     except OSError as error:
         raise MachineError(f"cannot read {folder}: {error.strerror}", reason="cannot_read") from error
     if not people:
-        what = f"has no image ({passed_over_text(passed)})" if passed else "is empty"
-        raise InputError(f"{folder} {what}: put an image of each person there", reason="empty_folder")
+        what = f"has no {kind} ({passed_over_text(passed)})" if passed else "is empty"
+        raise InputError(f"{folder} {what}: put a file of each person there", reason="empty_folder")
     return people, passed
 
 
-def _is_photo(file: Path) -> bool:
-    return is_image(file.name) and not is_litter(file.name) and not file.is_dir()
+def _is_usable(file: Path, kind: SourceKind) -> bool:
+    return is_source(file.name, kind) and not is_litter(file.name) and not file.is_dir()
 
 
-def _why(file: Path, folder: Path) -> PassedOver:
+def _why(file: Path, folder: Path, none: str) -> PassedOver:
     """Why a file or folder in a person's folder is left out."""
-    reason = LITTER if is_litter(file.name) else TOO_DEEP if file.is_dir() else NO_IMAGE
+    reason = LITTER if is_litter(file.name) else TOO_DEEP if file.is_dir() else none
     return PassedOver(_name(file, folder), reason)
 
 

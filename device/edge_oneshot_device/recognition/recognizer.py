@@ -138,8 +138,8 @@ class Recognizer:
 
         Args:
             person: Name of 1 to 128 printable characters; kept in the normal form NFC.
-            images: Each of them becomes a template: image files by their path, content or an open file,
-                Pillow images, or uint8 pixels (height, width, 3) in RGB or (height, width) grey.
+            images: Each of them becomes a template: files of images, or of recordings where the bundle takes those, by
+                path, content or an open file; Pillow images; uint8 pixels (height, width, 3) RGB or (height, width).
             add: Add to the templates of somebody enrolled.
             replace: Replace the templates of somebody enrolled.
             access: When they may come in, as `Gallery.set_access` takes it; None: always, or as before.
@@ -151,13 +151,13 @@ class Recognizer:
             IntegrityError: The gallery is damaged, or of another encoder.
             MachineError: The disk or the runtime failed.
         """
-        person = new_name(person)
+        person, kind = new_name(person), self.encoder.input.kind
         if not images:
-            raise InputError(f"no image to enrol {person} from: name at least one", reason="wrong_use")
+            raise InputError(f"no {kind} to enrol {person} from: name at least one", reason="wrong_use")
         act = act_of(add=add, replace=replace)
         most = self.most_templates
         if len(images) > most:
-            message = f"{len(images)} images for {person}: at most {most} templates a person are possible"
+            message = f"{len(images)} {kind}s for {person}: at most {most} templates a person are possible"
             raise InputError(message, reason="too_many_templates")
         templates, photos = self._embed(images)
         new = NewTemplates(person=person, templates=templates, act=act, most=most, access=access, photos=photos)
