@@ -78,20 +78,21 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
 
 def _add_enrol(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("person", metavar="PERSON", nargs="?")
-    parser.add_argument("images", metavar="IMAGE", nargs="*")
+    parser.add_argument("files", metavar="FILE", nargs="*")
+    _add_microphone(parser)
     parser.add_argument(
         "--folder",
         metavar="DIR",
-        help="enrol everybody in a folder who is not enrolled yet; each person is an image file, or a folder of images;"
-        " dates and hours apply to all of them",
+        help="enrol everybody in a folder who is not enrolled yet; each person is a file, or a folder of files:"
+        " images, or recordings where the bundle takes these; dates and hours apply to all of them",
     )
     known = parser.add_mutually_exclusive_group()
-    known.add_argument("--add", action="store_true", help="add the images to those of a person who is enrolled")
-    known.add_argument("--replace", action="store_true", help="replace the images of a person who is enrolled")
+    known.add_argument("--add", action="store_true", help="add the files to those of a person who is enrolled")
+    known.add_argument("--replace", action="store_true", help="replace the files of a person who is enrolled")
     parser.add_argument(
         "--even-if-alike",
         action="store_true",
-        help="accept images that match another person, such as a twin",
+        help="accept files that match another person, such as a twin",
     )
     _add_access_options(parser)
 
@@ -108,7 +109,8 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_identify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("file", metavar="FILE", nargs="?")
+    _add_microphone(parser)
     parser.add_argument(
         "--scores",
         action="store_true",
@@ -202,6 +204,17 @@ def _add_pin(parser: argparse.ArgumentParser) -> None:
 
 def _add_nothing(_parser: argparse.ArgumentParser) -> None:
     pass
+
+
+def _add_microphone(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--microphone",
+        metavar="DEVICE",
+        nargs="?",
+        const="default",
+        help="record what is said now, with a bundle of speech, in place of a file: the system's microphone, or the"
+        " number or a part of the name of another",
+    )
 
 
 def _add_access_options(parser: argparse.ArgumentParser) -> None:

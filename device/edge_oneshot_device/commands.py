@@ -4,6 +4,7 @@ Each command imports numpy, Pillow and the runtimes itself, so that --help is qu
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,13 +56,13 @@ def enrol(arguments: argparse.Namespace) -> int:
         if arguments.even_if_alike:
             raise InputError("--even-if-alike goes with one PERSON and their images", reason="wrong_use")
         return _enrol_folder(arguments)
-    if arguments.person is None or not arguments.images:
-        raise InputError("give a PERSON and their images, or --folder DIR", reason="wrong_use")
+    if arguments.person is None:
+        raise InputError("give a PERSON and their images or recordings, or --folder DIR", reason="wrong_use")
     access = _access(arguments)
     with _recognizer(arguments) as recognizer:
         enrolment = recognizer.enrol(
             arguments.person,
-            *arguments.images,
+            *_sources(recognizer, arguments.files, arguments.microphone),
             add=arguments.add,
             replace=arguments.replace,
             access=access,
@@ -89,16 +90,16 @@ def access(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Decide whether an image shows a person (1:1)."""
+    """Decide whether an image or recording is of a person (1:1)."""
     with _recognizer(arguments) as recognizer:
-        decision = recognizer.verify(arguments.person, arguments.image)
+        decision = recognizer.verify(arguments.person, _source(recognizer, arguments))
     return _print_decision(decision, "rejected", arguments.json, arguments.scores)
 
 
 def identify(arguments: argparse.Namespace) -> int:
-    """Decide whom an image shows (1:N)."""
+    """Decide of whom an image or recording is (1:N)."""
     with _recognizer(arguments) as recognizer:
-        decision = recognizer.identify(arguments.image)
+        decision = recognizer.identify(_source(recognizer, arguments))
     return _print_decision(decision, "unknown", arguments.json, arguments.scores)
 
 
@@ -269,6 +270,20 @@ def _recognizer(arguments: argparse.Namespace) -> "Recognizer":
     return Recognizer.open(arguments.state, key=arguments.key)
 
 
+def _source(recognizer: "Recognizer", arguments: argparse.Namespace) -> "str | bytes":
+    """The file that the user named, or what is said into the microphone now."""
+    files = [] if arguments.file is None else [arguments.file]
+    return _sources(recognizer, files, arguments.microphone)[0]
+
+
+def _sources(recognizer: "Recognizer", files: list[str], microphone: str | None) -> Sequence[str | bytes]:
+    from edge_oneshot_device.recognition.speaking import record
+
+    if bool(files) == (microphone is not None):
+        raise InputError("give either a file, or --microphone with a bundle of speech", reason="wrong_use")
+    return files if microphone is None else [record(recognizer.encoder, microphone, console.ask_to_speak)]
+
+
 def _access(arguments: argparse.Namespace) -> "Access | None":
     from edge_oneshot_device.gallery.access import ALWAYS, parse_access
 
@@ -280,7 +295,7 @@ def _enrol_folder(arguments: argparse.Namespace) -> int:
     from edge_oneshot_device.recognition.folder_enrolment import enrol_folder
 
     if arguments.person is not None:
-        message = f"--folder holds the people and their images: leave out {arguments.person}"
+        message = f"--folder holds the people and their files: leave out {arguments.person}"
         raise InputError(message, reason="wrong_use")
     if arguments.add or arguments.replace:
         message = "--folder enrols new people only: --add and --replace go with one PERSON and their images"

@@ -236,6 +236,12 @@ def run(main: Callable[[], int | None], *, as_json: bool = False) -> int:
     return code
 
 
+def ask_to_speak() -> None:
+    """Tell whoever is at the terminal that the microphone is open."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print("speak now", file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def progress(noun: str) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar on a terminal: yields a function of the number done and the total."""

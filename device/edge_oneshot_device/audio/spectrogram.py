@@ -49,7 +49,7 @@ def log_mel(samples: NDArray[np.float32], section: InputSection) -> NDArray[np.u
     audio = section.audio
     assert audio is not None
     frames = np.lib.stride_tricks.sliding_window_view(samples, audio.window)[:: audio.hop]
-    spectrum = np.fft.rfft(frames * _hann(audio.window), axis=1)
+    spectrum = np.fft.rfft(frames * hann(audio.window), axis=1)
     power = spectrum.real**2 + spectrum.imag**2
     bands = mel_filters(section.height, audio) @ power.T
     loudest = float(bands.max())
@@ -102,6 +102,6 @@ def mel_filters(bands: int, audio: AudioSection) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=4)
-def _hann(window: int) -> NDArray[np.float32]:
+def hann(window: int) -> NDArray[np.float32]:
     """The periodic Hann window."""
     return (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(window) / window)).astype(np.float32)

@@ -15,7 +15,7 @@ import msgspec
 
 from edge_oneshot_device.bundle.manifest import Manifest
 from edge_oneshot_device.bundle.signature import short_key
-from edge_oneshot_device.diagnostics.equipment import Finding, find_clock, find_edgetpu, find_runtimes
+from edge_oneshot_device.diagnostics.equipment import Finding, find_audio, find_clock, find_edgetpu, find_runtimes
 from edge_oneshot_device.diagnostics.health import find_temperature, is_synchronized
 from edge_oneshot_device.errors import InputError, MachineError, OneShotError
 from edge_oneshot_device.files import sync_folder
@@ -134,6 +134,8 @@ def _door(folder: Path, key: str | os.PathLike[str] | None, *, faces: bool) -> l
     if outlook is not None:
         good = outlook.people <= outlook.most_people and outlook.frr <= HIGH_FRR
         found.append(Finding("threshold", "ok" if good else "warning", outlook_text(outlook)))
+    if manifest.input.audio is not None:
+        found += find_audio()
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o077:
         found.append(

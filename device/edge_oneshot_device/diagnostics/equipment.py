@@ -13,12 +13,18 @@ from typing import Final, Literal
 
 import msgspec
 
+from edge_oneshot_device.audio.sound_file import INSTALL
 from edge_oneshot_device.bundle.runtime_kinds import RUNTIME_KINDS
 from edge_oneshot_device.encoding.edgetpu import LIBRARY, host_runtime
 
 _USB: Final = (("1a6e", "089a"), ("18d1", "9302"))  # before and after its firmware is loaded
 _PCI: Final = ("0x1ac1", "0x089a")
 _BUILDS: Final = "https://github.com/feranick/libedgetpu/releases"
+_AUDIO: Final = {
+    "soundfile": "FLAC and WAV that is not plain PCM",
+    "soxr": "other sample rates",
+    "sounddevice": "a microphone",
+}
 _IMPORT: Final = "import importlib, sys; importlib.import_module(sys.argv[1])"
 _LOAD: Final = """
 import ctypes, sys
@@ -35,8 +41,9 @@ class Finding(msgspec.Struct, frozen=True):
 
     Attributes:
         what: What was checked: ``bundle``, ``settings``, ``key``, ``gallery``, ``audit``, ``threshold``, ``state``,
-            ``clock``, ``zone``, ``disk``, ``runtime``, ``edgetpu``, ``temperature`` or ``supply``; and of a door's
-            configuration ``packages``, ``camera``, ``gpio``, ``keypad``, ``secret`` or ``broker``.
+            ``clock``, ``zone``, ``disk``, ``runtime``, ``edgetpu``, ``temperature`` or ``supply``; ``audio`` with a
+            bundle of recordings; and of a door's configuration ``packages``, ``camera``, ``gpio``, ``keypad``,
+            ``secret`` or ``broker``.
         level: ``ok``, ``note`` (something optional is absent), ``warning`` (act soon) or ``fault`` (the door does not
             work).
         text: One line: what was found, and how to fix it.
@@ -73,6 +80,17 @@ def find_runtimes() -> Iterator[Finding]:
             yield Finding("runtime", "warning", f"{name} {found} does not load ({fault}); run: {kind.install}")
         else:
             yield Finding("runtime", "ok", f"{name} {found} loads, with numpy {numpy}")
+
+
+def find_audio() -> Iterator[Finding]:
+    """What recordings need beside plain WAV at the model's sample rate, and the microphone; each may be absent."""
+    for name, purpose in _AUDIO.items():
+        fault = _run(_IMPORT, name)[1]
+        if fault:
+            text = f"{name}, for {purpose}, does not load ({fault}); to install it, run: {INSTALL}"
+            yield Finding("audio", "note", text)
+        else:
+            yield Finding("audio", "ok", f"{name} {version(name)} loads, for {purpose}")
 
 
 def find_edgetpu(root: Path = Path("/")) -> Iterator[Finding]:

@@ -17,10 +17,10 @@ GROUPS: Final = {
 SUMMARIES: Final = {
     "init": "check a bundle, run its self-test and put it in use",
     "rollback": "put the previous bundle in use, with its templates",
-    "enrol": "enrol a person from one or more images",
+    "enrol": "enrol a person from one or more images or recordings",
     "access": "change when a person may come in",
-    "verify": "decide whether an image shows a person (1:1)",
-    "identify": "decide who of the people enrolled an image shows (1:N)",
+    "verify": "decide whether an image or recording is of a person (1:1)",
+    "identify": "decide of whom an image or recording is (1:N)",
     "door": "write the door's configuration, try it, or lock the door",
     "run": "run the door: camera, decision, lock",
     "people": "list the people enrolled, or move them to another device",
@@ -50,14 +50,15 @@ HELP: Final = {
         ("rollback",),
     ),
     "enrol": HelpText(
-        "Enrol a person from one to five images. Either all images of a call are kept, or none.\n"
-        "An image without content is refused, and so is one that is nearer to another person,\n"
-        "and a person who would be taken for somebody who is already enrolled.",
+        "Enrol a person from one to five images, or recordings with a bundle of speech. Either\n"
+        "all of a call are kept, or none. One without content is refused, and so is one that is\n"
+        "nearer to another person, and a person who would be taken for somebody enrolled.",
         (
             "enrol ada ada.jpg",
             "enrol ada ada-2.jpg ada-3.jpg --add",
             "enrol 'Ada L.' ada.jpg --valid-until 2026-12-31 --hours 'mon-fri 07:00-19:00'",
             "enrol --folder staff/",
+            "enrol ada --microphone",
         ),
     ),
     "access": HelpText(
@@ -70,13 +71,14 @@ HELP: Final = {
         ),
     ),
     "verify": HelpText(
-        "Decide whether an image shows the person named (1:1). After five failures in a row\nthat person has to wait.",
-        ("verify ada probe.jpg", "verify ada probe.jpg --scores"),
+        "Decide whether an image shows the person named, or a recording is of their word (1:1).\n"
+        "After five failures in a row that person has to wait.",
+        ("verify ada probe.jpg", "verify ada probe.jpg --scores", "verify ada --microphone"),
     ),
     "identify": HelpText(
-        "Decide who of the people enrolled an image shows, or that it shows none of them (1:N).\n"
-        "After ten rejections in a minute everybody has to wait.",
-        ("identify probe.jpg", "identify probe.jpg --json"),
+        "Decide who of the people enrolled an image shows, or whose word a recording is of, or\n"
+        "that it is nobody's (1:N). After ten rejections in a minute everybody has to wait.",
+        ("identify probe.jpg", "identify probe.jpg --json", "identify --microphone"),
     ),
     "door": HelpText(
         "init writes a configuration in which every key is a comment with its default. check\n"
@@ -128,7 +130,8 @@ HELP: Final = {
     ),
     "doctor": HelpText(
         "Check everything that the door needs: bundle, settings, key, gallery, audit trail,\n"
-        "clock, time zone, disk, runtimes, temperature; with a door's configuration also camera,\n"
+        "clock, time zone, disk, runtimes, temperature; for speech what reads recordings; with a\n"
+        "door's configuration also camera,\n"
         "GPIOs, keypad, secrets, packages and broker, which nothing is done with. The exit code is\n"
         "that of the first fault.",
         ("doctor", "doctor --config door.toml", "doctor --json"),

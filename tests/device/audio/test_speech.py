@@ -46,3 +46,13 @@ def test_speech_is_found_in_noise_as_loud_as_itself():
     sound = word(1)
     noise = np.random.default_rng(0).normal(0.0, sound.std(), len(sound))
     require_speech((sound + noise).astype(np.float32), AUDIO, "the recording")
+
+
+@pytest.mark.parametrize("colour", [0, 1, 2])
+def test_steady_noise_of_any_colour_is_no_speech(colour):
+    """White, pink and brown noise."""
+    rng = np.random.default_rng(colour)
+    frequencies = np.maximum(np.fft.rfftfreq(10 * RATE), 1.0 / (10 * RATE))
+    noise = np.fft.irfft(np.fft.rfft(rng.normal(0.0, 1.0, 10 * RATE)) * frequencies ** (-colour / 2))
+    with pytest.raises(InputError):
+        require_speech((0.1 * noise / noise.std()).astype(np.float32), AUDIO, "the recording")
