@@ -131,9 +131,8 @@ HELP: Final = {
     "doctor": HelpText(
         "Check everything that the door needs: bundle, settings, key, gallery, audit trail,\n"
         "clock, time zone, disk, runtimes, temperature; for speech what reads recordings; with a\n"
-        "door's configuration also camera,\n"
-        "GPIOs, keypad, secrets, packages and broker, which nothing is done with. The exit code is\n"
-        "that of the first fault.",
+        "door's configuration also camera, GPIOs, keypad, secrets, packages and broker, which\n"
+        "nothing is done with. The exit code is that of the first fault.",
         ("doctor", "doctor --config door.toml", "doctor --json"),
     ),
     "bench": HelpText(
