@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
 from scipy.signal import fftconvolve
 
 _FRAME: Final = 320  # samples
@@ -59,6 +60,28 @@ def room(rng: Generator, rate: int) -> Sound:
     tail = rng.standard_normal(int(seconds * rate)) * 10.0 ** (-3.0 * np.linspace(0.0, 1.0, int(seconds * rate)))
     tail *= 10.0 ** (-rng.uniform(2.0, 15.0) / 20.0) / np.sqrt(np.sum(np.square(tail)))
     return np.concatenate([[1.0], np.zeros(int(_PREDELAY_S * rate)), tail]).astype(np.float32)
+
+
+def coloured(samples: Sound, rng: Generator, rate: int) -> Sound:
+    """A recording through a made-up mouth and microphone: float32 (n,).
+
+    A spectral slope of -8 to 1 dB an octave above 300 Hz, because speech that is synthesised from formants is brighter
+    than people's, and a smooth response within about 6 dB.
+    """
+    size = next_fast_len(len(samples), real=True)
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(size, 1.0 / rate), 60.0) / 300.0)
+    knots = np.linspace(octaves[0], octaves[-1], 7)
+    decibels = rng.uniform(-8.0, 1.0) * np.maximum(octaves, 0.0) + np.interp(octaves, knots, rng.normal(0.0, 2.0, 7))
+    return np.asarray(irfft(rfft(samples, size) * 10.0 ** (decibels / 20.0), size)[: len(samples)], np.float32)
+
+
+def telephone(samples: Sound, rng: Generator, rate: int) -> Sound:
+    """A recording as a telephone or a cheap microphone transmits it, from 200-400 to 3,000-3,800 Hz: float32 (n,)."""
+    size = next_fast_len(len(samples), real=True)
+    hertz = np.fft.rfftfreq(size, 1.0 / rate)
+    low, high = rng.uniform(200.0, 400.0), rng.uniform(3000.0, 3800.0)
+    gain = 1.0 / np.sqrt((1.0 + (low / np.maximum(hertz, 1.0)) ** 8) * (1.0 + (hertz / high) ** 40))
+    return np.asarray(irfft(rfft(samples, size) * gain, size)[: len(samples)], np.float32)
 
 
 def white_noise(count: int, rng: Generator) -> Sound:

@@ -17,9 +17,11 @@ from edge_oneshot.data.acoustics import (
     Sound,
     add_noise,
     babble,
+    coloured,
     pink_noise,
     reverberated,
     room,
+    telephone,
     white_noise,
 )
 from edge_oneshot.data.archives import Progress
@@ -33,10 +35,11 @@ SETS: Final = 24
 WORDS: Final = 20
 VOICES: Final = 16
 
-SNR_DB: Final = (10.0, 30.0)
+SNR_DB: Final = (10.0, 40.0)
 
 _AROUND_S: Final = (0.15, 0.7)  # what is recorded before a word, and after it
 _PEAK: Final = (0.05, 0.9)
+_TELEPHONES: Final = 0.15  # share of the recordings
 _BANK_S: Final = 6
 _AT_ONCE: Final = 2  # processes of espeak-ng
 
@@ -195,10 +198,13 @@ def _recorded(dry: list[list[NDArray[np.int16]]], rng: Generator) -> list[list[S
 
 def _record(clean: Sound, banks: tuple[Sound, ...], rng: Generator) -> Sound:
     before, after = (np.zeros(int(rng.uniform(*_AROUND_S) * SAMPLE_RATE), np.float32) for _ in range(2))
-    sound = np.concatenate([before, reverberated(clean, room(rng, SAMPLE_RATE)), after])
+    said = reverberated(coloured(clean, rng, SAMPLE_RATE), room(rng, SAMPLE_RATE))
+    sound = np.concatenate([before, said, after])
     bank = banks[rng.integers(len(banks))]
     begin = int(rng.integers(len(bank) - len(sound)))
     noisy = add_noise(sound, bank[begin : begin + len(sound)], rng.uniform(*SNR_DB))
+    if rng.random() < _TELEPHONES:
+        noisy = telephone(noisy, rng, SAMPLE_RATE)
     return noisy * np.float32(rng.uniform(*_PEAK) / np.abs(noisy).max())
 
 
