@@ -58,6 +58,21 @@ gives no frame for `camera.lost_after` seconds, makes the door faulty; it is ope
 2, then every 3. A video file is played once, in real time. Messages name of an address its host alone,
 because the rest may hold a password.
 
+## Microphone
+The microphone is open only while a word is asked for: at any other time nothing is recorded. It is opened for a moment
+at the start of the program, and again after it was lost, to know whether it works; what is heard then is dropped. A
+thread reads it, by PortAudio, and keeps at most five seconds that the loop has not taken yet.
+
+- **What counts**: what is said after the prompt. The microphone is closed while `prompt_command` speaks, for 0.2
+  seconds after that, and during the three tones of the buzzer. Another 0.2 seconds are heard to know the background.
+- **An utterance** begins where the level between 200 and 4,000 Hz is 8 dB above the background of the last three
+  seconds, and is over after 0.4 seconds of quiet. Sounds below 0.15 seconds are bangs, and those above 2 seconds are no
+  word: they count as nothing. 0.4 seconds before and after an utterance are compared as well.
+- A microphone that cannot be opened, or gives no sound for 3 seconds, makes the door faulty. It is opened again after 1
+  second, then after 2 and 4, then every 5. One that is lost while nobody is asked is noticed when somebody is.
+- A microphone that does not give the bundle's sample rate is resampled.
+- A sound file in its place is heard from its beginning, in real time, whenever a word is asked for.
+
 ## Second factor
 | `second_factor.mode` | who is let in |
 |---|---|
@@ -65,10 +80,23 @@ because the rest may hold a password.
 | `challenge` | whose face fits, and who then passes the [challenge](liveness.md) with the same face |
 | `challenge_when_close` | like `off` where the score is `close` above the threshold or more, else like `challenge` |
 | `pin` | whose face fits, and who then types their PIN |
+| `word` | whose face fits, and who then says their word ([guides/speech.md](../guides/speech.md)) |
 
 The default is `challenge`, because a photo of somebody enrolled is easy to get. What a screen shows passes it: only a
-second factor that is known or carried tells that apart, so give a door that has to withstand more `pin`. A challenge or
-PIN that fails is a refusal, and counts as a rejection.
+second factor that is known or carried tells that apart, so give a door that has to withstand more `pin`. A word is
+known too, but whoever stands by hears it, and a recording of it passes. A challenge, PIN or word that fails is a
+refusal, and counts as a failed attempt: the challenge as a rejection of the door, PIN and word as one of the person.
+
+A word is decided 1:1 by what is installed in the folder `word.state`, with the thresholds, the limits, the hours and
+the audit trail of that gallery. People have the same name there as at the door.
+
+| reason | meaning |
+|---|---|
+| `passed` | it is the person's word |
+| `wrong_word` | it is not; one wrong word is a refusal |
+| `no_word` | nothing was said until the time was over |
+| `not_enrolled` | no word of the person is enrolled |
+| `delayed`, `disabled` | too many wrong words of this person: [limits](gallery.md#limits) |
 
 ## Configuration
 One TOML file: `door init` writes it with every key as a comment, `door check` tries it. A key that is not listed here,

@@ -44,7 +44,7 @@ def door_needs(file: Path, manifest: Manifest) -> DoorNeeds:
         "video": not config.camera.source.startswith("rtsp"),
         "gpio": "gpio" in extras,
         "input": bool(config.pin.keypad),
-        "audio": bool(config.second_factor.prompt_command),
+        "audio": bool(config.second_factor.prompt_command) or "audio" in extras,
     }
     wanted = tuple(group for group, is_wanted in groups.items() if is_wanted)
     return DoorNeeds(file.read_bytes(), extras, wanted, config.camera.source == "picamera")

@@ -17,6 +17,9 @@ BLOCK_SECONDS: Final = 0.05
 DEFAULT: Final = "default"
 """The system's microphone."""
 
+NO_PORTAUDIO: Final = "a microphone needs the library PortAudio: run apt install libportaudio2"
+"""What is said where the library is missing."""
+
 _MAX_FILE_BYTES: Final = 64 << 20
 _SUFFIXES: Final = (".wav", ".flac")
 
@@ -150,5 +153,4 @@ def _sounddevice() -> Any:
     except ImportError as error:
         raise MachineError(f"a microphone needs the extra audio: run {INSTALL}", reason="extra_missing") from error
     except OSError as error:
-        message = "a microphone needs the library PortAudio: run apt install libportaudio2"
-        raise MachineError(message, reason="extra_missing") from error
+        raise MachineError(NO_PORTAUDIO, reason="extra_missing") from error

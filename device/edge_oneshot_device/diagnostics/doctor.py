@@ -60,14 +60,17 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
 
 def examine(
-    state: str | os.PathLike[str] | None = None, key: str | os.PathLike[str] | None = None, *, faces: bool = False
+    state: str | os.PathLike[str] | None = None,
+    key: str | os.PathLike[str] | None = None,
+    *,
+    require: Callable[[Manifest], None] = lambda _: None,
 ) -> Diagnosis:
     """Check everything that the door needs. Nothing changes, except that a test file is written and deleted.
 
     Args:
         state: The state folder, see `state_dir`.
         key: The file of the gallery's key, see `find_key`.
-        faces: Whether the bundle has to find faces and to be calibrated, as for a camera at a door.
+        require: Raises an InputError where the bundle does not serve, such as one without faces for a door.
 
     Returns:
         The findings. A check that fails is a finding, not an error.
@@ -86,7 +89,7 @@ def examine(
     run("state", lambda: _owned(folder))
     ours = not codes
     if ours:
-        run("bundle", lambda: _door(folder, key, faces=faces))
+        run("bundle", lambda: _door(folder, key, require))
     run("zone", lambda: [Finding("zone", "ok", describe_zone(SYSTEM.now()))])
     if folder.is_dir():
         run("disk", lambda: _disk(folder, probe=ours))
@@ -106,13 +109,12 @@ def _owned(folder: Path) -> list[Finding]:
     return []
 
 
-def _door(folder: Path, key: str | os.PathLike[str] | None, *, faces: bool) -> list[Finding]:
+def _door(folder: Path, key: str | os.PathLike[str] | None, require: Callable[[Manifest], None]) -> list[Finding]:
     source = find_key(key)
     opened = open_installed(folder, key=key)
     manifest = opened.bundle.manifest
     with opened.gallery as gallery:
-        if faces:
-            _require_door(manifest)
+        require(manifest)
         people = gallery.template_cache(manifest.embedding.metric, manifest.rule).index.people
         outlook = outlook_of(gallery, Policy(manifest, opened.encoder, opened.settings.target_far))
         report = gallery.check_audit()
@@ -161,13 +163,15 @@ def require_faces(manifest: Manifest) -> None:
         raise InputError(message, reason="no_faces")
 
 
-def _require_door(manifest: Manifest) -> None:
-    """Refuse a bundle with which no camera can decide at a door.
+def require_calibrated(manifest: Manifest) -> None:
+    """Refuse a bundle with which nothing can be decided at a door.
+
+    Args:
+        manifest: The bundle's.
 
     Raises:
-        InputError: Reason ``no_faces`` or ``uncalibrated``.
+        InputError: Reason ``uncalibrated``.
     """
-    require_faces(manifest)
     if not manifest.calibration:
         message = f"{manifest.name} is uncalibrated, so it lets nobody in: run edge-oneshot calibrate"
         raise InputError(message, reason="uncalibrated")

@@ -1,5 +1,5 @@
-"""Check what a door's configuration names: camera, GPIOs, keypad, secrets, packages, broker. Nothing is moved, and the
-camera is not opened, so that a door that runs is not disturbed.
+"""Check what a door's configuration names: camera, microphone, words, GPIOs, keypad, secrets, packages, broker. Nothing
+is moved, and neither camera nor microphone is opened, so that a door that runs is not disturbed.
 """
 
 import grp
@@ -7,14 +7,20 @@ import os
 import pwd
 import socket
 from collections.abc import Callable, Iterator
+from ctypes.util import find_library
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from edge_oneshot_device.diagnostics.doctor import Diagnosis, examine
+import msgspec
+
+from edge_oneshot_device.audio.sound_captures import NO_PORTAUDIO, is_sound_file
+from edge_oneshot_device.bundle.manifest import Manifest
+from edge_oneshot_device.diagnostics.doctor import Diagnosis, examine, require_calibrated, require_faces
 from edge_oneshot_device.diagnostics.equipment import Finding
 from edge_oneshot_device.door.configuration import DoorConfig
+from edge_oneshot_device.door.hearing import require_audio
 from edge_oneshot_device.door.signing import SECRET_BYTES, read_secret
 from edge_oneshot_device.errors import MachineError, OneShotError
 
@@ -22,9 +28,17 @@ CONNECT_SECONDS: Final = 3.0
 """Seconds that a camera in the network or a broker has to answer."""
 
 _RTSP_PORT: Final = 554
-_PACKAGES: Final = {"camera": ("cv2",), "gpio": ("gpiozero", "lgpio"), "mqtt": ("paho",), "pin": ("argon2",),
-                    "metrics": ("prometheus_client",)}  # fmt: skip
+_PACKAGES: Final = {
+    "audio": ("sounddevice", "soxr"),
+    "camera": ("cv2",),
+    "gpio": ("gpiozero", "lgpio"),
+    "mqtt": ("paho",),
+    "pin": ("argon2",),
+    "metrics": ("prometheus_client",),
+}
 """The modules of each extra."""
+_OF_WORDS: Final = ("bundle", "settings", "key", "gallery", "audit", "threshold", "state")
+"""What is said of the state folder of the words; of the machine it is said once."""
 
 
 def check_door(
@@ -44,10 +58,12 @@ def check_door(
     Returns:
         The findings. A check that fails is a finding, not an error.
     """
-    found = examine(state, key, faces=True)
+    found = examine(state, key, require=_require_door)
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         lambda: find_packages(config),
         lambda: find_camera(config, root),
+        lambda: find_words(config, key),
+        lambda: find_microphone(config, root),
         lambda: find_gpio(config, root),
         lambda: find_keypad(config, root),
         lambda: find_secrets(config),
@@ -61,6 +77,7 @@ def check_door(
 def door_extras(config: DoorConfig) -> tuple[str, ...]:
     """The extras of this package that a door needs, sorted."""
     needed = {
+        "audio": _uses_microphone(config),
         "camera": config.camera.source != "picamera",
         "gpio": _uses_gpio(config),
         "metrics": bool(config.metrics.port),
@@ -107,6 +124,42 @@ def find_camera(config: DoorConfig, root: Path = Path("/")) -> Iterator[Finding]
             return
     is_video = nodes[0].is_file()
     yield from _permitted("camera", nodes, "no_camera", os.R_OK if is_video else os.R_OK | os.W_OK)
+
+
+def find_words(config: DoorConfig, key: str | os.PathLike[str] | None = None) -> Iterator[Finding]:
+    """What `examine` finds in the state folder of the words, if the door asks for any.
+
+    Args:
+        config: The configuration.
+        key: The file of the key of the faces.
+    """
+    if config.second_factor.mode != "word":
+        return
+    found = examine(config.word.state, config.word.key or key, require=_require_words).findings
+    for finding in found:
+        if finding.level == "fault" or finding.what in _OF_WORDS:
+            yield msgspec.structs.replace(finding, text=f"words: {finding.text}")
+
+
+def find_microphone(config: DoorConfig, root: Path = Path("/")) -> Iterator[Finding]:
+    """Whether the microphone is there and this user may open it, if the door asks for words."""
+    source = config.word.microphone
+    if config.second_factor.mode != "word":
+        return
+    if is_sound_file(source):
+        if Path(source).is_file():
+            yield from _permitted("microphone", [Path(source)], "no_microphone", os.R_OK)
+        else:
+            yield Finding("microphone", "fault", f"there is no {source}; name it as word.microphone", "no_microphone")
+        return
+    if find_spec("sounddevice") is not None and find_library("portaudio") is None:
+        yield Finding("packages", "fault", NO_PORTAUDIO, "extra_missing")
+    nodes = sorted(root.glob("dev/snd/pcmC*D*c"))  # ALSA's devices that record
+    if not nodes:
+        text = "there is no microphone: plug it in again; arecord --list-devices shows those that the system has"
+        yield Finding("microphone", "fault", text, "no_microphone")
+        return
+    yield from _permitted("microphone", nodes, "no_microphone", os.R_OK | os.W_OK)
 
 
 def find_gpio(config: DoorConfig, root: Path = Path("/")) -> Iterator[Finding]:
@@ -157,6 +210,20 @@ def find_broker(config: DoorConfig) -> Iterator[Finding]:
     if config.mqtt.host:
         level: Literal["warning", "fault"] = "fault" if config.lock.kind == "mqtt" else "warning"
         yield _reached("broker", config.mqtt.host, config.mqtt.port, level, "no_broker")
+
+
+def _require_door(manifest: Manifest) -> None:
+    require_faces(manifest)
+    require_calibrated(manifest)
+
+
+def _require_words(manifest: Manifest) -> None:
+    require_audio(manifest.input)
+    require_calibrated(manifest)
+
+
+def _uses_microphone(config: DoorConfig) -> bool:
+    return config.second_factor.mode == "word" and not is_sound_file(config.word.microphone)
 
 
 def _uses_gpio(config: DoorConfig) -> bool:

@@ -1,5 +1,5 @@
-"""Try a door before it runs: what `door_check` looks at, a frame of the camera, the lock, which is not opened, and the
-receivers of events.
+"""Try a door before it runs: what `door_check` looks at, a frame of the camera, a moment of the microphone, the lock,
+which is not opened, and the receivers of events.
 """
 
 import time
@@ -7,6 +7,9 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Final
 
+import numpy as np
+
+from edge_oneshot_device.audio.microphone import Microphone
 from edge_oneshot_device.diagnostics.doctor import Diagnosis
 from edge_oneshot_device.diagnostics.door_check import check_door
 from edge_oneshot_device.diagnostics.equipment import Finding
@@ -17,11 +20,15 @@ from edge_oneshot_device.door.publisher import receivers_of
 from edge_oneshot_device.errors import MachineError, OneShotError
 
 _FRAME_SECONDS: Final = 10.0  # for the first frame; a network camera takes seconds
+_SOUND_SECONDS: Final = 10.0  # for the first second of sound
+_SAMPLE_RATE: Final = 16_000
+_MUTED: Final = 1e-4  # of full scale: three steps of 16 bits
 _FACTORS: Final = {
     "off": "none: a printed photo of somebody enrolled opens; set second_factor.mode",
     "challenge": "challenge: a picture does not pass; a screen that shows the person may",
     "challenge_when_close": "challenge near the threshold only: a good photo of somebody enrolled opens",
     "pin": "PIN",
+    "word": "a spoken word: whoever has heard it may say it, and a recording of it passes",
 }
 
 
@@ -42,6 +49,7 @@ def try_door(
     findings, code = [*looked.findings, _factor(config)], looked.exit_code
     checks: dict[str, Callable[[], Finding]] = {
         "camera": lambda: _camera(config),
+        **({"microphone": lambda: _microphone(config)} if config.second_factor.mode == "word" else {}),
         "lock": lambda: _lock(config),
         "events": lambda: _events(config),
     }
@@ -56,7 +64,7 @@ def try_door(
 
 def _factor(config: DoorConfig) -> Finding:
     mode = config.second_factor.mode
-    return Finding("factor", "ok" if mode in ("pin", "challenge") else "warning", _FACTORS[mode])
+    return Finding("factor", "ok" if mode in ("pin", "challenge", "word") else "warning", _FACTORS[mode])
 
 
 def _camera(config: DoorConfig) -> Finding:
@@ -67,6 +75,23 @@ def _camera(config: DoorConfig) -> Finding:
                 return Finding("camera", "ok", f"frames of {frame.image.width} x {frame.image.height} pixels")
         fault = camera.fault or f"no frame within {_FRAME_SECONDS:g} s"
     raise MachineError(f"{config.camera.source}: {fault}", reason="no_camera")
+
+
+def _microphone(config: DoorConfig) -> Finding:
+    """How loud the place is; what is heard is not kept."""
+    with Microphone(config.word.microphone, _SAMPLE_RATE) as microphone:
+        microphone.listen()
+        heard, ends = np.zeros(0, np.float32), time.monotonic() + _SOUND_SECONDS
+        while len(heard) < _SAMPLE_RATE:
+            if microphone.fault is not None or time.monotonic() > ends:
+                fault = microphone.fault or f"no sound within {_SOUND_SECONDS:g} s"
+                raise MachineError(fault, reason="no_microphone")
+            heard = np.concatenate([heard, microphone.heard()])
+            time.sleep(0.05)
+    loudest = float(np.abs(heard).max())
+    if loudest < _MUTED:
+        return Finding("microphone", "warning", "it gives silence: is it muted? look at alsamixer")
+    return Finding("microphone", "ok", f"it hears the place, at most {20.0 * np.log10(loudest):.0f} dB of full scale")
 
 
 def _lock(config: DoorConfig) -> Finding:

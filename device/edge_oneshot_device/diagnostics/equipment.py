@@ -42,8 +42,8 @@ class Finding(msgspec.Struct, frozen=True):
     Attributes:
         what: What was checked: ``bundle``, ``settings``, ``key``, ``gallery``, ``audit``, ``threshold``, ``state``,
             ``clock``, ``zone``, ``disk``, ``runtime``, ``edgetpu``, ``temperature`` or ``supply``; ``audio`` with a
-            bundle of recordings; and of a door's configuration ``packages``, ``camera``, ``gpio``, ``keypad``,
-            ``secret`` or ``broker``.
+            bundle of recordings; and of a door's configuration ``packages``, ``camera``, ``microphone``, ``gpio``,
+            ``keypad``, ``secret`` or ``broker``.
         level: ``ok``, ``note`` (something optional is absent), ``warning`` (act soon) or ``fault`` (the door does not
             work).
         text: One line: what was found, and how to fix it.

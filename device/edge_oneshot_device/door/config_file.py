@@ -182,6 +182,7 @@ def _contradictions(config: DoorConfig) -> Iterator[str]:
         "lock.mqtt.topic": lock.kind == "mqtt" and not lock.mqtt.topic,
         "mqtt.host": lock.kind == "mqtt" and not config.mqtt.host,
         "pin.keypad": (pin.alone or config.second_factor.mode == "pin") and not pin.keypad,
+        "word.state": config.second_factor.mode == "word" and not config.word.state,
         "webhook.secret_file": bool(config.webhook.url) and not config.webhook.secret_file,
     }
     for key, missing in needed.items():

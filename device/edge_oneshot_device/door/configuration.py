@@ -65,17 +65,17 @@ class SecondFactorSection(Section, frozen=True):
     """What is asked of somebody whose face fits."""
 
     mode: Annotated[
-        Literal["off", "challenge", "challenge_when_close", "pin"],
+        Literal["off", "challenge", "challenge_when_close", "pin", "word"],
         option(
             "off: the face alone opens, and so does a printed photo; challenge: everybody shows that they are no"
             " picture; challenge_when_close: only those whose score is near the threshold; pin: everybody gives their"
-            " PIN"
+            " PIN; word: everybody says their word"
         ),
     ] = "challenge"
     close: Annotated[
         float, option("challenge_when_close: distance from the threshold within which a score is near", gt=0, le=2)
     ] = 0.1
-    seconds: Annotated[float, option("time for the challenge or the PIN", ge=5, le=120)] = 30.0
+    seconds: Annotated[float, option("time for the challenge, the PIN or the word", ge=5, le=120)] = 30.0
     prompt_command: Annotated[
         tuple[str, ...],
         option("program and arguments that say a prompt aloud; {prompt} stands for its text, {code} for its code"),
@@ -87,6 +87,16 @@ class PinSection(Section, frozen=True):
 
     keypad: Annotated[str, option("the keypad's input device, such as /dev/input/event0; empty: there is none")] = ""
     alone: Annotated[bool, option("whether number and PIN open without a face")] = False
+
+
+class WordSection(Section, frozen=True):
+    """The microphone, and the words that are said into it. They are enrolled in a state folder of their own."""
+
+    state: Annotated[str, option("state folder of the words, made by init with a bundle for speech")] = ""
+    key: Annotated[str, option("file of that gallery's key; empty: the same as of the faces")] = ""
+    microphone: Annotated[
+        str, option("default, the number of a sound device or a part of its name, or a WAV or FLAC file for trials")
+    ] = "default"
 
 
 class RelaySection(Section, frozen=True):
@@ -178,6 +188,7 @@ class DoorConfig(Section, frozen=True):
     approach: ApproachSection = ApproachSection()
     second_factor: SecondFactorSection = SecondFactorSection()
     pin: PinSection = PinSection()
+    word: WordSection = WordSection()
     lock: LockSection = LockSection()
     inputs: InputsSection = InputsSection()
     mqtt: MqttSection = MqttSection()

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from edge_oneshot_device.door.configuration import DoorConfig
 from edge_oneshot_device.door.guard_messages import BEAT_SECONDS
-from edge_oneshot_device.door.second_factor import ChallengeFactor, Outcome, PinEntry, PinFactor, SecondFactor
+from edge_oneshot_device.door.second_factor import (
+    ChallengeFactor,
+    Outcome,
+    PinEntry,
+    PinFactor,
+    SecondFactor,
+    WordFactor,
+)
 from edge_oneshot_device.door.states import Change, Machine, Signal, State
 from edge_oneshot_device.errors import OneShotError
 from edge_oneshot_device.recognition.recognizer import Recognizer
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
     from edge_oneshot_device.door.events import Command
     from edge_oneshot_device.door.guard import Guard
     from edge_oneshot_device.door.guard_messages import Report
+    from edge_oneshot_device.door.hearing import Hearing, Utterance
     from edge_oneshot_device.door.journal import Journal
     from edge_oneshot_device.door.keypad import Keypad
     from edge_oneshot_device.matching.decision import Decision
@@ -43,6 +51,8 @@ class Parts(NamedTuple):
         commands: Commands of the broker since the last call.
         keypad: Where PINs are typed; None: there is none.
         tell: Is told of every change and every decision, see `Told`.
+        words: Recognizes the words that are asked for; None: none is.
+        hearing: Hears them.
     """
 
     recognizer: Recognizer
@@ -53,6 +63,8 @@ class Parts(NamedTuple):
     commands: Callable[[], Sequence["Command"]]
     keypad: "Keypad | None"
     tell: Callable[["Told"], None]
+    words: Recognizer | None = None
+    hearing: "Hearing | None" = None
 
 
 class Told(NamedTuple):
@@ -124,9 +136,11 @@ class Door:
             self._obey(command)
         if self._parts.keypad is not None:
             self._press(self._parts.keypad.keys())
+        if self._parts.hearing is not None:
+            self._listen(self._parts.hearing)
         self._check()
         if self.machine.is_over(self._clock()):
-            self._signal("timeout", "timeout")
+            self._signal("timeout", "timeout" if self.factor is None else self.factor.overdue)
         frame = self._parts.camera.newest(_FRAME_WAIT)
         if frame is not None and self._resting is None:
             self._guarded(lambda: self._look(frame))
@@ -189,6 +203,16 @@ class Door:
         elif self._config.pin.alone and (entered := self._entry.press(keys)) is not None:
             self._guarded(lambda: self._try_pin(entered))
 
+    def _listen(self, hearing: "Hearing") -> None:
+        for utterance in hearing.utterances(asked=self.factor is not None):
+            if (factor := self.factor) is not None:
+                self._guarded(lambda: self._compare(factor, utterance))  # noqa: B023 (called at once)
+
+    def _compare(self, factor: SecondFactor, utterance: "Utterance") -> None:
+        outcome = factor.hear(utterance)
+        if not self._is_late(utterance):
+            self._end(factor, outcome)
+
     def _try_pin(self, entered: str) -> None:
         from edge_oneshot_device.door.pins import check_number_and_pin
 
@@ -207,7 +231,11 @@ class Door:
             self._journal.flush()
         guard, resting = self._parts.guard.fault, self._resting
         keypad = self._parts.keypad if self._config.second_factor.mode == "pin" else None
-        faults = (guard, self._journal.fault, self._parts.camera.fault, resting and resting[0], keypad and keypad.fault)
+        hearing = self._parts.hearing
+        faults = (
+            guard, self._journal.fault, self._parts.camera.fault, resting and resting[0], keypad and keypad.fault,
+            hearing and hearing.fault,
+        )  # fmt: skip
         self.fault = next((fault for fault in faults if fault), None)
         if self.fault is not None:
             self._waiting = None
@@ -253,9 +281,9 @@ class Door:
             return self._config.second_factor.mode == "off"
         return self.machine.state in ("idle", "approaching", "refused")
 
-    def _is_late(self, frame: "Frame") -> bool:
-        """Whether the program hung over a frame for so long that whoever it shows may have gone."""
-        return self._clock() - frame.seconds > BEAT_SECONDS
+    def _is_late(self, seen: "Frame | Utterance") -> bool:
+        """Whether the program hung over what it saw or heard for so long that whoever it was may have gone."""
+        return self._clock() - seen.seconds > BEAT_SECONDS
 
     def _decide(self, sight: "Sight", frame: "Frame") -> None:
         """One decision for the approach."""
@@ -280,11 +308,17 @@ class Door:
         return decision.score is None or decision.score < decision.threshold + wanted.close
 
     def _ask(self, decision: "Decision") -> None:
-        kind = PinFactor if self._config.second_factor.mode == "pin" else ChallengeFactor
         assert decision.person is not None
-        factor = kind(self._parts.recognizer, decision.person)
+        factor = self._factor_for(decision.person)
         self._signal("asked", self._config.second_factor.mode, decision.person)
         self.factor = factor
+
+    def _factor_for(self, person: str) -> SecondFactor:
+        if self._config.second_factor.mode == "word":
+            assert self._parts.words is not None
+            return WordFactor(self._parts.words, person)
+        kind = PinFactor if self._config.second_factor.mode == "pin" else ChallengeFactor
+        return kind(self._parts.recognizer, person)
 
     def _end(self, factor: SecondFactor, outcome: Outcome | None) -> None:
         """Take the outcome of the second factor, if there is one."""

@@ -54,6 +54,11 @@ class Prompter:
         with contextlib.suppress(OSError):  # a prompt that is not heard must not stop the door
             self._running = subprocess.Popen(words, stdin=null, stdout=null, stderr=null)  # noqa: S603 (no shell)
 
+    @property
+    def is_speaking(self) -> bool:
+        """Whether a prompt is being said."""
+        return self._running is not None and self._running.poll() is None
+
     def _end(self) -> None:
         if self._running is not None:
             self._running.kill()

@@ -22,6 +22,7 @@ from edge_oneshot_device.recognition.recognizer import Recognizer
 
 if TYPE_CHECKING:
     from edge_oneshot_device.door.camera import Frame
+    from edge_oneshot_device.door.hearing import Hearing
     from edge_oneshot_device.door.keypad import Keypad
 
 _ALIVE: Final = 1.0  # seconds between two signs of life to systemd
@@ -55,7 +56,7 @@ def run_door(
 
     Raises:
         InputError: The configuration does not fit the machine or the bundle: ``no_faces``, ``uncalibrated``,
-            ``no_camera``, ``no_program`` and others.
+            ``no_camera``, ``no_program``, ``no_speech_bundle``, ``no_microphone`` and others.
         IntegrityError: As of `Recognizer.open`; or a file with a secret is refused.
         MachineError: Something that the door needs cannot be opened, or an extra is not installed.
     """
@@ -67,10 +68,14 @@ def run_door(
         measure = _open_metrics(config, publisher, stack)
         keypad = _open_keypad(config, stack)
         prompter = stack.enter_context(Prompter(config.second_factor.prompt_command))
+        words, hearing = _open_words(config, key, prompter, stack)
         camera = stack.enter_context(Camera(config.camera))
         guard = stack.enter_context(Guard(config))
         news: list[Told] = []
-        parts = Parts(recognizer, Journal(gallery), camera, approaches, guard, publisher.commands, keypad, news.append)
+        parts = Parts(
+            recognizer, Journal(gallery), camera, approaches, guard, publisher.commands, keypad, news.append,
+            words, hearing,
+        )  # fmt: skip
         door = Door(config, parts)
         publisher.tell(Status(door.machine.state))  # a broker still shows what was before the start
         notify.ready("at work")
@@ -124,3 +129,17 @@ def _open_keypad(config: DoorConfig, stack: contextlib.ExitStack) -> "Keypad | N
     from edge_oneshot_device.door.keypad import Keypad
 
     return stack.enter_context(Keypad(config.pin.keypad))
+
+
+def _open_words(
+    config: DoorConfig, key: str | PathLike[str] | None, prompter: Prompter, stack: contextlib.ExitStack
+) -> "tuple[Recognizer | None, Hearing | None]":
+    """What recognizes words, and what hears them; both None where no words are asked for."""
+    if config.second_factor.mode != "word":
+        return None, None
+    from edge_oneshot_device.door.hearing import Hearing, require_audio
+
+    words = stack.enter_context(Recognizer.open(config.word.state, key=config.word.key or key))
+    rate = require_audio(words.encoder.input).sample_rate
+    _ = words.least_score  # raises where the bundle has no thresholds
+    return words, stack.enter_context(Hearing(config.word.microphone, rate, lambda: prompter.is_speaking))

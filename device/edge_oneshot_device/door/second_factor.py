@@ -1,4 +1,4 @@
-"""What is asked of somebody whose face fits, before the lock opens: the challenge, or the PIN.
+"""What is asked of somebody whose face fits, before the lock opens: the challenge, the PIN, or a spoken word.
 
 Each factor is fed what it needs and says how it ended. Whatever ends otherwise than in a pass is a refusal.
 """
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
+from edge_oneshot_device.audio.sound_file import to_wav
 from edge_oneshot_device.door.keypad import CLEAR, DONE
 from edge_oneshot_device.errors import InputError
 from edge_oneshot_device.gallery.limits import Refusal
@@ -16,8 +17,11 @@ from edge_oneshot_device.recognition.recognizer import Recognizer
 
 if TYPE_CHECKING:
     from edge_oneshot_device.door.camera import Frame
+    from edge_oneshot_device.door.hearing import Utterance
 
 _MOST_DIGITS: Final = 32
+_PROMPTS: Final = {"enter_pin": "enter your PIN, then #", "say_word": "say your word"}
+_NO_WORD: Final = ("no_speech", "no_content")  # a bang, a cough: the person has still to say the word
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -38,6 +42,8 @@ class SecondFactor(Protocol):
     person: str
     prompt: str
     """What the person is to do now, a code."""
+    overdue: str
+    """Why they are refused when the time is over, a code."""
 
     def see(self, frame: "Frame") -> Outcome | None:
         """Take a frame; the outcome ends it.
@@ -53,6 +59,14 @@ class SecondFactor(Protocol):
             MachineError: The disk failed.
         """
 
+    def hear(self, utterance: "Utterance") -> Outcome | None:
+        """Take what was said; the outcome ends it.
+
+        Raises:
+            IntegrityError: The gallery of the words is damaged.
+            MachineError: The runtime or the disk failed.
+        """
+
 
 class ChallengeFactor:
     """The person shows that they are no picture; then the face that was challenged is compared once more.
@@ -61,6 +75,8 @@ class ChallengeFactor:
         recognizer: Draws the challenge, which counts as a rejection until it is passed.
         person: Whom the face fitted.
     """
+
+    overdue = "timeout"
 
     def __init__(self, recognizer: Recognizer, person: str) -> None:
         self.person, self.prompt = person, "look"
@@ -85,6 +101,9 @@ class ChallengeFactor:
     def press(self, keys: Sequence[str]) -> Outcome | None:
         """Keys say nothing here."""
 
+    def hear(self, utterance: "Utterance") -> Outcome | None:
+        """Sound says nothing here."""
+
 
 class PinFactor:
     """The person gives their PIN. One wrong PIN is a refusal; its limits are those of 1:1.
@@ -93,6 +112,8 @@ class PinFactor:
         recognizer: Its gallery knows the PINs.
         person: Whom the face fitted.
     """
+
+    overdue = "timeout"
 
     def __init__(self, recognizer: Recognizer, person: str) -> None:
         self.person, self.prompt = person, "enter_pin"
@@ -115,6 +136,42 @@ class PinFactor:
             return Outcome(False, error.reason)
         return Outcome(verdict.accepted, "passed" if verdict.accepted else verdict.reason)
 
+    def hear(self, utterance: "Utterance") -> Outcome | None:
+        """Sound says nothing here."""
+
+
+class WordFactor:
+    """The person says their word. One wrong word is a refusal; its limits are those of 1:1 in the gallery of the words.
+
+    Args:
+        words: Recognizes spoken words; who is enrolled there has the name that they have at the door.
+        person: Whom the face fitted.
+    """
+
+    overdue = "no_word"
+
+    def __init__(self, words: Recognizer, person: str) -> None:
+        self.person, self.prompt = person, "say_word"
+        self._words = words
+
+    def see(self, frame: "Frame") -> Outcome | None:
+        """Frames say nothing here."""
+
+    def press(self, keys: Sequence[str]) -> Outcome | None:
+        """Keys say nothing here."""
+
+    def hear(self, utterance: "Utterance") -> Outcome | None:
+        """Compare what was said with the person's word."""
+        audio = self._words.encoder.input.audio
+        assert audio is not None
+        try:
+            decision = self._words.verify(self.person, to_wav(utterance.samples, audio.sample_rate))
+        except InputError as error:
+            return None if error.reason in _NO_WORD else Outcome(False, error.reason)
+        if decision.accepted:
+            return Outcome(True, "passed")
+        return Outcome(False, "wrong_word" if decision.reason == "below_threshold" else decision.reason)
+
 
 class PinEntry:
     """What has been typed at the keypad and is not ended yet."""
@@ -136,6 +193,6 @@ def prompt_text(code: str) -> str:
     """What the person at the door is asked to do.
 
     Args:
-        code: A code of `PROMPTS`, or ``enter_pin``.
+        code: A code of `PROMPTS`, ``enter_pin`` or ``say_word``.
     """
-    return "enter your PIN, then #" if code == "enter_pin" else PROMPTS[code]
+    return _PROMPTS.get(code) or PROMPTS[code]

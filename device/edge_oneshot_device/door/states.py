@@ -17,11 +17,11 @@ Signal = Literal[
 STATES: Final[Mapping[State, str]] = {
     "idle": "locked, nobody in view",
     "approaching": "a face is followed; its best frames become one probe",
-    "challenged": "the face fits somebody enrolled, who has to pass the challenge or give the PIN",
+    "challenged": "the face fits somebody enrolled, who has to pass the challenge, give the PIN or say the word",
     "unlocked": "the lock is open for its pulse",
     "refused": "the reason is shown; this face gets no further attempt",
     "held": "somebody in charge keeps the lock open",
-    "faulty": "camera, lock, runtime or disk failed: locked until it works again",
+    "faulty": "camera, microphone, lock, runtime or disk failed: locked until it works again",
 }
 """What each state means."""
 

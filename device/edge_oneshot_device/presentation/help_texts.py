@@ -82,8 +82,8 @@ HELP: Final = {
     ),
     "door": HelpText(
         "init writes a configuration in which every key is a comment with its default. check\n"
-        "tries camera, lock, keypad and broker; it never opens. lock locks the door at once and\n"
-        "is what the service does after everything else has ended.",
+        "tries camera, microphone, lock, keypad and broker; it never opens. lock locks the door at\n"
+        "once and is what the service does after everything else has ended.",
         ("door init --config door.toml", "door check --config door.toml", "door lock --config door.toml"),
     ),
     "run": HelpText(
@@ -131,8 +131,8 @@ HELP: Final = {
     "doctor": HelpText(
         "Check everything that the door needs: bundle, settings, key, gallery, audit trail,\n"
         "clock, time zone, disk, runtimes, temperature; for speech what reads recordings; with a\n"
-        "door's configuration also camera, GPIOs, keypad, secrets, packages and broker, which\n"
-        "nothing is done with. The exit code is that of the first fault.",
+        "door's configuration also camera, microphone, GPIOs, keypad, secrets, packages and\n"
+        "broker, which nothing is done with. The exit code is that of the first fault.",
         ("doctor", "doctor --config door.toml", "doctor --json"),
     ),
     "bench": HelpText(

@@ -15,8 +15,10 @@ from edge_oneshot_device.diagnostics.door_check import (
     find_camera,
     find_gpio,
     find_keypad,
+    find_microphone,
     find_packages,
     find_secrets,
+    find_words,
 )
 from edge_oneshot_device.door.config_file import parse_config
 from edge_oneshot_device.door.configuration import DoorConfig
@@ -24,6 +26,9 @@ from edge_oneshot_device.installation import installer
 from tests.samples.tiny import MakeBundle
 
 GPIO = parse_config('[lock]\nkind = "gpio"')
+
+
+WORD = '[second_factor]\nmode = "word"\n[word]\nstate = "/words"\n'
 
 
 def put(machine: Path, *names: str, text: str = "") -> None:
@@ -119,6 +124,43 @@ def test_a_keypad_that_is_not_there_is_a_fault_that_says_which_are(tmp_path):
     assert [*find_keypad(DoorConfig(), tmp_path)] == []
 
 
+def test_a_microphone_that_is_not_there_is_a_fault_where_words_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(door_check, "find_library", lambda _: "libportaudio.so.2")
+    config = parse_config(WORD)
+    put(tmp_path, "dev/snd/pcmC0D0p")
+    assert said(find_microphone(config, tmp_path)) == [("microphone", "fault", "no_microphone")]
+    put(tmp_path, "dev/snd/pcmC1D0c")
+    assert said(find_microphone(config, tmp_path)) == [("microphone", "ok", None)]
+    assert [*find_microphone(DoorConfig(), tmp_path)] == []
+
+
+def test_a_sound_file_in_place_of_the_microphone_has_to_be_there(tmp_path):
+    config = parse_config(f'{WORD}microphone = "{tmp_path / "said.wav"}"')
+    assert said(find_microphone(config)) == [("microphone", "fault", "no_microphone")]
+    put(tmp_path, "said.wav")
+    assert said(find_microphone(config)) == [("microphone", "ok", None)]
+
+
+def test_the_library_for_microphones_is_named_where_it_is_missing(tmp_path, monkeypatch):
+    put(tmp_path, "dev/snd/pcmC1D0c")
+    monkeypatch.setattr(door_check, "find_library", lambda _: None)
+    monkeypatch.setattr(door_check, "find_spec", lambda _: object())
+    (missing, _) = find_microphone(parse_config(WORD), tmp_path)
+    assert (missing.what, missing.reason) == ("packages", "extra_missing")
+    assert "apt install libportaudio2" in missing.text
+
+
+def test_words_of_a_bundle_for_images_or_of_no_bundle_are_a_fault(make_bundle: MakeBundle, tmp_path):
+    config = parse_config(WORD.replace("/words", str(tmp_path / "state")))
+    (found,) = find_words(config)
+    assert (found.level, found.reason) == ("fault", "not_initialised")
+    installer.install(make_bundle(), tmp_path / "state", key=tmp_path / "key")
+    (found,) = find_words(config, tmp_path / "key")
+    assert (found.level, found.reason) == ("fault", "no_speech_bundle")
+    assert found.text.startswith("words: ")
+    assert [*find_words(DoorConfig())] == []
+
+
 def test_a_broker_that_does_not_answer_is_a_warning_and_a_fault_where_it_opens_the_lock(port, closed_port):
     text = '[mqtt]\nhost = "127.0.0.1"\nport = {}\n'
     assert said(find_broker(parse_config(text.format(port)))) == [("broker", "ok", None)]
@@ -146,6 +188,8 @@ def test_a_secret_that_others_can_read_or_that_is_missing_is_a_fault(tmp_path):
         ('[lock]\nkind = "gpio"', ("camera", "gpio")),
         ('[inputs]\ngreen = 5\n[mqtt]\nhost = "broker"\n[metrics]\nport = 9100', ("camera", "gpio", "metrics", "mqtt")),
         ('[pin]\nkeypad = "/dev/input/event0"', ("camera", "pin")),
+        (WORD, ("audio", "camera")),
+        (WORD + 'microphone = "said.wav"', ("camera",)),
     ],
 )
 def test_a_door_needs_the_extras_of_what_it_uses(text, extras):

@@ -46,6 +46,7 @@ def test_the_defaults_that_the_template_shows_are_the_defaults():
         ("[lock]\nkind = 'gpio'\n[inputs]\nred = 17", "inputs.red: GPIO 17 is also lock.relay.pin"),
         ("[lock]\nkind = 'webhook'", "lock.webhook.url: is needed"),
         ("[second_factor]\nmode = 'pin'", "pin.keypad: is needed"),
+        ("[second_factor]\nmode = 'word'", "word.state: is needed"),
         ("name = ''", "name: must be a text of 1 to 64 characters"),
     ],
 )

@@ -12,6 +12,7 @@ from edge_oneshot_device.door.configuration import (
     PinSection,
     SecondFactorSection,
 )
+from edge_oneshot_device.door.hearing import Utterance
 from edge_oneshot_device.door.loop import Door, Parts
 from edge_oneshot_device.door.second_factor import Outcome
 from edge_oneshot_device.errors import IntegrityError, MachineError
@@ -57,6 +58,7 @@ class World:
         self.sights, self.decisions, self.said, self.commanded, self.typed = [], [], [], [], []
         self.camera_fault = self.guard_fault = self.fault = None
         self.disk_full = self.ended = False
+        self.spoken = 0
         config = DoorConfig(**{"second_factor": SecondFactorSection(mode="off"), **sections})
         parts = Parts(
             recognizer=self,
@@ -67,6 +69,8 @@ class World:
             commands=lambda: self._take("commanded"),
             keypad=Keypad(self),
             tell=self.told.append,
+            words=self,
+            hearing=Hearing(self),
         )
         self.door = Door(config, parts, clock=lambda: self.now)
 
@@ -153,6 +157,17 @@ class Keypad:
 
     def keys(self):
         return self.world._take("typed")
+
+
+class Hearing:
+    fault = None
+
+    def __init__(self, world):
+        self.world, self.asked = world, False
+
+    def utterances(self, *, asked):
+        self.asked = asked
+        return [Utterance(PROBE, self.world.now) for _ in range(self.world.spoken)] if asked else []
 
 
 class Guard:
@@ -339,9 +354,10 @@ def test_a_second_person_at_an_open_door_is_decided_and_only_an_acceptance_renew
 
 class Factor:
     prompt = "look"
+    overdue = "timeout"
 
     def __init__(self, recognizer, person):
-        self.person, self.outcomes, self.pressed = person, [], []
+        self.person, self.outcomes, self.pressed, self.heard = person, [], [], []
         recognizer.factor = self
 
     def see(self, _frame):
@@ -349,6 +365,10 @@ class Factor:
 
     def press(self, keys):
         self.pressed += keys
+
+    def hear(self, utterance):
+        self.heard.append(utterance)
+        return self.outcomes.pop(0) if self.outcomes else None
 
 
 @pytest.fixture
@@ -422,6 +442,82 @@ def test_keys_go_to_the_factor_that_is_asked_for(monkeypatch):
     world.typed = ["2", "#"]
     world.turn()
     assert world.factor.pressed == ["2", "#"]
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """A door that asks somebody for their word."""
+    monkeypatch.setattr(door_loop, "WordFactor", Factor)
+    world = World(second_factor=SecondFactorSection(mode="word", seconds=20.0))
+    assert not world.door._parts.hearing.asked
+    assert world.turn(Seen("appeared"), READY, decisions=[ADA]) == "challenged"
+    assert opened(world) == []
+    return world
+
+
+def test_the_right_word_opens_once_and_nothing_is_listened_to_any_more(asked):
+    asked.spoken = 1
+    asked.factor.outcomes = [Outcome(True, "passed"), Outcome(True, "passed")]
+    assert asked.turn() == "unlocked"
+    assert asked.door._parts.hearing.asked
+    asked.turn()
+    assert not asked.door._parts.hearing.asked
+    assert len(opened(asked)) == 1
+    assert "recorded unlocked passed ada" in asked.log
+
+
+def test_a_wrong_word_refuses_and_what_is_said_after_it_counts_no_more(asked):
+    asked.spoken = 2
+    asked.factor.outcomes = [Outcome(False, "wrong_word"), Outcome(True, "passed")]
+    assert asked.turn() == "refused"
+    assert asked.turn() == "refused"
+    assert len(asked.factor.heard) == 1
+    assert "recorded refused wrong_word ada" in asked.log
+    assert opened(asked) == []
+
+
+def test_a_bang_is_no_word_and_the_person_may_still_say_it(asked):
+    asked.spoken = 1
+    assert asked.turn() == "challenged"
+    asked.factor.outcomes = [Outcome(True, "passed")]
+    assert asked.turn() == "unlocked"
+
+
+def test_whoever_says_nothing_is_refused_when_the_time_is_over(asked):
+    asked.factor.overdue = "no_word"
+    assert asked.turn(seconds=20.5) == "refused"
+    assert "recorded refused no_word None" in asked.log
+    assert opened(asked) == []
+
+
+def test_a_word_over_which_the_program_hung_lets_nobody_in(asked):
+    def hang(_utterance):
+        asked.now += 6.0
+        return Outcome(True, "passed")
+
+    asked.spoken, asked.factor.hear = 1, hang
+    assert asked.turn() == "challenged"
+    assert opened(asked) == []
+
+
+def test_a_microphone_that_fails_makes_the_door_faulty_until_it_works(asked):
+    hearing = asked.door._parts.hearing
+    hearing.fault = "the microphone gives no sound"
+    assert asked.turn() == "faulty"
+    assert asked.door.fault == hearing.fault
+    hearing.fault, asked.spoken = None, 1
+    asked.factor.outcomes = [Outcome(True, "passed")]
+    assert asked.turn() == "idle"
+    assert opened(asked) == []
+
+
+def test_a_gallery_of_words_that_fails_makes_the_door_faulty(asked):
+    def fail(_utterance):
+        raise IntegrityError("the gallery is damaged", reason="gallery_damaged")
+
+    asked.spoken, asked.factor.hear = 1, fail
+    assert asked.turn() == "faulty"
+    assert opened(asked) == []
 
 
 def test_a_face_that_is_followed_too_long_is_refused():

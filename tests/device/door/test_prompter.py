@@ -50,3 +50,12 @@ def test_without_a_program_nothing_is_said():
     with Prompter(()) as prompter:
         prompter.say("blink")
         assert prompter._running is None
+
+
+def test_it_says_whether_it_is_speaking(tmp_path):
+    with Prompter(writes(tmp_path / "said")) as prompter:
+        assert not prompter.is_speaking
+        prompter.say("say_word")
+        assert prompter.is_speaking
+        prompter._running.terminate()
+        wait_until(lambda: not prompter.is_speaking)

@@ -134,6 +134,7 @@ def test_requirements_are_read_as_on_the_device():
         ('[lock]\nkind = "gpio"\n[pin]\nkeypad = "/dev/input/event0"', ("camera", "gpio", "pin"),
          ("video", "gpio", "input"), False),
         ('[camera]\nsource = "picamera"\n[second_factor]\nprompt_command = ["say"]', (), ("video", "audio"), True),
+        ('[second_factor]\nmode = "word"\n[word]\nstate = "/w"', ("audio", "camera"), ("video", "audio"), False),
         ('[camera]\nsource = "rtsp://camera/1"\n[mqtt]\nhost = "broker"', ("camera", "mqtt"), (), False),
     ],
 )  # fmt: skip
