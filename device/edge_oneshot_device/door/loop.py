@@ -123,6 +123,12 @@ class Door:
         self.fault: str | None = None
         self.contact: Literal["open", "closed"] | None = None
 
+    def start(self) -> None:
+        """Record that the door is locked: after a kill the last row may say that it is open."""
+        change = Change("faulty", "recovered", "idle")
+        self._journal.change(change, "started", None)
+        self._parts.tell(Told(change, "started", None))
+
     def turn(self) -> "Frame | None":
         """One turn; at most a twentieth of a second passes where there is no frame.
 

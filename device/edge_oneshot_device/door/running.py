@@ -77,6 +77,7 @@ def run_door(
             words, hearing,
         )  # fmt: skip
         door = Door(config, parts)
+        door.start()
         publisher.tell(Status(door.machine.state))  # a broker still shows what was before the start
         notify.ready("at work")
         stack.callback(notify.stopping)

@@ -201,6 +201,13 @@ def opened(world):
     return [entry for entry in world.log if entry.startswith(("unlock", "hold"))]
 
 
+def test_a_start_is_recorded_and_told_as_locked():
+    world = World()
+    world.door.start()
+    assert world.log == ["recorded idle started None"]
+    assert [(told.change.after, told.reason) for told in world.told] == [("idle", "started")]
+
+
 def test_somebody_enrolled_gets_in_once_and_the_door_locks_again():
     world = World(lock=LockSection(pulse=3.0))
     assert world.turn(Seen("appeared")) == "approaching"
