@@ -8,6 +8,7 @@ from edge_oneshot.data.archives import Progress, Unreadable
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import is_named, load_data
 from edge_oneshot.data.omniglot import has_evaluation
+from edge_oneshot.data.speech_commands import is_speech_commands
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.bundle.manifest import Manifest
 from edge_oneshot_device.faces.finding import FaceFinder
@@ -26,7 +27,8 @@ def load_unseen(
     """Load the groups of a data set that a bundle's encoder was not trained on.
 
     Args:
-        data: ``omniglot``, ``glyphs`` or a folder. Of Omniglot the evaluation alphabets are taken if they are there.
+        data: As `load_data` takes it. Of Omniglot the evaluation alphabets are taken if they are there, of Speech
+            Commands the recordings of its testing list.
         manifest: The bundle's manifest, whose provenance names what the encoder was trained on.
         data_dir: Folder of Omniglot's archives.
         faces: Finds the faces in photos of people, see `load_data`.
@@ -46,6 +48,7 @@ def load_unseen(
         data,
         manifest.input,
         data_dir=data_dir,
+        subset="evaluation" if not is_named(data) and is_speech_commands(Path(data)) else "background",
         progress=progress,
         faces=faces,
         unreadable=unreadable,

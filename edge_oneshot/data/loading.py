@@ -10,6 +10,7 @@ from edge_oneshot.data.catalogue import DATASETS, Kind, Loader, names_in
 from edge_oneshot.data.dataset import Dataset, joined
 from edge_oneshot.data.photos import cut_middle_faces
 from edge_oneshot.data.recordings import speech_input
+from edge_oneshot.data.speech_commands import Subset, is_speech_commands, load_speech_commands
 from edge_oneshot.errors import DataError
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.encoding.preprocessing import load_image
@@ -18,13 +19,15 @@ from edge_oneshot_device.image_files import (
     LITTER,
     NO_IMAGE,
     NO_PERSON,
+    NO_RECORDING,
     TOO_DEEP,
     PassedOver,
+    SourceKind,
     is_image,
+    is_recording,
+    is_source,
     passed_over_text,
 )
-
-Subset = Literal["background", "evaluation"]
 
 
 def is_named(name_or_path: str) -> bool:
@@ -33,15 +36,20 @@ def is_named(name_or_path: str) -> bool:
 
 
 def kind_of(name_or_path: str) -> Literal[Kind, "photos"]:
-    """What a data set consists of.
+    """What a data set consists of; a folder or zip file, of what most of its files are.
 
     Raises:
-        DataError: Reason ``bad_mix``: drawings and speech are joined.
+        DataError: Reason ``bad_mix``: drawings and speech are joined; or the folder cannot be read.
     """
     kinds = {DATASETS[name].kind for name in names_in(name_or_path)}
     if len(kinds) > 1:
         raise DataError(f"{name_or_path}: joins drawings and speech; give data of one kind", reason="bad_mix")
-    return kinds.pop() if kinds else "photos"
+    if kinds:
+        return kinds.pop()
+    if not Path(name_or_path).exists():
+        return "photos"
+    with open_archive(Path(name_or_path)) as archive:
+        return "speech" if _kind_in(archive) == "recording" else "photos"
 
 
 def default_input(name_or_path: str, size: int = 48, framing: Literal["whole", "ink"] | None = None) -> InputSection:
@@ -87,14 +95,16 @@ def load_data(
     unreadable: Unreadable | None = None,
     gate: bool = True,
 ) -> Dataset:
-    """Load a data set by its name, or a folder (or zip file) with one folder of images per identity.
+    """Load a data set by its name, or a folder (or zip file) with one folder of images or recordings per identity.
 
     Args:
         name_or_path: A name of `edge_oneshot.data.catalogue.DATASETS`, several as ``glyphs+omniglot``, or a path. A
             folder of such a name is ``./glyphs``.
-        section: The encoder's input, for which the images are prepared.
+        section: The encoder's input, for which the images are prepared. Of a folder that has images and recordings,
+            what it takes is loaded.
         data_dir: Folder of Omniglot's archives; see `edge_oneshot.data.omniglot`.
-        subset: ``evaluation``: what Omniglot's publishers keep for evaluation; other data sets have none.
+        subset: ``evaluation``: what the publishers of Omniglot or Speech Commands keep for evaluation; other data sets
+            have none.
         progress: Called with the images done and the images in all.
         faces: Cuts the face out of each photo of a folder, see `edge_oneshot.data.archives.decode`.
         skipped: Called with each photo that has no face to use, and why.
@@ -105,21 +115,23 @@ def load_data(
         DataError: It is missing, broken or too small, or of another kind than the encoder's input.
     """
     names = names_in(name_or_path)
-    kind = kind_of(name_or_path)
-    if faces is not None and names:
-        raise DataError(f"{name_or_path}: {kind}; name a folder of photos of people", reason="no_faces")
-    if names and (section.audio is not None) != (kind == "speech"):
-        message = f"{name_or_path}: {kind}, but the encoder takes {'images' if kind == 'speech' else 'recordings'}"
-        raise DataError(f"{message}; give data of its kind", reason="wrong_kind")
     if names:
+        kind = kind_of(name_or_path)
+        if faces is not None:
+            raise DataError(f"{name_or_path}: {kind}; name a folder of photos of people", reason="no_faces")
+        if (section.kind == "recording") != (kind == "speech"):
+            message = f"{name_or_path}: {kind}, but the encoder takes {section.kind}s; give data of its kind"
+            raise DataError(message, reason="wrong_kind")
         parts = [_loader(name, subset)(section, data_dir, progress) for name in names]
         return parts[0] if len(parts) == 1 else joined(parts)
+    if is_speech_commands(Path(name_or_path)):
+        return load_speech_commands(Path(name_or_path), section, subset, progress=progress, unreadable=unreadable)
     if subset != "background":
         raise _no_evaluation_set(name_or_path)
     if not Path(name_or_path).exists():
         raise DataError(
             f"{name_or_path}: no such data set or folder; name {', '.join(DATASETS)}, or a folder with one folder of "
-            "images an identity",
+            "images or recordings an identity",
             reason="not_found",
         )
     return load_folder(
@@ -142,7 +154,7 @@ def _loader(name: str, subset: Subset) -> Loader:
 
 
 def _no_evaluation_set(data: str) -> DataError:
-    return DataError(f"{data}: only omniglot has an evaluation set", reason="no_such_subset")
+    return DataError(f"{data}: only omniglot and Speech Commands have an evaluation set", reason="no_such_subset")
 
 
 def load_folder(
@@ -155,9 +167,10 @@ def load_folder(
     unreadable: Unreadable | None = None,
     gate: bool = True,
 ) -> Dataset:
-    """Load a folder, or a zip file of one, that holds one folder of images per identity.
+    """Load a folder, or a zip file of one, that holds one folder of images or recordings per identity.
 
-    Files that are litter, no images, or deeper are left out, and so are folders without an image: see `passed_over`.
+    Files that are litter, not of the encoder's kind, or deeper are left out, and so are folders without a file that is
+    used: see `passed_over`.
 
     Args:
         path: The folder or zip file.
@@ -174,7 +187,7 @@ def load_folder(
         DataError: It does not exist, an image cannot be read, or there are fewer than two identities.
     """
     with open_archive(path) as archive:
-        people, _ = _people(archive)
+        people, _ = _people(archive, section.kind)
         photos = [name for names in people.values() for name in names]
         faults: dict[str, str] = {}
         broken: dict[str, str] = {}
@@ -225,11 +238,18 @@ def passed_over(name_or_path: str | None) -> list[PassedOver]:
     if name_or_path is None or is_named(name_or_path):
         return []
     with open_archive(Path(name_or_path)) as archive:
-        return _people(archive)[1]
+        return _people(archive, _kind_in(archive))[1]
 
 
-def _people(archive: ImageArchive) -> tuple[dict[str, list[str]], list[PassedOver]]:
-    """The images of each identity, both sorted by name, and what is left out."""
+def _kind_in(archive: ImageArchive) -> SourceKind:
+    """What most files of an archive are."""
+    recordings = sum(map(is_recording, archive.files))
+    return "recording" if recordings > sum(map(is_image, archive.files)) else "image"
+
+
+def _people(archive: ImageArchive, kind: SourceKind) -> tuple[dict[str, list[str]], list[PassedOver]]:
+    """The images or recordings of each identity, both sorted by name, and what is left out."""
+    unfit = NO_IMAGE if kind == "image" else NO_RECORDING
     # a zip of a folder of folders has that folder's name in front of every name
     tops = {name.split("/")[0] for name in archive.files if "/" in name}
     wrapped = len(tops) == 1 and not archive.path.is_dir()
@@ -244,16 +264,16 @@ def _people(archive: ImageArchive) -> tuple[dict[str, list[str]], list[PassedOve
             passed.append(PassedOver(f"{folder}/", TOO_DEEP))
     for name in archive.files:
         folder, _, file = name.removeprefix(front).partition("/")
-        if folder in people and file and "/" not in file and is_image(file):
+        if folder in people and file and "/" not in file and is_source(file, kind):
             people[folder].append(name)
         elif not file:
-            passed.append(PassedOver(folder, NO_PERSON if is_image(folder) else NO_IMAGE))
+            passed.append(PassedOver(folder, NO_PERSON if is_source(folder, kind) else unfit))
         elif "/" not in file:
-            passed.append(PassedOver(name.removeprefix(front), NO_IMAGE))
-    passed += [PassedOver(f"{person}/", NO_IMAGE) for person, names in people.items() if not names]
+            passed.append(PassedOver(name.removeprefix(front), unfit))
+    passed += [PassedOver(f"{person}/", unfit) for person, names in people.items() if not names]
     people = {person: names for person, names in people.items() if names}
     if len(people) < 2:
-        message = f"{archive.path}: {len(people)} identities, at least 2 are needed: one folder of images each"
+        message = f"{archive.path}: {len(people)} identities, at least 2 are needed: one folder of {kind}s each"
         left = f" ({passed_over_text(passed)})" if passed else ""
         raise DataError(f"{message}{left}", reason="too_few_identities")
     return people, passed

@@ -238,8 +238,8 @@ def test_an_unknown_data_set_is_refused_with_what_there_is(name: str) -> None:
         load_data(name, SMALL)
 
 
-def test_only_omniglot_has_an_evaluation_set(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="only omniglot has an evaluation set"):
+def test_a_folder_of_people_has_no_evaluation_set(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="only omniglot and Speech Commands have an evaluation set"):
         load_data(str(fill(tmp_path, PEOPLE)), SMALL, subset="evaluation")
 
 
