@@ -1,8 +1,9 @@
 """A door from one photo to the lock: a bundle, one person enrolled, and what walks up to the camera.
 
-First the device's own program, in real time, with a video in place of the camera, gpiozero's mock in place of the
-relay, and a real broker. Then the same loop with the challenge, which a video cannot answer: the camera renders who
-acts before it, a frame every eighth of a second of a clock of its own, and the lock is a list of what it was told.
+First the device's own program, in real time, with a video in place of the camera, a sound file in place of the
+microphone, gpiozero's mock in place of the relay, and a real broker. Then the same loop with the challenge, which a
+video cannot answer: the camera renders who acts before it, a frame every eighth of a second of a clock of its own, and
+the lock is a list of what it was told.
 """
 
 import json
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge_oneshot.demo.door import ENROLLED
@@ -22,6 +24,7 @@ from edge_oneshot.demo.folder import MARKER
 from edge_oneshot.faces.inputs import face_files, face_input
 from edge_oneshot.faces.packages import ASTRONAUT, HOPPER, read_package_file
 from edge_oneshot_device import Recognizer
+from edge_oneshot_device.audio.sound_file import to_wav
 from edge_oneshot_device.door.approach import Approaches
 from edge_oneshot_device.door.camera import Frame
 from edge_oneshot_device.door.configuration import DoorConfig, SecondFactorSection
@@ -36,6 +39,8 @@ from tests.campaigns.rendering.scene import Scene
 from tests.device.door.board import Board
 from tests.device.door.outgoing import MOSQUITTO, Listener, a_broker, a_listener
 from tests.device.door.waiting import wait_until
+from tests.samples.recordings import NOISE, RATE, spoken, tiny_speech_section, word
+from tests.samples.tiny import bundle_maker, draw_people
 from tests.scenes import portrait_of
 
 PROGRAMS = Path(sys.executable).parent
@@ -99,7 +104,9 @@ def listener(tmp_path: Path) -> Iterator[tuple[Listener, int]]:
 def walk(place: tuple[str, ...], board: Board, tmp_path: Path) -> Walk:
     """Plays a scene to a door; returns the lines that `run` printed."""
 
-    def walk(visits: Sequence[Visit], seconds: float, mode: str = "off", port: int = 0) -> list[dict[str, Any]]:
+    def walk(
+        visits: Sequence[Visit], seconds: float, mode: str = "off", port: int = 0, more: str = ""
+    ) -> list[dict[str, Any]]:
         scene = play(visits, plain_room(700, 525), seconds, frames_per_second=10.0)
         write_video(tmp_path / "door.avi", (frame for _, frame in scene), 10.0)
         config = f"""
@@ -107,6 +114,7 @@ def walk(place: tuple[str, ...], board: Board, tmp_path: Path) -> Walk:
             second_factor = {{ mode = "{mode}", seconds = 5.0 }}
             lock = {{ kind = "gpio", pulse = 1.0, relay.pin = {RELAY} }}
             mqtt = {{ host = "{"127.0.0.1" if port else ""}", port = {port or 1883}, tls = false, topic = "{TOPIC}" }}
+            {more}
         """
         (tmp_path / "door.toml").write_text(config)
         command = (PROGRAMS / "edge-oneshot-device", "run", "--config", tmp_path / "door.toml", "--json", *place)
@@ -147,6 +155,38 @@ def test_a_held_up_photo_does_not_open_where_a_challenge_is_asked_for(walk, port
     assert entered(lines, "refused")
     assert not entered(lines, "unlocked")
     assert 1 not in board.levels(RELAY)
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory, place: tuple[str, ...]) -> Path:
+    """A folder with the gallery of the words, in which the person who is enrolled has one, and what is said."""
+    folder = tmp_path_factory.mktemp("words")
+    bundle = bundle_maker(folder, draw_people(), tiny_speech_section())()
+    quiet = np.random.default_rng(0).normal(0.0, NOISE, RATE // 2)
+    for name, seed in (("right", 24), ("wrong", 25)):  # words that the tiny net tells apart
+        (folder / f"{name}.wav").write_bytes(to_wav(np.concatenate([quiet, word(seed), quiet]), RATE))
+    (folder / "nothing.wav").write_bytes(to_wav(quiet, RATE))
+    options = ("--state", folder / "state", *place[2:])
+    run(PROGRAMS / "edge-oneshot-device", "init", bundle, "--target-far", "0.05", *options)
+    (folder / "enrolled.wav").write_bytes(spoken(24, speaking=1))
+    run(PROGRAMS / "edge-oneshot-device", "enrol", ENROLLED, folder / "enrolled.wav", *options)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "reason"),
+    [("right", "unlocked", "passed"), ("wrong", "refused", "wrong_word"), ("nothing", "refused", "no_word")],
+)
+def test_face_and_word_open_together_and_the_face_alone_never(
+    walk, portraits, board, place, words, said, state, reason
+):
+    more = f"word = {{ state = '{words / 'state'}', microphone = '{words / said}.wav' }}"
+    lines = walk([Visit(portraits[0], 1.0, 6.5, seed=1)], 8.5, mode="word", more=more)
+    after = [(line["state"], line["reason"]) for line in lines if line["state"] not in ("approaching", "idle")]
+    assert after == [("challenged", "word"), (state, reason)]
+    assert board.levels(RELAY).count(1) == (1 if said == "right" else 0)
+    assert run(PROGRAMS / "edge-oneshot-device", "audit", "--check", *place)
+    assert run(PROGRAMS / "edge-oneshot-device", "audit", "--check", "--state", words / "state", *place[2:])
 
 
 def test_an_empty_room_changes_nothing(walk, board):
