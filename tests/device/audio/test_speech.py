@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from edge_oneshot_device.audio.sound_file import to_wav
 from edge_oneshot_device.audio.speech import require_speech
+from edge_oneshot_device.encoding.preprocessing import load_image
 from edge_oneshot_device.errors import InputError
-from tests.samples.recordings import AUDIO, RATE, word
+from tests.samples.recordings import AUDIO, RATE, speech_section, word
 
 
 def click() -> np.ndarray:
@@ -30,6 +32,12 @@ NOTHING = {
 def test_recording_without_speech_is_refused(what):
     with pytest.raises(InputError) as caught:
         require_speech(NOTHING[what], AUDIO, "the recording")
+    assert caught.value.reason == "no_speech"
+
+
+def test_recording_without_speech_is_no_input():
+    with pytest.raises(InputError) as caught:
+        load_image(to_wav(NOTHING["noise"], RATE), speech_section())
     assert caught.value.reason == "no_speech"
 
 
