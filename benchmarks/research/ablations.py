@@ -28,14 +28,14 @@ WAYS = 20
 
 def variants() -> Mapping[str, tuple[dict[str, Any], Callable[[ExitStack], None]]]:
     """Of each variant: what `train` is told, and what is changed beside it."""
-    from edge_oneshot.training import augmentation, loop, objectives, trainer
+    from edge_oneshot.training import augmentation, loop, objectives, presets, trainer
 
     def patched(target: Any, name: str, value: Any) -> Callable[[ExitStack], None]:
         return lambda stack: stack.enter_context(mock.patch.object(target, name, value))
 
     def drawn(**changes: float) -> Callable[[ExitStack], None]:
         changed = replace(augmentation.DRAWINGS, **changes)
-        return lambda stack: stack.enter_context(mock.patch.dict(augmentation.PRESETS, {"drawings": changed}))
+        return lambda stack: stack.enter_context(mock.patch.dict(presets.PRESETS, {"drawings": changed}))
 
     def softmax(margin: float, scale: float) -> Callable[[ExitStack], None]:
         def loss(e: Any, head: Any, y: Any) -> Any:

@@ -29,12 +29,12 @@ def main() -> int:
 
     from edge_oneshot.presentation.progress import training_progress
     from edge_oneshot.presentation.results import training_text
-    from edge_oneshot.training import augmentation, loop, objectives, trainer
+    from edge_oneshot.training import augmentation, loop, objectives, presets, trainer
     from edge_oneshot.training.options import ExecutionOptions, TrainOptions
     from edge_oneshot.training.run_summary import summarise
     from edge_oneshot.training.train import train
 
-    augmentation.PRESETS["rough"] = augmentation.Augmentation(
+    presets.PRESETS["rough"] = augmentation.Augmentation(
         orientations=4,
         degrees=8.0,
         zoom=0.10,

@@ -4,14 +4,13 @@ Images arrive at twice the encoder's resolution and are averaged down as they ar
 comes out as sharp as one that the device's preprocessing made.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge_oneshot.errors import TrainingError
 from edge_oneshot.training.options import Orientations
 
 OVERSAMPLING = 2
@@ -72,22 +71,6 @@ PHOTOS = Augmentation(
     mirror=True,
     paper=False,
 )
-PRESETS = {"drawings": DRAWINGS, "photos": PHOTOS}
-
-
-def preset(name: str, orientations: Orientations | None = None) -> Augmentation:
-    """An augmentation by its name.
-
-    Args:
-        name: Of `PRESETS`.
-        orientations: Replaces the preset's own, unless None.
-
-    Raises:
-        TrainingError: Reason ``bad_augment``: there is none of this name.
-    """
-    if name not in PRESETS:
-        raise TrainingError(f"augment {name!r}: name one of {', '.join(PRESETS)}", reason="bad_augment")
-    return PRESETS[name] if orientations is None else replace(PRESETS[name], orientations=orientations)
 
 
 def augment(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_oneshot.data.dataset import Dataset
-from edge_oneshot.training.augmentation import Augmentation, augment
+from edge_oneshot.training.presets import AnyAugmentation, varied
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.encoding.preprocessing import scale
 
@@ -25,7 +25,7 @@ class Source:
     """The source of the batches; the batch of any step can be made at any time.
 
     Attributes:
-        data: Images at `OVERSAMPLING` times the resolution of `section`.
+        data: Images as `edge_oneshot.training.images.oversampled` says of `section`.
         section: The encoder's input, for which the pixels are scaled.
         augmentation: How much the images vary.
         size: Images per batch.
@@ -38,7 +38,7 @@ class Source:
 
     data: Dataset
     section: InputSection
-    augmentation: Augmentation
+    augmentation: AnyAugmentation
     size: int
     seed: int
     images_per_class: int = 0
@@ -56,7 +56,7 @@ class Source:
         chosen, orientations = self._grouped(step) if self.images_per_class else self._shuffled(step)
         own = slice(self.size * part // parts, self.size * (part + 1) // parts)
         chosen, orientations = chosen[own], orientations[own]
-        images = augment(self.data.images[chosen], orientations, self.augmentation, rng)
+        images = varied(self.data.images[chosen], orientations, self.augmentation, self.section, rng)
         return scale(images, self.section), self.data.labels[chosen] * self.augmentation.orientations + orientations
 
     def _shuffled(self, step: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -1,9 +1,10 @@
-"""The images of a training: at twice the encoder's resolution to train on, at its own resolution to validate with."""
+"""The images of a training: oversampled to train on, at the encoder's own resolution to validate with."""
 
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_oneshot.data.archives import Skipped
 from edge_oneshot.data.dataset import Dataset
@@ -12,6 +13,7 @@ from edge_oneshot.errors import DataError
 from edge_oneshot.faces.inputs import open_finder
 from edge_oneshot.training.augmentation import OVERSAMPLING
 from edge_oneshot.training.runs import RunRecord
+from edge_oneshot.training.speech_augmentation import SURROUNDINGS, middle
 from edge_oneshot_device.bundle.manifest import InputSection
 
 TOO_FEW = "too_few_photos"
@@ -19,8 +21,27 @@ TOO_FEW = "too_few_photos"
 
 
 def oversampled(section: InputSection) -> InputSection:
-    """The section at the resolution that augmentation starts from."""
+    """What augmentation starts from: `OVERSAMPLING` times the resolution of images, `SURROUNDINGS` of recordings."""
+    if section.audio is not None:
+        return msgspec.structs.replace(section, width=round(section.width * SURROUNDINGS))
     return msgspec.structs.replace(section, height=section.height * OVERSAMPLING, width=section.width * OVERSAMPLING)
+
+
+def unvaried(images: NDArray[np.uint8], section: InputSection) -> NDArray[np.uint8]:
+    """What the encoder would see of oversampled images.
+
+    Args:
+        images: uint8 (n, ...), as `oversampled` says of the section.
+        section: The encoder's input.
+
+    Returns:
+        uint8 (n, h, w, c).
+    """
+    if section.audio is not None:
+        return middle(images, section)
+    count, height, width, channels = images.shape
+    blocks = (count, height // OVERSAMPLING, OVERSAMPLING, width // OVERSAMPLING, OVERSAMPLING, channels)
+    return np.asarray(images.reshape(blocks).mean(axis=(2, 4)).round(), np.uint8)
 
 
 def load_oversampled(

@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.errors import TrainingError
-from edge_oneshot.training.augmentation import preset
 from edge_oneshot.training.batches import Source, batches
 from edge_oneshot.training.logs import Log
 from edge_oneshot.training.nets import first_view
+from edge_oneshot.training.presets import preset
 from edge_oneshot.training.runs import HistoryEntry, Run, save_checkpoint
 from edge_oneshot.training.strategies import Devices
 from edge_oneshot.training.trainer import Step, Trainer, compile_step, faster_compiler, imprint

@@ -48,20 +48,30 @@ class Recipe(Options, frozen=True, kw_only=True):
     ] = None
     held_out: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        option("alphabets or people held out of training (default: a sixth)", metavar="N"),
+        option("alphabets, people or sets of words held out of training (default: a sixth)", metavar="N"),
     ] = None
     augment: Annotated[
         str | None,
-        option("augmentation preset (default: drawings; photos for a folder)", choices=("drawings", "photos")),
+        option(
+            "augmentation preset (default: drawings; photos for a folder; speech for recordings, voices where it "
+            "matters who speaks)",
+            choices=("drawings", "photos", "speech", "voices"),
+        ),
     ] = None
     orientations: Annotated[
         Orientations | None,
         option(
             "classes made of each identity: 1: upright; 4: each quarter turn; 8: also those of the mirror "
-            "image; 16: also all of these turned by 45 degrees (default: 4 for drawings, 1 for photos)"
+            "image; 16: also all of these turned by 45 degrees (default: 4 for drawings, else 1)"
         ),
     ] = None
-    net: Annotated[str, option("base, tiny, or layers such as 'down16 24 pool 32 res32 1x16'", metavar="NET")] = "base"
+    net: Annotated[
+        str | None,
+        option(
+            "base, tiny, or layers such as 'down16 24 pool 32 res32 1x16' (default: base; tiny for recordings)",
+            metavar="NET",
+        ),
+    ] = None
     embedding: Annotated[int, option("embedding size of a view", ge=2, le=4096)] = 128
     views: Annotated[
         Views | None,
@@ -87,7 +97,7 @@ class Recipe(Options, frozen=True, kw_only=True):
 class TrainOptions(Recipe, frozen=True, kw_only=True):
     """The options of `edge-oneshot train` that determine its result."""
 
-    size: Annotated[int, option("side of the encoder's input in pixels", ge=16, le=256)] = 48
+    size: Annotated[int, option("side of the encoder's input in pixels; not for recordings", ge=16, le=256)] = 48
     framing: Annotated[
         Framing | None,
         option("what is seen of an image: all of it, or a square about its ink (default: ink for drawings)"),

@@ -43,6 +43,7 @@ class RunSettings(Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True)
     learning_rate: Annotated[float, msgspec.Meta(gt=0)]
     held_out: Annotated[int, msgspec.Meta(ge=1)]
     augment: str
+    net: str
     orientations: Orientations
     views: Views = 1
 

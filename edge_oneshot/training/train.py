@@ -11,13 +11,14 @@ from edge_oneshot.data.archives import Skipped
 from edge_oneshot.data.dataset import Dataset
 from edge_oneshot.data.loading import is_named
 from edge_oneshot.errors import DataError, TrainingError
-from edge_oneshot.training.augmentation import preset
 from edge_oneshot.training.images import load_held_out, load_oversampled
 from edge_oneshot.training.logs import no_log, open_log
 from edge_oneshot.training.loop import TrainingLoop, TrainingProgress
 from edge_oneshot.training.options import ExecutionOptions, Recipe, TrainOptions
+from edge_oneshot.training.presets import preset
 from edge_oneshot.training.run_folder import held, require_no_run
 from edge_oneshot.training.runs import RECORD_FORMAT, Run, RunRecord, RunSettings
+from edge_oneshot.training.speech_augmentation import SpeechAugmentation
 from edge_oneshot.training.strategies import Devices, open_devices
 from edge_oneshot.training.trainable import TrainableEncoder, encoder_to_train
 from edge_oneshot.training.validation import require_enough
@@ -42,8 +43,8 @@ def train(
     """Train an encoder and leave it in a run folder.
 
     Args:
-        data: ``glyphs``, ``omniglot``, both as ``glyphs+omniglot``, or a folder with one folder of
-            images per identity.
+        data: ``glyphs``, ``omniglot``, both as ``glyphs+omniglot``, ``words``, ``voices``, or a folder with one folder
+            of images or recordings per identity.
         out: The run folder; it is made, and refused when it holds a run already.
         options: What determines the result; the defaults if None.
         execution: Where the training runs; the defaults if None. Of several workers the first alone writes the run.
@@ -159,10 +160,15 @@ def _completed(data: str, options: TrainOptions, encoder: TrainableEncoder) -> T
     """The options with every default that follows from the encoder, or from the kind of data.
 
     Raises:
-        TrainingError: Two views of an encoder that never sees turned images, or more than fit into a bundle.
+        TrainingError: Two views of an encoder that never sees turned images, or more than fit into a bundle; an
+            augmentation of other data.
     """
-    augment = options.augment or ("drawings" if is_named(data) else "photos")
-    orientations = preset(augment, options.orientations).orientations
+    augment = options.augment or _usual_augmentation(data, encoder)
+    augmentation = preset(augment, options.orientations)
+    if isinstance(augmentation, SpeechAugmentation) != (encoder.input.audio is not None):
+        fitting = "speech or voices" if encoder.input.audio else "drawings or photos"
+        raise TrainingError(f"augment {augment}: does not fit {data}; name {fitting}", reason="wrong_use")
+    orientations = augmentation.orientations
     turned = orientations > 1 and encoder.turns
     if options.views == 2 and not turned:
         message = "2 views need orientations of 4 or more: else the encoder never saw a turned image"
@@ -182,6 +188,13 @@ def _completed(data: str, options: TrainOptions, encoder: TrainableEncoder) -> T
         embedding=encoder.embedding,
         views=views,
     )
+
+
+def _usual_augmentation(data: str, encoder: TrainableEncoder) -> str:
+    """The preset for data that says no other: words are told apart, unless it is named for its voices."""
+    if encoder.input.audio is not None:
+        return "voices" if data == "voices" else "speech"
+    return "drawings" if is_named(data) else "photos"
 
 
 def _settings(data: str, options: TrainOptions, *, groups: int) -> RunSettings:

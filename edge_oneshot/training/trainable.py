@@ -69,17 +69,30 @@ def encoder_to_train(data: str, options: TrainOptions) -> TrainableEncoder:
         TrainingError: Reason ``wrong_use``: options that do not go together; ``bad_net``.
     """
     pretrained = options.start == FACES
+    section = default_input(data, options.size, options.framing)
+    if section.audio is not None:
+        _require_for_recordings(options)
+        return _convolutional(section, options.net or "tiny", options.embedding, options.precision)
     if options.framing and (options.faces or pretrained):
         raise TrainingError("a face is framed by its points: leave out framing", reason="wrong_use")
     if not pretrained:
-        size = options.size
-        section = small_face_input(size) if options.faces else default_input(data, size, options.framing)
-        return _convolutional(section, options.net, options.embedding, options.precision)
+        section = small_face_input(options.size) if options.faces else section
+        return _convolutional(section, options.net or "base", options.embedding, options.precision)
     default = TrainOptions()
     if options.views == 2 or any(getattr(options, name) != getattr(default, name) for name in _OF_THE_NET):
         message = "the encoder faces has its own net: leave out size, embedding, net, precision and views"
         raise TrainingError(message, reason="wrong_use")
     return _sface(face_input())
+
+
+def _require_for_recordings(options: TrainOptions) -> None:
+    """Refuse the options that say how an image is seen."""
+    default = TrainOptions()
+    for name in ("size", "framing", "faces"):
+        if getattr(options, name) != getattr(default, name):
+            raise TrainingError(f"--{name} is for images, and these are recordings: leave it out", reason="wrong_use")
+    if options.start == FACES:
+        raise TrainingError("--start faces is for photos, and these are recordings: leave it out", reason="wrong_use")
 
 
 def encoder_of(record: RunRecord) -> TrainableEncoder:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from edge_oneshot.data.dataset import Dataset
-from edge_oneshot.training.augmentation import OVERSAMPLING
+from edge_oneshot.training.images import unvaried
 from edge_oneshot.training.nets import projection
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_export.formats.conversion import reference_embeddings
@@ -22,18 +22,15 @@ def whiten(encoder: keras.Model, training: Dataset, section: InputSection) -> No
 
     Args:
         encoder: From `edge_oneshot.training.nets.build_encoder`; changed in place.
-        training: Images at `OVERSAMPLING` times the encoder's resolution.
+        training: Images as `edge_oneshot.training.images.oversampled` says of the section.
         section: Scales the pixels.
     """
-    count, height, width, channels = training.images.shape
-    blocks = (count, height // OVERSAMPLING, OVERSAMPLING, width // OVERSAMPLING, OVERSAMPLING, channels)
-    images = training.images.reshape(blocks).mean(axis=(2, 4)).round().astype(np.uint8)
-    rows = unit(reference_embeddings(encoder, images, section))
+    rows = unit(reference_embeddings(encoder, unvaried(training.images, section), section))
     members = np.bincount(training.labels)
     means = np.zeros((len(members), rows.shape[1]))
     np.add.at(means, training.labels, rows)
     around = rows - (means / np.maximum(members, 1)[:, None])[training.labels]
-    variances, directions = np.linalg.eigh(around.T @ around / count)
+    variances, directions = np.linalg.eigh(around.T @ around / len(rows))
     if variances.mean() < 1e-12:  # all images of each class are equal
         return
     change = directions / np.sqrt(np.maximum(variances, 0.0) + _RIDGE * variances.mean()) @ directions.T

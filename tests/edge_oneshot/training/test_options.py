@@ -6,7 +6,14 @@ from edge_oneshot.training.options import Recipe, TrainOptions
 from edge_oneshot.training.runs import RunSettings
 from edge_oneshot_device.errors import InputError
 
-RESOLVED = {"data": "glyphs", "learning_rate": 1e-3, "held_out": 4, "augment": "drawings", "orientations": 4}
+RESOLVED = {
+    "data": "glyphs",
+    "learning_rate": 1e-3,
+    "held_out": 4,
+    "augment": "drawings",
+    "orientations": 4,
+    "net": "base",
+}
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from edge_oneshot import cli, commands
 from edge_oneshot.data.loading import load_data
 from edge_oneshot.errors import DataError, TrainingError
 from edge_oneshot.training import images, loop
-from edge_oneshot.training.augmentation import preset
 from edge_oneshot.training.batches import Source
 from edge_oneshot.training.images import oversampled
 from edge_oneshot.training.nets import first_view
 from edge_oneshot.training.objectives import OBJECTIVES
 from edge_oneshot.training.options import ExecutionOptions, TrainOptions
+from edge_oneshot.training.presets import preset
 from edge_oneshot.training.run_folder import held
 from edge_oneshot.training.run_summary import summarise
 from edge_oneshot.training.runs import Run
