@@ -116,9 +116,9 @@ class TrainingLoop:
             self._train(step, interrupted)
         self._tell_activity("finishing the encoder")
         encoder = self.trainer.encoder
-        whitened = self.trainer.trainable.whitened and self.trainer.objective.metric == "cosine"
-        if whitened and not self.devices.worker:
-            whiten(first_view(encoder), self.source.data, self.record.input)
+        ridge = self.trainer.trainable.ridge
+        if ridge is not None and self.trainer.objective.metric == "cosine" and not self.devices.worker:
+            whiten(first_view(encoder), self.source.data, self.record.input, ridge)
         return self._save(encoder, finished=True)
 
     def _train(self, step: Step, interrupted: threading.Event) -> None:

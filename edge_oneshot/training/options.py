@@ -44,7 +44,7 @@ class Recipe(Options, frozen=True, kw_only=True):
     batch: Annotated[int, option("images per step", ge=2)] = 64
     learning_rate: Annotated[
         Annotated[float, Meta(gt=0, le=1)] | None,
-        option("peak learning rate (default: 0.002; 0.0001 with --start faces)"),
+        option("peak learning rate (default: 0.002; 0.004 for recordings; 0.0001 with --start faces)"),
     ] = None
     held_out: Annotated[
         Annotated[int, Meta(ge=1)] | None,

@@ -10,10 +10,8 @@ from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_export.formats.conversion import reference_embeddings
 from edge_oneshot_export.judging.drift import unit
 
-_RIDGE = 0.3  # share of the mean variance that is added to each direction's; chosen on held-out alphabets
 
-
-def whiten(encoder: keras.Model, training: Dataset, section: InputSection) -> None:
+def whiten(encoder: keras.Model, training: Dataset, section: InputSection, ridge: float) -> None:
     """Multiply the encoder's last layers by the inverse square root of the within-class covariance.
 
     This is within-class covariance normalisation (Hatch, Kajarekar & Stolcke 2006) with a ridge. The covariance
@@ -24,6 +22,7 @@ def whiten(encoder: keras.Model, training: Dataset, section: InputSection) -> No
         encoder: From `edge_oneshot.training.nets.build_encoder`; changed in place.
         training: Images as `edge_oneshot.training.images.oversampled` says of the section.
         section: Scales the pixels.
+        ridge: Share of the mean variance that is added to each direction's.
     """
     rows = unit(reference_embeddings(encoder, unvaried(training.images, section), section))
     members = np.bincount(training.labels)
@@ -33,7 +32,7 @@ def whiten(encoder: keras.Model, training: Dataset, section: InputSection) -> No
     variances, directions = np.linalg.eigh(around.T @ around / len(rows))
     if variances.mean() < 1e-12:  # all images of each class are equal
         return
-    change = directions / np.sqrt(np.maximum(variances, 0.0) + _RIDGE * variances.mean()) @ directions.T
+    change = directions / np.sqrt(np.maximum(variances, 0.0) + ridge * variances.mean()) @ directions.T
     change /= np.linalg.norm(change, 2)
     # Rotate to the principal axes; cosines stay the same. The widest axis sets the step of the 8-bit output, which is
     # then so coarse that runtimes that round differently differ by less than three steps.

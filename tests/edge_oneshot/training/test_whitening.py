@@ -46,7 +46,7 @@ def spread_within(embeddings, labels):
 def test_all_directions_come_to_vary_more_alike_within_an_identity(encoder, training):
     images = half(training).astype(np.uint8)
     before = unit(reference_embeddings(encoder, images, SECTION))
-    whiten(encoder, training, SECTION)
+    whiten(encoder, training, SECTION, 0.3)
     after = reference_embeddings(encoder, images, SECTION)
     assert spread_within(unit(after), training.labels) < 0.7 * spread_within(before, training.labels)
 
@@ -55,7 +55,7 @@ def test_it_is_a_linear_map_of_the_embedding_and_leaves_its_shape(encoder, train
     images = half(training).astype(np.uint8)[:200]
     before = reference_embeddings(encoder, images, SECTION).astype(float)
     names = [layer.name for layer in encoder.layers]
-    whiten(encoder, training, SECTION)
+    whiten(encoder, training, SECTION, 0.3)
     after = reference_embeddings(encoder, images, SECTION).astype(float)
     change = np.linalg.lstsq(before, after, rcond=None)[0]
     assert before @ change == pytest.approx(after, abs=1e-4)
@@ -64,7 +64,7 @@ def test_it_is_a_linear_map_of_the_embedding_and_leaves_its_shape(encoder, train
 
 def test_the_axes_of_the_embedding_are_the_principal_ones(encoder, training):
     images = half(training).astype(np.uint8)
-    whiten(encoder, training, SECTION)
+    whiten(encoder, training, SECTION, 0.3)
     rows = reference_embeddings(encoder, images, SECTION).astype(float)
     products = rows.T @ rows
     apart = products - np.diag(np.diag(products))
@@ -76,5 +76,5 @@ def test_images_that_are_all_alike_change_nothing(encoder, training):
 
     alike = dataclasses.replace(training, images=np.full_like(training.images, 255))
     before = encoder.get_weights()
-    whiten(encoder, alike, SECTION)
+    whiten(encoder, alike, SECTION, 0.3)
     assert all(np.array_equal(one, other) for one, other in zip(before, encoder.get_weights(), strict=True))
