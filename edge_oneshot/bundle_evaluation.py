@@ -6,7 +6,7 @@ from pathlib import Path
 from edge_oneshot.bundle_options import EvaluateOptions, WaysRange
 from edge_oneshot.data.archives import Unreadable
 from edge_oneshot.data.lfw import load_lfw
-from edge_oneshot.data.loading import is_named
+from edge_oneshot.data.loading import is_named, kind_of
 from edge_oneshot.data.omniglot import load_lake_runs
 from edge_oneshot.errors import DataError
 from edge_oneshot.unseen_data import load_unseen
@@ -132,7 +132,9 @@ def _evaluate_lake(encoder: Encoder, data: str, data_dir: Path | None, say: Prog
 
 def _evaluate_lfw(encoder: Encoder, data: str, say: Progress) -> FoldsResult:
     if is_named(data):
-        raise DataError(f"{data}: drawings; the lfw protocol needs the folder of LFW's photos", reason="bad_protocol")
+        raise DataError(
+            f"{data}: {kind_of(data)}; the lfw protocol needs the folder of LFW's photos", reason="bad_protocol"
+        )
     pairs = load_lfw(
         Path(data),
         encoder.input,

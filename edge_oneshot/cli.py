@@ -81,7 +81,8 @@ def _add_train(subparsers: "_Commands[console.Parser]") -> None:
     train.add_argument(
         "data",
         metavar="DATA",
-        help=f"{', '.join(DATASETS)}, several joined with +, or a folder with one folder of images per identity",
+        help=f"{', '.join(DATASETS)}, several joined with +, or a folder with one folder of images or recordings per "
+        "identity",
     )
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
     train.add_argument("--resume", action="store_true", help="resume RUN from its last checkpoint")
@@ -134,7 +135,7 @@ def _add_calibrate(subparsers: "_Commands[console.Parser]") -> None:
     )
     calibrate.add_argument("bundle", type=Path, metavar="NAME.oneshot")
     calibrate.add_argument(
-        "--data", required=True, metavar="DATA", help="a folder with one folder of images per person"
+        "--data", required=True, metavar="DATA", help="a folder with one folder of images or recordings per person"
     )
     calibrate.add_argument("--out", type=Path, required=True, metavar="NAME.oneshot", help="the new bundle")
     add_options(calibrate, CalibrateOptions)
@@ -152,7 +153,7 @@ def _add_evaluate(subparsers: "_Commands[console.Parser]") -> None:
         "--data",
         required=True,
         metavar="DATA",
-        help="omniglot, glyphs, or a folder with one folder of images per person",
+        help=f"{', '.join(DATASETS)}, or a folder with one folder of images or recordings per person",
     )
     add_options(evaluate, EvaluateOptions)
     evaluate.add_argument(

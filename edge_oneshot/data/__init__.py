@@ -1,1 +1,1 @@
-"""Data sets: Omniglot, generated glyphs, LFW, and folders with one folder of images per identity."""
+"""Data sets: Omniglot, generated glyphs and speech, LFW, Speech Commands, and folders with one folder per identity."""
