@@ -71,7 +71,7 @@ class InstallOptions(DoorOptions, frozen=True, kw_only=True):
         ),
     ] = False
     threads: Threads = 1
-    keep_photos: Annotated[bool, option("keep the images that people are enrolled from, sealed")] = False
+    keep_photos: Annotated[bool, option("keep the images or recordings that people are enrolled from, sealed")] = False
     rejections_per_minute: Annotated[
         int,
         option(

@@ -27,7 +27,7 @@ HIGH_FRR: Final = 0.2
 
 
 _REASONS: Final = {
-    "ambiguous": "two people match about equally well: present another image, or ask an administrator",
+    "ambiguous": "two people match about equally well: present another image or recording, or ask an administrator",
     "disabled": "an administrator has to unlock this person",
     "empty_gallery": "nobody is enrolled",
     "expired": "this person's access has ended",

@@ -128,7 +128,7 @@ def enrol_folder(
 def _people(folder: Path, kind: SourceKind) -> tuple[list[tuple[str, list[Path]]], list[PassedOver]]:
     """The people with their images, in order of their names, and what was left out."""
     people: list[tuple[str, list[Path]]] = []
-    none = NO_IMAGE if kind == "image" else NO_RECORDING
+    none, one = (NO_IMAGE, "an image") if kind == "image" else (NO_RECORDING, "a recording")
     passed: list[PassedOver] = []
     try:
         for entry in sorted(folder.iterdir()):
@@ -147,13 +147,13 @@ def _people(folder: Path, kind: SourceKind) -> tuple[list[tuple[str, list[Path]]
                 passed.append(PassedOver(entry.name, none))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(
-            f"{folder} is not a folder: give a folder with {kind}s of each person", reason="not_found"
+            f"{folder} is not a folder: give a folder with {one} of each person", reason="not_found"
         ) from error
     except OSError as error:
         raise MachineError(f"cannot read {folder}: {error.strerror}", reason="cannot_read") from error
     if not people:
         what = f"has no {kind} ({passed_over_text(passed)})" if passed else "is empty"
-        raise InputError(f"{folder} {what}: put a file of each person there", reason="empty_folder")
+        raise InputError(f"{folder} {what}: put {one} of each person there", reason="empty_folder")
     return people, passed
 
 

@@ -61,7 +61,9 @@ def test_an_ambiguous_answer_says_what_to_do(scores: bool) -> None:
         score=0.9, likeness=90.0, reason="ambiguous", runner_up=Candidate("alan", 0.9), likeness_of_runner_up=89.9
     )
     text = decision_text(decision, "unknown", scores=scores)
-    assert text.startswith("unknown  ambiguous  two people match about equally well: present another image, or ask an")
+    assert text.startswith(
+        "unknown  ambiguous  two people match about equally well: present another image or recording, or ask an"
+    )
     assert ("alan" in text) == scores
 
 
