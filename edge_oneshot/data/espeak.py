@@ -1,7 +1,6 @@
 """Speech from text by espeak-ng, a program for synthesis that is installed beside Python."""
 
 import math
-import os
 import re
 import subprocess
 import tempfile
@@ -165,10 +164,9 @@ def _run(text: str, voice: Voice, folder: Path) -> tuple[NDArray[np.int16], int]
 
 
 def _call(arguments: list[str], text: bytes) -> bytes:
-    environment = {name: value for name, value in os.environ.items() if name != "ESPEAK_DATA_PATH"}
     try:
         answer = subprocess.run(  # noqa: S603 - the text is on stdin, no part of the command
-            [PROGRAM, *arguments], input=text, capture_output=True, timeout=_TIMEOUT_S, check=False, env=environment
+            [PROGRAM, *arguments], input=text, capture_output=True, timeout=_TIMEOUT_S, check=False
         )
     except FileNotFoundError as error:
         message = f"{PROGRAM} is not installed, which speaks the words of the data set; run: apt install espeak-ng"

@@ -174,10 +174,13 @@ def _load(
         for place, sound in enumerate((one for row in recordings for one in row), start=number * each):
             images[place] = speech_pixels(sound, section)
 
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    try:
         for done, _ in enumerate(pool.map(load_set, range(sets)), start=1):
             if progress is not None:
                 progress(done * each, len(images))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C only the sets that were begun are finished
     return names, [words_of for words_of, _ in drawn], images
 
 

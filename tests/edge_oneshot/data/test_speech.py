@@ -2,7 +2,9 @@
 
 import itertools
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -187,6 +189,36 @@ def test_other_words_leave_nothing_of_the_former_in_the_cache(cache: Path) -> No
     few(seed=1)
     assert len(list(cache.iterdir())) == 2
     assert former.isdisjoint(cache.iterdir())
+
+
+@needs_espeak
+def test_two_programs_that_fill_the_cache_at_once_get_the_same(cache: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(few, (0, 0))
+    np.testing.assert_array_equal(one.images, other.images)
+    assert [path.suffix for path in cache.iterdir()] == [".npz", ".npz"]
+
+
+@needs_espeak
+def test_after_an_interruption_no_further_set_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    interrupted = Event()
+    read = spoken_cache.read
+
+    def watched(name: str, *rest):
+        begun.append(name)
+        if name != "set01":
+            interrupted.wait(60)
+        return read(name, *rest)
+
+    def interrupt(_done: int, _total: int) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(spoken_cache, "read", watched)
+    with pytest.raises(KeyboardInterrupt):
+        load_words(SECTION, sets=12, words=1, voices=1, progress=interrupt)
+    assert len(begun) < 12
 
 
 @needs_espeak
