@@ -3,7 +3,7 @@ r"""Measure what gets an embedding that is no upright face, and whether such emb
     python -m benchmarks.research.turned_faces faces.oneshot --data lfw-half.zip --people 200 \
         --out benchmarks/results/turned-faces.json
 
-Two photos each of people of LFW are given to the device as they are, turned, tilted, mirrored, with half of the face
+Two photos each of people of LFW are given to the device as they are, turned, tilted, mirrored, with a part of the face
 hidden, posterised, as a drawing of their edges, and cut into squares that are shuffled; and as many textures, each as
 if it were of a person of its own. Of the photos of a kind that get an embedding all pairs are compared, at the
 bundle's threshold for its target FAR, and each with the photos as they are of other people: an enrolment, or an
@@ -119,6 +119,13 @@ def _texture(photo: Image.Image, numbers: np.random.Generator) -> Image.Image:
     return Image.fromarray((one * level + other * (1 - level)).astype(np.uint8))
 
 
+def _patterned(photo: Image.Image, numbers: np.random.Generator) -> Image.Image:
+    """The upper half is a texture."""
+    changed = photo.copy()
+    changed.paste(_texture(photo, numbers).crop((0, 0, photo.width, photo.height // 2)))
+    return changed
+
+
 CHANGES: dict[str, Change] = {
     "as they are": lambda photo, _: photo,
     "mirrored": _turned(Image.Transpose.FLIP_LEFT_RIGHT),
@@ -131,6 +138,9 @@ CHANGES: dict[str, Change] = {
     "left half hidden": _hidden(0, 0, 0.5, 1),
     "upper half hidden": _hidden(0, 0, 1, 0.5),
     "lower half hidden": _hidden(0, 0.55, 1, 1),
+    "an eye hidden": _hidden(0.35, 0.4, 0.49, 0.5),  # where LFW's photos have it
+    "mouth hidden": _hidden(0.38, 0.58, 0.62, 0.68),
+    "upper half a texture": _patterned,
     "posterised": _posterised,
     "edges": _drawn,
     "shuffled": _shuffled,

@@ -23,7 +23,7 @@ _MAX_OVERLAP: Final = 0.3  # OpenCV's default for YuNet
 _MIN_EYE_DISTANCE: Final = 20.0
 # where people begin to be rejected (benchmarks/research/faces_gate.py, docs/experiments/faces.md)
 _LIMITS: Final = FaceLimits(
-    max_outside=0.4, max_yaw=40.0, max_pitch=20.0, min_detail=0.2, min_light=40.0, max_glare=0.2, max_blur=0.68
+    max_outside=0.4, max_yaw=40.0, max_pitch=20.0, min_detail=0.13, min_light=40.0, max_glare=0.2, max_blur=0.68
 )
 # where SFace has the finder's points, in pixels of its input: eyes, tip of the nose, corners of the mouth
 _TEMPLATE: Final = (

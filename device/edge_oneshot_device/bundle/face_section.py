@@ -52,7 +52,7 @@ class FaceLimits(Section, frozen=True, kw_only=True, omit_defaults=True):
         max_outside: Share of the face outside the frame.
         max_yaw: Degrees to either side.
         max_pitch: Degrees up or down.
-        min_detail: Contrast around each eye and corner of the mouth, by that of the face; None: any.
+        min_detail: Contrast of each part that is looked at for a cover, by that of the face; None: any.
         min_light: Level that the light parts of the face reach, 0..255.
         max_glare: Share of saturated pixels.
         max_blur: Blur, 0..1.

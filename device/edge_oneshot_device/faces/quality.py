@@ -27,7 +27,10 @@ _NOSE_DEPTH: Final = 0.58  # of the tip before the plane of eyes and mouth
 _ABOVE: Final = 0.3  # the eyes
 _BELOW: Final = 0.5  # the mouth
 _BESIDE: Final = 0.3  # the eyes
-_AROUND: Final = np.array((0.2, 0.15))  # to either side of a point, and up and down, where its contrast is measured
+# the parts whose contrast is measured, in the same unit
+_AROUND: Final = np.array((0.2, 0.15))  # to either side of an eye or a corner of the mouth, and up and down
+_BROWS: Final = 0.4  # above the eyes: the finder places hidden eyes below the edge of what hides them
+_QUARTER: Final = 0.25  # contrast of a quarter of a part by that of the whole, where both refuse as many photos
 
 _LIGHT_QUANTILE: Final = 0.9  # in good light, skin of any colour has a tenth of light pixels
 _BURNT_OUT: Final = 250  # level from which a pixel is saturated
@@ -42,7 +45,7 @@ class Quality(msgspec.Struct, frozen=True):
         outside: Share of the face, from the forehead to the chin, outside the frame, 0..1.
         yaw: Approximate rotation to the left of the photo, in degrees.
         pitch: Approximate rotation downwards, in degrees.
-        detail: Contrast of that of both eyes and corners of the mouth which has the least, by that of the face.
+        detail: Contrast of the part that has the least, by that of the face: see `_detail`.
         light: Level that a tenth of the pixels reach, 0..255.
         glare: Share of saturated pixels, 0..1.
         blur: See `blur`.
@@ -68,24 +71,21 @@ def measure(face: Detection, chip: NDArray[np.uint8], matrix: NDArray[np.float64
     """
     points = face.points @ matrix[:, :2].T + matrix[:, 2]
     unit = float(np.hypot(*(points[3:].mean(axis=0) - points[:2].mean(axis=0))))
-    low = points[[0, 3]].min(axis=0) - unit * np.array((_BESIDE, _ABOVE))
-    high = points[[1, 4]].max(axis=0) + unit * np.array((_BESIDE, _BELOW))
-    left, top, right, bottom = (max(int(side), 0) for side in (*low.tolist(), *high.tolist()))
-    inner = chip[top:bottom, left:right]
-    if min(inner.shape[:2]) <= 2 * _BLUR_WIDTH:  # the face is turned out of sight
-        inner = chip
-    luma = inner @ _LUMA
-    some = luma[::2, ::2]
+    luma = chip @ _LUMA
+    inner = _between(luma, points, unit * _ABOVE, unit)
+    if min(inner.shape) <= 2 * _BLUR_WIDTH:  # the face is turned out of sight
+        inner = luma
+    some = inner[::2, ::2]
     rank = int(_LIGHT_QUANTILE * some.size)
     yaw, pitch = pose(face.points)
     return Quality(
         outside=_outside(face.box, size),
         yaw=yaw,
         pitch=pitch,
-        detail=_detail(chip, points[[0, 1, 3, 4]], unit * _AROUND, float(luma.std())),
+        detail=_detail(luma, points, unit) / max(float(inner.std()), 1.0),
         light=float(np.partition(some, rank, axis=None)[rank]),
         glare=float((some >= _BURNT_OUT).mean()),
-        blur=blur(luma),
+        blur=blur(inner),
     )
 
 
@@ -153,7 +153,7 @@ def find_fault(quality: Quality, limits: FaceLimits) -> tuple[str, str] | None:
         "put light on the face",
         f"is too bright: {quality.glare:.0%} of it is burnt out, at most {limits.max_glare:.0%} may be; "
         "go out of the sun or lamp, or expose for less time",
-        "is covered: an eye or a corner of the mouth shows nothing; take off what hides it, or change the light",
+        "is covered: a part of it shows nothing; take off what hides it, bring it into the frame, or change the light",
         f"is blurred: {quality.blur:.2f} on a scale to 1, at most {limits.max_blur:.2f} is allowed; "
         "hold still, focus, or clean the lens",
     )
@@ -193,13 +193,40 @@ def _turned(quality: Quality, limits: FaceLimits) -> tuple[float, float, str]:
     return max(turns, key=lambda one: one[0] / one[1])
 
 
-def _detail(
-    chip: NDArray[np.uint8], points: NDArray[np.float64], around: NDArray[np.float64], contrast: float
-) -> float:
-    """The least contrast around points of the chip, by that of the face; 0 where a point lies outside the chip."""
-    low, high = np.maximum(points - around, 0.0).astype(int), np.maximum(points + around + 1.0, 0.0).astype(int)
-    parts = (chip[top:bottom, left:right] @ _LUMA for (left, top), (right, bottom) in zip(low, high, strict=True))
-    return min(float(part.std()) if part.size else 0.0 for part in parts) / max(contrast, 1.0)
+def _between(
+    luma: NDArray[np.float32], points: NDArray[np.float64], above: float, unit: float
+) -> NDArray[np.float32]:
+    """The part of the chip from so many pixels above the eyes to the chin."""
+    low = points[[0, 3]].min(axis=0) - (unit * _BESIDE, above)
+    high = points[[1, 4]].max(axis=0) + unit * np.array((_BESIDE, _BELOW))
+    left, top, right, bottom = (max(int(side), 0) for side in (*low.tolist(), *high.tolist()))
+    return luma[top:bottom, left:right]
+
+
+def _detail(luma: NDArray[np.float32], points: NDArray[np.float64], unit: float) -> float:
+    """The least contrast (standard deviation, in levels) of a part of a face: what covers it has little.
+
+    Parts are each eye and corner of the mouth, their quarters, which the edge of a cover does not all reach, and
+    bands across and down the face. A part that is not wholly in the chip has none.
+    """
+    columns, rows = np.maximum(np.rint(unit * _AROUND), 1.0).astype(int).tolist()
+    corners = np.floor(points[[0, 1, 3, 4]]).astype(int) - (columns, rows)
+    face = _between(luma, points, unit * _BROWS, unit)
+    outside = (corners < 0).any() or (corners + (2 * columns, 2 * rows) > luma.shape[::-1]).any()
+    if outside or min(face.shape) < rows:  # the second in a face of no size
+        return 0.0
+    parts = np.stack([luma[top : top + 2 * rows, left : left + 2 * columns] for left, top in corners.tolist()])
+    quarters = parts.reshape(4, 2, rows, 2, columns).std(axis=(2, 4))
+    bands = min(_flattest(face, rows), _flattest(face.T, rows))
+    return min(float(parts.std(axis=(1, 2)).min()), float(quarters.min()) / _QUARTER, bands)
+
+
+def _flattest(luma: NDArray[np.float32], width: int) -> float:
+    """The least contrast of any `width` neighbouring rows of an image, which has as many at least."""
+    of_row = np.stack([luma.sum(axis=1), np.square(luma).sum(axis=1)]).astype(np.float64)
+    sums = np.pad(of_row.cumsum(axis=1), ((0, 0), (1, 0)))
+    mean, square = (sums[:, width:] - sums[:, :-width]) / (width * luma.shape[1])
+    return math.sqrt(max(float((square - mean**2).min()), 0.0))
 
 
 def _outside(box: NDArray[np.float64], size: tuple[int, int]) -> float:

@@ -85,6 +85,12 @@ def test_an_eye_or_a_mouth_that_is_covered_shows_no_detail(chip):
     assert measure(face(seen() - 100), chip, SAME, (150, 150)).detail == 0.0
 
 
+@pytest.mark.parametrize("part", [np.s_[80:90], np.s_[30:41], np.s_[:, 70:80], np.s_[46:55, 33:45]])
+def test_a_band_of_a_face_or_a_quarter_of_an_eye_that_is_covered_shows_no_detail(chip, part):
+    chip[part] = 128
+    assert measure(face(), chip, SAME, (150, 150)).detail < 0.05
+
+
 def test_limits_that_an_earlier_bundle_lacks_are_left_out_of_its_manifest():
     earlier = msgspec.structs.replace(LIMITS, min_detail=None)
     assert "min_detail" not in msgspec.json.decode(msgspec.json.encode(earlier))
@@ -142,7 +148,7 @@ def test_a_good_face_has_no_fault():
         ({"yaw": -26.0}, "face_turned_away", "is turned to the side by 26 degrees, at most 25 are allowed; look"),
         ({"pitch": 31.0}, "face_turned_away", "is turned down by 31 degrees, at most 20"),
         ({"pitch": -21.0, "yaw": 25.0}, "face_turned_away", "is turned up by 21 degrees"),
-        ({"detail": 0.1}, "face_covered", "is covered: an eye or a corner of the mouth shows nothing; take off"),
+        ({"detail": 0.1}, "face_covered", "is covered: a part of it shows nothing; take off"),
         ({"light": 39.0}, "face_too_dark", "is too dark: its light parts reach 39 of 255 levels, 40 are needed; put"),
         ({"glare": 0.5}, "face_too_bright", "is too bright: 50% of it is burnt out, at most 30% may be; go out of"),
         ({"blur": 0.8}, "face_blurred", "is blurred: 0.80 on a scale to 1, at most 0.70 is allowed; hold still"),

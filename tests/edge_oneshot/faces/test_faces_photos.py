@@ -196,3 +196,16 @@ def test_the_section_takes_what_sface_takes():
     assert section.shape == (112, 112, 3)
     assert section.value_range == (0.0, 255.0)
     assert [place.point for place in section.face.template] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("colour", [(128, 128, 128), (15, 15, 15), (222, 171, 145)], ids=["grey", "black", "skin"])
+@pytest.mark.parametrize(
+    "box",
+    [(0, 0, 512, 103), (0, 0, 512, 108), (188, 92, 220, 114), (200, 140, 248, 164), (0, 150, 512, 512)],
+    ids=["down to the eyes", "over the eyes", "over one eye", "over the mouth", "from the mouth down"],
+)
+def test_a_face_under_a_cover_is_refused(finder, photo, box, colour):
+    covered = photo.copy()
+    covered.paste(colour, box)
+    with raises(InputError, match="is covered: a part of it", reason="face_covered"):
+        finder.chip(covered)
