@@ -193,9 +193,7 @@ def _turned(quality: Quality, limits: FaceLimits) -> tuple[float, float, str]:
     return max(turns, key=lambda one: one[0] / one[1])
 
 
-def _between(
-    luma: NDArray[np.float32], points: NDArray[np.float64], above: float, unit: float
-) -> NDArray[np.float32]:
+def _between(luma: NDArray[np.float32], points: NDArray[np.float64], above: float, unit: float) -> NDArray[np.float32]:
     """The part of the chip from so many pixels above the eyes to the chin."""
     low = points[[0, 3]].min(axis=0) - (unit * _BESIDE, above)
     high = points[[1, 4]].max(axis=0) + unit * np.array((_BESIDE, _BELOW))
@@ -209,10 +207,10 @@ def _detail(luma: NDArray[np.float32], points: NDArray[np.float64], unit: float)
     Parts are each eye and corner of the mouth, their quarters, which the edge of a cover does not all reach, and
     bands across and down the face. A part that is not wholly in the chip has none.
     """
-    columns, rows = np.maximum(np.rint(unit * _AROUND), 1.0).astype(int).tolist()
-    corners = np.floor(points[[0, 1, 3, 4]]).astype(int) - (columns, rows)
+    half = np.maximum(np.rint(unit * _AROUND), 1.0).astype(int)
+    (columns, rows), corners = half.tolist(), np.floor(points[[0, 1, 3, 4]]).astype(int) - half
     face = _between(luma, points, unit * _BROWS, unit)
-    outside = (corners < 0).any() or (corners + (2 * columns, 2 * rows) > luma.shape[::-1]).any()
+    outside = (corners < 0).any() or (corners + 2 * half > luma.shape[::-1]).any()
     if outside or min(face.shape) < rows:  # the second in a face of no size
         return 0.0
     parts = np.stack([luma[top : top + 2 * rows, left : left + 2 * columns] for left, top in corners.tolist()])
