@@ -7,7 +7,8 @@ From a zip of Labeled Faces in the Wild the first photo of each person is taken 
 from the --first such person on, in an order that is always the same; the ones before chose the limits. Each head is
 drawn with depths of its own (`people.varied`). Sheets of paper are asked for a turn alone, which every challenge has,
 and by an encoder that takes everybody for the same person, so that nothing else can stop them. All others get whole
-challenges and the encoder that the faces extra brings. An interrupted run resumes where its --out ends.
+challenges and the encoder that the faces extra brings. A run that is interrupted (Ctrl-C) counts the trials that it
+has, all kinds equally far; the same command resumes it from the file beside its --out.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,6 +45,7 @@ from edge_oneshot_device.liveness.headshape import HeadShape, Movement
 from edge_oneshot_device.liveness.parallax import ReferenceView, View
 from edge_oneshot_device.liveness.watcher import Watcher
 from edge_oneshot_export.formats.tflite import to_tflite
+from edge_oneshot_export.judging.metrics import proportion_interval
 from edge_oneshot_export.variants import VARIANTS
 from tests.campaigns.rendering.acting import ATTACKS, SHEETS, Actor, Pose, genuine
 from tests.campaigns.rendering.people import Person, person_of, varied
@@ -57,6 +60,15 @@ LEAST_SCORE = 0.4  # about where the provisional bundle accepts
 CHOSEN_ON = 250  # people of LFW that chose the limits and the mean head
 FARTHEST = 36.0  # degrees that an actor turns, about
 SIDE = 500  # pixels that LFW's 250 are enlarged to
+EXCHANGED = ("swapped", "other photos", "exchanged")
+HALF_MASKS = ("ridged", "beaked", "boxed")
+GROUPS = {
+    "people": ("genuine",),
+    "attacks": tuple(ATTACKS),
+    "sheets": tuple(kind for kind in ATTACKS if kind not in {*EXCHANGED, *HALF_MASKS}),
+    "half masks": HALF_MASKS,
+    "exchanged": EXCHANGED,
+}
 
 
 def open_encoder() -> Encoder:
@@ -196,12 +208,12 @@ def attempt(encoder: Encoder, people: list[Person], kind: str, numbers: random.R
 def run(
     encoder: Encoder, people: list[Person], wanted: dict[str, int], seed: int, out: Path
 ) -> list[dict[str, object]]:
-    """All trials, each by its own seed, all kinds equally far; those of a file that was broken off are kept."""
+    """All trials, each by its own seed, all kinds equally far, or those until an interrupt; a file's are kept."""
     log = out.with_suffix(".trials.jsonl")
     done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     known = {(one["kind"], one["number"]) for one in done}
     tasks = sorted((number / count, kind, number) for kind, count in wanted.items() for number in range(count))
-    with log.open("a") as lines:
+    with log.open("a") as lines, suppress(KeyboardInterrupt):
         for _, kind, number in tasks:
             if (kind, number) in known:
                 continue
@@ -215,14 +227,20 @@ def run(
     return done
 
 
+def counts(trials: list[dict[str, object]], kinds: tuple[str, ...]) -> dict[str, object]:
+    """How many trials of some kinds there were and passed, with Wilson's 95 % interval of the rate."""
+    own = [one for one in trials if one["kind"] in kinds]
+    passed = sum(one["passed"] for one in own)
+    interval = [round(end, 4) for end in proportion_interval(passed, len(own))] if own else None
+    return {"trials": len(own), "passed": passed, "interval": interval}
+
+
 def summary(trials: list[dict[str, object]], kind: str) -> dict[str, object]:
     """Counts of a kind, and how near the nearest of them came."""
     own = [one for one in trials if one["kind"] == kind]
     near = [one["nearness"] for one in own if one["nearness"] is not None]
     failed = [f"{one['reason']}: {one['action'] or 'none asked'}" for one in own if not one["passed"]]
-    return {
-        "trials": len(own),
-        "passed": sum(one["passed"] for one in own),
+    return counts(trials, (kind,)) | {
         "reasons": dict(Counter(failed).most_common()),
         "actions seen": dict(sorted(Counter(str(one["done"]) for one in own).items())),
         "most of a head's detail": max((one["shape"]["detail"] for one in own if one["shape"]), default=None),
@@ -249,17 +267,18 @@ def main(arguments: list[str] | None = None) -> int:
     each, more = divmod(given.attacks, len(ATTACKS))
     wanted = {"genuine": given.genuine} | {kind: each + (number < more) for number, kind in enumerate(ATTACKS)}
     trials = run(encoder, people, wanted, given.seed, given.out)
-    attacks = [one for one in trials if one["kind"] in ATTACKS]
     found = {
         "command": f"python -m tests.campaigns.liveness --photos {given.photos.name} --first {given.first}"
         f" --people {given.people} --attacks {given.attacks} --genuine {given.genuine} --seed {given.seed}",
         "people": len(people),
-        "attacks": {"trials": len(attacks), "passed": sum(one["passed"] for one in attacks)},
-        "kinds": {kind: summary(trials, kind) for kind in wanted if wanted[kind]},
+        "wanted": sum(wanted.values()),
+        **{group: counts(trials, kinds) for group, kinds in GROUPS.items()},
+        "attacks that passed": [one for one in trials if one["passed"] and one["kind"] in ATTACKS],
+        "kinds": {kind: summary(trials, kind) for kind in wanted if any(one["kind"] == kind for one in trials)},
     }
     write_atomically(given.out, json.dumps(found, indent=1).encode() + b"\n")
     print(json.dumps(found, indent=1))
-    return int(found["attacks"]["passed"] > 0)
+    return int(bool(found["attacks that passed"]))
 
 
 if __name__ == "__main__":

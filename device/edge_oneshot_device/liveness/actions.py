@@ -23,8 +23,9 @@ _NEAR_FRAMES: Final = 3  # over which it is averaged, at least
 _AHEAD: Final = 0.045  # lean below which a head looks straight ahead
 _START_SIZES: Final = (0.7, 1.35)  # of a head that is back where it began
 _FLAT: Final = 0.85  # flatness below which foreshortening distorts the eyes
-_CLOSED: Final = 0.07  # how far the likeness of closed eyes is below that of open ones
-_OPEN: Final = 0.04  # likewise, below which eyes are open again
+_CLOSED: Final = (0.03, 0.07)  # how far the likeness of closed eyes is below that of open ones: at least, and enough
+_UNREST: Final = 4.0  # times the upper quartile of what open eyes vary by is closed as well
+_OPEN: Final = 0.5  # share of it below which eyes are open again
 _BLINK_SECONDS: Final = 0.6  # that eyes are closed in a blink, at most
 
 
@@ -88,6 +89,7 @@ class Evidence:
         self._turned: list[Movement] = []  # on this path
         self._nearness: list[float] = []
         self._opened = False
+        self._varied: list[float] = []  # how far the likeness of open eyes is from the median
         self._closed: float | None = None
 
     def shown(self, seen: Sighting) -> bool:
@@ -128,14 +130,21 @@ class Evidence:
         return len(self._nearness) >= _NEAR_FRAMES and float(np.mean(self._nearness)) > _NEARNESS
 
     def _blinked(self, seen: Sighting) -> bool:
-        """Whether the eyes were open, closed and open again; a frame in which the face leans or tilts is ignored."""
+        """Whether the eyes were open, closed and open again; a frame in which the face leans or tilts is ignored.
+
+        Narrow eyes change little when they close. So how much is enough depends on how still they were.
+        """
         if not seen.ahead:
             return False
-        drop = self._likeness - self._reference.eyes(seen.view)
-        if drop < _OPEN:
+        drop, (least, enough) = self._likeness - self._reference.eyes(seen.view), _CLOSED
+        unrest = float(np.quantile(self._varied, 0.75)) if self._varied else enough
+        limit = min(max(_UNREST * unrest, least), enough)
+        if drop < _OPEN * limit:
             if self._closed is not None and seen.seconds - self._closed <= _BLINK_SECONDS:
                 return True
             self._opened, self._closed = True, None
-        elif drop > _CLOSED and self._opened and self._closed is None:
+        elif drop > limit and self._opened and self._closed is None:
             self._closed = seen.seconds
+        if self._closed is None:
+            self._varied.append(abs(drop))
         return False

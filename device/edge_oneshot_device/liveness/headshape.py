@@ -5,7 +5,8 @@ proportion to their depth (Koenderink & van Doorn 1991): what is left of all mov
 of rank 1 (Tomasi & Kanade 1992), and its profile over the points is the depth of each before or behind a plane. That
 profile is compared with a mean head's as a whole, and twice without what surfaces of paper have. What then is left of
 a head is what paper lacks: bent, domed, creased or pleated it falls off evenly, and has no sockets behind a bridge, no
-cheeks beside a nose and no flanks that fall away.
+cheeks beside a nose and no flanks that fall away. Paper that is folded to half a mask has a nose and flanks; therefore
+a head has to explain more of the profile than such a mask does.
 """
 
 from collections.abc import Sequence
@@ -31,13 +32,15 @@ HEAD: Final = {
 # How the limits were chosen is in docs/experiments/liveness.md. Lengths are in distances between the eyes.
 _TRUSTED: Final = 0.8  # correlation from which a place counts as found
 _LEAST: Final = 30  # places that are found
-_OUTLIER: Final = 0.04  # residual from which a found place is weighted less
+_OUTLIER: Final = 0.03  # residual from which a found place is weighted less
 _ROUNDS: Final = 4  # of the robust fit
-_WHOLE: Final = 0.85  # correlation of the profile with a head's
-_DETAIL: Final = 0.55  # likewise, without what a surface of the second degree has
+_WHOLE: Final = 0.87  # correlation of the profile with a head's
+_DETAIL: Final = 0.6  # likewise, without what a surface of the second degree has
 _FINE: Final = 0.5  # likewise, without what paper has that is bent upright in any way, or pleated at the nose
-_AMOUNT: Final = 0.3  # of a head's detail, where the whole is as deep as a head
+_AMOUNT: Final = 0.35  # of a head's detail, where the whole is as deep as a head
 _RIGID: Final = 0.85  # share of the movement that is of rank 1
+_SIDES: Final = 0.8  # beside the tip of the nose, where the sides of half a mask are folded back
+_BEAK: Final = 0.48  # around the tip, where the cone of its nose ends
 _TINY: Final = 1e-9
 
 _DEPTHS: Final = np.array(list(HEAD.values()))
@@ -66,6 +69,7 @@ class HeadShape(msgspec.Struct, frozen=True):
         fine: Likewise, what varies from side to side up to the fourth degree and a cone about the nose aside as well.
         amount: How deep its detail is, by how deep the whole is; 1 is a mean head's.
         rigid: Share of all movement that one rigid body explains, 0..1.
+        unmasked: Share of the detail that a head explains, less the share that half a mask explains, -1..1.
     """
 
     whole: float
@@ -73,12 +77,13 @@ class HeadShape(msgspec.Struct, frozen=True):
     fine: float
     amount: float
     rigid: float
+    unmasked: float
 
     @property
     def head(self) -> bool:
-        """Whether it is that of a head: each of the five has to say so."""
+        """Whether it is that of a head: each of the six has to say so."""
         alike = self.whole >= _WHOLE and self.detail >= _DETAIL and self.fine >= _FINE
-        return alike and self.amount >= _AMOUNT and self.rigid >= _RIGID
+        return alike and self.amount >= _AMOUNT and self.rigid >= _RIGID and self.unmasked > 0.0
 
 
 def movement(
@@ -120,14 +125,17 @@ def head_shape(places: NDArray[np.float64], movements: Sequence[Movement]) -> He
     both = np.stack([profile, _DEPTHS])
     whole, amount_whole = _agreement(*_without(basis[:, :3], both, weights))
     detail, amount_detail = _agreement(*_without(basis, both, weights))
-    x = places[:, 0]
-    paper = np.column_stack([basis, x**3, x**4, np.hypot(*places.T)])
+    x, radius = places[:, 0], np.hypot(*places.T)
+    mask = np.column_stack([basis, np.maximum(np.abs(x) - _SIDES, 0.0), np.maximum(_BEAK - radius, 0.0)])
+    more, left = (float((_without(known, both[:1], weights) ** 2).sum()) for known in (basis, mask))
+    unmasked = detail * abs(detail) - 1.0 + left / max(more, _TINY)
+    paper = np.column_stack([basis, x**3, x**4, radius])
     fine, _ = _agreement(*_without(paper, both, weights))
     common = np.min([one.weights for one in movements], axis=0)
     rows = _without(basis[:, :3], np.concatenate([one.moved.T for one in movements]), common)
     powers = np.linalg.svd(rows, compute_uv=False) ** 2
     rigid = float(powers[0] / max(powers.sum(), _TINY))
-    return HeadShape(whole, detail, fine, amount_detail / max(amount_whole, _TINY), rigid)
+    return HeadShape(whole, detail, fine, amount_detail / max(amount_whole, _TINY), rigid, unmasked)
 
 
 def _second_degree(places: NDArray[np.float64]) -> NDArray[np.float64]:

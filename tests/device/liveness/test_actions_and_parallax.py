@@ -1,7 +1,9 @@
 """Challenges, and what views of a surface tell: on patterns, without a net."""
 
 import random
+from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -167,7 +169,7 @@ def moves(depth, yaws=(12, 16, 20), noise=0.3):
 def test_a_head_that_turns_has_the_shape_of_a_head_and_tells_the_side():
     for side in (-1, 1):
         turned = list(moves(head, yaws=[side * yaw for yaw in (12, 16, 20)]))
-        assert [one.turn for one in turned] == pytest.approx(np.tan(np.radians([12, 16, 20])) * side, abs=0.05)
+        assert [one.turn for one in turned] == pytest.approx(np.tan(np.radians([12, 16, 20])) * side, abs=0.06)
         assert head_shape(PLACES_OF_HEAD, turned).head
 
 
@@ -175,6 +177,25 @@ def test_a_head_that_turns_has_the_shape_of_a_head_and_tells_the_side():
 @pytest.mark.parametrize("yaws", [(12, 16, 20), (-20, -25, -30), (30, 35, 40)])
 def test_no_sheet_has_the_shape_of_a_head(depth, yaws):
     assert not head_shape(PLACES_OF_HEAD, list(moves(depth, yaws))).head
+
+
+def half_mask(x, y):
+    """Its sides are folded back, and its nose is pushed out to a cone."""
+    return 0.5 * box(x, y) + 0.6 * np.maximum(3.0 - np.hypot(x, y), 0.0)
+
+
+def test_half_a_mask_explains_itself_better_than_a_head_does():
+    assert head_shape(PLACES_OF_HEAD, list(moves(half_mask))).unmasked < -0.1
+    assert head_shape(PLACES_OF_HEAD, list(moves(head))).unmasked > 0.3
+
+
+def test_every_measure_of_a_shape_has_to_say_that_it_is_a_head():
+    shape = head_shape(PLACES_OF_HEAD, list(moves(head)))
+    assert shape.head
+    limits = {"whole": 0.87, "detail": 0.6, "fine": 0.5, "amount": 0.35, "rigid": 0.85, "unmasked": 0.0}
+    assert set(limits) == set(shape.__struct_fields__)
+    for name, limit in limits.items():
+        assert not msgspec.structs.replace(shape, **{name: limit - 0.001}).head
 
 
 def test_points_that_do_not_move_as_one_body_are_no_head():
@@ -216,6 +237,29 @@ def test_the_likeness_of_eyes_falls_when_they_look_different():
         column, row = (np.array((x, -3.5)) * 10 + MIDDLE).astype(int)
         changed[row - 10 : row + 10, column - 20 : column + 20] = 150
     assert reference.eyes(View(Image.fromarray(changed), view.points)) < 0.5
+
+
+def blinked(*drops):
+    """Whether a blink is seen in what the likeness of the eyes falls by, at eight frames a second."""
+    likeness = iter(1.0 - np.array(drops))
+    reference = SimpleNamespace(eyes=lambda _: next(likeness))
+    evidence = Evidence("blink", 0.0, reference, 1.0)
+    return [evidence.shown(Sighting(number / 8, None, 0.0, 1.0, 1.0)) for number in range(len(drops))][-1]
+
+
+def test_a_blink_of_narrow_eyes_is_seen_when_they_were_still():
+    assert blinked(0.001, -0.002, 0.002, 0.035, 0.02, 0.001)
+    assert not blinked(0.001, -0.002, 0.002, 0.025, 0.02, 0.001)
+
+
+def test_what_varies_all_the_time_is_no_blink_until_it_varies_more():
+    assert not blinked(0.001, 0.02, -0.02, 0.055, 0.02, 0.001)
+    assert blinked(0.001, 0.02, -0.02, 0.075, 0.02, 0.001)
+
+
+def test_eyes_that_stay_closed_or_were_never_open_did_not_blink():
+    assert not blinked(0.001, *[0.3] * 6, 0.001)
+    assert not blinked(0.3, 0.3, 0.001)
 
 
 @pytest.fixture(scope="module")
