@@ -40,7 +40,8 @@ class _DeviceCapture:
     def __init__(self, source: str, sample_rate: int) -> None:
         sounddevice = _sounddevice()
         device = None if source == DEFAULT else int(source) if source.isdecimal() else source
-        wanted = {"device": device, "channels": 1, "dtype": "float32"}
+        # of 16 bits, because what drivers give as float32 may be no number
+        wanted = {"device": device, "channels": 1, "dtype": "int16"}
         self._resampler: Any = None
         rate = sample_rate
         try:
@@ -57,8 +58,10 @@ class _DeviceCapture:
             raise
 
     def read(self) -> NDArray[np.float32]:
-        samples: NDArray[np.float32] = self._stream.read(self._size)[0][:, 0]
-        return samples.copy() if self._resampler is None else self._resampler.resample_chunk(samples)
+        samples: NDArray[np.float32] = self._stream.read(self._size)[0][:, 0] * np.float32(1.0 / 32768.0)
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(samples)
+        return samples
 
     def close(self) -> None:
         self._stream.close()

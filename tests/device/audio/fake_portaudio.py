@@ -6,6 +6,7 @@ import types
 import numpy as np
 
 RATE = 16000
+STEP = 33  # of 32,768: about a thousandth
 
 
 class PortAudioError(Exception):
@@ -13,7 +14,7 @@ class PortAudioError(Exception):
 
 
 class FakeSoundDevice(types.ModuleType):
-    """Gives a rising count as samples, one block whenever a test allows it.
+    """Gives one `STEP` more with each block, whenever a test allows it.
 
     Attributes:
         rates: The sample rates that the device allows.
@@ -69,7 +70,7 @@ class _Stream:
         if self._device.fault is not None:
             raise self._device.fault
         self._count += 1
-        return np.full((size, 1), self._count / 1000.0, np.float32), False
+        return np.full((size, 1), self._count * STEP, np.int16), False
 
     def close(self):
         self._device.opened -= 1

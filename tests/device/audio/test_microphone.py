@@ -13,7 +13,7 @@ from edge_oneshot_device.audio.microphone import Microphone, record_utterance
 from edge_oneshot_device.audio.sound_captures import open_capture
 from edge_oneshot_device.audio.sound_file import read_sound, to_wav
 from edge_oneshot_device.errors import InputError, MachineError
-from tests.device.audio.fake_portaudio import RATE, FakeSoundDevice, PortAudioError
+from tests.device.audio.fake_portaudio import RATE, STEP, FakeSoundDevice, PortAudioError
 from tests.device.door.waiting import wait_until
 
 BLOCK = RATE // 20
@@ -38,6 +38,11 @@ def opened(device):
     return found
 
 
+def level(*blocks):
+    """The samples of the blocks with these numbers."""
+    return np.array(blocks, np.float32) * np.float32(STEP / 32768.0)
+
+
 def taken(found, count):
     """The samples of so many blocks, once they have come."""
     parts = []
@@ -56,7 +61,7 @@ def test_it_is_closed_until_somebody_listens_and_what_it_was_tried_with_is_not_h
         assert len(found.heard()) == 0
         found.listen()
         device.give(2)
-        np.testing.assert_array_equal(np.unique(taken(found, 2)), np.array([0.001, 0.002], np.float32))
+        np.testing.assert_array_equal(np.unique(taken(found, 2)), level(1, 2))
         assert device.opened == 1
         found.rest()
         device.give()
@@ -72,7 +77,7 @@ def test_what_was_heard_before_somebody_listens_anew_is_not_heard(device):
         found.rest()
         found.listen()  # before the thread has noticed: its next block may have begun before
         device.give(2)
-        np.testing.assert_array_equal(np.unique(taken(found, 1)), np.array([0.001], np.float32))
+        np.testing.assert_array_equal(np.unique(taken(found, 1)), level(1))
         assert device.openings == 3
 
 
@@ -80,10 +85,10 @@ def test_sound_that_nobody_takes_is_kept_for_five_seconds(device):
     with opened(device) as found:
         found.listen()
         device.give(130)
-        wait_until(lambda: device.blocks._value == 0 and found._blocks[-1][0] == np.float32(0.13))
+        wait_until(lambda: device.blocks._value == 0 and found._blocks[-1][0] == level(130))
         heard = found.heard()
         assert len(heard) == 5 * RATE
-        assert heard[0] == np.float32(0.031)
+        assert heard[0] == level(31)
 
 
 def test_a_microphone_that_is_lost_is_a_fault_and_found_again_among_the_devices_of_then(device):
@@ -127,7 +132,7 @@ def test_a_microphone_of_another_rate_is_resampled(device):
     pytest.importorskip("soxr")
     device.rates = {48000}
     capture = open_capture("3", RATE)
-    assert device.wanted == {"device": 3, "channels": 1, "dtype": "float32"}
+    assert device.wanted == {"device": 3, "channels": 1, "dtype": "int16"}
     device.give(40)
     samples = np.concatenate([capture.read() for _ in range(40)])
     capture.close()
