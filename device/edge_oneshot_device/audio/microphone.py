@@ -122,7 +122,8 @@ class Microphone:
                     self._works = False
                     self._fault = _fault(self._source, error)
                     self._blocks.clear()
-                    self._changed.wait_for(lambda: self._is_closed, pause)
+                    if self._changed.wait_for(lambda: self._is_closed, pause):
+                        return
                 pause = min(2.0 * pause, _PAUSES[1])
                 forget_devices(self._source)
 

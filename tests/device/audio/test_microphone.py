@@ -2,6 +2,7 @@
 
 import io
 import sys
+import threading
 import wave
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def device(monkeypatch):
     yield device
     device.fault = PortAudioError("the end")
     device.give(100)
+    wait_until(lambda: all(thread.name != "microphone" for thread in threading.enumerate()))
 
 
 def opened(device):
@@ -74,6 +76,8 @@ def test_what_was_heard_before_somebody_listens_anew_is_not_heard(device):
         found.listen()
         device.give(3)
         taken(found, 3)
+        device.give()
+        wait_until(lambda: found._blocks)
         found.rest()
         found.listen()  # before the thread has noticed: its next block may have begun before
         device.give(2)
