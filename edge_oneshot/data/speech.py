@@ -174,13 +174,11 @@ def _load(
         for place, sound in enumerate((one for row in recordings for one in row), start=number * each):
             images[place] = speech_pixels(sound, section)
 
-    pool = ThreadPoolExecutor(_AT_ONCE)
-    try:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        # after Ctrl-C no further set is begun, because map cancels what is left of it
         for done, _ in enumerate(pool.map(load_set, range(sets)), start=1):
             if progress is not None:
                 progress(done * each, len(images))
-    finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C only the sets that were begun are finished
     return names, [words_of for words_of, _ in drawn], images
 
 

@@ -208,7 +208,7 @@ def test_after_an_interruption_no_further_set_is_begun(monkeypatch: pytest.Monke
     def watched(name: str, *rest):
         begun.append(name)
         if name != "set01":
-            interrupted.wait(60)
+            interrupted.wait(5)
         return read(name, *rest)
 
     def interrupt(_done: int, _total: int) -> None:
