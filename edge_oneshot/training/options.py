@@ -31,7 +31,7 @@ class Recipe(Options, frozen=True, kw_only=True):
     minutes: Annotated[
         Annotated[float, Meta(gt=0, le=525_600)] | None,  # a year at most
         option(
-            "length in minutes from the first step on (default: 20; 2 with --start faces)",
+            "length in minutes from the first step on (default: 20; 5 for recordings; 2 with --start faces)",
             metavar="M",
             exclusive="length",
         ),
@@ -72,7 +72,10 @@ class Recipe(Options, frozen=True, kw_only=True):
             metavar="NET",
         ),
     ] = None
-    embedding: Annotated[int, option("embedding size of a view", ge=2, le=4096)] = 128
+    embedding: Annotated[
+        Annotated[int, Meta(ge=2, le=4096)] | None,
+        option("embedding size of a view (default: 128; 96 for recordings)"),
+    ] = None
     views: Annotated[
         Views | None,
         option(

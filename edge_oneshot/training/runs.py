@@ -44,6 +44,7 @@ class RunSettings(Recipe, frozen=True, forbid_unknown_fields=True, kw_only=True)
     held_out: Annotated[int, msgspec.Meta(ge=1)]
     augment: str
     net: str
+    embedding: int
     orientations: Orientations
     views: Views = 1
 

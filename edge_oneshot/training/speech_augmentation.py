@@ -55,12 +55,12 @@ SPEECH: Final = SpeechAugmentation(
     shift=0.1,
     speed=0.12,
     sway=0.02,
-    warp=0.04,
-    response=2.0,
-    noise=(-60.0, -25.0),
+    warp=0.07,
+    response=3.0,
+    noise=(-70.0, -30.0),
     tilt=20.0,
-    masks=1,
-    mask=0.1,
+    masks=0,
+    mask=0.0,
 )
 VOICES: Final = replace(SPEECH, warp=0.0, speed=0.1, response=2.0)
 """Who speaks is heard in pitch, formants and speed."""

@@ -72,12 +72,12 @@ def encoder_to_train(data: str, options: TrainOptions) -> TrainableEncoder:
     section = default_input(data, options.size, options.framing)
     if section.audio is not None:
         _require_for_recordings(options)
-        return _convolutional(section, options.net or "tiny", options.embedding, options.precision)
+        return _convolutional(section, options.net or "tiny", options.embedding or 96, options.precision)
     if options.framing and (options.faces or pretrained):
         raise TrainingError("a face is framed by its points: leave out framing", reason="wrong_use")
     if not pretrained:
         section = small_face_input(options.size) if options.faces else section
-        return _convolutional(section, options.net or "base", options.embedding, options.precision)
+        return _convolutional(section, options.net or "base", options.embedding or 128, options.precision)
     default = TrainOptions()
     if options.views == 2 or any(getattr(options, name) != getattr(default, name) for name in _OF_THE_NET):
         message = "the encoder faces has its own net: leave out size, embedding, net, precision and views"
@@ -117,7 +117,7 @@ def _convolutional(section: InputSection, net: str, embedding: int, precision: P
         build=partial(build_encoder, *shape, net=net),
         build_trainee=partial(build_trainee, *shape, net=net, precision=precision),
         learning_rate=4e-3 if speech else 2e-3,
-        minutes=20.0,
+        minutes=5.0 if speech else 20.0,
         turns=True,
         ridge=1.0 if speech else 0.3,  # chosen on held-out words and alphabets
         origin=None,

@@ -13,6 +13,7 @@ RESOLVED = {
     "augment": "drawings",
     "orientations": 4,
     "net": "base",
+    "embedding": 128,
 }
 
 
