@@ -78,7 +78,10 @@ class SecondFactorSection(Section, frozen=True):
     seconds: Annotated[float, option("time for the challenge, the PIN or the word", ge=5, le=120)] = 30.0
     prompt_command: Annotated[
         tuple[str, ...],
-        option("program and arguments that say a prompt aloud; {prompt} stands for its text, {code} for its code"),
+        option(
+            "program and arguments that say a prompt aloud, and end when it is said; {prompt} stands for its text,"
+            " {code} for its code"
+        ),
     ] = ()
 
 

@@ -1,5 +1,7 @@
 """The word of somebody whose face fits: decided and recorded in the gallery of the words."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -8,14 +10,17 @@ from edge_oneshot_device.audio.listener import Listener
 from edge_oneshot_device.audio.sound_file import to_wav
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_device.diagnostics import door_trial
+from edge_oneshot_device.door import running
 from edge_oneshot_device.door.config_file import parse_config
 from edge_oneshot_device.door.hearing import Utterance
+from edge_oneshot_device.door.prompter import Prompter
 from edge_oneshot_device.door.second_factor import Outcome, WordFactor, prompt_text
-from edge_oneshot_device.errors import MachineError
+from edge_oneshot_device.errors import InputError, MachineError
 from edge_oneshot_device.installation import installer
 from edge_oneshot_device.installation.options import InstallOptions
 from tests.raising import raises
 from tests.samples.recordings import NOISE, RATE, spoken, tiny_speech_section, word
+from tests.samples.tiny import bundle_maker, draw_people, tiny_section
 
 ADA, OTHER = 24, 25
 """Words that the tiny net tells apart."""
@@ -70,6 +75,17 @@ def test_frames_and_keys_say_nothing_and_the_prompt_is_in_words(words):
     assert factor.see(None) is None
     assert factor.press(["1", "#"]) is None
     assert (prompt_text(factor.prompt), factor.overdue) == ("say your word", "no_word")
+
+
+@pytest.mark.parametrize(("is_calibrated", "reason"), [(True, "no_speech_bundle"), (False, "uncalibrated")])
+def test_a_door_does_not_begin_with_a_bundle_that_cannot_decide_words(make_bundle, tmp_path, is_calibrated, reason):
+    bundle = make_bundle(calibrated=is_calibrated)
+    if is_calibrated:
+        bundle = bundle_maker(tmp_path, draw_people(), tiny_section())()
+    installer.install(bundle, tmp_path / "words", key=tmp_path / "key")
+    config = parse_config(f'second_factor.mode = "word"\nword.state = "{tmp_path / "words"}"')
+    with contextlib.ExitStack() as stack, raises(InputError, reason=reason):
+        running._open_words(config, tmp_path / "key", Prompter(()), stack)
 
 
 @pytest.mark.parametrize(("level", "found"), [(0.1, "ok"), (0.0, "warning")])
