@@ -26,25 +26,33 @@ if TYPE_CHECKING:
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """Run every stage on generated drawings."""
+    """Run every stage on generated drawings or spoken words, or show a door at work."""
     from edge_oneshot.demo.options import DemoOptions
 
     options = options_from(arguments, DemoOptions)
     check_folder(arguments.out)
+    if options.door and options.speech:
+        raise InputError("--door and --speech are two demos: give one of them", reason="wrong_use")
     if options.door:
         _demo_door(arguments)
+    data, time = "drawings", "a minute and a half"
+    if options.speech:
+        from edge_oneshot.data import espeak
+
+        espeak.version()  # an error where it is missing, before the seconds that TensorFlow takes
+        data, time = "spoken words", "five minutes"
     if not arguments.json:
-        says = "train an encoder on generated drawings, export it, evaluate it, use it on a device, write a report"
-        print(f"The demo: {says}; a minute and a half on two idle cores. TensorFlow starts ...", file=sys.stderr)
+        says = f"train an encoder on generated {data}, export it, evaluate it, use it on a device, write a report"
+        print(f"The demo: {says}; {time} on two idle cores. TensorFlow starts ...", file=sys.stderr)
     _import_tensorflow()
-    from edge_oneshot.demo.demo import STAGES
+    from edge_oneshot.demo.demo import STAGES, subject_of
     from edge_oneshot.demo.demo import demo as run_demo
     from edge_oneshot.presentation.demo_result import demo_text
     from edge_oneshot.presentation.progress import demo_progress
 
     with demo_progress(STAGES, as_json=arguments.json) as progress:
         result = run_demo(arguments.out, options, progress=progress)
-    console.print_result(result, arguments.json, demo_text(result))
+    console.print_result(result, arguments.json, demo_text(result, subject_of(options)))
     return 0
 
 

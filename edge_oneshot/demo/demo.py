@@ -1,21 +1,26 @@
-"""The demo: train on generated drawings, export, evaluate, use the bundle on a device, and write a report."""
+"""The demo: train on generated data, export, evaluate, use the bundle on a device, and write a report."""
 
 import os
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edge_oneshot.data import glyphs
+import msgspec
+
 from edge_oneshot.demo import device_commands
+from edge_oneshot.demo.drawings import DRAWINGS
 from edge_oneshot.demo.folder import MARKER, clear_state
 from edge_oneshot.demo.measurements import BundleMeasurements, measure_bundle
 from edge_oneshot.demo.options import DemoOptions
+from edge_oneshot.demo.speech import SPEECH
 from edge_oneshot.demo.stages import StageClock, Watch
+from edge_oneshot.demo.subject import Fresh, Subject
 from edge_oneshot.errors import TrainingError
-from edge_oneshot.report.report import CommandResult, ReportData, SessionStep, VariantRow, write_report
+from edge_oneshot.report.report import CommandResult, ReportData, VariantRow, write_report
 from edge_oneshot.run_export import export_run
+from edge_oneshot.training.options import TrainOptions
 from edge_oneshot.training.run_folder import CHECKPOINT, ENCODER, HISTORY, RECORD, held
 from edge_oneshot.unseen_data import load_unseen
 from edge_oneshot_device import Bundle
@@ -30,23 +35,8 @@ from edge_oneshot_export.packing.packer import LeftOut
 if TYPE_CHECKING:
     from edge_oneshot.training.runs import Run
 
-IMAGES: Final = 60_000
-"""Length of the training, enough for about 93 % on 20-way tasks."""
-
-NET: Final = "tiny"
-"""It has a seventh of the multiply-adds of `base`, which trains for minutes on processors without AMX."""
-
-SIZE: Final = 48
-BATCH: Final = 32
 VARIANT: Final = "int8"
-FRESH_ALPHABETS: Final = 4
 STAGES: Final = ("train", "export", "judge", "use", "report")
-
-_TITLE: Final = "Edge One-Shot: from training to the device"
-_SUMMARY: Final = (
-    "A siamese encoder was trained on generated alphabets, quantized to 8 bits, and run with the device's own program. "
-    "It recognises a character from a single drawing."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +44,16 @@ class DemoResult:
     """What a demo made and measured.
 
     Attributes:
-        out, run, bundle, report, state, key, images: Paths.
+        out, run, bundle, report, state, key, samples: Paths.
+        known: A file of somebody enrolled, by another maker than the enrolled one.
+        stranger: A file of nobody enrolled.
         seed: The random seed.
         images_seen: Length of the training.
         seconds: Duration of each stage.
         variants: One row per variant of the bundle, int8 first.
         left_out: Variants that failed their quality gate.
-        accuracy: Of int8 against N, on held-out alphabets.
-        verification: Of int8, on alphabets that calibration did not see either.
+        accuracy: Of int8 against N, on held-out groups.
+        verification: Of int8, on identities that calibration did not see either.
         session: The commands on the device.
     """
 
@@ -71,7 +63,9 @@ class DemoResult:
     report: str
     state: str
     key: str
-    images: str
+    samples: str
+    known: str
+    stranger: str
     seed: int
     images_seen: int
     seconds: dict[str, float]
@@ -86,36 +80,43 @@ def demo(
     out: Path,
     options: DemoOptions | None = None,
     *,
-    images: int = IMAGES,
-    size: int = SIZE,
+    recipe: TrainOptions | None = None,
     progress: Watch | None = None,
 ) -> DemoResult:
-    """Train on the glyphs, export, judge, use the bundle as a device does, and write the report.
+    """Train on generated data, export, judge, use the bundle as a device does, and write the report.
 
-    It leaves run/, demo.oneshot, images/, state/, its key and report.html in `out`. Those of an earlier demo are
-    replaced; other files stay.
+    It leaves run/, demo.oneshot, the session's samples, state/, its key and report.html in `out`, or below it in
+    the subject's folder. Those of an earlier demo are replaced; other files stay.
 
     Args:
         out: The folder; it is made if it does not exist.
         options: The defaults if None.
-        images: Length of the training in images seen.
-        size: Side of the encoder's input in pixels.
+        recipe: The training, but for its seed; the subject's if None.
         progress: Called with the current stage.
 
     Raises:
-        TrainingError: `out` holds a run, a bundle or a state that no demo made, or another demo is at work there.
+        TrainingError: The folder holds a run, a bundle or a state that no demo made, or another demo is at work there.
+        DataError: As for `load_data`.
         ExportError, ModelError: The encoder cannot be exported as int8.
         MachineError: The disk does not allow it.
     """
-    seed = (options or DemoOptions()).seed
-    _make_room(out)
+    options = options or DemoOptions()
+    subject = subject_of(options)
+    out = out / subject.folder
+    _make_room(out, subject)
     with held(out):
         _remove_run(out)
         clock = StageClock(progress or (lambda _stage: None))
-        return _demo(out, clock, _train(out / "run", clock, seed=seed, images=images, size=size))
+        recipe = msgspec.structs.replace(recipe or subject.recipe, seed=options.seed)
+        return _demo(out, subject, clock, _train(out / "run", subject, recipe, clock))
 
 
-def _demo(out: Path, clock: StageClock, run: "Run") -> DemoResult:
+def subject_of(options: DemoOptions) -> Subject:
+    """What the demo is about."""
+    return SPEECH if options.speech else DRAWINGS
+
+
+def _demo(out: Path, subject: Subject, clock: StageClock, run: "Run") -> DemoResult:
     """All stages after the training."""
     seed, bundle_path = run.record.settings.seed, out / "demo.oneshot"
     clock.start("export", "loading the data")
@@ -123,20 +124,23 @@ def _demo(out: Path, clock: StageClock, run: "Run") -> DemoResult:
 
     clock.start("judge", "one-shot tasks")
     bundle = Bundle.open(bundle_path)
-    unseen, _ = load_unseen("glyphs", bundle.manifest)
-    drawings = [glyphs.draw_alphabet(glyphs.ALPHABETS + number) for number in range(FRESH_ALPHABETS)]
-    far = device_commands.TARGET_FAR / len(device_commands.CHARACTERS)
-    measured = measure_bundle(bundle, VARIANT, unseen, drawings, target_far=far, seed=seed, progress=clock.say)
+    unseen, _ = load_unseen(subject.data, bundle.manifest)
+    fresh = subject.fresh(bundle.manifest.input)
+    far = device_commands.TARGET_FAR / len(fresh.enrolled)
+    measured = measure_bundle(bundle, VARIANT, unseen, fresh, target_far=far, seed=seed, progress=clock.say)
 
-    clock.start("use", "enrolling from one drawing each")
-    paths = device_commands.SessionPaths(bundle_path, images=out / "images", state=out / "state", key=out / "key")
-    device_commands.write_drawings(paths.images, drawings)
+    clock.start("use", f"enrolling from one {subject.terms.sample} each")
+    paths = device_commands.SessionPaths(
+        bundle_path, samples=out / subject.samples, state=out / "state", key=out / "key"
+    )
+    device_commands.write_samples(paths.samples, fresh, subject.suffix)
     clear_state(paths.state, paths.key)
-    steps = device_commands.run_session(paths)
+    steps = device_commands.run_session(paths, subject, fresh, bundle.manifest.input)
 
     clock.start("report", "drawing the figures")
-    made = _made(run, bundle, out, clock.seconds)
-    write_report(_report(run, bundle_path, measured, steps, left_out, made), out / "report.html")
+    data = _report(subject, run, bundle_path, measured)
+    made = _made(run, bundle, subject, fresh, out, clock.seconds)
+    write_report(replace(data, left_out=left_out, session=steps, made=made), out / "report.html")
     clock.stop()
     return DemoResult(
         out=str(out),
@@ -145,7 +149,9 @@ def _demo(out: Path, clock: StageClock, run: "Run") -> DemoResult:
         report=str(out / "report.html"),
         state=str(paths.state),
         key=str(paths.key),
-        images=str(paths.images),
+        samples=str(paths.samples),
+        known=str(paths.samples / device_commands.file_name(next(iter(fresh.enrolled)), 2, subject.suffix)),
+        stranger=str(paths.samples / f"{fresh.stranger}{subject.suffix}"),
         seed=seed,
         images_seen=run.record.images_seen,
         seconds=clock.seconds,
@@ -157,36 +163,28 @@ def _demo(out: Path, clock: StageClock, run: "Run") -> DemoResult:
     )
 
 
-def _train(path: Path, clock: StageClock, *, seed: int, images: int, size: int) -> "Run":
-    from edge_oneshot.training.options import TrainOptions
+def _train(path: Path, subject: Subject, recipe: TrainOptions, clock: StageClock) -> "Run":
     from edge_oneshot.training.train import train
 
-    clock.start("train", "drawing the alphabets")
-    options = TrainOptions(images=images, seed=seed, size=size, batch=BATCH, net=NET)
-    return train("glyphs", path, options, report=clock.training)
+    clock.start("train", f"making the {subject.terms.sample}s")
+    return train(subject.data, path, recipe, report=clock.training)
 
 
-def _report(
-    run: "Run",
-    bundle: Path,
-    measured: BundleMeasurements,
-    steps: tuple[SessionStep, ...],
-    left_out: tuple[LeftOut, ...],
-    made: tuple[tuple[str, str], ...],
-) -> ReportData:
-    first, seed = measured.accuracy[0], run.record.settings.seed
+def _report(subject: Subject, run: "Run", bundle: Path, measured: BundleMeasurements) -> ReportData:
+    """The report without the session and what was left out."""
+    first, seed, terms = measured.accuracy[0], run.record.settings.seed, subject.terms
     ways = ",".join(str(one.ways) for one in measured.accuracy if one.protocol == first.protocol)
-    repeat = f"edge-oneshot evaluate {shlex.quote(str(bundle))} --data glyphs --protocol within-alphabet"
-    repeat += f" --ways {ways}" + (f" --seed {seed}" if seed else "")
+    repeat = f"edge-oneshot evaluate {shlex.quote(str(bundle))} --data {subject.data}"
+    repeat += f" --protocol within-alphabet --ways {ways}" + (f" --seed {seed}" if seed else "")
     return ReportData(
-        title=_TITLE,
-        summary=_SUMMARY,
+        title=subject.title,
+        summary=subject.summary,
         history=tuple(run.history()),
         accuracy=measured.accuracy,
         accuracy_data=(
-            f"{first.episodes:,} tasks for each N, drawn from {len(first.alphabets)} alphabets that the encoder was "
-            f"not trained on, solved by {VARIANT} on {measured.runtime}. Pixels: the nearest neighbour of the pixels, "
-            "without an encoder."
+            f"{first.episodes:,} tasks for each N, drawn from {len(first.alphabets)} {terms.group}s that the encoder "
+            f"was not trained on, solved by {VARIANT} on {measured.runtime}. Pixels: the nearest neighbour of the "
+            f"{terms.baseline}, without an encoder."
         ),
         accuracy_command=repeat,
         embedding_map=measured.embedding_map,
@@ -194,23 +192,21 @@ def _report(
         scores=measured.scores,
         variants=measured.variants,
         drift=tuple((row.variant, row.drift) for row in measured.variants),
-        left_out=left_out,
-        session=steps,
-        made=made,
+        terms=terms,
     )
 
 
-def _make_room(out: Path) -> None:
+def _make_room(out: Path, subject: Subject) -> None:
     """Make the folders; refuse a folder that holds such files from elsewhere."""
     marker = out / MARKER
-    names = ("run", "demo.oneshot", "images", "state", "key", "report.html")
+    names = ("run", "demo.oneshot", subject.samples, "state", "key", "report.html")
     there = [out / name for name in names if (out / name).exists()]
     if there and not marker.exists():
         raise TrainingError(f"{there[0]} exists, and no demo made it; name another folder", reason="not_a_demo")
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(marker, b"'edge-oneshot demo' made this folder and may replace its files\n")
-        (out / "images").mkdir(exist_ok=True)
+        (out / subject.samples).mkdir(exist_ok=True)
     except OSError as error:
         raise MachineError(f"cannot write in {out}: {error.strerror}", reason="cannot_write") from error
 
@@ -237,18 +233,22 @@ def _export(run: "Run", path: Path, progress: Callable[[str], None]) -> tuple[Le
     return left_out
 
 
-def _made(run: "Run", bundle: Bundle, out: Path, seconds: dict[str, float]) -> tuple[tuple[str, str], ...]:
+def _made(
+    run: "Run", bundle: Bundle, subject: Subject, fresh: Fresh, out: Path, seconds: dict[str, float]
+) -> tuple[tuple[str, str], ...]:
     provenance, seed = bundle.manifest.provenance, run.record.settings.seed
     rate = run.record.images_seen / max(run.record.seconds, 1e-9)
-    command = f"edge-oneshot demo --out {shlex.quote(str(out))}" + (f" --seed {seed}" if seed else "")
-    section = run.record.input
+    folder = out.parent if subject.folder else out
+    command = f"edge-oneshot demo{subject.flag} --out {shlex.quote(str(folder))}" + (f" --seed {seed}" if seed else "")
+    section, images = run.record.input, subject.terms.images
     return (
         ("command", command),
         ("made on", f"{bundle.manifest.created}, {board()}, {len(os.sched_getaffinity(0))} cores"),
-        ("data", f"glyphs: generated alphabets; {len(provenance.trained_on)} to train on, "
-                 f"{len(provenance.held_out)} held out, {FRESH_ALPHABETS} more for the scores and the session"),
-        ("encoder", f"{NET}, {section.width} x {section.height} grey to {bundle.manifest.embedding.size} values; "
-                    f"{run.record.images_seen:,} images seen at {rate:.0f} images/s, seed {seed}"),
+        ("data", f"{subject.data}: {subject.source}; {len(provenance.trained_on)} to train on, "
+                 f"{len(provenance.held_out)} held out; {fresh.source} for the scores and the session"),
+        ("encoder", f"{run.record.settings.net}, {section.width} x {section.height} grey to "
+                    f"{bundle.manifest.embedding.size} values; {run.record.images_seen:,} {images} seen at {rate:.0f} "
+                    f"{images}/s, seed {seed}"),
         ("time", ", ".join(f"{stage} {taken:.0f} s" for stage, taken in seconds.items())),
         ("versions", ", ".join(f"{name} {version}" for name, version in provenance.versions.items())),
         ("commit", provenance.commit or "not a checkout"),

@@ -1,18 +1,16 @@
 """The measurements that the report shows of a bundle, made through the device's runtime."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from edge_oneshot.data.dataset import Dataset
+from edge_oneshot.demo.subject import Fresh
 from edge_oneshot.report.report import EmbeddingMap, Scores, Task, VariantRow
 from edge_oneshot_device import Bundle, Encoder
-from edge_oneshot_device.bundle.manifest import Calibration, InputSection
-from edge_oneshot_device.encoding.preprocessing import prepare
+from edge_oneshot_device.bundle.manifest import Calibration
 from edge_oneshot_device.matching.decision import scores
 from edge_oneshot_device.matching.thresholds import calibration_for, similarity
 from edge_oneshot_device.measuring.bench import bench
@@ -54,7 +52,7 @@ def measure_bundle(
     bundle: Bundle,
     variant: str,
     unseen: Dataset,
-    fresh: Sequence[NDArray[np.uint8]],
+    fresh: Fresh,
     *,
     target_far: float,
     seed: int,
@@ -66,7 +64,7 @@ def measure_bundle(
         bundle: The bundle.
         variant: The headline variant.
         unseen: Identities that the encoder was not trained on.
-        fresh: Alphabets that calibration did not see either, each uint8 (characters, drawers, h, w).
+        fresh: Identities that calibration did not see either.
         target_far: The false accept rate whose threshold is shown.
         seed: Random seed of the tasks.
         progress: Called with each step's name as it begins.
@@ -75,9 +73,8 @@ def measure_bundle(
     calibration = calibration_for(bundle.manifest, variant, 1)
     accuracy = one_shot_curves(encoder, unseen, seed=seed)
     progress("scores of pairs")
-    people = labelled_drawings(fresh, bundle.manifest.input)
-    source = f"All pairs of drawings of {len(fresh)} more alphabets, unseen in training and calibration."
-    pairs = verification_scores(encoder, calibration, people, target_far=target_far, data=source, seed=seed)
+    source = f"All pairs of {fresh.source}, unseen in training and calibration."
+    pairs = verification_scores(encoder, calibration, fresh.people, target_far=target_far, data=source, seed=seed)
     progress("a map of the embeddings")
     names = sorted((one.name for one in bundle.manifest.variants), key=lambda name: name != variant)
     return BundleMeasurements(
@@ -155,7 +152,7 @@ def embedding_map(encoder: Encoder, data: Dataset, *, seed: int) -> EmbeddingMap
     mask = np.isin(data.labels, chosen)
     images, labels = data.images[mask], np.searchsorted(chosen, data.labels[mask])
     perplexity = min(15.0, (len(images) - 1) / 3)
-    # the exact method is faster for so few drawings, and gives the same on any number of cores
+    # the exact method is faster for so few images, and gives the same on any number of cores
     projection = TSNE(2, perplexity=perplexity, init="pca", method="exact", random_state=seed)
     points = projection.fit_transform(encoder.embed_many(images)).astype(np.float64)
     method = (
@@ -216,20 +213,6 @@ def verification_scores(
     pairs = genuine_and_impostor(embeddings, people.labels, encoder.embedding.metric, seed=seed)
     verification = evaluate_verification(encoder, people, seed=seed)
     return Scores(pairs.genuine, pairs.impostor, calibration, encoder.embedding.metric, target_far, verification, data)
-
-
-def labelled_drawings(alphabets: Sequence[NDArray[np.uint8]], section: InputSection) -> LabelledImages:
-    """Drawings, prepared for an encoder.
-
-    Args:
-        alphabets: Each uint8 (characters, drawers, h, w).
-        section: The encoder's input.
-    """
-    drawings = np.concatenate(alphabets)
-    characters, drawers, *size = drawings.shape
-    images = np.stack([prepare(Image.fromarray(drawing), section) for drawing in drawings.reshape(-1, *size)])
-    names = tuple(f"character{number + 1:02}" for number in range(characters))
-    return LabelledImages(images, np.repeat(np.arange(characters, dtype=np.int64), drawers), names)
 
 
 def _headline_ways(data: Dataset) -> int:

@@ -12,4 +12,7 @@ class DemoOptions(Options, frozen=True, kw_only=True):
         bool,
         option("instead, show a door at work in the terminal: a composed scene in place of the camera, and no lock"),
     ] = False
-    seed: Annotated[int, option("random seed of everything but the glyphs", ge=0)] = 0
+    speech: Annotated[
+        bool, option("instead, do the same with made-up spoken words, in the folder speech of DIR; needs espeak-ng")
+    ] = False
+    seed: Annotated[int, option("random seed of everything but the data", ge=0)] = 0

@@ -6,14 +6,19 @@ import shutil
 import sys
 from pathlib import Path
 
-from edge_oneshot.demo import device_commands
 from edge_oneshot.demo.demo import DemoResult
+from edge_oneshot.demo.subject import Subject
 from edge_oneshot.report.report import slower_than_float
 from edge_oneshot_device.formatting import align
 
 
-def demo_text(result: DemoResult) -> str:
-    """A table of the variants, the path of the report, and commands to try next."""
+def demo_text(result: DemoResult, subject: Subject) -> str:
+    """A table of the variants, the path of the report, and commands to try next.
+
+    Args:
+        result: Of the demo.
+        subject: Of the demo.
+    """
     first, best = result.accuracy[0], result.variants[0]
     head = ("variant", "size", "drift (cosine)", f"{best.accuracy.ways}-way accuracy", "95 % interval", "median")
     rows = [
@@ -35,27 +40,24 @@ def demo_text(result: DemoResult) -> str:
         ),
         *(f"left out: {left.variant}: {left.reason}" for left in result.left_out),
         "",
-        f"{first.episodes:,} tasks from {len(first.alphabets)} alphabets held out; chance {best.accuracy.chance:.0%}, "
-        f"pixels {best.accuracy.pixel_accuracy:.1%}; "
+        f"{first.episodes:,} tasks from {len(first.alphabets)} {subject.terms.group}s held out; "
+        f"chance {best.accuracy.chance:.0%}, pixels {best.accuracy.pixel_accuracy:.1%}; "
         f"{sum(result.seconds.values()) / 60:.1f} min on {best.latency.board}",
         f"report: {result.report}",
         "",
         "try next:",
     ]
-    return "\n".join([*lines, *(f"  {command}" for command in _next_commands(result))])
+    return "\n".join([*lines, *(f"  {command}" for command in _next_commands(result, subject))])
 
 
-def _next_commands(result: DemoResult) -> list[str]:
+def _next_commands(result: DemoResult, subject: Subject) -> list[str]:
     bundle, at = shlex.quote(result.bundle), f"--state {shlex.quote(result.state)} --key {shlex.quote(result.key)}"
-    images = Path(result.images)
-    known = shlex.quote(str(images / device_commands.file_name(device_commands.CHARACTERS[0], 2)))
-    stranger = shlex.quote(str(images / device_commands.file_name(device_commands.STRANGER, 2)))
     commands = [
-        f"edge-oneshot-device identify {known} {at}",
-        f"edge-oneshot-device enrol {device_commands.STRANGER} {stranger} {at}",
+        f"edge-oneshot-device identify {shlex.quote(result.known)} {at}",
+        f"edge-oneshot-device enrol {Path(result.stranger).stem} {shlex.quote(result.stranger)} {at}",
         f"edge-oneshot-device bench {bundle}",
-        f"edge-oneshot evaluate {bundle} --data glyphs --protocol verification",
-        "edge-oneshot train omniglot --out runs/omniglot --minutes 20",
+        f"edge-oneshot evaluate {bundle} --data {subject.data} --protocol verification",
+        subject.further,
     ]
     if shutil.which("edge-oneshot-device") is None:
         commands.insert(0, f"source {shlex.quote(os.path.relpath(sys.prefix))}/bin/activate")

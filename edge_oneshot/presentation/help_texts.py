@@ -16,9 +16,10 @@ GROUPS: Final = {
 HELP: Final = {
     "demo": HelpText(
         "Run every stage on generated drawings: train, export, evaluate, use the bundle on a\n"
-        "device. Writes a report, demo/report.html. With --door, show a door at work instead:\n"
-        "a face is enrolled from one photo, and a composed scene takes the place of the camera.",
-        ("demo", "demo --out /tmp/demo --seed 1", "demo --door"),
+        "device. Writes a report, demo/report.html. With --speech, on spoken words instead, with\n"
+        "demo/speech/report.html. With --door, show a door at work instead: a face is enrolled\n"
+        "from one photo, and a composed scene takes the place of the camera.",
+        ("demo", "demo --out /tmp/demo --seed 1", "demo --speech", "demo --door"),
     ),
     "train": HelpText(
         "Train a siamese encoder on drawings or photos. The run folder keeps the encoder and\n"

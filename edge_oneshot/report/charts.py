@@ -106,12 +106,13 @@ def chart(left: float = 0.1, right: float = 0.975) -> Iterator[Axes]:
         yield figure.add_subplot()
 
 
-def draw_accuracy(axes: Axes, results: Sequence[OneShotResult]) -> None:
+def draw_accuracy(axes: Axes, results: Sequence[OneShotResult], identities: str = "characters") -> None:
     """Draw accuracy against N for one protocol: the encoder with its interval, pixels, chance.
 
     Args:
         axes: Where to draw.
         results: Of one protocol, by rising N.
+        identities: What there is to choose from.
     """
     ways = [result.ways for result in results]
     accuracy = np.array([result.accuracy for result in results])
@@ -141,7 +142,7 @@ def draw_accuracy(axes: Axes, results: Sequence[OneShotResult]) -> None:
     axes.set_xticks([result.ways for result in named], [str(result.ways) for result in named])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(ways[0] / 1.25, ways[-1] * 1.12)
-    axes.set_xlabel("N, characters to choose from")
+    axes.set_xlabel(f"N, {identities} to choose from")
     percent_axis(axes)
     axes.set_ylim(0.0, 1.1)
 

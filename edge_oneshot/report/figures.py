@@ -1,4 +1,4 @@
-"""The report's figures: charts as SVG with the page's colours, drawings as PNG."""
+"""The report's figures: charts as SVG with the page's colours, drawings and spectrograms as PNG."""
 
 import base64
 import io
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
@@ -48,6 +49,7 @@ _BINS: Final = 80
 _MAP: Final = (1000.0, 620.0)
 _THUMBNAIL: Final = 38.0
 _RELAXATIONS: Final = 80
+_LEVELS: Final = 64  # of a spectrogram: a decibel each
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,35 +72,40 @@ class Map:
     spots: tuple[Spot, ...]
 
 
-def loss_chart(history: Sequence["HistoryEntry"]) -> str:
-    """The loss against the images seen."""
+def loss_chart(history: Sequence["HistoryEntry"], images: str) -> str:
+    """The loss against the images, or what else is named, that were seen."""
     with chart() as axes:
         axes.plot([moment.images for moment in history], [moment.loss for moment in history], color=FIRST)
-        _images_axis(axes, history)
+        _images_axis(axes, history, images)
         axes.set_ylim(bottom=0.0)
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         return svg(axes, "loss")
 
 
-def held_out_chart(history: Sequence["HistoryEntry"]) -> str:
-    """One-shot accuracy on the held-out groups against the images seen."""
+def held_out_chart(history: Sequence["HistoryEntry"], images: str) -> str:
+    """One-shot accuracy on the held-out groups against the images, or what else is named, that were seen."""
     with chart() as axes:
-        images, accuracy = [moment.images for moment in history], [moment.accuracy for moment in history]
+        seen, accuracy = [moment.images for moment in history], [moment.accuracy for moment in history]
         chance = 1.0 / history[-1].ways
         axes.axhline(chance, color=MUTED, linestyle=(0, (2, 2)), linewidth=1.0)
-        _note(axes, images[-1], chance, "chance", MUTED, above=True)
-        axes.plot(images, accuracy, color=FIRST)
-        axes.plot(images[-1:], accuracy[-1:], "o", color=FIRST, markersize=4)
-        _note(axes, images[-1], accuracy[-1], percent(accuracy[-1]), FIRST, above=accuracy[-1] < 0.9)
-        _images_axis(axes, history)
+        _note(axes, seen[-1], chance, "chance", MUTED, above=True)
+        axes.plot(seen, accuracy, color=FIRST)
+        axes.plot(seen[-1:], accuracy[-1:], "o", color=FIRST, markersize=4)
+        _note(axes, seen[-1], accuracy[-1], percent(accuracy[-1]), FIRST, above=accuracy[-1] < 0.9)
+        _images_axis(axes, history, images)
         percent_axis(axes)
         return svg(axes, "held-out")
 
 
-def accuracy_chart(results: Sequence[OneShotResult]) -> str:
-    """Accuracy of one protocol against N: the encoder with its interval, pixels, chance."""
+def accuracy_chart(results: Sequence[OneShotResult], identity: str) -> str:
+    """Accuracy of one protocol against N: the encoder with its interval, pixels, chance.
+
+    Args:
+        results: Of the protocol, by rising N.
+        identity: What is told apart.
+    """
     with chart(right=0.885) as axes:
-        draw_accuracy(axes, results)
+        draw_accuracy(axes, results, f"{identity}s")
         return svg(axes, re.sub(r"\W+", "-", f"accuracy {results[0].protocol}"))
 
 
@@ -204,9 +211,34 @@ def picture_uri(image: NDArray[np.uint8]) -> str:
     return data_uri(buffer.getvalue())
 
 
+def as_drawings(spectrograms: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Spectrograms, uint8 (n, bands, frames, 1), as drawings of their energy: as ink, and low bands at the bottom."""
+    return 255 - spectrograms[:, ::-1]
+
+
+def spectrogram_uri(image: NDArray[np.uint8]) -> str:
+    """A spectrogram as a data URI, see `spectrogram_png`."""
+    return data_uri(spectrogram_png(image))
+
+
+def spectrogram_png(image: NDArray[np.uint8]) -> bytes:
+    """A spectrogram, uint8 (bands, frames, 1), as a PNG file in colour, with the low bands at the bottom."""
+    levels = Image.fromarray(image[::-1, :, 0] // (256 // _LEVELS), "P")
+    colours = colormaps["magma"](np.linspace(0.0, 1.0, _LEVELS))[:, :3]
+    levels.putpalette(np.rint(255.0 * colours).astype(np.uint8).tobytes())
+    buffer = io.BytesIO()
+    levels.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
 def data_uri(png: bytes) -> str:
     """A PNG file as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def sound_uri(wav: bytes) -> str:
+    """A WAV file as a data URI."""
+    return f"data:audio/wav;base64,{base64.b64encode(wav).decode()}"
 
 
 def svg(axes: Axes, name: str) -> str:
@@ -246,11 +278,11 @@ def _spread(places: NDArray[np.float64], room: NDArray[np.float64]) -> NDArray[n
     return places
 
 
-def _images_axis(axes: Axes, history: Sequence["HistoryEntry"]) -> None:
+def _images_axis(axes: Axes, history: Sequence["HistoryEntry"], images: str) -> None:
     axes.set_xlim(0, history[-1].images * 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda images, _: f"{images / 1000:g}k" if images else "0"))
-    axes.set_xlabel("images seen")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda seen, _: f"{seen / 1000:g}k" if seen else "0"))
+    axes.set_xlabel(f"{images} seen")
 
 
 def _note(axes: Axes, x: float, y: float, text: str, colour: str, *, above: bool) -> None:

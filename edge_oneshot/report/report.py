@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_oneshot.report.terms import DRAWINGS, UTTERANCES, Terms
 from edge_oneshot_device.bundle.drift_section import Drift
 from edge_oneshot_device.bundle.manifest import Calibration, Metric
 from edge_oneshot_device.errors import InputError
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 _PROTOCOLS: Final = {
     "lake": "The 20 official runs within alphabets",
-    "within-alphabet": "Within one alphabet, two drawers",
-    "random": "Among all held-out characters",
+    "within-alphabet": "Within one {terms.group}, two {terms.maker}s",
+    "random": "Among all held-out {terms.identity}s",
 }
 
 
@@ -73,10 +74,10 @@ class Task:
 
     Attributes:
         title: Names the task.
-        support: uint8 (n, h, w, c), one drawing per character.
+        support: uint8 (n, h, w, c), one image per identity.
         query: uint8 (h, w, c).
-        answer: Position in `support` of the query's character.
-        scores: float32 (n,), of the query against each support drawing.
+        answer: Position in `support` of the query's identity.
+        scores: float32 (n,), of the query against each of `support`.
         degrees: float64 (n,), the scores as degrees of similarity, 0..1.
     """
 
@@ -140,12 +141,14 @@ class SessionStep:
     Attributes:
         caption: What it shows, in a few words.
         result: The command and its outcome.
-        image: The PNG that it was given, if any.
+        image: A PNG of what it was given, if anything.
+        sound: The WAV that it was given, if any.
     """
 
     caption: str
     result: CommandResult
     image: bytes | None
+    sound: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,6 +170,7 @@ class ReportData:
         left_out: Variants that failed their quality gate.
         session: Commands on the device and their output.
         made: How the report was made, as pairs of a name and a value.
+        terms: What the page calls the data.
     """
 
     title: str
@@ -183,6 +187,7 @@ class ReportData:
     left_out: tuple[LeftOut, ...] = ()
     session: tuple[SessionStep, ...] = ()
     made: tuple[tuple[str, str], ...] = ()
+    terms: Terms = DRAWINGS
 
 
 def write_report(data: ReportData, path: Path) -> None:
@@ -237,6 +242,7 @@ def write_drift_report(export: ExportReport, path: Path) -> None:
             ("commit", provenance.commit or "not a checkout"),
             *((f"fingerprint {variant.name}", variant.fingerprint) for variant in manifest.variants),
         ),
+        terms=DRAWINGS if manifest.input.audio is None else UTTERANCES,
     )
     write_report(data, path)
 
@@ -256,14 +262,18 @@ def render(data: ReportData) -> str:
     )
     environment.filters |= {
         "percent": percent, "interval": interval, "kilobytes": kilobytes, "ms": milliseconds,
-        "picture": figures.picture_uri, "png": figures.data_uri,
+        "picture": figures.spectrogram_uri if data.terms.spoken else figures.picture_uri,
+        "png": figures.data_uri, "wav": figures.sound_uri,
     }  # fmt: skip
     scored = data.scores
     return environment.get_template("report.html.j2").render(
         data=data,
         figures=figures,
         drift_figures=drift_figures,
-        protocols=[(_PROTOCOLS.get(name, name), results) for name, results in by_protocol(data.accuracy)],
+        protocols=[
+            (_PROTOCOLS.get(name, name).format(terms=data.terms), results)
+            for name, results in by_protocol(data.accuracy)
+        ],
         slower=slower_than_float(data.variants),
         threshold=scored and threshold_for(scored.calibration, scored.metric, scored.target_far).value,
     )

@@ -39,7 +39,7 @@ INPUTS = {
     ("deploy", "door"),
 }  # fmt: skip
 NEITHER = {
-    "demo": "door seed",
+    "demo": "door speech seed",
     "train": "resume minutes images seed size embedding batch held_out augment learning_rate orientations views "
     "framing net objective precision faces strategy tensorboard",
     "export": "pretrained variants mean scale size output faces metric anyway target_far",

@@ -5,15 +5,16 @@ import os
 import shlex
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from PIL import Image
 
 from edge_oneshot.data import glyphs
 from edge_oneshot.demo import demo as demos
-from edge_oneshot.demo import measurements
+from edge_oneshot.demo import drawings
+from edge_oneshot.demo.drawings import DRAWINGS
 from edge_oneshot.demo.stages import StageClock
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.presentation.demo_result import demo_text
@@ -32,21 +33,15 @@ from tests.raising import raises
 
 ALPHABETS = 4
 DEMO = ("int8", *(name for name in VARIANTS if name != "int8"))
-SMALL = {"images": 4800, "size": 16}
+IMAGES = 4800
+SMALL = {"recipe": msgspec.structs.replace(DRAWINGS.recipe, images=IMAGES, size=16)}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def little():
+def little(quick):
     """Four alphabets in place of 24, two to train on, and few tasks, so that a demo takes seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(glyphs.load_glyphs.__kwdefaults__, "alphabets", ALPHABETS)
-        patch.setattr(demos, "FRESH_ALPHABETS", 2)
-        patch.setattr(measurements, "EPISODES", 300)
-        # what is trained for seconds quantizes as the processor has it: its onnx-int8 makes 0.9797 on one of them
-        for name, kind in [*VARIANTS.items()]:
-            gates = tuple(replace(gate, bound=min(gate.bound, 0.95)) for gate in kind.gates)
-            patch.setitem(VARIANTS, name, kind if kind.precision == "float32" else replace(kind, gates=gates))
-        yield
+    quick.setitem(glyphs.load_glyphs.__kwdefaults__, "alphabets", ALPHABETS)
+    quick.setattr(drawings, "FRESH_ALPHABETS", 2)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +91,7 @@ def test_a_demo_leaves_what_it_says(made):
     assert result.left_out == ()
     bundle = Bundle.open(result.bundle)
     assert {variant.name for variant in bundle.manifest.variants} == {row.variant for row in result.variants}
-    assert bundle.manifest.provenance.images_seen == result.images_seen == SMALL["images"]
+    assert bundle.manifest.provenance.images_seen == result.images_seen == IMAGES
     assert result.accuracy[0].protocol == "within-alphabet"
     assert [one.ways for one in result.accuracy] == [2, 5, 10, 20, 2, 5, 10, 20, 40]
     assert result.variants[0].accuracy == result.accuracy[3]
@@ -108,7 +103,7 @@ def test_a_variant_that_fails_its_gate_is_named_not_fatal(remade):
     assert [row.variant for row in result.variants] == [name for name in DEMO if name != "onnx-int8"]
     assert [left.variant for left in result.left_out] == ["onnx-int8"]
     assert all("onnx-int8: too far" in left.reason for left in result.left_out)
-    assert "left out: onnx-int8" in demo_text(result)
+    assert "left out: onnx-int8" in demo_text(result, DRAWINGS)
     assert "too far" in Path(result.report).read_text()
 
 
@@ -155,7 +150,7 @@ def test_the_session_is_what_the_device_says_to_the_same_commands(made, capsys):
 
 def test_the_drawings_are_there_to_repeat_the_commands_with(made):
     _, result, _ = made
-    paths = sorted(Path(result.images).iterdir())
+    paths = sorted(Path(result.samples).iterdir())
     assert len(paths) == 16
     for path in paths:
         with Image.open(path) as image:
@@ -166,12 +161,12 @@ def test_the_drawings_are_there_to_repeat_the_commands_with(made):
 
 def test_the_summary_is_a_table_with_the_report_and_what_to_try_next(made):
     _, result, _ = made
-    lines = demo_text(result).splitlines()
+    lines = demo_text(result, DRAWINGS).splitlines()
     assert lines[0].split()[0] == "variant"
     assert lines[1].split()[0] == "int8"
     assert f"{result.variants[0].accuracy.accuracy:.1%}" in lines[1]
     assert f"report: {result.report}" in lines
-    assert "edge-oneshot-device identify" in demo_text(result)
+    assert "edge-oneshot-device identify" in demo_text(result, DRAWINGS)
 
 
 def test_the_report_repeats_the_figures_of_the_result(made):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_oneshot.report import figures, report
+from edge_oneshot.report import figures, report, terms
 from edge_oneshot_device.bundle.drift_section import LayerError
 from edge_oneshot_device.errors import MachineError
 from tests.raising import raises
@@ -141,6 +141,35 @@ def test_every_picture_has_a_text_in_its_place_and_decodes(html):
     assert len(charts) == 7 + 3
     # hidden ones are described by the figure around them
     assert all(keys & {"aria-label", "aria-hidden"} for keys in charts)
+
+
+def test_a_page_on_speech_names_utterances_and_lets_each_recording_be_heard():
+    whole = report_sample.sample()
+    first, second, third = whole.session
+    session = (dataclasses.replace(first, sound=b"RIFF one"), second, dataclasses.replace(third, sound=b"RIFF two"))
+    page = Page(report.render(dataclasses.replace(whole, session=session, terms=terms.UTTERANCES)))
+    assert page.open == []
+    sounds = [attrs for tag, attrs in page.elements if tag == "audio"]
+    assert [base64.b64decode(attrs["src"].partition(",")[2]) for attrs in sounds] == [b"RIFF one", b"RIFF two"]
+    assert all(attrs["aria-label"].strip() and attrs["src"].startswith("data:audio/wav;") for attrs in sounds)
+    text = page.text.replace(whole.scores.data, "")
+    assert not re.search("[Dd]rawing|drawer|[Cc]haracter|alphabet", text)
+    assert "Each word was enrolled from one utterance" in " ".join(text.split())
+    assert not any(tag == "audio" for tag, _ in Page(report.render(whole)).elements)
+
+
+def test_spectrograms_stand_upright_and_loud_parts_are_bright():
+    image = np.zeros((4, 6, 1), np.uint8)
+    image[0, 2] = 255  # the lowest band
+    with Image.open(io.BytesIO(figures.spectrogram_png(image))) as picture:
+        light = np.asarray(picture.convert("L")).astype(int)
+    assert light.shape == (4, 6)
+    assert np.unravel_index(light.argmax(), light.shape) == (3, 2)
+    assert light[3, 2] > 200
+    assert (np.delete(light.ravel(), 3 * 6 + 2) < 10).all()
+    drawn = figures.as_drawings(image[None])[0, :, :, 0]
+    assert drawn[3, 2] == 0
+    assert (drawn == 255).sum() == 23
 
 
 def test_the_figures_stand_with_their_units_and_intervals(html):
