@@ -102,7 +102,7 @@ def demo(
     """
     options = options or DemoOptions()
     subject = subject_of(options)
-    out = out / subject.folder
+    out = out / subject.option
     _make_room(out, subject)
     with held(out):
         _remove_run(out)
@@ -238,17 +238,19 @@ def _made(
 ) -> tuple[tuple[str, str], ...]:
     provenance, seed = bundle.manifest.provenance, run.record.settings.seed
     rate = run.record.images_seen / max(run.record.seconds, 1e-9)
-    folder = out.parent if subject.folder else out
-    command = f"edge-oneshot demo{subject.flag} --out {shlex.quote(str(folder))}" + (f" --seed {seed}" if seed else "")
-    section, images = run.record.input, subject.terms.images
+    command = f"edge-oneshot demo --out {shlex.quote(str(out))}"
+    if subject.option:
+        command = f"edge-oneshot demo --{subject.option} --out {shlex.quote(str(out.parent))}"
+    command += f" --seed {seed}" if seed else ""
+    section, terms = run.record.input, subject.terms
     return (
         ("command", command),
         ("made on", f"{bundle.manifest.created}, {board()}, {len(os.sched_getaffinity(0))} cores"),
-        ("data", f"{subject.data}: {subject.source}; {len(provenance.trained_on)} to train on, "
+        ("data", f"{subject.data}: {len(provenance.trained_on)} {terms.group}s to train on, "
                  f"{len(provenance.held_out)} held out; {fresh.source} for the scores and the session"),
         ("encoder", f"{run.record.settings.net}, {section.width} x {section.height} grey to "
-                    f"{bundle.manifest.embedding.size} values; {run.record.images_seen:,} {images} seen at {rate:.0f} "
-                    f"{images}/s, seed {seed}"),
+                    f"{bundle.manifest.embedding.size} values; {run.record.images_seen:,} {terms.images} seen at {rate:.0f} "
+                    f"{terms.images}/s, seed {seed}"),
         ("time", ", ".join(f"{stage} {taken:.0f} s" for stage, taken in seconds.items())),
         ("versions", ", ".join(f"{name} {version}" for name, version in provenance.versions.items())),
         ("commit", provenance.commit or "not a checkout"),

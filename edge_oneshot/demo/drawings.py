@@ -60,14 +60,12 @@ def _png(drawing: NDArray[np.uint8]) -> bytes:
 
 DRAWINGS: Final = Subject(
     data="glyphs",
-    flag="",
-    folder="",
+    option="",
     title="Edge One-Shot: from training to the device",
     summary="A siamese encoder was trained on generated alphabets, quantized to 8 bits, and run with the device's own "
     "program. It recognises a character from a single drawing.",
     terms=terms.DRAWINGS,
     recipe=TrainOptions(images=IMAGES, net=NET, size=48, batch=32),
-    source="generated alphabets",
     samples="images",
     suffix=".png",
     fresh=fresh_drawings,

@@ -13,9 +13,8 @@ from edge_oneshot_device.audio.spectrogram import speech_pixels
 from edge_oneshot_device.bundle.manifest import InputSection
 from edge_oneshot_export.judging.protocols import LabelledImages
 
-IMAGES: Final = 60_000
-NET: Final = "tiny"
-BATCH: Final = 64
+IMAGES: Final = 200_000
+"""Length of the training, of the net that recordings have by default."""
 
 FRESH_WORDS: Final = 40
 FRESH_VOICES: Final = 12
@@ -63,15 +62,13 @@ def _sample_rate(section: InputSection) -> int:
 
 SPEECH: Final = Subject(
     data="words",
-    flag=" --speech",
-    folder="speech",
+    option="speech",
     title="Edge One-Shot: spoken words, from training to the device",
     summary="A siamese encoder was trained on made-up words in synthesised voices, quantized to 8 bits, and run with "
     "the device's own program. It recognises a word from a single utterance, also when another voice says it. Sets of "
     "words, with voices of their own, are held out of training.",
     terms=terms.UTTERANCES,
-    recipe=TrainOptions(images=IMAGES, net=NET, batch=BATCH),
-    source="sets of made-up words, each said by voices of its own",
+    recipe=TrainOptions(images=IMAGES),
     samples="recordings",
     suffix=".wav",
     fresh=fresh_utterances,

@@ -34,13 +34,11 @@ class Subject:
 
     Attributes:
         data: A name of the catalogue of data sets.
-        flag: The option of the command line that chooses it, or nothing.
-        folder: Where its results lie below the demo's folder.
+        option: The option that chooses it, and the folder of its results in the demo's folder; or nothing.
         title: Of the report.
         summary: Of the report, in a few sentences.
         terms: What the report calls the data.
         recipe: The training.
-        source: Where the data come from.
         samples: Folder of the session's files.
         suffix: Of these files.
         fresh: Makes what the session and the scores use, for an encoder's input.
@@ -49,13 +47,11 @@ class Subject:
     """
 
     data: str
-    flag: str
-    folder: str
+    option: str
     title: str
     summary: str
     terms: Terms
     recipe: TrainOptions
-    source: str
     samples: str
     suffix: str
     fresh: Callable[[InputSection], Fresh]

@@ -27,21 +27,5 @@ class Terms:
     spoken: bool
 
 
-DRAWINGS: Final = Terms(
-    sample="drawing",
-    identity="character",
-    maker="drawer",
-    group="alphabet",
-    images="images",
-    baseline="pixels",
-    spoken=False,
-)
-UTTERANCES: Final = Terms(
-    sample="utterance",
-    identity="word",
-    maker="voice",
-    group="set",
-    images="recordings",
-    baseline="pixels of the spectrograms",
-    spoken=True,
-)
+DRAWINGS: Final = Terms("drawing", "character", "drawer", "alphabet", "images", "pixels", spoken=False)
+UTTERANCES: Final = Terms("utterance", "word", "voice", "set", "recordings", "pixels of the spectrograms", spoken=True)
