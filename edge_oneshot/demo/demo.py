@@ -243,14 +243,14 @@ def _made(
         command = f"edge-oneshot demo --{subject.option} --out {shlex.quote(str(out.parent))}"
     command += f" --seed {seed}" if seed else ""
     section, terms = run.record.input, subject.terms
+    seen = f"{run.record.images_seen:,} {terms.images} seen at {rate:.0f} {terms.images}/s"
     return (
         ("command", command),
         ("made on", f"{bundle.manifest.created}, {board()}, {len(os.sched_getaffinity(0))} cores"),
         ("data", f"{subject.data}: {len(provenance.trained_on)} {terms.group}s to train on, "
                  f"{len(provenance.held_out)} held out; {fresh.source} for the scores and the session"),
         ("encoder", f"{run.record.settings.net}, {section.width} x {section.height} grey to "
-                    f"{bundle.manifest.embedding.size} values; {run.record.images_seen:,} {terms.images} seen at {rate:.0f} "
-                    f"{terms.images}/s, seed {seed}"),
+                    f"{bundle.manifest.embedding.size} values; {seen}, seed {seed}"),
         ("time", ", ".join(f"{stage} {taken:.0f} s" for stage, taken in seconds.items())),
         ("versions", ", ".join(f"{name} {version}" for name, version in provenance.versions.items())),
         ("commit", provenance.commit or "not a checkout"),
