@@ -212,8 +212,12 @@ def picture_uri(image: NDArray[np.uint8]) -> str:
 
 
 def as_drawings(spectrograms: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Spectrograms, uint8 (n, bands, frames, 1), as drawings of their energy: as ink, and low bands at the bottom."""
-    return 255 - spectrograms[:, ::-1]
+    """Spectrograms, uint8 (n, bands, frames, 1), as drawings with low bands at the bottom.
+
+    The ink is what is above the median of a spectrogram, so that no noise covers the map.
+    """
+    median = np.median(spectrograms, axis=(1, 2), keepdims=True).astype(np.uint8)
+    return np.asarray(255 - (np.maximum(spectrograms, median) - median)[:, ::-1], np.uint8)
 
 
 def spectrogram_uri(image: NDArray[np.uint8]) -> str:

@@ -82,7 +82,7 @@ def test_each_step_with_a_recording_lets_it_be_heard_and_shows_its_spectrogram(m
         for word in shlex.split(step.command)
         if word.endswith(SPEECH.suffix)
     ]
-    sounds = re.findall(r'<audio controls preload="none" src="data:audio/wav;base64,([^"]+)"', page)
+    sounds = re.findall(r'<audio controls preload="metadata" src="data:audio/wav;base64,([^"]+)"', page)
     assert [base64.b64decode(sound) for sound in sounds] == given
     assert len(given) == 13
     steps = page[page.index('<ol class="session spoken">') :]
