@@ -84,7 +84,7 @@ def test_each_step_with_a_recording_lets_it_be_heard_and_shows_its_spectrogram(m
     ]
     sounds = re.findall(r'<audio controls preload="metadata" src="data:audio/wav;base64,([^"]+)"', page)
     assert [base64.b64decode(sound) for sound in sounds] == given
-    assert len(given) == 13
+    assert len(given) == 14
     steps = page[page.index('<ol class="session spoken">') :]
     pictures = re.findall(r'<img src="data:image/png;base64,([^"]+)"', steps)
     assert [base64.b64decode(picture) for picture in pictures] == [spectrogram(wav, speech_input()) for wav in given]
