@@ -29,8 +29,10 @@ from numpy.typing import NDArray
 from benchmarks.real_speech import flite_words, telephone_words
 from benchmarks.research.face_arguments import write_results
 from edge_oneshot.data.acoustics import add_noise, pink_noise
+from edge_oneshot.data.dataset import Dataset
+from edge_oneshot.data.loading import load_data
+from edge_oneshot.data.recordings import speech_input
 from edge_oneshot.data.speech import Spoken, fresh_words
-from edge_oneshot.unseen_data import load_unseen
 from edge_oneshot_device import Bundle, Encoder
 from edge_oneshot_device.audio.spectrogram import speech_pixels
 from edge_oneshot_device.bundle.manifest import InputSection
@@ -39,14 +41,15 @@ from edge_oneshot_export.judging.evaluation import evaluate_episodes, evaluate_v
 from edge_oneshot_export.judging.metrics import threshold_at
 from edge_oneshot_export.judging.protocols import Episodes, LabelledImages, one_shot, one_shot_episodes, score_matrix
 
-EPISODES: Final = 4000
+WAYS: Final = (5, 10, 20)
+EPISODES: Final = 2000
 ENROLLED: Final = 10
 SHOTS: Final = (1, 10)
 FALSE_ACCEPTS: Final = (0.01, 0.05)
 SNR_DB: Final = (20, 10, 0)
 
-_DRAWS: Final = 200  # of the enrolled words and of who says them
-_SIZES: Final = {"words": (100, 16), "voices": (16, 60)}  # words, voices
+_DRAWS: Final = 100  # of the enrolled words and of who says them
+_SIZES: Final = {"words": (60, 16), "voices": (12, 60)}  # words, voices
 _TIMED: Final = 200
 _SEED: Final = 1
 
@@ -66,13 +69,33 @@ class Judged:
     others: NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """What the bundles are judged on.
+
+    Attributes:
+        spoken: Fresh words and voices.
+        fresh: Their pictures.
+        noisy: The same in noise, by the signal-to-noise ratio in dB.
+        data: The data set, of which the bundles held out some groups.
+        others: Other recordings, by name.
+    """
+
+    spoken: Spoken
+    fresh: LabelledImages
+    noisy: dict[str, LabelledImages]
+    data: Dataset
+    others: dict[str, LabelledImages]
+
+
 def labelled(spoken: Spoken, images: NDArray[np.uint8], identities: str) -> LabelledImages:
     """Pictures (words * voices, h, w, 1), word by word, with their labels."""
     words, voices = len(spoken.words), len(spoken.voices)
     word, voice = np.repeat(np.arange(words), voices), np.tile(np.arange(voices), words)
     labels, drawers = (word, voice) if identities == "words" else (voice, word)
-    names = spoken.words if identities == "words" else spoken.voices
-    return LabelledImages(images, labels, tuple(one.name for one in names), drawers=drawers)
+    names = tuple(one.name for one in (spoken.words if identities == "words" else spoken.voices))
+    groups = np.zeros_like(labels)
+    return LabelledImages(images, labels, names, groups=groups, group_names=("fresh",), drawers=drawers)
 
 
 def pictures(spoken: Spoken, section: InputSection, snr_db: float | None = None) -> NDArray[np.uint8]:
@@ -84,11 +107,12 @@ def pictures(spoken: Spoken, section: InputSection, snr_db: float | None = None)
     return np.stack([speech_pixels(sound, section) for sound in sounds])
 
 
-def one_shot_rates(encoder: Encoder, people: LabelledImages, ways: tuple[int, ...]) -> dict[str, Any]:
+def one_shot_rates(encoder: Encoder, people: LabelledImages) -> dict[str, Any]:
     """Accuracy on N-way tasks, with its interval over identities, and that of the nearest neighbour of pixels."""
-    usable = tuple(n for n in ways if n <= len(people.names))
-    protocol = "within-alphabet" if people.drawers is not None else "random"
-    found = evaluate_episodes(encoder, people, protocol=protocol, ways=usable, episodes=EPISODES, seed=_SEED)
+    assert people.groups is not None
+    largest = max(len(np.unique(people.labels[people.groups == group])) for group in np.unique(people.groups))
+    ways = tuple(n for n in WAYS if n <= largest)
+    found = evaluate_episodes(encoder, people, protocol="within-alphabet", ways=ways, episodes=EPISODES, seed=_SEED)
     return {
         str(one.ways): {"accuracy": one.accuracy, "interval": one.interval, "spectrograms": one.pixel_accuracy}
         for one in found
@@ -101,7 +125,7 @@ def in_noise(encoder: Encoder, clean: Judged, noisy: LabelledImages) -> dict[str
     rows = np.concatenate([clean.rows, encoder.embed_many(noisy.images)])
     moved = Episodes(episodes.support, episodes.query + len(clean.rows), episodes.answer)
     solved = one_shot(rows, moved, encoder.embedding.metric).astype(np.float64)
-    return {"accuracy": solved.mean(), "interval": mean_interval(solved, clean.labels[episodes.query])}
+    return {"accuracy": float(solved.mean()), "interval": mean_interval(solved, clean.labels[episodes.query])}
 
 
 def open_set(judged: Judged, shots: int, encoder: Encoder) -> dict[str, Any]:
@@ -136,7 +160,7 @@ def open_set(judged: Judged, shots: int, encoder: Encoder) -> dict[str, Any]:
     result: dict[str, Any] = {"queries": len(scores), "unknown": sum(map(len, unknown))}
     for rate in FALSE_ACCEPTS:
         accepted = (right & (scores >= threshold_at(np.concatenate(unknown), rate))).astype(np.float64)
-        result[str(rate)] = {"accepted": accepted.mean(), "interval": mean_interval(accepted, owner)}
+        result[str(rate)] = {"accepted": float(accepted.mean()), "interval": mean_interval(accepted, owner)}
     return result
 
 
@@ -154,14 +178,25 @@ def milliseconds(encoder: Encoder, spoken: Spoken) -> dict[str, float]:
     return {"median": float(np.median(whole)), "fastest": min(whole), "spectrogram_median": float(np.median(alone))}
 
 
-def variants(bundle: Bundle, identities: str, sounds: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
+def gather(identities: str, section: InputSection, sounds: Path | None) -> Material:
+    """Synthesise, load and picture all that the bundles are judged on."""
+    spoken = fresh_words(*_SIZES[identities])
+    noisy = {str(snr): labelled(spoken, pictures(spoken, section, snr), identities) for snr in SNR_DB}
+    others = (telephone_words(section, sounds), flite_words(section)) if sounds is not None else ()
+    return Material(
+        spoken=spoken,
+        fresh=labelled(spoken, pictures(spoken, section), identities),
+        noisy=noisy,
+        data=load_data(identities, section),
+        others={data.name: data.labelled() for data in others},
+    )
+
+
+def variants(bundle: Bundle, material: Material) -> Iterator[tuple[str, dict[str, Any]]]:
     """What each variant of a bundle does."""
-    section = bundle.manifest.input
-    words, voices = _SIZES[identities]
-    spoken = fresh_words(words, voices)
-    fresh = labelled(spoken, pictures(spoken, section), identities)
-    held_out, _ = load_unseen(bundle.manifest.provenance.data, bundle.manifest)
-    others = [telephone_words(section, sounds), flite_words(section)] if sounds is not None else []
+    fresh = material.fresh
+    assert fresh.drawers is not None
+    held_out = material.data.only(bundle.manifest.provenance.held_out).labelled()
     reference = Encoder.open(bundle, "float32")
     for variant in bundle.manifest.variants:
         encoder = Encoder.open(bundle, variant.name)
@@ -169,22 +204,21 @@ def variants(bundle: Bundle, identities: str, sounds: Path | None) -> Iterator[t
         beside = None if variant.name == "float32" else reference
         rates = asdict(evaluate_verification(encoder, fresh, beside=beside))
         kept = ("eer", "tpr_at_fpr", "intervals", "changes", "genuine", "impostor")
-        found = {
-            "bytes": variant.bytes,
-            "fingerprint": encoder.fingerprint,
-            "runtime": encoder.runtime,
-            "one_shot": one_shot_rates(encoder, fresh, (5, 10, 20)),
-            "one_shot_held_out": one_shot_rates(encoder, held_out.labelled(), (5, 10, 20)),
-            "verification": {name: rates[name] for name in kept},
-            "open_set": {str(shots): open_set(judged, shots, encoder) for shots in SHOTS},
-            "noise": {
-                str(snr): in_noise(encoder, judged, labelled(spoken, pictures(spoken, section, snr), identities))
-                for snr in SNR_DB
+        yield (
+            variant.name,
+            {
+                "bytes": variant.bytes,
+                "fingerprint": encoder.fingerprint,
+                "runtime": encoder.runtime,
+                "one_shot": one_shot_rates(encoder, fresh),
+                "one_shot_held_out": one_shot_rates(encoder, held_out),
+                **{f"one_shot_{name}": one_shot_rates(encoder, people) for name, people in material.others.items()},
+                "verification": {name: rates[name] for name in kept},
+                "open_set": {str(shots): open_set(judged, shots, encoder) for shots in SHOTS},
+                "noise": {snr: in_noise(encoder, judged, noisy) for snr, noisy in material.noisy.items()},
+                "milliseconds": milliseconds(encoder, material.spoken),
             },
-            "milliseconds": milliseconds(encoder, spoken),
-        }
-        found |= {data.name: one_shot_rates(encoder, data.labelled(), (5, 10, 20)) for data in others}
-        yield variant.name, found
+        )
 
 
 def main() -> int:
@@ -195,12 +229,15 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     words, voices = _SIZES[arguments.identities]
+    section = speech_input()
+    material = gather(arguments.identities, section, arguments.sounds)
     content: dict[str, Any] = {"words": words, "voices": voices, "episodes": EPISODES, "bundles": {}}
     for path in arguments.bundles:
         bundle = Bundle.open(path)
+        assert bundle.manifest.input == section
         content["bundles"][path.stem] = {
             "images_seen": bundle.manifest.provenance.images_seen,
-            "variants": dict(variants(bundle, arguments.identities, arguments.sounds)),
+            "variants": dict(variants(bundle, material)),
         }
         write_results(arguments.out, content)
     return 0
