@@ -1,4 +1,4 @@
-"""Augmentation of speech: random time, speed, voice, microphone, background and masks of training spectrograms.
+"""Augmentation of speech: random time, speed, voice, microphone and background of training spectrograms.
 
 Spectrograms arrive with half as many frames again as the encoder sees, so that what moves or becomes slower brings
 its own surroundings along.
@@ -34,8 +34,6 @@ class SpeechAugmentation:
         response: Standard deviation of a smooth gain along mel in dB: another microphone, another room.
         noise: Lowest and highest level of an added background in dB, relative to the loudest cell.
         tilt: Largest difference of the background's level from the lowest to the highest band, in dB.
-        masks: Masks along time, and as many along mel (SpecAugment, Park et al. 2019, without its time warp).
-        mask: Largest width of a mask as a fraction of the frames or bands; it has the mean of the spectrogram.
         orientations: A spectrogram has one.
     """
 
@@ -46,8 +44,6 @@ class SpeechAugmentation:
     response: float
     noise: tuple[float, float]
     tilt: float
-    masks: int
-    mask: float
     orientations: Literal[1] = 1
 
 
@@ -59,8 +55,6 @@ SPEECH: Final = SpeechAugmentation(
     response=3.0,
     noise=(-70.0, -30.0),
     tilt=20.0,
-    masks=0,
-    mask=0.0,
 )
 VOICES: Final = replace(SPEECH, warp=0.0, speed=0.1, response=2.0)
 """Who speaks is heard in pitch, formants and speed."""
@@ -81,18 +75,16 @@ def augment_speech(
         rng: Source of randomness; the same state gives the same result.
 
     Returns:
-        (n, h, w, 1), 0..255; the loudest cell of each is 255, unless it is masked.
+        (n, h, w, 1), 0..255; the loudest cell of each is 255.
     """
     assert section.audio is not None
     range_db = np.float32(section.audio.range_db)
     level = (_warped(spectrograms, augmentation, section, rng) / np.float32(255.0) - 1.0) * range_db
     level += np.float32(augmentation.response) * _curves(len(level), section.height, rng)[:, :, None]
     level = _in_noise(level, augmentation, rng)
-    pixels = 255.0 * np.clip(1.0 + (level - level.max(axis=(1, 2), keepdims=True)) / range_db, 0.0, 1.0)
-    kept = _unmasked(len(level), section.height, augmentation, rng)[:, :, None]
-    kept = kept & _unmasked(len(level), section.width, augmentation, rng)[:, None, :]
-    pixels = np.where(kept, pixels, pixels.mean(axis=(1, 2), keepdims=True))
-    return np.asarray(np.rint(pixels)[..., None], np.uint8)
+    loudest = level.max(axis=(1, 2), keepdims=True)
+    pixels = np.rint(255.0 * np.maximum(1.0 + (level - loudest) / range_db, 0.0))
+    return np.asarray(pixels[..., None], np.uint8)
 
 
 def middle(spectrograms: npt.NDArray[np.uint8], section: InputSection) -> npt.NDArray[np.uint8]:
@@ -145,16 +137,6 @@ def _in_noise(
     noise = colour + np.float32(_GRAIN_DB) * rng.standard_normal(level.shape, np.float32)
     decade = np.float32(np.log(10.0) / 10.0)
     return np.asarray(np.log(np.exp(decade * level) + np.exp(decade * noise)) / decade)
-
-
-def _unmasked(
-    count: int, length: int, augmentation: SpeechAugmentation, rng: np.random.Generator
-) -> npt.NDArray[np.bool_]:
-    """Which of so many frames or bands no mask hides: (n, length)."""
-    widths = length * rng.uniform(0.0, augmentation.mask, (augmentation.masks, count, 1))
-    first = rng.uniform(0.0, 1.0, widths.shape) * (length - widths)
-    places = np.arange(length) + 0.5
-    return np.asarray(~((places >= first) & (places < first + widths)).any(axis=0))
 
 
 def _curves(count: int, length: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:

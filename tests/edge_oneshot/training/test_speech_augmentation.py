@@ -25,9 +25,7 @@ SECTION = InputSection(
     min_contrast=16,
     audio=AudioSection(sample_rate=16000, window=512, hop=320, low_hz=60.0, high_hz=7600.0, range_db=60.0),
 )
-STILL = SpeechAugmentation(
-    shift=0.0, speed=0.0, sway=0.0, warp=0.0, response=0.0, noise=(-300.0, -300.0), tilt=0.0, masks=0, mask=0.0
-)
+STILL = SpeechAugmentation(shift=0.0, speed=0.0, sway=0.0, warp=0.0, response=0.0, noise=(-300.0, -300.0), tilt=0.0)
 
 
 def vary(spectrogram: np.ndarray, how: SpeechAugmentation, seed: int) -> np.ndarray:
@@ -101,26 +99,13 @@ def test_noise_fills_what_is_quieter_than_it_and_leaves_what_is_louder(word):
 
 def test_the_loudest_cell_stays_the_measure_of_all_others(word):
     for seed in range(20):
-        assert vary(word, replace(SPEECH, masks=0), seed).max() == 255
+        assert vary(word, SPEECH, seed).max() == 255
 
 
 def test_silence_stays_without_structure():
     silence = np.zeros((40, 96, 1), np.uint8)
     assert vary(silence, STILL, 0).std() == 0
     assert vary(silence, SPEECH, 0).shape == (40, 64)
-
-
-@given(st.integers(0, 2**32))
-@settings(max_examples=30)
-def test_a_mask_hides_whole_bands_and_frames_and_no_more_than_it_may(seed):
-    bright = np.full((40, 96, 1), 255, np.uint8)
-    bright[:, ::2] = 155
-    masked = vary(bright, replace(STILL, masks=2, mask=0.2), seed)
-    hidden = masked != unvaried(bright[None], SECTION)[0, ..., 0]
-    bands, frames = hidden.all(axis=1), hidden.all(axis=0)
-    assert np.array_equal(hidden, bands[:, None] | frames)
-    assert bands.sum() <= 2 * (0.2 * 40 + 1)
-    assert frames.sum() <= 2 * (0.2 * 64 + 1)
 
 
 def test_the_same_state_gives_the_same_variation_and_each_spectrogram_its_own(word):
@@ -138,7 +123,7 @@ def test_of_a_recording_training_gets_more_frames_and_no_other_bands():
 
 
 def test_whose_voice_it_is_stays_at_its_place_along_mel(word):
-    how = replace(VOICES, response=0.0, noise=STILL.noise, masks=0)
+    how = replace(VOICES, response=0.0, noise=STILL.noise)
     assert all(np.array_equal(loud(vary(word, how, seed), 0), np.arange(10, 30)) for seed in range(20))
 
 
