@@ -117,3 +117,16 @@ def test_images_are_not_varied_as_speech(tmp_path):
         TrainingError, reason="wrong_use", match="augment speech: does not fit glyphs; name drawings or photos"
     ):
         train("glyphs", tmp_path / "run", TrainOptions(images=64, augment="speech"))
+
+
+def test_a_folder_of_recordings_is_trained_on_as_speech(tmp_path):
+    for number in range(6):
+        for voice in range(3):
+            file = tmp_path / "words" / f"word{number}" / f"{voice}.wav"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(to_wav(say(number, voice), RATE))
+    options = TrainOptions(images=64, batch=32, net="down8 pool 16 pool 16", embedding=16)
+    run = train(str(tmp_path / "words"), tmp_path / "run", options)
+    assert run.record.input == speech_input()
+    assert run.record.settings.augment == "speech"
+    assert len(run.record.trained_on) == 3
