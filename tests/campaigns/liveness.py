@@ -63,7 +63,6 @@ SIDE = 500  # pixels that LFW's 250 are enlarged to
 EXCHANGED = ("swapped", "other photos", "exchanged")
 HALF_MASKS = ("ridged", "beaked", "boxed")
 GROUPS = {
-    "people": ("genuine",),
     "attacks": tuple(ATTACKS),
     "sheets": tuple(kind for kind in ATTACKS if kind not in {*EXCHANGED, *HALF_MASKS}),
     "half masks": HALF_MASKS,

@@ -140,6 +140,18 @@ def test_nothing_done_in_time_fails(watch):
     assert (result.passed, result.reason, result.action) == (False, "timed_out", "turn_left")
 
 
+def test_whose_blink_is_not_seen_is_asked_for_the_action_that_was_left_out_instead(watch):
+    def never_blinks(scene, actor, ask, seconds):
+        actor.blinks = ()
+        return live(scene, actor, "look" if ask == "blink" else ask, seconds)
+
+    seen = watch(Challenge(("blink", "turn_left", "come_closer"), (0.5, 0.5, 0.5)), never_blinks)
+    asked = [ask for ask in dict.fromkeys(progress.ask for progress in seen) if ask not in {"look", "hold"}]
+    assert asked == ["blink", "turn_right", "turn_left", "come_closer", "step_back"]
+    assert seen[-1].result.passed
+    assert watch(Challenge(("blink",), (0.5,)), never_blinks)[-1].result.reason == "timed_out"
+
+
 def test_a_face_that_is_gone_for_a_while_fails(watch):
     def gone(scene, actor, ask, seconds):
         return Image.new("RGB", (512, 384), "grey") if ask == "turn_left" else live(scene, actor, ask, seconds)

@@ -4,6 +4,7 @@ import random
 from typing import Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 Action = Literal["turn_left", "turn_right", "blink", "come_closer"]
 
@@ -24,6 +25,17 @@ class Challenge(msgspec.Struct, frozen=True):
 
     actions: tuple[Action, ...]
     waits: tuple[float, ...]
+
+    def without_blink(self) -> "Challenge | None":
+        """The challenge with the action that it left out in the place of the blink; None when there is no such place.
+
+        That is for whose blink is not seen, behind sunglasses for one. It is a turn or coming closer, which a picture
+        does worse than a blink.
+        """
+        left = [action for action in ACTIONS if action not in self.actions]
+        if "blink" not in self.actions or len(left) != 1:
+            return None
+        return replace(self, actions=tuple(left[0] if action == "blink" else action for action in self.actions))
 
     @classmethod
     def draw(cls, source: random.Random | None = None) -> "Challenge":

@@ -123,7 +123,7 @@ class Watcher:
         self._last: Sighting | None = None
         self._step = 0
         self._still: float | None = None  # time since which the face looks straight ahead
-        self._over = 0.0  # when the previous action was complete
+        self._over = 0.0  # when the previous action was complete, or given up
         self._evidence: Evidence | None = None
         self._open: list[float] = []  # likeness of the eyes while no action is asked
         self._frontal: list[NDArray[np.float32]] = []  # embeddings of frontal views; the first is the reference
@@ -251,7 +251,11 @@ class Watcher:
             self._step += 1
             self._evidence, self._still, self._over = None, None, seen.seconds
         elif seen.seconds - evidence.asked > _WINDOW:
-            return self._fail("timed_out")
+            changed = self._challenge.without_blink() if evidence.action == "blink" else None
+            if changed is None:
+                return self._fail("timed_out")
+            self._challenge = changed
+            self._evidence, self._still, self._over = None, None, seen.seconds
         return self._prompt()
 
     def _jumped(self, seen: Sighting) -> bool:

@@ -132,6 +132,20 @@ def test_waits_are_drawn_as_well_and_nobody_foresees_them():
     assert all(0.4 <= wait <= 1.2 for wait in one.waits)
 
 
+def test_the_action_that_was_left_out_takes_the_place_of_a_blink_once():
+    for seed in range(50):
+        challenge = Challenge.draw(random.Random(seed))
+        changed = challenge.without_blink()
+        if "blink" not in challenge.actions:
+            assert changed is None
+            continue
+        assert set(changed.actions) == set(ACTIONS) - {"blink"}
+        assert changed.waits == challenge.waits
+        assert sum(one != other for one, other in zip(challenge.actions, changed.actions, strict=True)) == 1
+        assert changed.without_blink() is None
+    assert Challenge(("blink",), (0.5,)).without_blink() is None
+
+
 def cone(x, y):
     """A sheet with one pleat from the tip of the nose to its edge."""
     return -0.5 * np.hypot(x, y)
