@@ -22,6 +22,9 @@ Command = Literal["unlock", "hold", "release"]
 ACT: Final = "door"
 """The act of rows that only a door writes."""
 
+FORGOTTEN: Final = "forgotten"
+"""The act of a row that says that somebody was forgotten, and the kind of its event, which has no name."""
+
 _VERDICTS: Final = {"identify": "accepted", "verify": "accepted", "challenge": "passed", "pin": "accepted"}
 _MOST_CHARACTERS: Final = 200  # of a reason or a text
 
@@ -37,7 +40,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         number: Number of its row.
         at: UTC, ISO 8601.
         door: The door's name.
-        kind: ``decision``, ``state``, ``alarm`` or ``command``.
+        kind: ``decision``, ``state``, ``alarm``, ``command`` or ``forgotten``.
         person: Who was accepted, or whom the state is about, while they are enrolled.
         reason: Of a decision or a state: why, a code.
         act: Of a decision: ``identify``, ``verify``, ``challenge`` or ``pin``.
@@ -131,13 +134,13 @@ def record_command(gallery: Gallery, command: Command) -> None:
 
 
 def is_event(row: Row, detail: dict[str, Any]) -> bool:
-    """Whether a row of the audit trail is told: decisions, and what a door records.
+    """Whether a row of the audit trail is told: decisions, what a door records, and that somebody was forgotten.
 
     Args:
         row: The row.
         detail: Its facts.
     """
-    return row.act == ACT or (row.act in _VERDICTS and detail.get("reason") != "begun")
+    return row.act in (ACT, FORGOTTEN) or (row.act in _VERDICTS and detail.get("reason") != "begun")
 
 
 def event_of(row: Row, detail: dict[str, Any], person: str | None, door: str) -> Event:
@@ -152,6 +155,8 @@ def event_of(row: Row, detail: dict[str, Any], person: str | None, door: str) ->
     if row.act == ACT:
         names = ("kind", "reason", "state", "before", "signal", "alarm", "text", "command")
         facts: dict[str, Any] = {name: detail.get(name) for name in names}
+    elif row.act == FORGOTTEN:
+        facts = {"kind": FORGOTTEN}
     else:
         accepted = bool(detail.get(_VERDICTS[row.act]))
         facts = {"kind": "decision", "act": row.act, "accepted": accepted, "reason": detail.get("reason")}

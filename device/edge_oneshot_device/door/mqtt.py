@@ -15,7 +15,7 @@ import msgspec
 
 from edge_oneshot_device.door.configuration import DoorConfig, MqttSection
 from edge_oneshot_device.door.discovery import discovery, door_id
-from edge_oneshot_device.door.events import Command, Event, Status
+from edge_oneshot_device.door.events import FORGOTTEN, Command, Event, Status
 from edge_oneshot_device.door.mqtt_client import new_client
 from edge_oneshot_device.door.signing import is_local
 from edge_oneshot_device.door.waker import Waker
@@ -112,6 +112,9 @@ class MqttReceiver:
             self._publish(f"{self._topic}/last_person", msgspec.json.encode(last), retain=True)
         elif event.state == "refused":
             self._publish(f"{self._topic}/last_refusal", msgspec.json.encode(last), retain=True)
+        elif event.kind == FORGOTTEN:  # the name that the broker keeps may be theirs
+            for topic in ("last_person", "last_refusal"):
+                self._publish(f"{self._topic}/{topic}", msgspec.json.encode(last), retain=True)
 
     def rest(self, seconds: float) -> None:
         """Serve the connection until `wake` is called, so many seconds at most; raises what `open` does."""

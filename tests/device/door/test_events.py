@@ -70,7 +70,8 @@ def test_a_change_about_nobody_or_somebody_forgotten_has_no_person(door: Door) -
     record_change(door.gallery, OPENED, reason="match", person="was never enrolled")
     record_change(door.gallery, OPENED, reason="match", person="ada")
     door.gallery.forget("ada")
-    assert [event.person for event in told(door)] == [None, None, None]
+    assert [event.person for event in told(door)] == [None, None, None, None]
+    assert told(door)[-1].kind == "forgotten"
 
 
 def test_alarms_and_commands_are_events(door: Door) -> None:
@@ -118,6 +119,5 @@ def test_a_decision_is_told_without_what_helps_to_pass(
 
 def test_what_is_no_decision_and_no_deed_of_the_door_is_not_told(door: Door) -> None:
     door.gallery.enrol("grace", vectors())
-    door.gallery.forget("grace")
     door.decide("challenge", {"passed": False, "reason": "begun"})
     assert told(door) == []

@@ -105,6 +105,23 @@ def test_events_arrive_once_and_in_order_with_what_was_last(door: Door, broker: 
     assert str(SECRET_FACTS["threshold"]) not in everything
 
 
+def test_the_broker_keeps_no_name_of_who_was_forgotten(door: Door, broker: Broker) -> None:
+    with told(door, config(broker)) as events:
+        record_change(door.gallery, OPENED, reason="match", person="ada")
+        record_change(door.gallery, REFUSED, reason="wrong_word", person="ada")
+        events.tell(Status("refused"))
+        with a_listener(broker) as early:
+            wait_until(lambda: early.on("last_person") and early.on("last_refusal"))
+            door.gallery.forget("ada")
+            events.tell(Status("idle"))
+            wait_until(lambda: any(event["kind"] == "forgotten" for event in early.events()))
+            wait_until(lambda: len(early.on("last_refusal")) > 1)
+        with a_listener(broker) as late:
+            wait_until(lambda: late.on("last_person") and late.on("last_refusal"))
+            kept = [json.loads(late.on(topic)[0]) for topic in ("last_person", "last_refusal")]
+    assert [one["person"] for one in kept] == [None, None]
+
+
 def test_the_state_is_shown_to_whoever_comes_later(door: Door, broker: Broker) -> None:
     with told(door, config(broker)) as events:
         events.tell(Status("idle", contact="closed"))
