@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edge_oneshot.faces import packages
+from edge_oneshot_device import extras
 from edge_oneshot_device.bundle.runtime_kinds import RUNTIME_KINDS
 from edge_oneshot_device.encoding import heif
 from tests import ROOT
@@ -85,6 +86,8 @@ def test_the_messages_ask_for_what_the_distributions_declare():
     assert asked(RUNTIME_KINDS["litert"].install) < declared("device/pyproject.toml")
     for path in ("device/pyproject.toml", "pyproject.toml"):
         assert asked(heif.INSTALL["HEIC"]) == declared(path, "heif")
+    for extra, line in extras.INSTALL.items():
+        assert {one.split(";")[0] for one in asked(line)} == declared("device/pyproject.toml", extra)
     (pillow,) = (one for one in declared("device/pyproject.toml") if one.startswith("pillow>"))
     (newer,) = asked(heif.INSTALL["AVIF"])
     assert newer.rpartition(",")[2] == pillow.rpartition(",")[2]

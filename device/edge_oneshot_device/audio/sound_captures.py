@@ -8,8 +8,9 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_oneshot_device.audio.sound_file import INSTALL, read_sound
+from edge_oneshot_device.audio.sound_file import read_sound
 from edge_oneshot_device.errors import InputError, MachineError
+from edge_oneshot_device.extras import extra_missing
 from edge_oneshot_device.files import read_file
 
 BLOCK_SECONDS: Final = 0.05
@@ -154,6 +155,6 @@ def _sounddevice() -> Any:
     try:
         return importlib.import_module("sounddevice")
     except ImportError as error:
-        raise MachineError(f"a microphone needs the extra audio: run {INSTALL}", reason="extra_missing") from error
+        raise extra_missing("audio") from error
     except OSError as error:
         raise MachineError(NO_PORTAUDIO, reason="extra_missing") from error

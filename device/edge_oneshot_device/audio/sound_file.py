@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.extras import INSTALL
 
 SOUND_FORMATS: Final = "WAV or FLAC"
 MAX_SECONDS: Final = 60
-INSTALL: Final = "pip install 'edge-oneshot-device[audio]'"
-"""What to run to install the decoders."""
-
 _RATES: Final = (8000, 192_000)
 _MAX_CHANNELS: Final = 8
 _WIDTHS: Final = (1, 2, 3, 4)  # bytes of a sample
@@ -177,7 +175,7 @@ def _extra(module: str, name: str, what: str, otherwise: str) -> Any:
     try:
         return importlib.import_module(module)
     except (ImportError, OSError) as error:  # OSError: its C library is missing
-        message = f"{name} {what}, for which a decoder is not installed: run {INSTALL}, or {otherwise}"
+        message = f"{name} {what}, for which a decoder is not installed: run {INSTALL['audio']}, or {otherwise}"
         raise InputError(message, reason="decoder_missing") from error
 
 

@@ -13,9 +13,9 @@ from typing import Final, Literal
 
 import msgspec
 
-from edge_oneshot_device.audio.sound_file import INSTALL
 from edge_oneshot_device.bundle.runtime_kinds import RUNTIME_KINDS
 from edge_oneshot_device.encoding.edgetpu import LIBRARY, host_runtime
+from edge_oneshot_device.extras import INSTALL
 
 _USB: Final = (("1a6e", "089a"), ("18d1", "9302"))  # before and after its firmware is loaded
 _PCI: Final = ("0x1ac1", "0x089a")
@@ -87,7 +87,7 @@ def find_audio() -> Iterator[Finding]:
     for name, purpose in _AUDIO.items():
         fault = _run(_IMPORT, name)[1]
         if fault:
-            text = f"{name}, for {purpose}, does not load ({fault}); to install it, run: {INSTALL}"
+            text = f"{name}, for {purpose}, does not load ({fault}); to install it, run: {INSTALL['audio']}"
             yield Finding("audio", "note", text)
         else:
             yield Finding("audio", "ok", f"{name} {version(name)} loads, for {purpose}")

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_oneshot_device.door.configuration import CameraSection
-from edge_oneshot_device.door.extras import extra_missing
 from edge_oneshot_device.errors import InputError, MachineError
+from edge_oneshot_device.extras import extra_missing
 
 Kind = Literal["picamera", "rtsp", "device", "file"]
 

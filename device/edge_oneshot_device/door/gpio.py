@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from edge_oneshot_device.door.extras import extra_missing
+from edge_oneshot_device.extras import extra_missing
 
 
 def open_output(pin: int, *, active_high: bool = True) -> Any:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any, Final, Self, get_args
 
-from edge_oneshot_device.door.extras import extra_missing
 from edge_oneshot_device.door.states import State
 from edge_oneshot_device.errors import MachineError
+from edge_oneshot_device.extras import extra_missing
 
 if TYPE_CHECKING:
     from edge_oneshot_device.door.publisher import Health

@@ -4,9 +4,9 @@ import ssl
 from typing import TYPE_CHECKING
 
 from edge_oneshot_device.door.configuration import MqttSection
-from edge_oneshot_device.door.extras import extra_missing
 from edge_oneshot_device.door.signing import read_secret
 from edge_oneshot_device.errors import InputError
+from edge_oneshot_device.extras import extra_missing
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import msgspec
 
-from edge_oneshot_device.door.extras import extra_missing
 from edge_oneshot_device.errors import InputError, MachineError
+from edge_oneshot_device.extras import extra_missing
 from edge_oneshot_device.gallery import audit, limits, wiping
 from edge_oneshot_device.gallery.gallery import Gallery
 from edge_oneshot_device.gallery.limits import Limits, Refusal

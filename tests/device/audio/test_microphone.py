@@ -148,7 +148,7 @@ def test_a_microphone_of_another_rate_is_resampled(device):
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (ImportError("No module named 'sounddevice'"), "pip install 'edge-oneshot-device[audio]'"),
+        (ImportError("No module named 'sounddevice'"), 'pip install "sounddevice'),
         (OSError("PortAudio library not found"), "apt install libportaudio2"),
     ],
 )

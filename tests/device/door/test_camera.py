@@ -151,7 +151,7 @@ def test_messages_do_not_show_the_password_of_an_address(monkeypatch):
 
 def test_a_missing_reader_is_named_with_what_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with raises(MachineError, match=r"pip install 'edge-oneshot-device\[camera\]'", reason="extra_missing"):
+    with raises(MachineError, match="pip install .opencv", reason="extra_missing"):
         Camera(CameraSection())
     with raises(MachineError, match="apt install python3-picamera2", reason="extra_missing"):
         Camera(CameraSection(source="picamera"))
