@@ -40,7 +40,7 @@ def demo(arguments: argparse.Namespace) -> int:
         from edge_oneshot.data import espeak
 
         espeak.version()  # an error where it is missing, before the seconds that TensorFlow takes
-        data, time = "spoken words", "less than six minutes"
+        data, time = "spoken words", "about six minutes"
     if not arguments.json:
         says = f"train an encoder on generated {data}, export it, evaluate it, use it on a device, write a report"
         print(f"The demo: {says}; {time} on two idle cores. TensorFlow starts ...", file=sys.stderr)
