@@ -44,7 +44,7 @@ def require_speech(samples: NDArray[np.float32], audio: AudioSection, name: str)
     filters = mel_filters(_BANDS, msgspec.structs.replace(audio, window=length, hop=length))
     bands = (spectrum.real**2 + spectrum.imag**2) @ filters.T
     background = np.quantile(bands, _QUIET_SHARE, axis=0)
-    rises = (bands >= 10.0 ** (_RISE_DB / 10.0) * background).any(axis=1)
+    rises = (bands > 10.0 ** (_RISE_DB / 10.0) * background).any(axis=1)
     if np.count_nonzero(loud & rises) < _NEEDED:
         message = f"{name} holds no speech: nothing rises above its background; speak louder or closer and record again"
         raise InputError(message, reason="no_speech")

@@ -166,7 +166,7 @@ def _check_face(section: InputSection, face: FaceSection, members: dict[str, Mem
 def _check_audio(section: InputSection, audio: AudioSection) -> None:
     if section.colour != "grey" or section.framing != "whole" or section.face is not None:
         raise ValueError("input.audio needs an input of grey that is framed whole, without input.face")
-    if not audio.low_hz < audio.high_hz <= audio.sample_rate / 2:
+    if not audio.low_hz + audio.sample_rate / audio.window <= audio.high_hz <= audio.sample_rate / 2:
         raise ValueError(f"input.audio: bands from {audio.low_hz:g} to {audio.high_hz:g} Hz of {audio.sample_rate}")
     if audio.samples(section.width) > _MAX_SECONDS * audio.sample_rate:
         raise ValueError(f"input.audio: {section.width} frames are longer than {_MAX_SECONDS} s")

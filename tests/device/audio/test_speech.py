@@ -1,5 +1,6 @@
 """Whether a recording holds speech."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -33,6 +34,12 @@ def test_recording_without_speech_is_refused(what):
     with pytest.raises(InputError) as caught:
         require_speech(NOTHING[what], AUDIO, "the recording")
     assert caught.value.reason == "no_speech"
+
+
+def test_a_band_in_which_no_frequency_lies_says_nothing():
+    narrow = msgspec.structs.replace(AUDIO, low_hz=101.0, high_hz=149.0)
+    with pytest.raises(InputError, match="nothing rises"):
+        require_speech(NOTHING["noise"], narrow, "the recording")
 
 
 def test_recording_without_speech_is_no_input():
