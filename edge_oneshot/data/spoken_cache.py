@@ -1,8 +1,8 @@
 """What espeak-ng said, in the user's cache: about 4 MB a set of words; a file that is damaged is made again."""
 
+import contextlib
 import hashlib
-import os
-import tempfile
+import io
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,6 +14,8 @@ from platformdirs import user_cache_dir
 
 from edge_oneshot.data.espeak import SAMPLE_RATE, Voice
 from edge_oneshot.data.made_up_speech import Word
+from edge_oneshot_device.errors import MachineError
+from edge_oneshot_device.files import write_atomically
 
 Said = list[list[NDArray[np.int16]]]
 """For each word, for each voice: int16 (n,) at 16 kHz."""
@@ -66,19 +68,14 @@ def write(name: str, words: tuple[Word, ...], voices: tuple[Voice, ...], made_by
     samples = np.concatenate([sound for row in said for sound in row])
     # differences, and their high and low bytes apart: a third smaller
     planes = np.diff(samples, prepend=np.int16(0)).astype("<i2").view(np.uint8).reshape(-1, 2).T
-    part = None
-    try:
+    content = io.BytesIO()
+    np.savez_compressed(content, lengths=lengths, planes=planes)
+    with contextlib.suppress(OSError, MachineError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=f".{name}-", suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, lengths=lengths, planes=planes)
-        Path(part).rename(path)
+        write_atomically(path, content.getvalue())
         for former in path.parent.glob(f"{name}-*.npz"):
             if former != path:
                 former.unlink(missing_ok=True)
-    except OSError:
-        if part is not None:
-            Path(part).unlink(missing_ok=True)
 
 
 def _path(name: str, words: tuple[Word, ...], voices: tuple[Voice, ...], made_by: str) -> Path:

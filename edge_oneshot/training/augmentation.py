@@ -173,7 +173,7 @@ def _warps(
     row = np.broadcast_to(np.arange(height, dtype=np.float32)[:, None] - (height - 1) / 2, (count, height, width))
     if augmentation.elastic:
         knots = rng.normal(0.0, augmentation.elastic, (2, count, _ELASTIC_GRID, _ELASTIC_GRID)).astype(np.float32)
-        field = _spline(height) @ knots @ _spline(width).T
+        field = spline(_ELASTIC_GRID, height) @ knots @ spline(_ELASTIC_GRID, width).T
         column, row = column + field[0] * np.float32(width), row + field[1] * np.float32(height)
     a, b, c, d = linear.reshape(count, 4, 1, 1).swapaxes(0, 1)
     x, y = offset.T[:, :, None, None]
@@ -186,7 +186,6 @@ def _matrices(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 @lru_cache
-def _spline(length: int) -> npt.NDArray[np.float32]:
-    """Cubic interpolation from the elastic grid to `length` pixels, as a matrix."""
-    grid = np.eye(_ELASTIC_GRID, dtype=np.float32)
-    return np.asarray(cv2.resize(grid, (_ELASTIC_GRID, length), interpolation=cv2.INTER_CUBIC))
+def spline(knots: int, length: int) -> npt.NDArray[np.float32]:
+    """Cubic interpolation from so many knots to `length` places, as a matrix (length, knots)."""
+    return np.asarray(cv2.resize(np.eye(knots, dtype=np.float32), (knots, length), interpolation=cv2.INTER_CUBIC))

@@ -5,13 +5,13 @@ its own surroundings along.
 """
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Final, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edge_oneshot.training.augmentation import spline
 from edge_oneshot_device.bundle.manifest import InputSection
 
 SURROUNDINGS: Final = 1.5
@@ -141,10 +141,4 @@ def _in_noise(
 
 def _curves(count: int, length: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Smooth random curves (n, length) of standard deviation 1 at their knots."""
-    return rng.standard_normal((count, _KNOTS), np.float32) @ _spline(length).T
-
-
-@lru_cache
-def _spline(length: int) -> npt.NDArray[np.float32]:
-    """Cubic interpolation from the knots to `length` places, as a matrix."""
-    return np.asarray(cv2.resize(np.eye(_KNOTS, dtype=np.float32), (_KNOTS, length), interpolation=cv2.INTER_CUBIC))
+    return rng.standard_normal((count, _KNOTS), np.float32) @ spline(_KNOTS, length).T

@@ -6,25 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_oneshot.data.recordings import speech_input
 from edge_oneshot.errors import TrainingError
 from edge_oneshot.training.augmentation import DRAWINGS
 from edge_oneshot.training.images import oversampled, unvaried
 from edge_oneshot.training.presets import PRESETS, preset
 from edge_oneshot.training.speech_augmentation import SPEECH, VOICES, SpeechAugmentation, augment_speech
-from edge_oneshot_device.bundle.audio_section import AudioSection
-from edge_oneshot_device.bundle.manifest import InputSection
 
-SECTION = InputSection(
-    height=40,
-    width=64,
-    colour="grey",
-    resize="bilinear",
-    mean=(127.5,),
-    scale=(127.5,),
-    value_range=(-1.0, 1.0),
-    min_contrast=16,
-    audio=AudioSection(sample_rate=16000, window=512, hop=320, low_hz=60.0, high_hz=7600.0, range_db=60.0),
-)
+SECTION = speech_input()
 STILL = SpeechAugmentation(shift=0.0, speed=0.0, sway=0.0, warp=0.0, response=0.0, noise=(-300.0, -300.0), tilt=0.0)
 
 
